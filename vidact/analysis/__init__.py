@@ -1,0 +1,1 @@
+"""Explanations to numbers a person can read."""

@@ -1,0 +1,1 @@
+"""A network and a clip to an explanation."""

@@ -1,0 +1,1 @@
+"""What connects Lightning to attribution, analysis, report and wandb."""

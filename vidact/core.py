@@ -1,0 +1,138 @@
+"""The words that all parts share: clips in memory, explanations, and errors for people.
+
+It knows no file format, no network and no method.
+
+Shape legend: B batch, C colour, T time (frames), H height, W width, K classes.
+A video in memory is uint8 [B, C, T, H, W] until it is on the device, then float in [0, 1].
+Relevance has the shape of the network's input.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, Self, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+
+class VidactError(Exception):
+    """A mistake that a person can mend: what was expected, what was got, what to try.
+
+    The command line prints it as one line and ends with `exit_status`.
+    """
+
+    exit_status = 2
+
+
+class DataError(VidactError):
+    """A folder, a split file or a clip is not what it should be."""
+
+
+class ConfigError(VidactError):
+    """A setting is unknown, of the wrong type, or disagrees with another."""
+
+
+class CheckpointError(VidactError):
+    """A checkpoint is missing, damaged, or of another network."""
+
+
+class ExplanationError(VidactError):
+    """A clip and a target cannot be explained with this network."""
+
+
+class EnvironmentProblem(VidactError):
+    """The machine lacks something: a library, space, the right to write."""
+
+    exit_status = 3
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Windows of clips, ready for a network.
+
+    Attributes:
+        video: Pixels, 0 to 255.
+        label: Class numbers.
+        clip_id: `class/file name without its ending`, one per window.
+        clip_index: The clip's number in its part of the split; windows of one clip share it.
+        window_index: The window's number in its part of the split.
+        frame_numbers: Which frames of the file these are, from 0.
+        times_seconds: When they are shown, from the start of the file.
+        mask: True where the action's subject is, if the data set says so.
+        left_out: One line per clip that could not be read: `id: reason`.
+    """
+
+    video: UInt8[Tensor, "B C T H W"]
+    label: Int[Tensor, "B"]
+    clip_id: tuple[str, ...]
+    clip_index: Int[Tensor, "B"]
+    window_index: Int[Tensor, "B"]
+    frame_numbers: Int[Tensor, "B T"]
+    times_seconds: Float[Tensor, "B T"]
+    mask: Bool[Tensor, "B T H W"] | None = None
+    left_out: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Copy every tensor as `torch.Tensor.to` does; Lightning moves batches with this."""
+        return self._map_tensors(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> Self:
+        """Copy every tensor to pinned memory; `torch.utils.data.DataLoader` calls this."""
+        return self._map_tensors(Tensor.pin_memory)
+
+    def __getitem__(self, rows: slice) -> Self:
+        """Take some windows of the batch."""
+        part = self._map_tensors(lambda tensor: tensor[rows])
+        return replace(part, clip_id=self.clip_id[rows])
+
+    def _map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{k: function(v) for k, v in values.items() if isinstance(v, Tensor)})
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a network gave a target its score, voxel by voxel.
+
+    Attributes:
+        relevance: Signed share of each voxel in the score; positive speaks for the target.
+        score: The logit that is explained.
+        target: The class whose logit it is.
+        method: Name of the method.
+    """
+
+    relevance: Float[Tensor, "B C T H W"]
+    score: Float[Tensor, "B"]
+    target: Int[Tensor, "B"]
+    method: str
+
+    @property
+    def relevance_sum(self) -> Float[Tensor, "B"]:
+        """ΣR over colour, time, height and width, summed in float64."""
+        return self.relevance.double().sum(dim=(1, 2, 3, 4))
+
+    @property
+    def conservation(self) -> Float[Tensor, "B"]:
+        """ΣR / score: 1 where the whole score was handed down to the pixels (meaningless near score 0)."""
+        return self.relevance_sum / self.score.double()
+
+
+@runtime_checkable
+class ClipSource(Protocol):
+    """A data module that can name its classes and pick clips to look at."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, in the order of their numbers."""
+
+    def example_clips(self, stage: str, clips_per_class: int) -> ClipBatch:
+        """Pick the same few clips of each class every time, as one batch; `stage` is 'validate' or 'test'."""
+
+
+def as_float(video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+    """Turn pixels 0 to 255 into the networks' input, float32 in [0, 1]."""
+    return video.to(torch.float32).div_(255)
