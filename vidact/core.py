@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 
@@ -59,18 +59,16 @@ class ClipBatch:
         window_index: The window's number in its part of the split.
         frame_numbers: Which frames of the file these are, from 0.
         times_seconds: When they are shown, from the start of the file.
-        mask: True where the action's subject is, if the data set says so.
         left_out: One line per clip that could not be read: `id: reason`.
     """
 
     video: UInt8[Tensor, "B C T H W"]
-    label: Int[Tensor, "B"]
+    label: Int[Tensor, " B"]
     clip_id: tuple[str, ...]
-    clip_index: Int[Tensor, "B"]
-    window_index: Int[Tensor, "B"]
+    clip_index: Int[Tensor, " B"]
+    window_index: Int[Tensor, " B"]
     frame_numbers: Int[Tensor, "B T"]
     times_seconds: Float[Tensor, "B T"]
-    mask: Bool[Tensor, "B T H W"] | None = None
     left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -90,8 +88,12 @@ class ClipBatch:
         return replace(part, clip_id=self.clip_id[rows])
 
     def _map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return replace(self, **{k: function(v) for k, v in values.items() if isinstance(v, Tensor)})
+        values: dict[str, Any] = {
+            field.name: function(value)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **values)
 
 
 @dataclass(frozen=True)
@@ -106,17 +108,17 @@ class Explanation:
     """
 
     relevance: Float[Tensor, "B C T H W"]
-    score: Float[Tensor, "B"]
-    target: Int[Tensor, "B"]
+    score: Float[Tensor, " B"]
+    target: Int[Tensor, " B"]
     method: str
 
     @property
-    def relevance_sum(self) -> Float[Tensor, "B"]:
+    def relevance_sum(self) -> Float[Tensor, " B"]:
         """ΣR over colour, time, height and width, summed in float64."""
         return self.relevance.double().sum(dim=(1, 2, 3, 4))
 
     @property
-    def conservation(self) -> Float[Tensor, "B"]:
+    def conservation(self) -> Float[Tensor, " B"]:
         """ΣR / score: 1 where the whole score was handed down to the pixels (meaningless near score 0)."""
         return self.relevance_sum / self.score.double()
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -128,7 +129,8 @@ def read_frames(
     video = transforms.resize(video.permute(0, 3, 1, 2), list(size), antialias=True)  # [T, C, H, W]
     if gray:
         video = transforms.rgb_to_grayscale(video)
-    return video[torch.from_numpy(inverse)].transpose(0, 1).contiguous()
+    ordered: Tensor = video[torch.from_numpy(inverse)]
+    return ordered.transpose(0, 1).contiguous()
 
 
 def _decode(path: Path, wanted: set[int]) -> dict[int, UInt8[np.ndarray, "H W C"]]:
@@ -166,12 +168,13 @@ def write_video(
         options: The encoder's own settings, as FFmpeg spells them.
         pix_fmt: The pixel format that is stored.
     """
+    # One thread: the bytes do not depend on the machine's number of cores.
+    options = {"threads": "1", **(options or {})}
     with av.open(str(path), "w") as container:
-        stream: av.VideoStream | None = None
+        stream = None
         for image in frames:
             if stream is None:
-                # One thread: the bytes do not depend on the machine's number of cores.
-                stream = container.add_stream(codec, rate=Fraction(fps), options={"threads": "1", **(options or {})})
+                stream = cast(av.VideoStream, container.add_stream(codec, rate=Fraction(fps), options=options))
                 stream.height, stream.width, stream.pix_fmt = image.shape[0], image.shape[1], pix_fmt
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         if stream is not None:

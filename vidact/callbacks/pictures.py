@@ -1,0 +1,35 @@
+"""Put pictures where a person finds them: PNG files under the run folder, and the same files in wandb.
+
+It does not know what the pictures show.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import WandbLogger
+
+MAX_WANDB_IMAGES = 108  # wandb shows no more of one list
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Name the folder of this run's checkpoints, config and pictures; call it on every process."""
+    return Path(trainer.log_dir or trainer.default_root_dir)
+
+
+def log_pictures(trainer: Trainer, key: str, paths: Sequence[Path], captions: Sequence[str]) -> None:
+    """Hand PNG files to wandb, if it is used."""
+    for logger in _wandb_loggers(trainer):
+        images, texts = [str(path) for path in paths[:MAX_WANDB_IMAGES]], list(captions[:MAX_WANDB_IMAGES])
+        logger.log_image(key, images, caption=texts)
+
+
+def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Hand a table to wandb, if it is used."""
+    for logger in _wandb_loggers(trainer):
+        logger.log_table(key, columns=list(columns), data=[list(row) for row in rows])
+
+
+def _wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]

@@ -1,0 +1,63 @@
+"""Which frames of a clip to take: pure arithmetic over integers.
+
+It does not know what a video file is.
+
+A clip shorter than its window is not left out: its last frame is repeated until the window is full.
+"""
+
+from typing import Literal
+
+Stride = int | Literal["adaptive"]
+
+ADAPTIVE_STRIDES = (3, 6)
+
+
+def window_span(num_frames: int, *, stride: int) -> int:
+    """Count the frames from a window's first frame to its last, both included."""
+    return (num_frames - 1) * stride + 1
+
+
+def stride_for(clip_frames: int, *, num_frames: int, stride: Stride) -> int:
+    """Resolve a stride: a number stays, 'adaptive' follows the clip's length.
+
+    Adaptive is the 2020 report's scheme: every 3rd, 4th, 5th or 6th frame, the largest of them whose window
+    still fits into the clip (3 where none fits). It tells the network something about the clip's length; a
+    fixed stride does not.
+    """
+    if stride != "adaptive":
+        return stride
+    smallest, largest = ADAPTIVE_STRIDES
+    fitting = (clip_frames - 1) // (num_frames - 1) if num_frames > 1 else largest
+    return min(max(fitting, smallest), largest)
+
+
+def window_starts(clip_frames: int, *, span: int, num_windows: int) -> list[int]:
+    """Spread the first frames of windows evenly: one window sits in the middle, more reach both ends.
+
+    Windows that would start at the same frame are taken once, so a short clip has fewer windows.
+    """
+    room = max(clip_frames - span, 0)
+    if num_windows == 1:
+        return [room // 2]
+    starts = [round(number * room / (num_windows - 1)) for number in range(num_windows)]
+    return sorted(set(starts))
+
+
+def frame_numbers(start: int, *, num_frames: int, stride: int, clip_frames: int) -> tuple[int, ...]:
+    """List a window's frames; beyond the clip's end its last frame is repeated."""
+    last = clip_frames - 1
+    return tuple(min(start + step * stride, last) for step in range(num_frames))
+
+
+def windows(clip_frames: int, *, num_frames: int, stride: Stride, num_windows: int) -> list[tuple[int, ...]]:
+    """List the frame numbers of all windows of a clip.
+
+    Args:
+        clip_frames: Frames that the clip has, at least 1.
+        num_frames: Frames per window.
+        stride: Distance between two frames of a window, or 'adaptive'.
+        num_windows: Windows to spread over the clip.
+    """
+    step = stride_for(clip_frames, num_frames=num_frames, stride=stride)
+    starts = window_starts(clip_frames, span=window_span(num_frames, stride=step), num_windows=num_windows)
+    return [frame_numbers(start, num_frames=num_frames, stride=step, clip_frames=clip_frames) for start in starts]

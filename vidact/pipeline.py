@@ -1,0 +1,219 @@
+"""Wire the parts together: what each verb of the command line does.
+
+It holds no arithmetic and draws nothing.
+"""
+
+import difflib
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import rich
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger
+
+from vidact.callbacks.confusion import ConfusionMatrix
+from vidact.callbacks.relevance import RelevanceCallback
+from vidact.callbacks.run_config import RunConfig
+from vidact.core import CheckpointError, ConfigError, EnvironmentProblem
+from vidact.data import synthetic
+from vidact.data.datamodule import VideoDataModule
+from vidact.training import ActionClassifier
+
+TRAINER_VERBS = ("fit", "validate", "test", "predict")
+RUNS_FOLDER = "runs"
+MONITOR = "val/clip_accuracy"
+
+
+class VidactCLI(LightningCLI):
+    """LightningCLI with vidact's parts: run folders, loggers, checkpoints, and errors of one line."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the relevance callback's settings, and hand the data's settings to the network."""
+        parser.add_lightning_class_args(RelevanceCallback, "relevance")
+        parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
+        network = "model.network.init_args"
+        parser.link_arguments("data.class_names", f"{network}.num_classes", compute_fn=len, apply_on="instantiate")
+        parser.link_arguments("data.num_frames", f"{network}.num_frames")
+        parser.link_arguments("data.size", f"{network}.size")
+        parser.link_arguments("data.gray", f"{network}.channels", compute_fn=_num_channels)
+        parser.set_defaults({"trainer.default_root_dir": RUNS_FOLDER})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and turn what argparse says into one line with the nearest name.
+
+        Raises:
+            ConfigError: an unknown key, a wrong type, a missing file.
+        """
+        try:
+            self.config = parser.parse_args(args)
+        except jsonargparse.ArgumentError as error:
+            verb = args[0] if isinstance(args, list) and args else ""
+            raise ConfigError(_explain_parse_error(str(error), self._known_keys(str(verb)))) from error
+
+    def _known_keys(self, verb: str) -> list[str]:
+        parser = self._subcommand_parsers.get(verb)
+        return [action.dest for action in parser._actions] if parser else []
+
+    def before_instantiate_classes(self) -> None:
+        """Look at the checkpoint before any expensive work."""
+        config = self.config[self.subcommand]
+        if config.get("ckpt_path"):
+            config["ckpt_path"] = str(find_checkpoint(config["ckpt_path"], Path(config.trainer.default_root_dir)))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with vidact's callbacks, and its loggers where the config names none."""
+        trainer = self.config_init[self.subcommand].trainer
+        if trainer.get("logger") is None:
+            kwargs["logger"] = build_loggers(Path(trainer.default_root_dir))
+        self.trainer_defaults["callbacks"] = build_callbacks(self.subcommand or "")
+        return super().instantiate_trainer(**kwargs)
+
+    def _prepare_data(self) -> None:
+        """Render, measure and split before other processes start, so that a mistake shows at once."""
+        if "LOCAL_RANK" not in os.environ:
+            self.datamodule.prepare_data()
+            self.datamodule.setup(self.subcommand)
+
+    before_fit = before_validate = before_test = before_predict = _prepare_data
+
+    def _summarise(self) -> None:
+        if self.trainer.is_global_zero:
+            for name, value in summary(self.trainer, self.model).items():
+                rich.print(f"[bold]{name:<20}[/bold] {value}", flush=True)
+
+    after_fit = after_validate = after_test = after_predict = _summarise
+
+
+def run_trainer_verb(verb: str, args: list[str]) -> None:
+    """Run one of Lightning's verbs.
+
+    Args:
+        verb: One of TRAINER_VERBS.
+        args: The rest of the command line; without `--config` the embedded default is used.
+    """
+    if not any(arg.split("=")[0] in {"-c", "--config"} for arg in args):
+        args = ["--config", "demo", *args]
+    strict = {"exit_on_error": False}
+    VidactCLI(
+        ActionClassifier,
+        VideoDataModule,
+        save_config_callback=RunConfig,
+        seed_everything_default=0,
+        parser_kwargs={**strict, **dict.fromkeys(TRAINER_VERBS, strict)},
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        args=[verb, *_resolve_configs(args)],
+    )
+
+
+def _resolve_configs(args: list[str]) -> list[str]:
+    """Replace the name of a recipe that comes with vidact by its path: `--config hmdb51`."""
+    resolved = list(args)
+    for place, arg in enumerate(args):
+        if arg in {"-c", "--config"} and place + 1 < len(args):
+            resolved[place + 1] = str(find_config(args[place + 1]))
+        elif arg.startswith("--config="):
+            resolved[place] = f"--config={find_config(arg.removeprefix('--config='))}"
+    return resolved
+
+
+def find_config(name: str) -> Path:
+    """Find a config file: a path, or the name of a recipe that comes with vidact.
+
+    Raises:
+        ConfigError: neither.
+    """
+    recipes = configs_folder()
+    for path in (Path(name), recipes / f"{name}.yaml"):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(path.stem for path in recipes.glob("*.yaml")))
+    raise ConfigError(f"--config {name}: no such file, and no recipe of that name; there are {known}")
+
+
+def configs_folder() -> Path:
+    """Name the folder of the recipes: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).parent
+    return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
+
+
+def find_checkpoint(name: str, runs: Path) -> Path:
+    """Find a checkpoint and make sure that its file is whole; `last` means the newest run's.
+
+    Raises:
+        CheckpointError: missing, an address, empty, cut or damaged.
+    """
+    if "://" in name:
+        raise CheckpointError(f"--ckpt_path {name}: addresses are refused; download the file and give its path")
+    path = _newest_checkpoint(runs) if name == "last" else Path(name)
+    if not path.is_file():
+        raise CheckpointError(f"--ckpt_path {name}: no such file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile as error:
+        size = path.stat().st_size
+        raise CheckpointError(f"{path}: not a whole checkpoint ({size:,} bytes); try another one") from error
+    if damaged:
+        raise CheckpointError(f"{path}: the part {damaged} is damaged; try another checkpoint")
+    return path
+
+
+def _newest_checkpoint(runs: Path) -> Path:
+    found = sorted(runs.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise CheckpointError(f"--ckpt_path last: no run in {runs} has a last.ckpt; nothing was started")
+    return found[-1]
+
+
+def build_loggers(runs: Path) -> list[Logger]:
+    """Build the loggers of a new run: CSV files in a run folder of its own, and wandb."""
+    csv = CSVLogger(save_dir=runs, name="")
+    folder = Path(csv.log_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{folder}: cannot be made ({error.strerror}); set --trainer.default_root_dir"
+        ) from error
+    return [csv]
+
+
+def build_callbacks(verb: str) -> list[Callback]:
+    """Build the callbacks that every run has; training also keeps its best and its last epoch."""
+    callbacks: list[Callback] = [ConfusionMatrix(), RichProgressBar()]
+    if verb == "fit":
+        best = ModelCheckpoint(filename="best", monitor=MONITOR, mode="max", save_weights_only=True)
+        last = ModelCheckpoint(filename="last", enable_version_counter=False)
+        callbacks += [best, last]
+    return callbacks
+
+
+def summary(trainer: Trainer, model: ActionClassifier) -> dict[str, str]:
+    """Say in a few lines what a run found and where it lies."""
+    return {}
+
+
+def _num_channels(gray: bool) -> int:
+    return 1 if gray else 3
+
+
+def _explain_parse_error(message: str, known: list[str]) -> str:
+    """Make one line of a parser's message, with the nearest known names of the key it complains about."""
+    line = " ".join(message.split())
+    for key in re.findall(r"[\w.]+", line):
+        near = difflib.get_close_matches(key, known, n=3, cutoff=0.7)
+        if near and key not in known:
+            return f"{line}; nearest: {', '.join(f'--{name}' for name in near)}"
+    return line
+
+
+def synthesize(out: Path) -> None:
+    """Render the synthetic set into a folder."""
+    synthetic.synthesize(out)

@@ -1,0 +1,276 @@
+"""Draw an explanation over the frames of its clip: hotspots, and signed relevance.
+
+It does not know which network, method or data set the arrays come from.
+
+Every size on a page is in inches, measured before it is drawn: nothing overlaps, nothing is cut off.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.image import AxesImage
+from matplotlib.textpath import text_to_path
+
+from vidact.core import EnvironmentProblem, VidactError
+
+DPI = 150
+TITLE_POINTS = 10.0
+LABEL_POINTS = 8.0
+LINE_HEIGHT = 1.3  # of the font size
+MARGIN_INCHES = 0.12
+MAX_TITLE_LINES = 4
+HOTSPOT_COLOUR = "#ff00c8"  # a magenta that neither skin, grass nor sky has
+HOTSPOT_OPACITY = 0.4
+FOR_COLOUR = "#b2182b"
+AGAINST_COLOUR = "#2166ac"
+CLIP_PERCENTILE = 99.8
+
+
+def hotspot_overlay(
+    video: UInt8[np.ndarray, "C T H W"],
+    hotspots: Bool[np.ndarray, "T H W"],
+    frame_numbers: Int[np.ndarray, " T"],
+    times_seconds: Float[np.ndarray, " T"],
+    *,
+    title: str,
+) -> Figure:
+    """Draw every frame with its hotspots in magenta: a translucent fill, and a line around each region.
+
+    Args:
+        video: Pixels, 0 to 255, gray (C = 1) or RGB (C = 3).
+        hotspots: True where a voxel is a hotspot.
+        frame_numbers: Which frames of the file these are, from 0.
+        times_seconds: When they are shown.
+        title: Of any length and in any script; what the font lacks is drawn as �.
+
+    Raises:
+        VidactError: the shapes do not fit each other.
+    """
+    if video.ndim != 4 or video.shape[0] not in (1, 3):
+        raise VidactError(f"expected video [C, T, H, W] with C 1 or 3, got {video.shape = }")
+    if hotspots.shape != video.shape[1:]:
+        raise VidactError(f"expected hotspots {video.shape[1:]} as in the video, got {hotspots.shape = }")
+    labels = _frame_labels(frame_numbers, times_seconds, num_frames=video.shape[1])
+    figure, all_axes = _frame_grid(labels, frame_size=hotspots.shape[1:], title=title)
+    pictures = np.broadcast_to(video, (3, *hotspots.shape)).transpose(1, 2, 3, 0)  # [T, H, W, C]
+    for axes, picture, mask in zip(all_axes, pictures, hotspots, strict=True):
+        axes.imshow(picture, interpolation="hanning")
+        _draw_hotspots(axes, mask)
+    return figure
+
+
+def relevance_heatmap(
+    relevance: Float[np.ndarray, "T H W"],
+    frame_numbers: Int[np.ndarray, " T"],
+    times_seconds: Float[np.ndarray, " T"],
+    *,
+    title: str,
+) -> Figure:
+    """Draw the relevance of every voxel: red speaks for the target, blue against it, white is zero.
+
+    All frames share one scale. A few voxels hold far more than all others, so a scale up to max|R| would leave
+    the map white: it ends at ± the 99.8th percentile of |R| over the clip (at max|R| if that is zero), voxels
+    beyond it have the end colours, and the colour bar says so.
+
+    Args:
+        relevance: Signed, summed over colour.
+        frame_numbers: Which frames of the file these are, from 0.
+        times_seconds: When they are shown.
+        title: Of any length and in any script; what the font lacks is drawn as �.
+
+    Raises:
+        VidactError: the shapes do not fit each other, or a value is not finite.
+    """
+    if relevance.ndim != 3:
+        raise VidactError(f"expected relevance [T, H, W], got {relevance.shape = }")
+    if not np.isfinite(relevance).all():
+        raise VidactError(f"expected finite relevance, got {np.sum(~np.isfinite(relevance))} NaN or infinite voxels")
+    labels = _frame_labels(frame_numbers, times_seconds, num_frames=relevance.shape[0])
+    figure, all_axes = _frame_grid(labels, frame_size=relevance.shape[1:], title=title, footer_inches=0.8)
+    limit = _colour_limit(relevance)
+    for axes, frame in zip(all_axes, relevance, strict=True):
+        image = axes.imshow(frame, cmap=_relevance_colours(), vmin=-limit, vmax=limit, interpolation="nearest")
+    _draw_colour_bar(figure, image, limit=limit, largest=float(np.abs(relevance).max()))
+    return figure
+
+
+def save_png(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG on white; a grid of 4 x 4 frames is 1200 pixels wide.
+
+    Raises:
+        EnvironmentProblem: the file cannot be written.
+    """
+    try:
+        figure.savefig(path, dpi=DPI, format="png", facecolor="white")
+    except OSError as error:
+        raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def plain_text(text: str) -> str:
+    """Replace what the font cannot draw by �, and every run of white space by one space."""
+    font = get_font(findfont(FontProperties()))
+    text = re.sub(r"\s+", " ", text).strip()
+    return "".join(c if c.isprintable() and font.get_char_index(ord(c)) else "\ufffd" for c in text)
+
+
+def text_inches(text: str, *, points: float) -> float:
+    """Measure the width of one line of plain text."""
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=points), ismath=False)
+    return float(width) / 72
+
+
+def fit_text(text: str, *, points: float, inches: float, max_lines: int) -> str:
+    """Break text into lines no wider than `inches`, and end it with … where `max_lines` do not hold it.
+
+    Lines break after a space, an underscore, a hyphen or a slash; a longer word breaks anywhere.
+    """
+    lines = [""]
+    for word in re.findall(r"[^ _/-]*[ _/-]?", plain_text(text)):
+        if lines[-1] and text_inches((lines[-1] + word).rstrip(), points=points) > inches:
+            lines.append("")
+        for character in word:
+            if text_inches((lines[-1] + character).rstrip(), points=points) > inches:
+                lines.append("")
+            lines[-1] += character
+    if len(lines) > max_lines:
+        lines = [*lines[: max_lines - 1], _shorten(lines[max_lines - 1], points=points, inches=inches)]
+    return "\n".join(line.strip() for line in lines)
+
+
+def _shorten(line: str, *, points: float, inches: float) -> str:
+    while line and text_inches(line + "…", points=points) > inches:
+        line = line[:-1]
+    return line + "…"
+
+
+def titled_figure(width: float, body_height: float, *, title: str) -> Figure:
+    """Make an empty white figure: a title of up to four lines, and below it `body_height` inches of room."""
+    text = fit_text(title, points=TITLE_POINTS, inches=width - 4 * MARGIN_INCHES, max_lines=MAX_TITLE_LINES)
+    title_height = lines_inches(text, points=TITLE_POINTS) + 2 * MARGIN_INCHES
+    height = body_height + title_height
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    figure.text(
+        0.5,
+        1 - MARGIN_INCHES / height,
+        text,
+        ha="center",
+        va="top",
+        fontsize=TITLE_POINTS,
+        parse_math=False,
+    )
+    return figure
+
+
+def add_axes(figure: Figure, left: float, bottom: float, *, width: float, height: float) -> Axes:
+    """Add axes at a place given in inches from the lower left corner of the figure."""
+    figure_width, figure_height = figure.get_size_inches()
+    return figure.add_axes((left / figure_width, bottom / figure_height, width / figure_width, height / figure_height))
+
+
+def lines_inches(text: str, *, points: float) -> float:
+    """Measure the height of one or more lines of text."""
+    return (text.count("\n") + 1) * points * LINE_HEIGHT / 72
+
+
+def check_frames(
+    frame_numbers: Int[np.ndarray, " T1"], times_seconds: Float[np.ndarray, " T2"], *, num_frames: int
+) -> None:
+    """Make sure that there are frames, and that each has one number and one time.
+
+    Raises:
+        VidactError: there are none, or more or fewer numbers or times than frames.
+    """
+    if num_frames == 0:
+        raise VidactError("expected at least one frame, got T = 0")
+    if np.shape(frame_numbers) != (num_frames,) or np.shape(times_seconds) != (num_frames,):
+        raise VidactError(
+            f"expected a frame number and a time for each of {num_frames} frames, "
+            f"got {np.shape(frame_numbers) = }, {np.shape(times_seconds) = }"
+        )
+
+
+def _frame_labels(
+    frame_numbers: Int[np.ndarray, " T1"], times_seconds: Float[np.ndarray, " T2"], *, num_frames: int
+) -> list[str]:
+    check_frames(frame_numbers, times_seconds, num_frames=num_frames)
+    pairs = zip(frame_numbers, times_seconds, strict=True)
+    return [f"frame {number} · {seconds:.2f} s" for number, seconds in pairs]
+
+
+def _frame_grid(
+    labels: Sequence[str], *, frame_size: tuple[int, ...], title: str, footer_inches: float = 0.0
+) -> tuple[Figure, list[Axes]]:
+    """Lay out one labelled square of axes per frame, row by row in a near-square grid."""
+    columns = math.ceil(math.sqrt(len(labels)))
+    rows = math.ceil(len(labels) / columns)
+    width = max(min(8.0, max(4.0, 2.0 * columns)), 1.3 * columns)
+    step = (width - MARGIN_INCHES) / columns
+    cell_width = step - MARGIN_INCHES
+    cell_height = cell_width * min(max(frame_size[0] / frame_size[1], 0.25), 3.0)
+    labels = [fit_text(text, points=LABEL_POINTS, inches=cell_width, max_lines=2) for text in labels]
+    label_height = max(lines_inches(text, points=LABEL_POINTS) for text in labels) + MARGIN_INCHES / 2
+    row_height = cell_height + label_height + MARGIN_INCHES / 2
+    figure = titled_figure(width, rows * row_height + footer_inches + MARGIN_INCHES / 2, title=title)
+    all_axes = []
+    for place, label in enumerate(labels):
+        row, column = divmod(place, columns)
+        bottom = footer_inches + MARGIN_INCHES + (rows - 1 - row) * row_height
+        left = MARGIN_INCHES + column * step
+        axes = add_axes(figure, left, bottom, width=cell_width, height=cell_height)
+        axes.set_title(label, fontsize=LABEL_POINTS, pad=3)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(color="0.6", linewidth=0.5)
+        all_axes.append(axes)
+    return figure, all_axes
+
+
+def _draw_hotspots(axes: Axes, mask: Bool[np.ndarray, "H W"]) -> None:
+    fill = np.zeros((*mask.shape, 4))
+    fill[mask] = (*to_rgb(HOTSPOT_COLOUR), HOTSPOT_OPACITY)
+    axes.imshow(fill, interpolation="nearest")
+    axes.add_collection(LineCollection(list(_outline(mask)), colors=HOTSPOT_COLOUR, linewidths=0.8), autolim=False)
+
+
+def _outline(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "segments 2 2"]:
+    """Find the voxel edges between a region and what is around it, as (x, y) ends in the image's coordinates."""
+    padded = np.pad(mask, 1)
+    rows, columns = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
+    across = np.stack([columns - 0.5, rows - 0.5, columns + 0.5, rows - 0.5], axis=-1)
+    rows, columns = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
+    down = np.stack([columns - 0.5, rows - 0.5, columns - 0.5, rows + 0.5], axis=-1)
+    return np.concatenate([across, down]).reshape(-1, 2, 2)
+
+
+def _relevance_colours() -> Colormap:
+    """Blend ColorBrewer's RdBu, safe for the colour-blind, through pure white; an odd count has zero in the middle."""
+    colours = ["#053061", AGAINST_COLOUR, "#4393c3", "#92c5de", "#d1e5f0", "#ffffff"]
+    colours += ["#fddbc7", "#f4a582", "#d6604d", FOR_COLOUR, "#67001f"]
+    return LinearSegmentedColormap.from_list("relevance", colours, N=257)
+
+
+def _colour_limit(relevance: Float[np.ndarray, "T H W"]) -> float:
+    magnitude = np.abs(relevance.astype(np.float64))
+    return float(np.percentile(magnitude, CLIP_PERCENTILE) or magnitude.max() or 1.0)
+
+
+def _draw_colour_bar(figure: Figure, image: AxesImage, *, limit: float, largest: float) -> None:
+    width = min(figure.get_figwidth() - 1.0, 6.0)
+    axes = add_axes(figure, (figure.get_figwidth() - width) / 2, 0.56, width=width, height=0.14)
+    extend = "both" if largest > limit else "neither"
+    bar = figure.colorbar(image, cax=axes, orientation="horizontal", extend=extend)
+    ticks = np.linspace(-limit, limit, 5)
+    bar.set_ticks(ticks.tolist(), labels=[f"{tick:.2g}" for tick in ticks])
+    axes.tick_params(labelsize=LABEL_POINTS, length=3)
+    end = f"ends at the {CLIP_PERCENTILE}th percentile of |R|" if largest > limit else "ends at max |R|"
+    remark = f"red: for, blue: against; the scale {end}" if largest else "the relevance is zero everywhere"
+    text = f"relevance (share of the logit per voxel)\n{remark}"
+    figure.text(0.5, 0.06 / figure.get_figheight(), text, ha="center", va="bottom", fontsize=LABEL_POINTS)

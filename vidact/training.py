@@ -1,0 +1,241 @@
+"""Train a network to recognise actions, and measure it per window and per clip.
+
+It does not know where clips come from, nor how a network is explained.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
+from torchmetrics.utilities import dim_zero_cat
+
+from vidact.core import CheckpointError, ClipBatch, as_float
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+MAX_LISTED = 3
+
+
+class Predictions:
+    """What a network said of some windows.
+
+    No dataclass: torchmetrics would squeeze the tensors of a single window.
+
+    Args:
+        scores: Logits.
+        label: The true class.
+        clip_index: Which clip a window is of.
+    """
+
+    def __init__(self, scores: Float[Tensor, "N K"], label: Int[Tensor, " N"], clip_index: Int[Tensor, " N"]) -> None:
+        self.scores, self.label, self.clip_index = scores, label, clip_index
+
+    @property
+    def probabilities(self) -> Float[Tensor, "N K"]:
+        """Softmax of the scores."""
+        return self.scores.softmax(dim=1)
+
+    def per_clip(self) -> tuple[Float[Tensor, "M K"], Int[Tensor, " M"]]:
+        """Give each clip the mean probabilities of its windows, and its label."""
+        clips, rows = torch.unique(self.clip_index, return_inverse=True)
+        count = torch.bincount(rows, minlength=len(clips)).unsqueeze(1)
+        total = self.scores.new_zeros(len(clips), self.scores.shape[1]).index_add_(0, rows, self.probabilities)
+        return total / count, self.label.new_zeros(len(clips)).scatter_(0, rows, self.label)
+
+
+class WindowPredictions(Metric):
+    """Gathers the predictions of all windows, over batches and processes.
+
+    A window that was given to two processes, because the windows do not divide evenly, counts once.
+    """
+
+    full_state_update = False
+    window_index: list[Tensor]
+    clip_index: list[Tensor]
+    label: list[Tensor]
+    scores: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("window_index", "clip_index", "label", "scores"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, batch: ClipBatch, scores: Float[Tensor, "B K"]) -> None:
+        """Add a batch and its logits."""
+        self.window_index.append(batch.window_index)
+        self.clip_index.append(batch.clip_index)
+        self.label.append(batch.label)
+        self.scores.append(scores.float())
+
+    def compute(self) -> Predictions | None:
+        """Give each window's prediction once, in the order of the windows; None if there was none."""
+        if not len(self.label):
+            return None
+        window_index = dim_zero_cat(self.window_index)
+        windows, rows = torch.unique(window_index, return_inverse=True)
+        first = torch.full_like(windows, len(window_index)).scatter_reduce_(
+            0, rows, torch.arange(len(window_index), device=rows.device), reduce="amin"
+        )
+        return Predictions(
+            dim_zero_cat(self.scores)[first], dim_zero_cat(self.label)[first], dim_zero_cat(self.clip_index)[first]
+        )
+
+
+class ActionClassifier(LightningModule):
+    """Any network from [B, C, T, H, W] in [0, 1] to logits [B, K], with its loss, optimizer and schedule.
+
+    Logs `train/loss`, and for validation and test (`val/…`, `test/…`): `loss`, `window_accuracy`,
+    `clip_accuracy` (a clip's scores are the mean of its windows' probabilities), `clip_accuracy_macro` (mean of
+    the classes' accuracies), `clip_top<k>_accuracy` and `class_accuracy/<class>`.
+
+    Args:
+        network: The network to train.
+        class_names: The classes in the order of their numbers; the command line fills them in from the data.
+        loss: From logits and labels to a number; cross-entropy if None.
+        optimizer: Made from the network's parameters; Adam with learning rate 1e-3 if not given.
+        lr_scheduler: Made from the optimizer, stepped once per epoch; constant if None.
+        top_k: How many guesses `clip_top<k>_accuracy` allows.
+    """
+
+    confusion: dict[str, Int[Tensor, "K K"]]
+
+    def __init__(
+        self,
+        network: nn.Module,
+        class_names: Sequence[str],
+        loss: nn.Module | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        top_k: int = 3,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.class_names = tuple(class_names)
+        self.loss: Loss = loss or nn.CrossEntropyLoss()
+        self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
+        self.top_k = min(top_k, len(self.class_names))
+        self.predictions = {"val": WindowPredictions(), "test": WindowPredictions()}
+        self.confusion = {}
+        self.left_out: set[str] = set()
+
+    def forward(self, video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
+        """Score each class (logits)."""
+        scores: Tensor = self.network(as_float(video))
+        return scores
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Build what the config asks for; the schedule steps once per epoch."""
+        optimizer = self.make_optimizer(self.network.parameters())
+        if self.make_lr_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.make_lr_scheduler(optimizer)}}
+
+    def training_step(self, batch: ClipBatch) -> Tensor:
+        """Compute the loss of one batch."""
+        self._note_left_out(batch)
+        if not len(batch):
+            # All of its clips failed. A loss without a gradient keeps several processes in step.
+            return torch.stack([parameter.sum() * 0 for parameter in self.network.parameters()]).sum()
+        loss = self.loss(self(batch.video), batch.label)
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch))
+        self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
+        return loss
+
+    def validation_step(self, batch: ClipBatch) -> None:
+        """Collect the predictions of one batch."""
+        self._collect("val", batch)
+
+    def test_step(self, batch: ClipBatch) -> None:
+        """Collect the predictions of one batch."""
+        self._collect("test", batch)
+
+    def predict_step(self, batch: ClipBatch) -> dict[str, Any]:
+        """Give each window's clip id and class probabilities [B, K]."""
+        self._note_left_out(batch)
+        return {"clip_id": batch.clip_id, "probabilities": self(batch.video).softmax(dim=1)}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the accuracies."""
+        self._log_measures("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the accuracies."""
+        self._log_measures("test")
+
+    def _collect(self, part: str, batch: ClipBatch) -> None:
+        self._note_left_out(batch)
+        if len(batch):
+            self.predictions[part].update(batch, self(batch.video))
+
+    def _note_left_out(self, batch: ClipBatch) -> None:
+        for line in set(batch.left_out) - self.left_out:
+            rank_zero_warn(f"left out of this and later epochs' batches while it fails: {line}")
+        self.left_out.update(batch.left_out)
+
+    def _log_measures(self, part: str) -> None:
+        metric = self.predictions[part]
+        predictions: Predictions | None = metric.compute()  # from all processes, the same on each
+        metric.reset()
+        if predictions is None:
+            return
+        measures = self._measures(part, predictions)
+        self.log(f"{part}/clip_accuracy", measures.pop("clip_accuracy"), prog_bar=True)
+        self.log_dict({f"{part}/{name}": value for name, value in measures.items()})
+
+    def _measures(self, part: str, predictions: Predictions) -> dict[str, Tensor]:
+        num_classes = len(self.class_names)
+        probabilities, label = predictions.per_clip()
+        self.confusion[part] = multiclass_confusion_matrix(probabilities, label, num_classes=num_classes).cpu()
+        accuracy = partial(multiclass_accuracy, num_classes=num_classes)
+        classes = accuracy(probabilities, label, average="none")
+        return {
+            "loss": self.loss(predictions.scores, predictions.label),
+            "window_accuracy": accuracy(predictions.scores, predictions.label, average="micro"),
+            "clip_accuracy": accuracy(probabilities, label, average="micro"),
+            "clip_accuracy_macro": accuracy(probabilities, label, average="macro"),
+            f"clip_top{self.top_k}_accuracy": accuracy(probabilities, label, average="micro", top_k=self.top_k),
+            **{f"class_accuracy/{name}": value for name, value in zip(self.class_names, classes, strict=True)},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write the classes and the network's name into the checkpoint, as plain values."""
+        checkpoint["vidact"] = {"class_names": list(self.class_names), "network": _class_path(self.network)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network.
+
+        Raises:
+            CheckpointError: says which layers differ.
+        """
+        own = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
+        other = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
+        differing = [name for name in {**own, **other} if own.get(name) != other.get(name)]
+        if differing:
+            shown = "; ".join(
+                f"{name} is {_shape(other.get(name))} there and {_shape(own.get(name))} here"
+                for name in differing[:MAX_LISTED]
+            )
+            theirs = checkpoint.get("vidact", {})
+            raise CheckpointError(
+                f"the checkpoint is of another network ({theirs.get('network', 'unknown')}, "
+                f"{len(theirs.get('class_names', []))} classes): {len(differing)} tensors differ, {shown}; "
+                "give the config.yaml that is saved beside it as --config"
+            )
+        if (theirs := checkpoint.get("vidact", {}).get("class_names")) not in (None, list(self.class_names)):
+            raise CheckpointError(f"the checkpoint knows the classes {theirs}, the data has {list(self.class_names)}")
+
+
+def _shape(shape: Iterable[int] | None) -> str:
+    return "missing" if shape is None else str(list(shape))
+
+
+def _class_path(network: nn.Module) -> str:
+    return f"{type(network).__module__}.{type(network).__qualname__}"
