@@ -9,7 +9,7 @@ Relevance has the shape of the network's input.
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -74,20 +74,20 @@ class ClipBatch:
     def __len__(self) -> int:
         return len(self.label)
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
+    def to(self, *args: Any, **kwargs: Any) -> "ClipBatch":
         """Copy every tensor as `torch.Tensor.to` does; Lightning moves batches with this."""
         return self._map_tensors(lambda tensor: tensor.to(*args, **kwargs))
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self) -> "ClipBatch":
         """Copy every tensor to pinned memory; `torch.utils.data.DataLoader` calls this."""
         return self._map_tensors(Tensor.pin_memory)
 
-    def __getitem__(self, rows: slice) -> Self:
+    def __getitem__(self, rows: slice) -> "ClipBatch":
         """Take some windows of the batch."""
         part = self._map_tensors(lambda tensor: tensor[rows])
         return replace(part, clip_id=self.clip_id[rows])
 
-    def _map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
+    def _map_tensors(self, function: Callable[[Tensor], Tensor]) -> "ClipBatch":
         values: dict[str, Any] = {
             field.name: function(value)
             for field in fields(self)

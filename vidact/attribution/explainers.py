@@ -7,7 +7,7 @@ that it is given: it works on a deep copy in float32, in eval mode, outside auto
 import contextlib
 import copy
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -21,7 +21,7 @@ from vidact.core import Explanation, ExplanationError
 class Explainer(Protocol):
     """What all methods look like to everyone else."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Explainer":
         """Make the copy of the network ready."""
 
     def __exit__(self, *error: object) -> None:
@@ -48,7 +48,7 @@ class LayerwiseRelevance:
         self._composite = build_composite(composite)
         self._stack = contextlib.ExitStack()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "LayerwiseRelevance":
         # Not under inference mode: a copy made there could not be differentiated.
         with torch.inference_mode(mode=False):
             network = copy.deepcopy(self._network).float().eval().requires_grad_(requires_grad=False)

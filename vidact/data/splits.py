@@ -5,7 +5,7 @@ side; the same seed gives the same split on every machine.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,5 +103,5 @@ def _fold_index(fold: int, num_folds: int) -> int:
     return fold - 1
 
 
-def _take(clips: Sequence[Clip], rows: Sequence[int]) -> list[Clip]:
+def _take(clips: Sequence[Clip], rows: Iterable[int]) -> list[Clip]:
     return [clips[row] for row in rows]

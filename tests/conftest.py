@@ -1,0 +1,64 @@
+"""What several tests share. Tensor shapes in annotations are checked while the tests run."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("vidact", "beartype.beartype")
+
+os.environ["WANDB_MODE"] = "offline"
+os.environ.pop("WANDB_API_KEY", None)
+os.environ.pop("WANDB_DIR", None)
+
+
+def _real_folder(variable: str) -> Path:
+    if variable not in os.environ:
+        pytest.skip(f"{variable} does not name a folder of real clips")
+    return Path(os.environ[variable])
+
+
+@pytest.fixture(scope="session")
+def hmdb51() -> Path:
+    """The folder of HMDB51: `videos/<class>/*.avi` and `splits/`."""
+    return _real_folder("VIDACT_HMDB51")
+
+
+@pytest.fixture(scope="session")
+def jhmdb() -> Path:
+    """The folder of J-HMDB: `videos/<class>/*.avi`."""
+    return _real_folder("VIDACT_JHMDB")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache."""
+    monkeypatch.setenv("VIDACT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="session")
+def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight classes, six sources, small pictures: rendered once for all tests."""
+    from vidact.data.synthetic import SyntheticSettings, synthesize
+
+    folder = tmp_path_factory.mktemp("synthetic") / "set"
+    synthesize(folder, settings=SyntheticSettings(num_sources=10, num_frames=20, size=(32, 32)))
+    return folder
+
+
+@pytest.fixture
+def write_clip() -> Callable[..., Path]:
+    """Write a clip whose frame number can be read back from its pixels."""
+    import numpy as np
+
+    from vidact.data.video import write_video
+
+    def write(path: Path, num_frames: int = 20, size: tuple[int, int] = (48, 64), **kwargs: object) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frames = [np.full((*size, 3), 8 + 4 * number, np.uint8) for number in range(num_frames)]
+        write_video(path, frames, fps=30, **kwargs)  # type: ignore[arg-type]
+        return path
+
+    return write

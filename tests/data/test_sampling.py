@@ -1,0 +1,49 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vidact.data.sampling import stride_for, window_starts, windows
+
+lengths = st.integers(1, 1100)
+strides = st.one_of(st.integers(1, 12), st.just("adaptive"))
+
+
+@given(lengths, st.integers(1, 40), strides, st.integers(1, 12))
+def test_frame_numbers_lie_inside_the_clip_and_never_go_back(
+    clip_frames: int, num_frames: int, stride: int | str, num_windows: int
+) -> None:
+    found = windows(clip_frames, num_frames=num_frames, stride=stride, num_windows=num_windows)
+    assert 1 <= len(found) <= num_windows
+    assert len(set(found)) == len(found)
+    for window in found:
+        assert len(window) == num_frames
+        assert min(window) >= 0
+        assert max(window) < clip_frames
+        assert list(window) == sorted(window)
+
+
+@given(lengths, st.integers(2, 40), st.integers(1, 12))
+def test_steps_equal_the_stride_until_the_last_frame(clip_frames: int, num_frames: int, stride: int) -> None:
+    (window,) = windows(clip_frames, num_frames=num_frames, stride=stride, num_windows=1)
+    for before, after in zip(window, window[1:], strict=False):
+        assert after - before == stride or after == clip_frames - 1
+
+
+def test_a_short_clip_repeats_its_last_frame() -> None:
+    assert windows(5, num_frames=4, stride=2, num_windows=3) == [(0, 2, 4, 4)]
+
+
+def test_one_window_sits_in_the_middle() -> None:
+    assert windows(20, num_frames=3, stride=2, num_windows=1) == [(7, 9, 11)]
+
+
+def test_several_windows_reach_both_ends_evenly() -> None:
+    assert window_starts(31, span=11, num_windows=3) == [0, 10, 20]
+
+
+@pytest.mark.parametrize(
+    ("clip_frames", "expected"),
+    [(17, 3), (45, 3), (46, 3), (60, 3), (61, 4), (75, 4), (76, 5), (90, 5), (91, 6), (1061, 6)],
+)
+def test_the_adaptive_stride_is_the_largest_of_3_to_6_that_fits(clip_frames: int, expected: int) -> None:
+    assert stride_for(clip_frames, num_frames=16, stride="adaptive") == expected
