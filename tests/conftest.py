@@ -57,7 +57,7 @@ def write_clip() -> Callable[..., Path]:
 
     def write(path: Path, num_frames: int = 20, size: tuple[int, int] = (48, 64), **kwargs: object) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        frames = [np.full((*size, 3), 8 + 4 * number, np.uint8) for number in range(num_frames)]
+        frames = [np.full((*size, 3), 8 + 7 * number, np.uint8) for number in range(num_frames)]
         write_video(path, frames, fps=30, **kwargs)  # type: ignore[arg-type]
         return path
 

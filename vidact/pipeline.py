@@ -8,19 +8,19 @@ import os
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonargparse
-import rich
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger
 
 from vidact.callbacks.confusion import ConfusionMatrix
+from vidact.callbacks.loggers import build_loggers, finish_wandb
+from vidact.callbacks.pictures import run_folder
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
-from vidact.core import CheckpointError, ConfigError, EnvironmentProblem
+from vidact.core import CheckpointError, ConfigError
 from vidact.data import synthetic
 from vidact.data.datamodule import VideoDataModule
 from vidact.training import ActionClassifier
@@ -28,6 +28,9 @@ from vidact.training import ActionClassifier
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
 RUNS_FOLDER = "runs"
 MONITOR = "val/clip_accuracy"
+REPORTED = tuple(
+    f"{part}/{name}" for part in ("val", "test") for name in ("clip_accuracy", "clip_accuracy_macro", "window_accuracy")
+)
 
 
 class VidactCLI(LightningCLI):
@@ -51,7 +54,7 @@ class VidactCLI(LightningCLI):
             ConfigError: an unknown key, a wrong type, a missing file.
         """
         try:
-            self.config = parser.parse_args(args)
+            self.config = parser.parse_args(cast(list[str], args))
         except jsonargparse.ArgumentError as error:
             verb = args[0] if isinstance(args, list) and args else ""
             raise ConfigError(_explain_parse_error(str(error), self._known_keys(str(verb)))) from error
@@ -85,7 +88,7 @@ class VidactCLI(LightningCLI):
     def _summarise(self) -> None:
         if self.trainer.is_global_zero:
             for name, value in summary(self.trainer, self.model).items():
-                rich.print(f"[bold]{name:<20}[/bold] {value}", flush=True)
+                print(f"{name:<24} {value}", flush=True)
 
     after_fit = after_validate = after_test = after_predict = _summarise
 
@@ -172,19 +175,6 @@ def _newest_checkpoint(runs: Path) -> Path:
     return found[-1]
 
 
-def build_loggers(runs: Path) -> list[Logger]:
-    """Build the loggers of a new run: CSV files in a run folder of its own, and wandb."""
-    csv = CSVLogger(save_dir=runs, name="")
-    folder = Path(csv.log_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"{folder}: cannot be made ({error.strerror}); set --trainer.default_root_dir"
-        ) from error
-    return [csv]
-
-
 def build_callbacks(verb: str) -> list[Callback]:
     """Build the callbacks that every run has; training also keeps its best and its last epoch."""
     callbacks: list[Callback] = [ConfusionMatrix(), RichProgressBar()]
@@ -196,8 +186,24 @@ def build_callbacks(verb: str) -> list[Callback]:
 
 
 def summary(trainer: Trainer, model: ActionClassifier) -> dict[str, str]:
-    """Say in a few lines what a run found and where it lies."""
-    return {}
+    """Say in a few lines what a run found and where it lies; ends wandb's run."""
+    folder = run_folder(trainer)
+    lines = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in REPORTED}
+    best = next((found for found in trainer.checkpoint_callbacks if getattr(found, "monitor", None) == MONITOR), None)
+    if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
+        lines[f"best {MONITOR}"] = f"{float(best.best_model_score):.3f}, {_relative(Path(best.best_model_path))}"
+    if model.left_out:
+        lines["left out"] = f"{len(model.left_out)} clips that failed while running, {sorted(model.left_out)[0]}"
+    lines["run folder"] = _relative(folder)
+    if (folder / "explanations").is_dir():
+        lines["pictures"] = f"{_relative(folder / 'explanations')}, confusion_*.png"
+    if place := finish_wandb(trainer):
+        lines["wandb"] = place
+    return lines
+
+
+def _relative(path: Path) -> str:
+    return os.path.relpath(path)
 
 
 def _num_channels(gray: bool) -> int:

@@ -37,7 +37,7 @@ def _check_partition(split: Split, clips: list[Clip]) -> None:
     assert set().union(*parts) <= set(clips)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(data_sets(), st.integers(1, NUM_FOLDS), st.integers(0, 3))
 def test_no_source_is_on_two_sides(clips: list[Clip], fold: int, seed: int) -> None:
     split = split_by_source(clips, fold=fold, seed=seed)
@@ -50,7 +50,7 @@ def test_no_source_is_on_two_sides(clips: list[Clip], fold: int, seed: int) -> N
     assert split == split_by_source(clips, fold=fold, seed=seed)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(data_sets(), st.integers(0, 3))
 def test_each_clip_is_tested_in_one_fold(clips: list[Clip], seed: int) -> None:
     tested = Counter(
@@ -59,7 +59,7 @@ def test_each_clip_is_tested_in_one_fold(clips: list[Clip], seed: int) -> None:
     assert tested == Counter(clips)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(data_sets(), st.integers(0, 3))
 def test_validation_shares_no_source_with_training_even_if_the_split_is_by_clip(clips: list[Clip], seed: int) -> None:
     split = split_by_clip(clips, fold=1, seed=seed)

@@ -123,7 +123,7 @@ def test_the_text_of_bars_neither_overlaps_nor_is_cut_off(count: int, title: str
 def test_charts_without_any_relevance_are_drawn() -> None:
     zeros = np.zeros(3)
     assert layout_faults(frame_relevance_bars(zeros, zeros, *frames(3), title="")) == []
-    assert layout_faults(hotspots_per_frame_bars(np.zeros(3, dtype=int), *frames(3), title="", threshold=1)) == []
+    assert layout_faults(hotspots_per_frame_bars(np.zeros(3, dtype=int), *frames(3), title="", threshold=1.0)) == []
 
 
 def test_the_matrix_has_its_numbers_in_its_cells_true_classes_downwards() -> None:

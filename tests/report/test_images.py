@@ -176,7 +176,7 @@ def test_zero_relevance_is_a_white_picture_that_says_so() -> None:
 def test_the_text_of_a_grid_neither_overlaps_nor_is_cut_off(count: int, title: str) -> None:
     numbers, times = frames(count)
     overlay = hotspot_overlay(
-        gray_noise(1, count, 12, 16), gray_noise(count, 12, 16) > 200, numbers + 1000, times + 100, title=title
+        gray_noise(1, count, 12, 16), gray_noise(count, 12, 16) > 200, numbers + 1_000_000, times + 100_000, title=title
     )
     assert layout_faults(overlay) == []
     relevance = np.linspace(-1, 1, count * 200).reshape(count, 20, 10) ** 9 * 1.234e-5
@@ -211,7 +211,7 @@ def test_plain_text_keeps_what_the_font_has() -> None:
 
 @pytest.mark.parametrize("text", [LONG_TITLE, "W" * 200, "il_" * 90, "a b"])
 def test_fitted_lines_are_no_wider_than_asked_and_lose_nothing_before_the_ellipsis(text: str) -> None:
-    fitted = fit_text(text, points=10, inches=2.5, max_lines=3)
+    fitted = fit_text(text, points=10.0, inches=2.5, max_lines=3)
     figure = Figure(figsize=(8, 2), dpi=150)
     canvas = FigureCanvasAgg(figure)
     drawn = figure.text(0, 0, fitted, fontsize=10, parse_math=False)

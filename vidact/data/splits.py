@@ -5,10 +5,11 @@ side; the same seed gives the same split on every machine.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from vidact.core import DataError
@@ -103,5 +104,5 @@ def _fold_index(fold: int, num_folds: int) -> int:
     return fold - 1
 
 
-def _take(clips: Sequence[Clip], rows: Iterable[int]) -> list[Clip]:
+def _take(clips: Sequence[Clip], rows: Int[np.ndarray, " N"]) -> list[Clip]:
     return [clips[row] for row in rows]

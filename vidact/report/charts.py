@@ -63,7 +63,7 @@ def frame_relevance_bars(
     axes.bar(places, negative, color=AGAINST_COLOUR, label="against the target")
     axes.plot(places, positive + negative, "o-", color="black", markersize=3, linewidth=1, label="net")
     axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_ylabel("relevance (share of the logit)", fontsize=LABEL_POINTS)
+    axes.set_ylabel("relevance (units of the logit)", fontsize=LABEL_POINTS)
     axes.ticklabel_format(axis="y", scilimits=(-2, 3), useOffset=False)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, fontsize=LABEL_POINTS, frameon=False)
     return figure

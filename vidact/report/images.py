@@ -7,6 +7,7 @@ Every size on a page is in inches, measured before it is drawn: nothing overlaps
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ TITLE_POINTS = 10.0
 LABEL_POINTS = 8.0
 LINE_HEIGHT = 1.3  # of the font size
 MARGIN_INCHES = 0.12
-MAX_TITLE_LINES = 4
+MAX_TITLE_LINES = 3
 TITLE_SHARE = 0.92  # of the width; hinting makes drawn text up to 5 % wider than measured
 HOTSPOT_COLOUR = "#ff00c8"  # a magenta that neither skin, grass nor sky has
 HOTSPOT_OPACITY = 0.4
@@ -138,33 +139,40 @@ def fit_text(text: str, *, points: float, inches: float, max_lines: int) -> str:
     for word in re.findall(r"[^ _/-]*[ _/-]?", plain_text(text)):
         if lines[-1] and text_inches((lines[-1] + word).rstrip(), points=points) > inches:
             lines.append("")
-        for character in word:
-            if text_inches((lines[-1] + character).rstrip(), points=points) > inches:
-                lines.append("")
-            lines[-1] += character
+        lines[-1] += word
+        while fit := _fitting_length(lines[-1].rstrip(), points=points, inches=inches):
+            lines[-1:] = [lines[-1][:fit], lines[-1][fit:]]
     if len(lines) > max_lines:
-        lines = [*lines[: max_lines - 1], _shorten(lines[max_lines - 1], points=points, inches=inches)]
+        line = lines[max_lines - 1]
+        fit = _fitting_length(line, points=points, inches=inches - text_inches("…", points=points))
+        lines = [*lines[: max_lines - 1], line[: fit or None] + "…"]
     return "\n".join(line.strip() for line in lines)
 
 
-def _shorten(line: str, *, points: float, inches: float) -> str:
-    while line and text_inches(line + "…", points=points) > inches:
-        line = line[:-1]
-    return line + "…"
+def _fitting_length(line: str, *, points: float, inches: float) -> int:
+    """Count the characters of a line that is too wide that do fit, at least 1; 0 if all of it fits."""
+    if len(line) < 2 or text_inches(line, points=points) <= inches:
+        return 0
+    lengths = range(1, len(line))
+    return max(1, bisect_right(lengths, inches, key=lambda length: text_inches(line[:length], points=points)))
 
 
 def titled_figure(width: float, body_height: float, *, title: str) -> Figure:
-    """Make an empty white figure: a title of up to four lines, and below it `body_height` inches of room."""
+    """Make an empty white figure: room for a title of three lines, and below it `body_height` inches.
+
+    The room is the same for every title: wandb shows lists of pictures of one size only.
+    """
     text = fit_text(title, points=TITLE_POINTS, inches=TITLE_SHARE * width, max_lines=MAX_TITLE_LINES)
-    title_height = lines_inches(text, points=TITLE_POINTS) + 2 * MARGIN_INCHES
+    room = "\n" * (MAX_TITLE_LINES - 1)
+    title_height = lines_inches(room, points=TITLE_POINTS) + 2 * MARGIN_INCHES
     height = body_height + title_height
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     figure.text(
         0.5,
-        1 - MARGIN_INCHES / height,
+        1 - title_height / 2 / height,
         text,
         ha="center",
-        va="top",
+        va="center",
         fontsize=TITLE_POINTS,
         parse_math=False,
     )
@@ -178,8 +186,8 @@ def add_axes(figure: Figure, left: float, bottom: float, *, width: float, height
 
 
 def lines_inches(text: str, *, points: float) -> float:
-    """Measure the height of one or more lines of text."""
-    return (text.count("\n") + 1) * points * LINE_HEIGHT / 72
+    """Measure the height of the lines of a text; an empty text has none."""
+    return len(text.split("\n")) * bool(text) * points * LINE_HEIGHT / 72
 
 
 def check_frames(
@@ -273,5 +281,5 @@ def _draw_colour_bar(figure: Figure, image: AxesImage, *, limit: float, largest:
     axes.tick_params(labelsize=LABEL_POINTS, length=3)
     end = f"ends at the {CLIP_PERCENTILE}th percentile of |R|" if largest > limit else "ends at max |R|"
     remark = f"red: for, blue: against; the scale {end}" if largest else "the relevance is zero everywhere"
-    text = f"relevance (share of the logit per voxel)\n{remark}"
+    text = f"relevance per voxel (units of the logit)\n{remark}"
     figure.text(0.5, 0.06 / figure.get_figheight(), text, ha="center", va="bottom", fontsize=LABEL_POINTS)
