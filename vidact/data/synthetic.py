@@ -13,11 +13,12 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from vidact.core import ConfigError, DataError, EnvironmentProblem
 from vidact.data.video import write_video
@@ -38,16 +39,15 @@ CLASS_NAMES: tuple[str, ...] = tuple(_VELOCITIES)
 _FORMAT_VERSION = 1
 _MARK = "synthetic.json"
 _TEST_SHARE = 0.3
-_RADIUS_RANGE = (0.17, 0.225)  # of the frame's shorter side
-_SPEED_RANGE = (0.010, 0.018)  # of the shorter side per frame; turning and growing: at _MIDDLE of the radius
+# Lengths are shares of the frame's shorter side, speeds shares of it per frame. Turning and growing have their
+# speed at _MIDDLE of the radius.
+_RADIUS_RANGE = (0.17, 0.225)
+_SPEED_RANGE = (0.007, 0.012)
 _MIDDLE = 0.6
-# Two waves are spokes and two are rings: turning moves only the spokes, growing only the rings. (Spirals would
-# do for both, and locally a turning spiral looks like a growing one.)
-_SPOKES = np.array([1, 1, 0, 0])
-_RINGS = 1 - _SPOKES
-_RIM, _SHADING, _CONTRAST = 0.2, 0.65, 0.12
-_ANGULAR_RANGE = (3, 5)  # periods per turn
-_RADIAL_RANGE = (3.0, 5.0)  # radians per unit of log radius
+# Brightness: dark rim, bright centre (shows a small receptive field where the centre is), texture on top.
+_RIM, _SHADING, _CONTRAST = 0.2, 0.65, 0.14
+_SPOKES_RANGE = (3, 5)  # periods per turn
+_RINGS_RANGE = (3.0, 5.0)  # radians per unit of log radius
 # Quantiser 2 is MPEG-4's finest useful one; bitexact keeps the encoder's version out of the stream.
 _ENCODER_OPTIONS = {"qmin": "2", "qmax": "2", "flags": "+bitexact"}
 
@@ -65,7 +65,7 @@ class SyntheticSettings:
         seed: Where all randomness starts.
     """
 
-    num_sources: int = 120
+    num_sources: int = 160
     clips_per_class_and_source: int = 1
     num_frames: int = 40
     size: tuple[int, int] = (64, 64)
@@ -90,36 +90,32 @@ DEMO = SyntheticSettings()
 
 @dataclass(frozen=True)
 class Scene:
-    """What the clips of one source share: a background, and the waves (J of them) of the disc's texture."""
+    """What the clips of one source share: a background, and the disc's tint and frequencies of texture."""
 
     background: Float[np.ndarray, "H W 3"]
     tint: Float[np.ndarray, "3"]
-    angular_frequency: Int[np.ndarray, " J"]
-    radial_frequency: Float[np.ndarray, " J"]
-    amplitude: Float[np.ndarray, " J"]
+    spokes: int
+    rings: float
 
 
 @dataclass(frozen=True)
 class Action:
-    """How the disc moves: its centre in pixels (row, column), its turn in radians, its growth in log radius."""
+    """How the disc moves, in (row, column) pixels, clockwise radians and log radius, and its waves' phases."""
 
     radius_pixels: float
     centre: Float[np.ndarray, "T 2"]
     angle: Float[np.ndarray, " T"]
     log_scale: Float[np.ndarray, " T"]
-    phase: Float[np.ndarray, " J"]
+    phase: Float[np.ndarray, "2"]
 
 
 def draw_scene(generator: np.random.Generator, *, size: tuple[int, int]) -> Scene:
     """Draw a background and a family of textures."""
-    num_waves = len(_SPOKES)
-    amplitude = generator.uniform(0.6, 1.0, num_waves)
     return Scene(
         background=_draw_background(generator, size=size),
         tint=generator.uniform(0.8, 1.0, 3),
-        angular_frequency=_SPOKES * generator.integers(*_ANGULAR_RANGE, num_waves, endpoint=True),
-        radial_frequency=_RINGS * generator.uniform(*_RADIAL_RANGE, num_waves),
-        amplitude=amplitude / np.sqrt(np.sum(amplitude**2)),
+        spokes=int(generator.integers(*_SPOKES_RANGE, endpoint=True)),
+        rings=float(generator.uniform(*_RINGS_RANGE)),
     )
 
 
@@ -130,16 +126,14 @@ def _draw_background(generator: np.random.Generator, *, size: tuple[int, int]) -
     rows, columns = (np.arange(side) / side for side in size)
     turns = frequency[:, 0, None, None] * rows[:, None] + frequency[:, 1, None, None] * columns  # [J, H, W]
     waves = np.cos(2 * np.pi * turns + phase[:, None, None]).mean(axis=0)
-    return (0.45 + 0.15 * waves)[..., None] * generator.uniform(0.9, 1.1, 3)
+    return np.asarray((0.45 + 0.15 * waves)[..., None] * generator.uniform(0.9, 1.1, 3))
 
 
 def draw_action(class_name: str, *, generator: np.random.Generator, size: tuple[int, int], num_frames: int) -> Action:
-    """Draw a place, a size, a speed and texture phases, the same way for every class, and apply the motion."""
-    side = min(size)
+    """Draw place, size, speed and phases in the same way for every class, and apply the class's motion."""
     start = generator.uniform(0, size)
-    radius = generator.uniform(*_RADIUS_RANGE) * side
-    speed = generator.uniform(*_SPEED_RANGE) * side
-    phase = generator.uniform(0, 2 * np.pi, len(_SPOKES))
+    radius, speed = (generator.uniform(*shares) * min(size) for shares in (_RADIUS_RANGE, _SPEED_RANGE))
+    phase = generator.uniform(0, 2 * np.pi, 2)
     path = speed * np.arange(num_frames)[:, None] * np.array(_VELOCITIES[class_name])  # [T, 4], pixels
     angle, log_scale = path[:, 2:].T / (_MIDDLE * radius)
     return Action(radius, (start + path[:, :2]) % np.array(size), angle, log_scale, phase)
@@ -148,20 +142,14 @@ def draw_action(class_name: str, *, generator: np.random.Generator, size: tuple[
 def render_clip(
     class_name: str, *, scene: Scene, generator: np.random.Generator, num_frames: int
 ) -> tuple[UInt8[np.ndarray, "T H W 3"], Bool[np.ndarray, "T H W"]]:
-    """Draw an action of a class and paint it into a scene.
-
-    Returns:
-        The video in RGB and a mask that is True on the disc.
-    """
+    """Draw an action of a class and paint it into a scene; see `paint`."""
     height, width, _ = scene.background.shape
-    action = draw_action(class_name, generator=generator, size=(height, width), num_frames=num_frames)
-    return paint(scene, action)
+    return paint(scene, draw_action(class_name, generator=generator, size=(height, width), num_frames=num_frames))
 
 
 def paint(scene: Scene, action: Action) -> tuple[UInt8[np.ndarray, "T H W 3"], Bool[np.ndarray, "T H W"]]:
     """Paint an action into a scene: the video in RGB, and a mask that is True on the disc."""
-    num_frames = len(action.centre)
-    height, width, _ = scene.background.shape
+    num_frames, (height, width, _) = len(action.centre), scene.background.shape
     corner = np.floor(action.centre).astype(int)  # [T, 2]
     reach = np.arange(-int(action.radius_pixels) - 1, int(action.radius_pixels) + 3)  # P pixels
     rows, columns = corner[:, :1] + reach, corner[:, 1:] + reach  # [T, P], may leave the frame
@@ -185,20 +173,17 @@ def paint(scene: Scene, action: Action) -> tuple[UInt8[np.ndarray, "T H W 3"], B
 def _texture(
     scene: Scene, action: Action, radius: Float[np.ndarray, "T P P"], angle: Float[np.ndarray, "T P P"]
 ) -> Float[np.ndarray, "T P P"]:
-    """Sum waves in log-polar coordinates, where turning and growing are shifts.
+    """Add spokes and rings, waves in log-polar coordinates: turning shifts only the spokes, growing only the rings.
 
+    (Spirals would do for both, but a small part of a turning spiral looks like one of a growing spiral.)
     Near the centre the waves get finer than pixels; a Gaussian blur of one pixel takes them away there.
     """
     radius = np.maximum(radius, 0.5)
-    turned = angle - action.angle[:, None, None]
-    grown = np.log(radius) - action.log_scale[:, None, None]
-    total = np.zeros_like(radius)
-    for m, k, amplitude, phase in zip(
-        scene.angular_frequency, scene.radial_frequency, scene.amplitude, action.phase, strict=True
-    ):
-        blur = np.exp(-0.5 * (m**2 + k**2) / radius**2)
-        total += amplitude * blur * np.cos(m * turned + k * grown + phase)
-    return total
+    frequency = np.array([scene.spokes, scene.rings])[:, None, None, None]
+    place = np.stack([angle - action.angle[:, None, None], np.log(radius) - action.log_scale[:, None, None]])
+    blur = np.exp(-0.5 * (frequency / radius) ** 2)
+    waves = blur * np.cos(frequency * place + action.phase[:, None, None, None])  # [2, T, P, P]
+    return np.asarray(waves.sum(axis=0))
 
 
 def synthesize(
@@ -206,8 +191,8 @@ def synthesize(
 ) -> None:
     """Write a set of clips: `videos/<class>/*.avi`, `masks/<class>/*.npz`, `splits/*.txt`, `synthetic.json`.
 
-    The folder appears complete or not at all. Of several processes that start at once, one wins and the others
-    accept its result. A complete set with the same settings is left as it is.
+    The folder appears complete or not at all. Of several processes that start at once, one wins and
+    the others accept its result. A complete set with the same settings is left as it is.
 
     Args:
         out: The folder; missing, empty, or a complete set with the same settings.
@@ -242,11 +227,8 @@ def _is_complete(out: Path, settings: SyntheticSettings) -> bool:
     if found != settings.record():
         what = "not a synthetic set" if found is None else "a synthetic set with other settings"
         raise DataError(f"{out} exists and is {what}; choose another folder or remove it")
-    missing = [path for *_, path in _clips(out, settings) if not path.is_file()]
-    if missing:
-        raise DataError(
-            f"{out}: {len(missing)} files of the set are missing, the first is {missing[0]}; remove the folder"
-        )
+    if missing := [path for *_, path in _clips(out, settings) if not path.is_file()]:
+        raise DataError(f"{out}: {len(missing)} files are missing, among them {missing[0]}; remove the folder")
     return True
 
 
@@ -260,11 +242,10 @@ def _publish(built: Path, out: Path, settings: SyntheticSettings) -> None:
 
 def _clips(folder: Path, settings: SyntheticSettings) -> Iterator[tuple[int, str, int, Path]]:
     """Go through source number, class, index and video file of every clip."""
-    for source in range(settings.num_sources):
-        for name in CLASS_NAMES:
-            for index in range(settings.clips_per_class_and_source):
-                file = f"scene_{source:04d}_{name}_f_nm_np1_fr_goo_{index}.avi"
-                yield source, name, index, folder / "videos" / name / file
+    indices = range(settings.clips_per_class_and_source)
+    for source, name, index in product(range(settings.num_sources), CLASS_NAMES, indices):
+        file = f"scene_{source:04d}_{name}_f_nm_np1_fr_goo_{index}.avi"
+        yield source, name, index, folder / "videos" / name / file
 
 
 def _generator(settings: SyntheticSettings, *key: int) -> np.random.Generator:
@@ -273,9 +254,8 @@ def _generator(settings: SyntheticSettings, *key: int) -> np.random.Generator:
 
 
 def _build(folder: Path, settings: SyntheticSettings, progress: Callable[[int, int], None] | None) -> None:
-    for part in ("videos", "masks"):
-        for name in CLASS_NAMES:
-            (folder / part / name).mkdir(parents=True)
+    for part, name in product(("videos", "masks"), CLASS_NAMES):
+        (folder / part / name).mkdir(parents=True)
     clips = list(_clips(folder, settings))
     for done, (source, name, index, path) in enumerate(clips, start=1):
         scene = draw_scene(_generator(settings, source), size=settings.size)
@@ -294,14 +274,11 @@ def _write_splits(folder: Path, settings: SyntheticSettings) -> None:
     (folder / "splits").mkdir()
     order = _generator(settings).permutation(settings.num_sources)
     num_test = max(1, int(_TEST_SHARE * settings.num_sources))
-    for split in range(3):
+    for split, name in product(range(3), CLASS_NAMES):
         test = order[split * num_test : (split + 1) * num_test]
-        lines: dict[str, list[str]] = {name: [] for name in CLASS_NAMES}
-        for source, name, _, path in _clips(folder, settings):
-            lines[name].append(f"{path.name} {2 if source in test else 1} \n")
-        for name in CLASS_NAMES:
-            text = "".join(lines[name])
-            (folder / "splits" / f"{name}_test_split{split + 1}.txt").write_text(text, encoding="utf-8")
+        clips = ((source, path.name) for source, owner, _, path in _clips(folder, settings) if owner == name)
+        text = "".join(f"{file} {2 if source in test else 1} \n" for source, file in clips)
+        (folder / "splits" / f"{name}_test_split{split + 1}.txt").write_text(text, encoding="utf-8")
 
 
 def load_mask(path: Path) -> Bool[np.ndarray, "T H W"]:
@@ -320,7 +297,6 @@ def load_mask(path: Path) -> Bool[np.ndarray, "T H W"]:
 def default_folder(settings: SyntheticSettings = DEMO) -> Path:
     """Choose the cache folder of a set: `$VIDACT_CACHE`, else `$XDG_CACHE_HOME/vidact`, else `~/.cache/vidact`."""
     key = hashlib.sha256(json.dumps(settings.record(), sort_keys=True).encode()).hexdigest()[:10]
-    cache = os.environ.get("VIDACT_CACHE")
-    shared = os.environ.get("XDG_CACHE_HOME")
-    root = Path(cache) if cache else (Path(shared) if shared else Path.home() / ".cache") / "vidact"
+    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidact"
+    root = Path(os.environ.get("VIDACT_CACHE") or shared)
     return root / f"synthetic-{key}"

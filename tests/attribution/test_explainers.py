@@ -1,0 +1,231 @@
+import copy
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from zennit.composites import EpsilonPlusFlat
+
+from vidact.analysis.frames import frame_relevance
+from vidact.attribution.composites import COMPOSITES, build_composite
+from vidact.attribution.explainers import LayerwiseRelevance
+from vidact.core import ConfigError, ExplanationError
+from vidact.models.stacked import PIXEL_MEAN, PIXEL_STD, StackedFramesCNN
+
+
+STABILIZER = 1e-6  # Zennit's default
+
+
+def _network(head: str = "dense", seed: int = 0, num_frames: int = 16, size: int = 20) -> StackedFramesCNN:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return StackedFramesCNN(num_classes=5, num_frames=num_frames, size=size, head=head)  # type: ignore[arg-type]
+
+
+def _video(num_clips: int = 3, num_frames: int = 16, size: int = 20) -> Tensor:
+    return torch.rand(num_clips, 1, num_frames, size, size, generator=torch.Generator().manual_seed(1))
+
+
+def _explain(network: nn.Module, video: Tensor, target: Tensor, composite: str = "epsilon_plus") -> Tensor:
+    with LayerwiseRelevance(network, composite=composite) as explain:
+        return explain(video, target).relevance
+
+
+def _share(x: Tensor, relevance: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:
+    """Hand relevance down a bias-free linear map: R_i = x_i Σ_j w_ij R_j / (z_j ± ε) (Bach et al. 2015, eq. 58)."""
+    x = x.detach().requires_grad_()
+    z = forward(x)
+    (gradient,) = torch.autograd.grad(z, x, relevance / (z + STABILIZER * torch.where(z < 0, -1, 1)))
+    return (x * gradient).detach()
+
+
+def _naive_epsilon_plus(network: StackedFramesCNN, video: Tensor, target: int) -> Tensor:
+    """z⁺ for convolutions, ε for dense layers, winner takes all in pooling, written out without hooks."""
+    w = {name: value.double() for name, value in network.named_parameters()}
+    x0 = (video.double().flatten(1, 2) - PIXEL_MEAN) / PIXEL_STD
+    a1 = F.conv2d(x0, w["features.1.weight"], w["features.1.bias"]).relu()
+    a2 = F.conv2d(a1, w["features.3.weight"], w["features.3.bias"]).relu()
+    pooled, where = F.max_pool2d(a2, 2, return_indices=True)
+    flat = pooled.flatten(1)
+    hidden = F.linear(flat, w["head.1.weight"], w["head.1.bias"]).relu()
+    scores = F.linear(hidden, w["head.3.weight"], w["head.3.bias"])
+    relevance = torch.zeros_like(scores)
+    relevance[:, target] = scores[:, target]
+    relevance = _share(hidden, relevance, lambda x: F.linear(x, w["head.3.weight"]))
+    relevance = _share(flat, relevance, lambda x: F.linear(x, w["head.1.weight"]))
+    relevance = F.max_unpool2d(relevance.reshape(pooled.shape), where, 2, output_size=a2.shape)
+    for x, name in ((a1, "features.3.weight"), (x0, "features.1.weight")):
+        relevance = _naive_z_plus(x, w[name], relevance)
+    return relevance.reshape(video.shape)
+
+
+def _naive_z_plus(x: Tensor, weight: Tensor, relevance: Tensor) -> Tensor:
+    """R_i = Σ_j (x_i w_ij)⁺ / Σ_i' (x_i' w_i'j)⁺ R_j, patch by patch with unfolded pictures."""
+    patches = F.unfold(x, 3)  # [B, C·9, L]
+    contributions = (weight.flatten(1)[None, :, :, None] * patches[:, None]).clamp(min=0)  # [B, J, C·9, L]
+    total = contributions.sum(dim=2, keepdim=True)
+    handed = contributions / (total + STABILIZER) * relevance.flatten(2)[:, :, None]
+    return F.fold(handed.sum(dim=1), x.shape[2:], 3)
+
+
+def test_epsilon_plus_equals_the_rules_written_out() -> None:
+    network, video = _network(num_frames=4, size=12).double(), _video(2, 4, 12)
+    for target in range(5):
+        expected = _naive_epsilon_plus(network, video, target)
+        found = _explain(network, video, torch.full((2,), target))
+        difference = (found - expected).abs().amax() / expected.abs().amax()
+        assert difference < 1e-4, difference
+
+
+@pytest.mark.parametrize("head", ["dense", "pooled"])
+@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_alpha2_beta1"])
+@pytest.mark.parametrize("seed", range(3))
+def test_relevance_adds_up_to_the_score(head: str, composite: str, seed: int) -> None:
+    network, video = _network(head, seed), _video()
+    for target in range(5):
+        with LayerwiseRelevance(network, composite=composite) as explain:
+            explanation = explain(video, torch.full((3,), target))
+        torch.testing.assert_close(explanation.score, network(video)[:, target].detach())
+        assert (explanation.conservation - 1).abs().max() < 1e-3
+
+
+def test_relevance_adds_up_for_the_reports_network_at_full_size() -> None:
+    network, video = _network(size=100), _video(1, 16, 100)
+    with LayerwiseRelevance(network) as explain:
+        explanation = explain(video, torch.tensor([2]))
+    assert (explanation.conservation - 1).abs().max() < 1e-3
+
+
+def test_lrp_0_is_gradient_times_input_where_biases_are_zero() -> None:
+    """Ancona et al. 2018: so it is for networks of ReLU, max-pooling and linear layers."""
+    network = _network(num_frames=4, size=12)
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            nn.init.zeros_(parameter)
+    network.normalisation.mean.zero_()
+    video = _video(2, 4, 12).requires_grad_()
+    scores = network(video)
+    (gradient,) = torch.autograd.grad(scores[:, 1].sum(), video)
+    expected = (gradient * video).detach()
+    found = _explain(network, video, torch.tensor([1, 1]), "lrp_0")
+    assert (found - expected).abs().max() / expected.abs().max() < 1e-4
+
+
+def _with_dark_second_half() -> Tensor:
+    video = _video(2)
+    video[:, :, 8:] = PIXEL_MEAN  # nothing to see: zero after normalisation
+    return video
+
+
+@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_alpha2_beta1"])
+def test_relevance_varies_over_frames(composite: str) -> None:
+    positive, negative = frame_relevance(
+        _explain(_network(), _with_dark_second_half(), torch.tensor([0, 1]), composite)
+    )
+    share = (positive - negative) / (positive - negative).sum(dim=1, keepdim=True)
+    assert (share[:, 8:] < 1e-6).all(), "empty frames have relevance"
+    assert share[:, :8].std(dim=1).min() > 1e-3, "all frames have the same relevance"
+
+
+def test_a_flat_first_layer_gives_every_frame_the_same_relevance() -> None:
+    """The trap: why no composite here has the flat rule in the first layer."""
+    network, video = _network(), _with_dark_second_half()
+    with EpsilonPlusFlat().context(network) as hooked:
+        leaf = video.clone().requires_grad_()
+        scores = hooked(leaf)
+        (relevance,) = torch.autograd.grad(scores[:, 0].sum(), leaf)
+    share = relevance.sum(dim=(1, 3, 4)) / relevance.sum(dim=(1, 2, 3, 4))[:, None]
+    torch.testing.assert_close(share, torch.full_like(share, 1 / 16), rtol=1e-3, atol=1e-6)
+
+
+def test_two_targets_have_different_explanations() -> None:
+    network, video = _network(), _video()
+    first, second = (_explain(network, video, torch.full((3,), target)) for target in (0, 1))
+    assert not torch.allclose(first / first.abs().max(), second / second.abs().max(), atol=1e-3)
+
+
+def test_a_clips_explanation_does_not_depend_on_the_rest_of_the_batch() -> None:
+    network, video, target = _network(), _video(4), torch.tensor([0, 3, 2, 1])
+    together = _explain(network, video, target)
+    alone = torch.cat([_explain(network, video[row : row + 1], target[row : row + 1]) for row in range(4)])
+    # Another batch is summed in another order; the ε rule divides by small numbers and magnifies the rounding.
+    assert (together - alone).abs().max() < 1e-3 * together.abs().max()
+
+
+def _plain(value: object) -> object:
+    """Turn tensors into their bytes, wherever they are in dicts and lists."""
+    if isinstance(value, Tensor):
+        return value.shape, value.dtype, value.contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else value
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _fingerprint(network: nn.Module, optimizer: torch.optim.Optimizer) -> object:
+    state = (network.state_dict(), optimizer.state_dict(), torch.get_rng_state(), random.getstate())
+    own = [(id(p), p.requires_grad, p.grad is None) for p in network.parameters()], network.training
+    return _plain((*state, own, np.random.get_state()[1].tolist()))  # type: ignore[union-attr]  # noqa: NPY002
+
+
+@pytest.mark.parametrize("composite", COMPOSITES)
+def test_explaining_leaves_the_network_as_it_was(composite: str) -> None:
+    network = nn.Sequential(_network("pooled"), nn.BatchNorm1d(5)).train()
+    optimizer = torch.optim.Adam(network.parameters())
+    network(_video()).sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    before = _fingerprint(network, optimizer)
+    hooks = [len(module._forward_hooks) for module in network.modules()]
+    _explain(network, _video(), torch.tensor([0, 1, 2]), composite)
+    assert _fingerprint(network, optimizer) == before
+    assert [len(module._forward_hooks) for module in network.modules()] == hooks
+
+
+def test_it_works_in_inference_mode_and_under_autocast_with_the_same_result() -> None:
+    network, video, target = _network(), _video(), torch.tensor([0, 1, 2])
+    expected = _explain(network, video, target)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = _explain(network, video.clone(), target.clone())
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_a_network_in_half_precision_is_explained_in_float32() -> None:
+    relevance = _explain(_network().bfloat16(), _video().bfloat16(), torch.tensor([0, 1, 2]))
+    assert relevance.dtype == torch.float32
+
+
+def test_batch_norm_is_merged_in_the_copy_only() -> None:
+    """Against the same network with its BatchNorm folded into the convolution by hand."""
+    network = _network("pooled")
+    network.eval()
+    normed = copy.deepcopy(network)
+    norm = nn.BatchNorm2d(32).eval()
+    norm.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr]
+    norm.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
+    normed.features.insert(2, norm)
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()  # type: ignore[operator]
+    convolution = network.features[1]
+    convolution.weight.data *= scale[:, None, None, None]
+    convolution.bias.data = (convolution.bias - norm.running_mean) * scale + norm.bias  # type: ignore[operator]
+    target = torch.tensor([0, 1, 2])
+    torch.testing.assert_close(_explain(normed, _video(), target), _explain(network, _video(), target))
+
+
+@pytest.mark.parametrize("target", [-1, 5])
+def test_a_target_that_is_no_class_is_named(target: int) -> None:
+    with pytest.raises(ExplanationError, match="class numbers from 0 to 4"):
+        _explain(_network("pooled"), _video(1), torch.tensor([target]))
+
+
+def test_an_input_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(ExplanationError, match="not finite"):
+        _explain(_network("pooled"), _video(1) * float("nan"), torch.tensor([0]))
+
+
+def test_an_unknown_composite_is_named() -> None:
+    with pytest.raises(ConfigError, match="'epsilonplus' is unknown; there are epsilon_plus, "):
+        build_composite("epsilonplus")

@@ -1,0 +1,95 @@
+"""The shape of the house: who may import whom, and which file owns which foreign library."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "vidact"
+
+# A part may import itself, and these.
+MAY_IMPORT = {
+    "__init__": set(),
+    "__main__": {"cli"},
+    "core": set(),
+    "data": {"core"},
+    "models": {"core"},
+    "training": {"core"},
+    "attribution": {"core", "models"},
+    "analysis": {"core"},
+    "report": {"core"},
+    "callbacks": {"core", "training", "attribution", "analysis", "report"},
+    "pipeline": {"core", "data", "models", "training", "attribution", "analysis", "report", "callbacks"},
+    "cli": {"core", "pipeline", "__init__"},
+}
+
+OWNERS = {
+    "decord": {"data/video.py"},
+    "av": {"data/video.py"},
+    "sklearn": {"data/splits.py"},
+    "zennit": {"attribution/composites.py", "attribution/explainers.py"},
+    "wandb": {"callbacks/loggers.py"},
+    "matplotlib": {"report/images.py", "report/charts.py"},
+    "jsonargparse": {"pipeline.py", "cli.py"},
+}
+
+
+def _imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Give the line and the full name of everything that a file imports, at its head or later."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def _part(name: str) -> str:
+    """From `vidact.data.video.read_frames` to `data`; what the package itself exports belongs to `__init__`."""
+    second = name.split(".")[1]
+    return second if second in MAY_IMPORT else "__init__"
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_file_keeps_the_rules(path: Path) -> None:
+    relative = path.relative_to(PACKAGE)
+    own = relative.parts[0].removesuffix(".py")
+    assert own in MAY_IMPORT, f"{relative}: a new part; say in this table what it may import"
+    for line, name in _imports(path):
+        library = name.split(".")[0]
+        if library == "vidact":
+            assert _part(name) in MAY_IMPORT[own] | {own}, f"{relative}:{line}: {own} may not import {name}"
+        elif library in OWNERS:
+            assert relative.as_posix() in OWNERS[library], f"{relative}:{line}: {library} is owned by {OWNERS[library]}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_file_is_short_and_so_are_its_functions(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 320, f"{path}: over about 300 lines; divide it"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            code = [n for n in ast.walk(node) if isinstance(n, ast.stmt)]
+            length = max(n.end_lineno or 0 for n in code) - node.lineno
+            document = ast.get_docstring(node, clean=False)
+            length -= len(document.splitlines()) if document else 0
+            assert length <= 50, f"{path}:{node.lineno}: {node.name} has {length} lines"
+
+
+def test_the_rules_can_fail(tmp_path: Path) -> None:
+    path = tmp_path / "bad.py"
+    path.write_text("def f():\n    from vidact.data import video\n    import decord.logging\n")
+    assert [name for _, name in _imports(path)] == ["vidact.data.video", "decord.logging"]
+    assert _part("vidact.data.video") == "data"
+    assert "data" not in MAY_IMPORT["models"]
+
+
+def test_every_part_and_owner_exists() -> None:
+    parts = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES}
+    assert parts == set(MAY_IMPORT)
+    for files in OWNERS.values():
+        assert all((PACKAGE / file).is_file() for file in files)
