@@ -73,7 +73,7 @@ class WindowPredictions(Metric):
         self.window_index.append(batch.window_index)
         self.clip_index.append(batch.clip_index)
         self.label.append(batch.label)
-        self.scores.append(scores.float())
+        self.scores.append(scores.detach().float())
 
     def compute(self) -> Predictions | None:
         """Give each window's prediction once, in the order of the windows; None if there was none."""
@@ -215,6 +215,10 @@ class ActionClassifier(LightningModule):
         Raises:
             CheckpointError: says which layers differ.
         """
+        if not isinstance(checkpoint.get("state_dict"), dict):
+            raise CheckpointError(f"the checkpoint holds no network, only {', '.join(map(str, checkpoint))}")
+        if self._trainer is not None and self.trainer.state.fn == "fit" and not checkpoint.get("optimizer_states"):
+            raise CheckpointError("the checkpoint holds weights only; training goes on from last.ckpt of the same run")
         own = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
         other = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
         differing = [name for name in {**own, **other} if own.get(name) != other.get(name)]

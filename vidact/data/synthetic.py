@@ -46,10 +46,10 @@ _SPEED_RANGE = (0.007, 0.012)
 _MIDDLE = 0.6
 # Brightness: dark rim, bright centre (shows a small receptive field where the centre is), texture on top.
 _RIM, _SHADING, _CONTRAST = 0.2, 0.65, 0.14
-_SPOKES_RANGE = (3, 5)  # periods per turn
-_RINGS_RANGE = (3.0, 5.0)  # radians per unit of log radius
-# Quantiser 2 is MPEG-4's finest useful one; bitexact keeps the encoder's version out of the stream.
-_ENCODER_OPTIONS = {"qmin": "2", "qmax": "2", "flags": "+bitexact"}
+_SPOKES_RANGE, _RINGS_RANGE = (3, 5), (3.0, 5.0)  # periods per turn; radians per unit of log radius
+# Key frames only, or a frame's coding noise would tell how it got there. Quantiser 2 is MPEG-4's finest useful one;
+# bitexact keeps the encoder's version out of the stream.
+_ENCODER_OPTIONS = {"g": "1", "qmin": "2", "qmax": "2", "flags": "+bitexact"}
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def paint(scene: Scene, action: Action) -> tuple[UInt8[np.ndarray, "T H W 3"], B
     colour = (shade + _CONTRAST * texture)[..., None] * scene.tint
     # Modulo the frame's size: what leaves on one side comes back on the other.
     place = np.arange(num_frames)[:, None, None], (rows % height)[:, :, None], (columns % width)[:, None, :]
-    video = np.broadcast_to(np.rint(255 * scene.background).astype(np.uint8), (num_frames, height, width, 3)).copy()
+    video = np.tile(np.rint(255 * scene.background).astype(np.uint8), (num_frames, 1, 1, 1))
     blend = cover[..., None] * colour + (1 - cover[..., None]) * scene.background[place[1:]]
     video[place] = np.rint(255 * np.clip(blend, 0, 1)).astype(np.uint8)
     mask = np.zeros((num_frames, height, width), dtype=bool)
@@ -179,11 +179,10 @@ def _texture(
     Near the centre the waves get finer than pixels; a Gaussian blur of one pixel takes them away there.
     """
     radius = np.maximum(radius, 0.5)
-    frequency = np.array([scene.spokes, scene.rings])[:, None, None, None]
+    frequency = np.array([scene.spokes, scene.rings])[:, None, None, None]  # [2, 1, 1, 1]
     place = np.stack([angle - action.angle[:, None, None], np.log(radius) - action.log_scale[:, None, None]])
     blur = np.exp(-0.5 * (frequency / radius) ** 2)
-    waves = blur * np.cos(frequency * place + action.phase[:, None, None, None])  # [2, T, P, P]
-    return np.asarray(waves.sum(axis=0))
+    return np.asarray(np.sum(blur * np.cos(frequency * place + action.phase[:, None, None, None]), axis=0))
 
 
 def synthesize(
@@ -225,8 +224,8 @@ def _is_complete(out: Path, settings: SyntheticSettings) -> bool:
     except (OSError, ValueError):
         found = None
     if found != settings.record():
-        what = "not a synthetic set" if found is None else "a synthetic set with other settings"
-        raise DataError(f"{out} exists and is {what}; choose another folder or remove it")
+        what = "not a synthetic set" if found is None else "a set with other settings"
+        raise DataError(f"{out} is {what}; choose another folder or remove it")
     if missing := [path for *_, path in _clips(out, settings) if not path.is_file()]:
         raise DataError(f"{out}: {len(missing)} files are missing, among them {missing[0]}; remove the folder")
     return True
@@ -288,7 +287,7 @@ def load_mask(path: Path) -> Bool[np.ndarray, "T H W"]:
         DataError: missing, or not a mask that `synthesize` wrote.
     """
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             return np.asarray(arrays["mask"], dtype=bool)
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a mask of the synthetic set ({error})") from error

@@ -1,0 +1,171 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import wandb
+from lightning.pytorch import Callback, Trainer, seed_everything
+from PIL import Image
+
+import untouched
+from untouched import CLASSES
+from vidact.callbacks.confusion import ConfusionMatrix
+from vidact.callbacks.loggers import build_loggers, finish_wandb
+from vidact.callbacks.relevance import TABLE_COLUMNS, RelevanceCallback, explain_clips
+from vidact.core import ConfigError
+from vidact.data.datamodule import VideoDataModule
+from vidact.models.stacked import StackedFramesCNN
+from vidact.training import ActionClassifier
+from wandb_offline import find_offline_runs, read_offline_run
+
+PICTURES = ("overlay", "heatmap", "frame_relevance", "hotspots")
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
+    pytest.mark.filterwarnings("ignore:Precision bf16-mixed is not supported by the model summary"),
+]
+
+
+def _data(small_set: Path) -> VideoDataModule:
+    return VideoDataModule(str(small_set), list(CLASSES), num_frames=8, size=16, batch_size=9, num_workers=0)
+
+
+def _model() -> ActionClassifier:
+    seed_everything(3, verbose=False)
+    network = StackedFramesCNN(3, num_frames=8, size=16, head="pooled")
+    return ActionClassifier(network, CLASSES)
+
+
+def _trainer(folder: Path, callbacks: list[Callback], **kwargs: Any) -> Trainer:
+    settings: dict[str, Any] = {
+        "max_epochs": 2,
+        "accelerator": "cpu",
+        "logger": False,
+        "default_root_dir": folder,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    return Trainer(callbacks=callbacks, **(settings | kwargs))
+
+
+def test_training_is_bit_identical_with_and_without_it(small_set: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(Path(untouched.__file__)), str(small_set), str(tmp_path)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = json.loads(output.splitlines()[-1])
+    for precision in ("32-true", "bf16-mixed"):
+        assert found[precision]["differing"] == []
+        assert found[precision]["records"] == 8, "two epochs of two steps, three validations and the end"
+        assert found[precision]["states"] == 5, "the fingerprint sees every step"
+        assert list((tmp_path / precision).rglob("*.overlay.png"))
+
+
+@pytest.mark.parametrize("verb", ["validate", "test"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_it_works_in_validate_and_test_where_inference_mode_reigns(
+    small_set: Path, tmp_path: Path, verb: str, precision: str
+) -> None:
+    trainer = _trainer(tmp_path, [RelevanceCallback(), ConfusionMatrix()], precision=precision)
+    getattr(trainer, verb)(_model(), datamodule=_data(small_set), verbose=False)
+    folder = tmp_path / "explanations" / verb
+    for picture in PICTURES:
+        assert len(list(folder.rglob(f"*.predicted.{picture}.png"))) == 3
+    assert len(list(tmp_path.glob("confusion_*.png"))) == 1
+
+
+def test_every_picture_is_a_real_one(small_set: Path, tmp_path: Path) -> None:
+    _trainer(tmp_path, [RelevanceCallback()]).validate(_model(), datamodule=_data(small_set), verbose=False)
+    for path in tmp_path.rglob("*.png"):
+        pixels = np.asarray(Image.open(path).convert("RGB"))
+        assert pixels.shape[1] >= 700, path
+        assert pixels.std() > 5, path
+
+
+@pytest.mark.parametrize(("every_n_epochs", "expected"), [(2, [1, 3, 4]), (0, []), (10, [4])])
+def test_it_explains_every_n_epochs_and_after_the_last(
+    small_set: Path, tmp_path: Path, every_n_epochs: int, expected: list[int]
+) -> None:
+    callback = RelevanceCallback(every_n_epochs=every_n_epochs)
+    _trainer(tmp_path, [callback], max_epochs=5, limit_train_batches=1).fit(_model(), datamodule=_data(small_set))
+    folders = sorted((tmp_path / "explanations").glob("*")) if expected else []
+    assert [folder.name for folder in folders] == [f"epoch_{epoch:03d}" for epoch in expected]
+    assert (tmp_path / "explanations").exists() == bool(expected)
+
+
+def test_wrong_clips_are_explained_for_both_classes(small_set: Path) -> None:
+    data, model = _data(small_set), _model()
+    data.prepare_data()
+    data.setup("validate")
+    clips = data.example_clips("validate", 1)
+    findings = explain_clips(model, clips, range(3), composite="epsilon_plus")
+    by_clip = {position: [f for f in findings if f.position == position] for position in range(3)}
+    for position, found in by_clip.items():
+        label = int(clips.label[position])
+        assert found[0].kind == "predicted"
+        assert [f.target for f in found] == ([label] if found[0].target == label else [found[0].target, label])
+        for finding in found:
+            assert finding.relevance_sum == pytest.approx(finding.score, rel=1e-3)
+            assert finding.relevance.sum() == pytest.approx(finding.score, rel=1e-3)
+
+
+@pytest.fixture
+def offline_run(small_set: Path, tmp_path: Path) -> tuple[Path, dict[str, float]]:
+    """A run of three epochs with wandb offline, ended as the command line ends it."""
+    loggers = build_loggers(tmp_path / "runs")
+    trainer = _trainer(tmp_path, [RelevanceCallback(every_n_epochs=2), ConfusionMatrix()], logger=loggers, max_epochs=3)
+    for logger in loggers:
+        logger.log_hyperparams({"data": {"root": str(small_set), "size": 16}, "seed_everything": 3})
+    trainer.fit(_model(), datamodule=_data(small_set))
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert finish_wandb(trainer).startswith("wandb sync ")
+    wandb.teardown()
+    return tmp_path / "runs" / "version_0", metrics
+
+
+def test_an_offline_wandb_run_holds_config_metrics_images_and_table(
+    offline_run: tuple[Path, dict[str, float]],
+) -> None:
+    folder, metrics = offline_run
+    (path,) = find_offline_runs(folder)
+    run = read_offline_run(path)
+    assert run.finished
+    assert run.config["data"]["size"] == 16
+    assert run.config["seed_everything"] == 3
+    assert len(run.values("val/clip_accuracy")) == 3
+    assert run.values("val/clip_accuracy")[-1] == pytest.approx(metrics["val/clip_accuracy"])
+    assert run.values("val/loss")[-1] == pytest.approx(metrics["val/loss"])
+    for epoch, name in ((0, "epoch_001"), (1, "epoch_002")):
+        written = sorted((folder / "explanations" / name).rglob("*.png"))
+        for picture in PICTURES:
+            logged = run.values(f"explanation/{picture}")[epoch]
+            assert logged["count"] == len([p for p in written if p.name.endswith(f".{picture}.png")])
+            assert len(logged["captions"]) == logged["count"]
+        hashes = {p.read_bytes() for p in written}
+        assert {p.read_bytes() for p in run.images("explanation/overlay")} & hashes
+        columns, rows = run.table("explanation/clips", epoch)
+        assert tuple(columns) == TABLE_COLUMNS
+        assert len(rows) == 3
+        for row in rows:
+            assert row[0].split("/")[0] == row[1]
+            assert row[5] == pytest.approx(1, abs=1e-3)
+    assert run.images("val/confusion")[0].read_bytes() == (folder / "confusion_val.png").read_bytes()
+
+
+def test_two_runs_in_one_folder_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    folders = [Path(build_loggers(tmp_path)[0].log_dir) for _ in range(2)]  # type: ignore[arg-type]
+    assert folders[0] != folders[1]
+    assert all(folder.is_dir() for folder in folders)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"threshold": 0.0}, {"threshold": 1.5}, {"every_n_epochs": -1}, {"clips_per_class": 0}, {"composite": "x"}]
+)
+def test_settings_that_make_no_sense_are_named(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="--relevance|composite 'x'"):
+        RelevanceCallback(**settings)

@@ -1,0 +1,174 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import RandomSampler
+
+from vidact.core import ClipSource, ConfigError, DataError, as_float
+from vidact.data import synthetic
+from vidact.data.datamodule import VideoDataModule
+from vidact.data.windows import join
+
+
+def _module(root: Path, **kwargs: Any) -> VideoDataModule:
+    settings = {"root": str(root), "num_frames": 4, "size": 16, "batch_size": 6, "num_workers": 0} | kwargs
+    module = VideoDataModule(**settings)
+    module.prepare_data()
+    module.setup("fit")
+    return module
+
+
+def test_batches_are_uint8_and_say_what_they_hold(small_set: Path) -> None:
+    module = _module(small_set, num_windows=2)
+    batch = next(iter(module.val_dataloader()))
+    assert batch.video.shape == (6, 1, 4, 16, 16)
+    assert batch.video.dtype == torch.uint8
+    assert batch.frame_numbers[0].tolist() == [0, 2, 4, 6]
+    assert batch.frame_numbers[1].tolist() == [13, 15, 17, 19]
+    torch.testing.assert_close(batch.times_seconds, batch.frame_numbers / 30)
+    assert batch.clip_index.tolist() == [0, 0, 1, 1, 2, 2]
+    assert batch.window_index.tolist() == list(range(6))
+    assert [name.split("/")[0] for name in batch.clip_id] == [module.class_names[k] for k in batch.label]
+    assert float(as_float(batch.video).max()) <= 1
+
+
+def test_colour_and_oblong_sizes_work(small_set: Path) -> None:
+    batch = next(iter(_module(small_set, gray=False, size=(12, 20)).train_dataloader()))
+    assert batch.video.shape == (6, 3, 4, 12, 20)
+
+
+def test_parts_share_no_source_and_cover_the_set(small_set: Path) -> None:
+    module = _module(small_set)
+    parts = [
+        {window.clip for window in loader.dataset.windows}  # type: ignore[attr-defined]
+        for loader in (module.train_dataloader(), module.val_dataloader(), module.test_dataloader())
+    ]
+    assert [len(part) for part in parts] == [48, 16, 16]
+    sources = [{clip.source for clip in part} for part in parts]
+    assert not (sources[0] & sources[1] or sources[0] & sources[2] or sources[1] & sources[2])
+
+
+def test_the_official_split_is_found_in_the_folder(small_set: Path) -> None:
+    flags = {
+        line.split()[0]: line.split()[1]
+        for path in (small_set / "splits").glob("*_test_split2.txt")
+        for line in path.read_text().splitlines()
+    }
+    test = _module(small_set, split="official", fold=2).test_dataloader().dataset
+    names = {window.clip.path.name for window in test.windows}  # type: ignore[attr-defined]
+    assert names == {name for name, flag in flags.items() if flag == "2"}
+
+
+def test_only_training_is_shuffled_and_by_the_seed(small_set: Path) -> None:
+    module = _module(small_set)
+    assert isinstance(module.train_dataloader().sampler, RandomSampler)
+    assert not isinstance(module.val_dataloader().sampler, RandomSampler)
+    orders = [
+        [index for batch in _module(small_set, seed=seed).train_dataloader() for index in batch.window_index.tolist()]
+        for seed in (0, 0)
+    ]
+    assert orders[0] == orders[1]
+    assert orders[0] != sorted(orders[0])
+
+
+def test_workers_give_the_same_batches(small_set: Path) -> None:
+    alone = join(list(_module(small_set).val_dataloader()))
+    together = join(list(_module(small_set, num_workers=2).val_dataloader()))
+    assert torch.equal(alone.video, together.video)
+    assert alone.clip_id == together.clip_id
+
+
+def test_examples_are_the_same_every_time_and_a_few_of_each_class(small_set: Path) -> None:
+    module = _module(small_set, num_windows=3)
+    assert isinstance(module, ClipSource)
+    first, second = module.example_clips("validate", 2), module.example_clips("validate", 2)
+    assert first.clip_id == second.clip_id
+    assert torch.equal(first.video, second.video)
+    assert torch.bincount(first.label).tolist() == [2] * 8
+    assert len(set(first.clip_id)) == 16
+
+
+@pytest.fixture
+def damaged_set(small_set: Path, tmp_path: Path) -> Path:
+    """One clip empty, one text, one cut."""
+    root = shutil.copytree(small_set, tmp_path / "set")
+    clips = sorted((root / "videos" / "left").glob("*.avi"))
+    clips[0].write_bytes(b"")
+    clips[1].write_text("not a video")
+    content = clips[2].read_bytes()
+    clips[2].write_bytes(content[: len(content) * 4 // 5])
+    return root
+
+
+def test_clips_that_cannot_be_read_are_left_out_and_listed(
+    damaged_set: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        module = _module(damaged_set)
+    assert len(module.left_out) == 2
+    said = caplog.text + capfd.readouterr().err
+    assert "left out, 2 clips that cannot be read" in said
+    assert "scene_0000_left_f_nm_np1_fr_goo_0: the file is empty (0 bytes)" in said
+    assert "scene_0001_left_f_nm_np1_fr_goo_0: not a video" in said
+    assert "used as far as they decode, 1 clips whose header claims more" in said
+    loaders = (module.train_dataloader(), module.val_dataloader(), module.test_dataloader())
+    assert sum(len(loader.dataset) for loader in loaders) == 78  # type: ignore[arg-type]
+
+
+def test_a_clip_that_fails_later_does_not_kill_the_epoch(small_set: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(small_set, tmp_path / "set")
+    module = _module(root)
+    victims = [window.clip.path for window in module.val_dataloader().dataset.windows[:7]]  # type: ignore[attr-defined]
+    for victim in victims:
+        victim.unlink()
+    batches = list(module.val_dataloader())
+    assert [len(batch) for batch in batches] == [0, 5, 4]
+    assert batches[0].video.shape == (0, 1, 4, 16, 16)
+    assert len(batches[0].left_out) == 6
+    assert "no such file" in batches[0].left_out[0]
+
+
+def test_a_class_of_unreadable_clips_is_named(small_set: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(small_set, tmp_path / "set")
+    for path in (root / "videos" / "up").glob("*.avi"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="class 'up': none of its clips can be read; the first: up/scene_0000"):
+        _module(root)
+
+
+def test_short_clips_are_counted(
+    small_set: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        _module(small_set, num_frames=16)
+    said = caplog.text + capfd.readouterr().err
+    assert "80 clips are shorter than a window (31 frames): their last frame is repeated" in said
+
+
+def test_without_a_root_the_synthetic_set_is_rendered_once(monkeypatch: pytest.MonkeyPatch, small_set: Path) -> None:
+    calls = []
+    monkeypatch.setattr(synthetic, "synthesize", lambda folder, progress: calls.append(folder))
+    monkeypatch.setattr(synthetic, "default_folder", lambda: small_set)
+    module = VideoDataModule()
+    module.prepare_data()
+    assert calls == [small_set]
+    assert module.class_names == synthetic.CLASS_NAMES
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 0}, "--data.batch_size must be at least 1, got 0"),
+        ({"stride": 0}, "--data.stride must be at least 1"),
+        ({"num_workers": -1}, "--data.num_workers must be at least 0"),
+        ({"size": 0}, "--data.size must be at least 1 pixel"),
+        ({"split": "official", "fold": 4}, "split 'official' has folds 1 to 3, got --data.fold 4"),
+        ({"fold": 0}, "has folds 1 to 5"),
+        ({"stride": 20}, "--data.stride 20 is longer than any clip"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(small_set: Path, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _module(small_set, **settings)

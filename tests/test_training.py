@@ -1,0 +1,171 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
+from torch import nn
+
+from vidact.core import CheckpointError, ClipBatch
+from vidact.models.stacked import StackedFramesCNN
+from vidact.training import ActionClassifier, WindowPredictions
+
+
+class _Lookup(nn.Module):
+    """A network whose scores for a window are written in its first pixels."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        return video[:, 0, 0, 0, : self.num_classes] * 255 / 20 * self.scale
+
+
+def _batch(pixels: np.ndarray, label: Sequence[int], clip: Sequence[int], window: Sequence[int]) -> ClipBatch:
+    count = len(label)
+    video = torch.zeros(count, 1, 1, 1, pixels.shape[1], dtype=torch.uint8)
+    video[:, 0, 0, 0] = torch.from_numpy(pixels.astype(np.uint8))
+    return ClipBatch(
+        video=video,
+        label=torch.tensor(label, dtype=torch.int64),
+        clip_id=tuple(f"c/{number}" for number in clip),
+        clip_index=torch.tensor(clip, dtype=torch.int64),
+        window_index=torch.tensor(window, dtype=torch.int64),
+        frame_numbers=torch.zeros(count, 1, dtype=torch.int64),
+        times_seconds=torch.zeros(count, 1),
+    )
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    exponent = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return exponent / exponent.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    values: dict[str, float] = {}
+    monkeypatch.setattr(ActionClassifier, "log", lambda self, name, value, **_: values.update({name: float(value)}))
+    monkeypatch.setattr(
+        ActionClassifier, "log_dict", lambda self, many, **_: values.update({k: float(v) for k, v in many.items()})
+    )
+    return values
+
+
+def test_measures_agree_with_scikit_learn(logged: dict[str, float]) -> None:
+    rng = np.random.default_rng(0)
+    names = ("a", "b", "c", "d")
+    clips = np.repeat(np.arange(50), 3)[:140]  # the last clip has two windows
+    label = rng.integers(0, 4, 50)[clips]
+    pixels = rng.integers(0, 200, (140, 4))
+    pixels[np.arange(140), label] += 20
+    model = ActionClassifier(_Lookup(4), names, top_k=2)
+    for start in range(0, 140, 32):
+        rows = slice(start, start + 32)
+        batch = _batch(pixels[rows], label[rows].tolist(), clips[rows].tolist(), list(range(140))[rows])
+        model.validation_step(batch)
+    model.on_validation_epoch_end()
+
+    scores = pixels / 20
+    by_clip = np.stack([_softmax(scores)[clips == clip].mean(axis=0) for clip in np.unique(clips)])
+    truth = np.array([label[clips == clip][0] for clip in np.unique(clips)])
+    guess = by_clip.argmax(axis=1)
+    assert logged["val/window_accuracy"] == pytest.approx(accuracy_score(label, scores.argmax(axis=1)))
+    assert logged["val/clip_accuracy"] == pytest.approx(accuracy_score(truth, guess))
+    assert logged["val/clip_accuracy_macro"] == pytest.approx(balanced_accuracy_score(truth, guess))
+    assert logged["val/clip_top2_accuracy"] == pytest.approx(top_k_accuracy_score(truth, by_clip, k=2))
+    for number, name in enumerate(names):
+        rows = truth == number
+        assert logged[f"val/class_accuracy/{name}"] == pytest.approx((guess[rows] == number).mean())
+    np.testing.assert_array_equal(model.confusion["val"].numpy(), confusion_matrix(truth, guess))
+    picked = _softmax(scores)[np.arange(140), label]
+    assert logged["val/loss"] == pytest.approx(-np.log(picked).mean(), rel=1e-5)
+
+
+def test_a_window_that_came_twice_counts_once() -> None:
+    metric = WindowPredictions()
+    pixels = np.array([[9, 1], [2, 5], [9, 1], [3, 3]])
+    metric.update(_batch(pixels, [0, 1, 0, 1], [0, 1, 0, 2], [0, 1, 0, 2]), torch.from_numpy(pixels).float())
+    found = metric.compute()
+    assert found is not None
+    assert found.label.tolist() == [0, 1, 1]
+    assert found.scores.tolist() == [[9, 1], [2, 5], [3, 3]]
+
+
+def test_one_window_is_measured() -> None:
+    metric = WindowPredictions()
+    metric.update(_batch(np.array([[9, 1]]), [0], [0], [0]), torch.tensor([[9.0, 1.0]]))
+    found = metric.compute()
+    assert found is not None
+    assert found.per_clip()[0].shape == (1, 2)
+
+
+def test_nothing_to_measure_logs_nothing(logged: dict[str, float]) -> None:
+    model = ActionClassifier(_Lookup(2), ("a", "b"))
+    with pytest.warns(UserWarning, match="before the ``update`` method"):
+        model.on_validation_epoch_end()
+    assert logged == {}
+
+
+def test_a_batch_whose_clips_all_failed_changes_no_weight() -> None:
+    model = ActionClassifier(_Lookup(2), ("a", "b"))
+    batch = _batch(np.zeros((0, 2)), [], [], [])
+    loss = model.training_step(batch)
+    loss.backward()
+    assert loss.item() == 0
+    assert [parameter.grad.abs().sum().item() for parameter in model.parameters()] == [0]  # type: ignore[union-attr]
+
+
+def test_clips_that_fail_are_said_once() -> None:
+    model = ActionClassifier(_Lookup(2), ("a", "b"))
+    batch = ClipBatch(**{**vars(_batch(np.zeros((0, 2)), [], [], [])), "left_out": ("a/x: gone",)})
+    with pytest.warns(UserWarning, match="a/x: gone"):
+        model.validation_step(batch)
+    model.validation_step(batch)
+    assert model.left_out == {"a/x: gone"}
+
+
+def _model(names: Sequence[str], **kwargs: int) -> ActionClassifier:
+    return ActionClassifier(StackedFramesCNN(len(names), num_frames=4, size=12, **kwargs), names)  # type: ignore[arg-type]
+
+
+def _checkpoint(model: ActionClassifier) -> dict[str, object]:
+    checkpoint: dict[str, object] = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    return checkpoint
+
+
+def test_a_checkpoint_of_another_network_says_which_layers_differ() -> None:
+    checkpoint = _checkpoint(_model(["a", "b", "c"]))
+    with pytest.raises(CheckpointError, match=r"head.3.weight is \[3, 512\] there and \[2, 512\] here") as found:
+        _model(["a", "b"]).on_load_checkpoint(checkpoint)
+    assert "vidact.models.stacked.StackedFramesCNN, 3 classes" in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_a_checkpoint_of_other_classes_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"knows the classes \['a', 'b'\], the data has \['a', 'c'\]"):
+        _model(["a", "c"]).on_load_checkpoint(_checkpoint(_model(["a", "b"])))
+
+
+def test_what_is_no_checkpoint_of_a_network_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="holds no network"):
+        _model(["a", "b"]).on_load_checkpoint({"x": 1})
+
+
+def test_its_own_checkpoint_is_accepted() -> None:
+    _model(["a", "b"]).on_load_checkpoint(_checkpoint(_model(["a", "b"])))
+
+
+def test_the_optimizer_and_schedule_are_the_configs() -> None:
+    model = ActionClassifier(
+        _Lookup(2),
+        ("a", "b"),
+        optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.5),
+        lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, step_size=1),
+    )
+    found = model.configure_optimizers()
+    assert isinstance(found, dict)
+    assert isinstance(found["optimizer"], torch.optim.SGD)
+    assert found["optimizer"].defaults["lr"] == 0.5
