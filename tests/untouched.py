@@ -43,7 +43,7 @@ class Fingerprints(Callback):
             tensors |= {f"{name}.grad": parameter.grad} if parameter.grad is not None else {}
             tensors |= {f"{name}.{key}": v for o in trainer.optimizers for key, v in o.state[parameter].items()}
         modes = [(module.training, len(module._forward_hooks)) for module in pl_module.modules()]
-        numpy_state = np.random.get_state()[1].tolist()  # type: ignore[union-attr]  # noqa: NPY002
+        numpy_state = np.random.get_state()[1].tolist()  # type: ignore[union-attr]
         others = {"python RNG": random.getstate(), "numpy RNG": numpy_state, "modes": modes}
         self.found.append({name: tensor.numpy(force=True).tobytes() for name, tensor in tensors.items()} | others)
 

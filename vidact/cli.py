@@ -1,7 +1,10 @@
 """The command line: find the verb, run it, and say what went wrong in one line."""
 
+import difflib
 import os
 import sys
+
+import jsonargparse
 
 from vidact import __version__
 
@@ -67,11 +70,13 @@ def _run(args: list[str]) -> int:
     if args[0] in TRAINER_VERBS and {"-h", "--help"} & set(args):
         print(TRAINER_HELP.format(verb=args[0], purpose=TRAINER_VERBS[args[0]]), end="")
         return 0
-    from vidact.core import VidactError
-
     try:
         _dispatch(args)
-    except VidactError as error:
+    except Exception as error:
+        from vidact.core import VidactError  # late: it imports torch
+
+        if not isinstance(error, VidactError):
+            raise
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"vidact: error: {error}", file=sys.stderr)
         return error.exit_status
@@ -85,7 +90,30 @@ def _dispatch(args: list[str]) -> None:
         from vidact import pipeline
 
         pipeline.run_trainer_verb(verb, ["--help" if arg == "--help-all" else arg for arg in rest])
+    elif args[:2] == ["data", "synthesize"]:
+        _synthesize(args[2:])
     else:
         from vidact.core import ConfigError
 
-        raise ConfigError(f"unknown verb {verb!r}; python -m vidact --help lists them")
+        known = [*TRAINER_VERBS, "data synthesize"]
+        near = difflib.get_close_matches(" ".join(args[:2] if verb == "data" else args[:1]), known, cutoff=0.4)
+        raise ConfigError(f"unknown verb {verb!r}; nearest: {', '.join(near or known)}")
+
+
+def _synthesize(args: list[str]) -> None:
+    parser = jsonargparse.ArgumentParser(prog="python -m vidact data synthesize", exit_on_error=False)
+    parser.add_argument("out", help="the folder to make; HMDB51's layout")
+    parser.add_argument("--num_sources", type=int, help="scenes, each with a clip of every class")
+    parser.add_argument("--num_frames", type=int, help="frames per clip")
+    parser.add_argument("--size", type=tuple[int, int], help="height and width in pixels, even: '[64, 64]'")
+    parser.add_argument("--seed", type=int, help="equal seeds give equal clips")
+    try:
+        settings = parser.parse_args(args).as_dict()
+    except jsonargparse.ArgumentError as error:
+        from vidact.core import ConfigError
+
+        raise ConfigError(" ".join(str(error).split())) from error
+    from vidact import pipeline
+
+    out = settings.pop("out")
+    pipeline.synthesize(out, **{name: value for name, value in settings.items() if value is not None})

@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
 from vidact.core import CheckpointError, ConfigError
 from vidact.data import synthetic
-from vidact.data.datamodule import VideoDataModule
+from vidact.data.datamodule import VideoDataModule, progress_bar
 from vidact.training import ActionClassifier
 
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
@@ -63,9 +64,9 @@ class VidactCLI(LightningCLI):
         parser = self._subcommand_parsers.get(verb)
         return [action.dest for action in parser._actions] if parser else []
 
-    def before_instantiate_classes(self) -> None:
-        """Look at the checkpoint before any expensive work."""
-        config = self.config[self.subcommand]
+    def _parse_ckpt_path(self) -> None:
+        """Look at the checkpoint before any expensive work; the config says everything else, not the checkpoint."""
+        config = self.config[self.config.subcommand]
         if config.get("ckpt_path"):
             config["ckpt_path"] = str(find_checkpoint(config["ckpt_path"], Path(config.trainer.default_root_dir)))
 
@@ -86,8 +87,9 @@ class VidactCLI(LightningCLI):
     before_fit = before_validate = before_test = before_predict = _prepare_data
 
     def _summarise(self) -> None:
+        folder = run_folder(self.trainer)  # asks all processes, so before the question which one this is
         if self.trainer.is_global_zero:
-            for name, value in summary(self.trainer, self.model).items():
+            for name, value in summary(self.trainer, self.model, folder).items():
                 print(f"{name:<24} {value}", flush=True)
 
     after_fit = after_validate = after_test = after_predict = _summarise
@@ -185,9 +187,8 @@ def build_callbacks(verb: str) -> list[Callback]:
     return callbacks
 
 
-def summary(trainer: Trainer, model: ActionClassifier) -> dict[str, str]:
+def summary(trainer: Trainer, model: ActionClassifier, folder: Path) -> dict[str, str]:
     """Say in a few lines what a run found and where it lies; ends wandb's run."""
-    folder = run_folder(trainer)
     lines = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in REPORTED}
     best = next((found for found in trainer.checkpoint_callbacks if getattr(found, "monitor", None) == MONITOR), None)
     if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
@@ -220,6 +221,13 @@ def _explain_parse_error(message: str, known: list[str]) -> str:
     return line
 
 
-def synthesize(out: Path) -> None:
-    """Render the synthetic set into a folder."""
-    synthetic.synthesize(out)
+def synthesize(out: str, **settings: Any) -> None:
+    """Render the synthetic set into a folder.
+
+    Args:
+        out: A folder that does not exist yet, or holds the same set.
+        settings: What differs from the demo set, as in `SyntheticSettings`.
+    """
+    with progress_bar("rendering") as progress:
+        synthetic.synthesize(Path(out), settings=replace(synthetic.DEMO, **settings), progress=progress)
+    print(f"{out}: ready; python -m vidact fit --data.root {out}")

@@ -15,7 +15,6 @@ from vidact.attribution.explainers import LayerwiseRelevance
 from vidact.core import ConfigError, ExplanationError
 from vidact.models.stacked import PIXEL_MEAN, PIXEL_STD, StackedFramesCNN
 
-
 STABILIZER = 1e-6  # Zennit's default
 
 
@@ -167,7 +166,7 @@ def _plain(value: object) -> object:
 def _fingerprint(network: nn.Module, optimizer: torch.optim.Optimizer) -> object:
     state = (network.state_dict(), optimizer.state_dict(), torch.get_rng_state(), random.getstate())
     own = [(id(p), p.requires_grad, p.grad is None) for p in network.parameters()], network.training
-    return _plain((*state, own, np.random.get_state()[1].tolist()))  # type: ignore[union-attr]  # noqa: NPY002
+    return _plain((*state, own, np.random.get_state()[1].tolist()))  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("composite", COMPOSITES)

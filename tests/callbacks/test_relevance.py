@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import untouched
 import wandb
 from lightning.pytorch import Callback, Trainer, seed_everything
 from PIL import Image
-
-import untouched
 from untouched import CLASSES
+from wandb_offline import find_offline_runs, read_offline_run
+
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.loggers import build_loggers, finish_wandb
 from vidact.callbacks.relevance import TABLE_COLUMNS, RelevanceCallback, explain_clips
@@ -19,7 +20,6 @@ from vidact.core import ConfigError
 from vidact.data.datamodule import VideoDataModule
 from vidact.models.stacked import StackedFramesCNN
 from vidact.training import ActionClassifier
-from wandb_offline import find_offline_runs, read_offline_run
 
 PICTURES = ("overlay", "heatmap", "frame_relevance", "hotspots")
 
@@ -164,7 +164,8 @@ def test_two_runs_in_one_folder_do_not_collide(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    "settings", [{"threshold": 0.0}, {"threshold": 1.5}, {"every_n_epochs": -1}, {"clips_per_class": 0}, {"composite": "x"}]
+    "settings",
+    [{"threshold": 0.0}, {"threshold": 1.5}, {"every_n_epochs": -1}, {"clips_per_class": 0}, {"composite": "x"}],
 )
 def test_settings_that_make_no_sense_are_named(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="--relevance|composite 'x'"):

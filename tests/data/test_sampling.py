@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,7 +27,7 @@ def test_frame_numbers_lie_inside_the_clip_and_never_go_back(
 @given(lengths, st.integers(2, 40), st.integers(1, 12))
 def test_steps_equal_the_stride_until_the_last_frame(clip_frames: int, num_frames: int, stride: int) -> None:
     (window,) = windows(clip_frames, num_frames=num_frames, stride=stride, num_windows=1)
-    for before, after in zip(window, window[1:], strict=False):
+    for before, after in itertools.pairwise(window):
         assert after - before == stride or after == clip_frames - 1
 
 

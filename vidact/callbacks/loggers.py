@@ -47,7 +47,8 @@ def build_loggers(runs: Path) -> list[Logger]:
 
 def wandb_mode() -> str:
     """Choose wandb's mode without ever asking: `WANDB_MODE`, else online with a key, else offline, said once."""
-    if mode := os.environ.get("WANDB_MODE"):
+    mode = os.environ.get("WANDB_MODE")
+    if mode is not None:
         if mode not in MODES:
             raise ConfigError(f"WANDB_MODE is one of {', '.join(MODES)}, got {mode!r}")
         return "offline" if mode == "dryrun" else mode
@@ -64,10 +65,7 @@ def finish_wandb(trainer: Trainer) -> str:
     if logger is None:
         return ""
     run = logger.experiment
-    if run.offline:
-        place = f"wandb sync {os.path.relpath(run.settings.sync_dir)}"
-    else:
-        place = str(run.url)
+    place = f"wandb sync {os.path.relpath(run.settings.sync_dir)}" if run.offline else str(run.url)
     try:
         run.finish()
     except (OSError, RuntimeError) as error:  # its process died; what it had written stays
@@ -75,6 +73,7 @@ def finish_wandb(trainer: Trainer) -> str:
     return place
 
 
+@rank_zero_only
 def _check_writable(folder: Path, *, hint: str) -> None:
     """Try by a real write: rights alone do not tell of a full disk or a read-only one."""
     try:

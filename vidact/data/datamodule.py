@@ -117,10 +117,10 @@ class VideoDataModule(LightningDataModule):
     def prepare_data(self) -> None:
         """Render the synthetic set if it is the one asked for, and measure every clip (one process per node)."""
         if self.root is None:
-            with _progress_bar("rendering the synthetic set") as progress:
+            with progress_bar("rendering the synthetic set") as progress:
                 synthetic.synthesize(self.folder, progress=progress)
         clips = index_clips(self.folder, classes=self.class_names)
-        with _progress_bar("measuring clips") as progress:
+        with progress_bar("measuring clips") as progress:
             inspect_clips([clip.path for clip in clips], progress=progress)
 
     def setup(self, stage: str) -> None:
@@ -253,7 +253,7 @@ def _listed(title: str, rows: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def _progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """Show a bar from the first report (done, total) on; it vanishes at the end."""
     with Progress(transient=True) as bar:
         task = bar.add_task(title, total=None, visible=False)

@@ -47,8 +47,7 @@ _MIDDLE = 0.6
 # Brightness: dark rim, bright centre (shows a small receptive field where the centre is), texture on top.
 _RIM, _SHADING, _CONTRAST = 0.2, 0.65, 0.14
 _SPOKES_RANGE, _RINGS_RANGE = (3, 5), (3.0, 5.0)  # periods per turn; radians per unit of log radius
-# Key frames only, or a frame's coding noise would tell how it got there. Quantiser 2 is MPEG-4's finest useful one;
-# bitexact keeps the encoder's version out of the stream.
+# Key frames only, or coding noise would tell the motion; the finest quantiser; no encoder version in the stream.
 _ENCODER_OPTIONS = {"g": "1", "qmin": "2", "qmax": "2", "flags": "+bitexact"}
 
 

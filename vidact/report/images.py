@@ -112,7 +112,8 @@ def save_png(figure: Figure, path: Path) -> None:
         EnvironmentProblem: the file cannot be written.
     """
     try:
-        figure.savefig(path, dpi=DPI, format="png", facecolor="white")
+        # Level 1 is four times as fast as the default and a little larger.
+        figure.savefig(path, dpi=DPI, format="png", facecolor="white", pil_kwargs={"compress_level": 1})
     except OSError as error:
         raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror or error})") from error
 

@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make fit` and `make test`. Each builds .venv when it is missing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "vidact needs Python 3.11 or newer; give one as PYTHON=/path/to/python3.12"; exit 3; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+.PHONY: install
+install: $(READY)  ## Build .venv with the pinned versions of constraints.txt
+
+.PHONY: fit
+fit: $(READY)  ## Train the embedded default and show what it looks at; more options: make fit ARGS='--config hmdb51 …'
+	$(BIN)/python -m vidact fit $(ARGS)
+
+.PHONY: test
+test: $(READY)  ## Run the tests; VIDACT_HMDB51 and VIDACT_JHMDB name folders of real clips
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: check
+check: $(READY)  ## Run ruff (format and lint) and mypy --strict
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: wheel
+wheel: $(READY)  ## Build the wheel into dist/
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+.PHONY: clean
+clean:  ## Remove .venv, caches and built files; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vidact.cli import main
+from vidact.pipeline import configs_folder
+
+CONFIGS = sorted(configs_folder().glob("*.yaml"))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_recipe_is_understood_and_keeps_its_values(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", path.stem, "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    written = yaml.safe_load(path.read_text())
+    for part in ("data", "relevance"):
+        assert {key: printed[part][key] for key in written[part]} == written[part]
+    assert printed["model"]["network"]["class_path"] == written["model"]["network"]["class_path"]
+    assert printed["trainer"]["max_epochs"] == written["trainer"]["max_epochs"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_recipe_is_complete_and_says_how_to_launch_it(path: Path) -> None:
+    text = path.read_text()
+    assert "python -m vidact fit" in text.split("\nseed_everything")[0]
+    config = yaml.safe_load(text)
+    for part in ("seed_everything", "trainer", "data", "model", "relevance"):
+        assert part in config
+    assert {"root", "split", "fold", "num_frames", "stride", "num_windows", "size", "gray", "batch_size"} <= set(
+        config["data"]
+    )
+    assert {"every_n_epochs", "clips_per_class", "composite", "threshold"} == set(config["relevance"])
+
+
+def test_the_reports_protocol_is_the_reports() -> None:
+    config = yaml.safe_load((configs_folder() / "hmdb51_report.yaml").read_text())
+    assert config["data"] | {"num_frames": 16, "stride": "adaptive", "num_windows": 2, "size": 100} == config["data"]
+    assert config["data"] | {"gray": True, "split": "clip", "batch_size": 100} == config["data"]
+    assert config["trainer"]["max_epochs"] == 20
+    assert config["model"]["network"]["init_args"]["head"] == "dense"
