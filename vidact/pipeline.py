@@ -6,6 +6,7 @@ It holds no arithmetic and draws nothing.
 import difflib
 import os
 import re
+import warnings
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,11 @@ from vidact.training import ActionClassifier
 
 TRAINER_VERBS = ("fit", "validate", "test", "predict")
 RUNS_FOLDER = "runs"
+HARMLESS_WARNINGS = (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own code, on newer torch
+    r"Experiment logs directory .* exists and is not empty",  # it holds this run's config, written a moment before
+    r"Precision bf16-mixed is not supported by the model summary",
+)
 MONITOR = "val/clip_accuracy"
 REPORTED = tuple(
     f"{part}/{name}" for part in ("val", "test") for name in ("clip_accuracy", "clip_accuracy_macro", "window_accuracy")
@@ -104,6 +110,8 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
     """
     if not any(arg.split("=")[0] in {"-c", "--config"} for arg in args):
         args = ["--config", "demo", *args]
+    for message in HARMLESS_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
     strict = {"exit_on_error": False}
     VidactCLI(
         ActionClassifier,

@@ -187,8 +187,8 @@ class ActionClassifier(LightningModule):
         if predictions is None:
             return
         measures = self._measures(part, predictions)
-        self.log(f"{part}/clip_accuracy", measures.pop("clip_accuracy"), prog_bar=True)
-        self.log_dict({f"{part}/{name}": value for name, value in measures.items()})
+        self.log(f"{part}/clip_accuracy", measures.pop("clip_accuracy"), prog_bar=True, sync_dist=True)
+        self.log_dict({f"{part}/{name}": value for name, value in measures.items()}, sync_dist=True)
 
     def _measures(self, part: str, predictions: Predictions) -> dict[str, Tensor]:
         num_classes = len(self.class_names)

@@ -64,7 +64,7 @@ def test_neighbouring_frames_of_real_clips_are_told_apart(hmdb51: Path) -> None:
 
 @pytest.mark.parametrize("b_frames", [0, 1, 2])
 def test_frames_of_made_clips_are_the_ones_asked_for(tmp_path: Path, write_clip: WriteClip, b_frames: int) -> None:
-    path = write_clip(tmp_path / "clip.avi", 30, options={"bf": str(b_frames)})
+    path = write_clip(tmp_path / "clip.avi", 30, options={"bf": str(b_frames), "qmin": "2", "qmax": "2"})
     video = read_frames(path, [29, 3, 3, 17, 0], size=(48, 64), gray=True)
     assert video.shape == (1, 5, 48, 64)
     means = video.float().mean(dim=(0, 2, 3)).tolist()
@@ -158,6 +158,13 @@ def test_garbage_fails_when_read_as_well(tmp_path: Path) -> None:
     path = tmp_path / "clip.avi"
     path.write_bytes(np.random.default_rng(0).bytes(5000))
     with pytest.raises(DataError, match="decord cannot decode it"):
+        read_frames(path, [0], size=(8, 8), gray=True)
+
+
+def test_a_width_that_decord_garbles_is_refused(tmp_path: Path, write_clip: WriteClip) -> None:
+    """At some small widths decord takes the padding of a line for more colours."""
+    path = write_clip(tmp_path / "clip.avi", 5, size=(48, 24))
+    with pytest.raises(DataError, match=r"decord garbles frames of this width \(24 pixels\)"):
         read_frames(path, [0], size=(8, 8), gray=True)
 
 

@@ -8,6 +8,8 @@ from vidact.report.charts import confusion_matrix
 from vidact.report.images import save_png
 from vidact.training import ActionClassifier
 
+PARTS = {"val": "validation", "test": "test"}
+
 
 class ConfusionMatrix(Callback):
     """Writes `confusion_val.png` or `confusion_test.png` into the run folder and to wandb, clip level."""
@@ -30,6 +32,7 @@ class ConfusionMatrix(Callback):
             raise ConfigError(f"the confusion matrix needs an ActionClassifier, got {type(pl_module).__name__}")
         path = run_folder(trainer) / f"confusion_{part}.png"
         if trainer.is_global_zero and part in pl_module.confusion:
-            title = f"Confusion of clips, {part}, epoch {trainer.current_epoch}"
+            when = f", after {trainer.current_epoch} epochs" if trainer.state.fn == "fit" else ""
+            title = f"Confusion of {PARTS[part]} clips{when}"
             save_png(confusion_matrix(pl_module.confusion[part].numpy(), pl_module.class_names, title=title), path)
             log_pictures(trainer, f"{part}/confusion", [path], [title])

@@ -211,7 +211,7 @@ def _title(clips: ClipBatch, finding: Finding, class_names: Sequence[str]) -> st
         verdict = f"true class {class_names[label]}" + (", as predicted" if finding.kind == PREDICTED else "")
     else:
         verdict = f"predicted class {class_names[finding.target]}, true class {class_names[label]}"
-    return f"{clips.clip_id[finding.position]} · {verdict}, score {finding.score:.2f}"
+    return f"{verdict}, score {finding.score:.2f} · {clips.clip_id[finding.position]}"
 
 
 def table_rows(

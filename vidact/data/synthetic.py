@@ -9,7 +9,6 @@ only motion tells them apart. Mirroring a clip changes its class.
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from vidact.core import ConfigError, DataError, EnvironmentProblem
+from vidact.data.cache import cache_folder
 from vidact.data.video import write_video
 
 # Velocity of (row, column, angle, log radius); rows grow downwards, so angles grow clockwise on the screen.
@@ -293,8 +293,6 @@ def load_mask(path: Path) -> Bool[np.ndarray, "T H W"]:
 
 
 def default_folder(settings: SyntheticSettings = DEMO) -> Path:
-    """Choose the cache folder of a set: `$VIDACT_CACHE`, else `$XDG_CACHE_HOME/vidact`, else `~/.cache/vidact`."""
+    """Choose a set's folder in the user's cache."""
     key = hashlib.sha256(json.dumps(settings.record(), sort_keys=True).encode()).hexdigest()[:10]
-    shared = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vidact"
-    root = Path(os.environ.get("VIDACT_CACHE") or shared)
-    return root / f"synthetic-{key}"
+    return cache_folder() / f"synthetic-{key}"

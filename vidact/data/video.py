@@ -27,6 +27,8 @@ from vidact.core import DataError
 decord.logging.set_level(decord.logging.QUIET)
 av.logging.set_level(None)
 
+RGB = 3
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -140,6 +142,8 @@ def _decode(path: Path, wanted: set[int]) -> dict[int, UInt8[np.ndarray, "H W C"
         reader = decord.VideoReader(str(path), num_threads=1)
         for number in range(max(wanted) + 1):
             frame = reader.next()
+            if frame.shape[2] != RGB:
+                raise DataError(f"{path}: decord garbles frames of this width ({frame.shape[1]} pixels); scale them up")
             if number in wanted:
                 frames[number] = frame.asnumpy()
     except StopIteration as error:

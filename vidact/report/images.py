@@ -28,7 +28,7 @@ TITLE_POINTS = 10.0
 LABEL_POINTS = 8.0
 LINE_HEIGHT = 1.3  # of the font size
 MARGIN_INCHES = 0.12
-MAX_TITLE_LINES = 3
+MAX_TITLE_LINES = 2
 TITLE_SHARE = 0.92  # of the width; hinting makes drawn text up to 5 % wider than measured
 HOTSPOT_COLOUR = "#ff00c8"  # a magenta that neither skin, grass nor sky has
 HOTSPOT_OPACITY = 0.4
@@ -159,7 +159,7 @@ def _fitting_length(line: str, *, points: float, inches: float) -> int:
 
 
 def titled_figure(width: float, body_height: float, *, title: str) -> Figure:
-    """Make an empty white figure: room for a title of three lines, and below it `body_height` inches.
+    """Make an empty white figure: room for a title of two lines, and below it `body_height` inches.
 
     The room is the same for every title: wandb shows lists of pictures of one size only.
     """
