@@ -40,7 +40,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="session")
 def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight classes, six sources, small pictures: rendered once for all tests."""
+    """Eight classes, ten sources, small pictures: rendered once for all tests."""
     from vidact.data.synthetic import SyntheticSettings, synthesize
 
     folder = tmp_path_factory.mktemp("synthetic") / "set"

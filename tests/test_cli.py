@@ -1,3 +1,4 @@
+import csv
 import os
 import shutil
 import subprocess
@@ -6,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from wandb_offline import find_offline_runs, read_offline_run
 
@@ -54,12 +56,13 @@ def run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert found.returncode == 0, found.stderr[-3000:]
     (folder / "output.txt").write_text(found.stdout + found.stderr)
+    (folder / "versions.txt").write_text("\n".join(path.name for path in (folder / "runs").iterdir()))
     return folder
 
 
 def test_fit_with_two_processes_logs_each_explanation_once(run: Path) -> None:
-    (version,) = (run / "runs").iterdir()
-    assert version.name == "version_0"
+    assert (run / "versions.txt").read_text() == "version_0"
+    version = run / "runs" / "version_0"
     (offline,) = find_offline_runs(version)
     logged = read_offline_run(offline)
     _, rows = logged.table("explanation/clips")
@@ -120,6 +123,24 @@ def test_a_run_is_tested_and_resumed_from_its_own_files(
     assert {line.split(",")[0] for line in epochs} == {"1"}, "the second epoch only"
 
 
+def test_predict_writes_each_windows_probabilities(run: Path, small_set: Path) -> None:
+    version = run / "runs" / "version_0"
+    found = _vidact(
+        *("predict", "--config", version / "config.yaml", "--ckpt_path", version / "checkpoints/best.ckpt"),
+        cwd=run,
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    (path,) = (run / "runs").glob("*/predictions.csv")
+    assert f"predictions              {path.relative_to(run)}" in found.stdout
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6, "the test part, although two processes share it"
+    assert [row["window"] for row in rows] == [str(number) for number in range(6)]
+    for row in rows:
+        assert (small_set / "videos" / f"{row['clip']}.avi").is_file()
+        assert sum(float(row[name]) for name in ("left", "right", "up")) == pytest.approx(1, abs=1e-4)
+
+
 def _error(capsys: pytest.CaptureFixture[str], args: list[str]) -> str:
     """Run the command line, expect status 2, and give its one line."""
     capsys.readouterr()
@@ -173,13 +194,17 @@ class TestBadInput:
             ("gone.ckpt", "no such file"),
             ("http://127.0.0.1/a.ckpt", "addresses are refused"),
             ("last", "no run in runs has a last.ckpt; nothing was started"),
-            ("empty.ckpt", "not a whole checkpoint (0 bytes)"),
+            ("empty.ckpt", "not a whole checkpoint (0 bytes"),
+            ("foreign.ckpt", "not a checkpoint that `fit` has written"),
+            ("pickle.ckpt", "not a whole checkpoint"),
         ],
     )
     def test_a_checkpoint_that_is_none(
         self, capsys: pytest.CaptureFixture[str], small_set: Path, tmp_path: Path, name: str, message: str
     ) -> None:
         (tmp_path / "empty.ckpt").touch()
+        torch.save({"x": 1}, tmp_path / "foreign.ckpt")
+        torch.save({"x": Path()}, tmp_path / "pickle.ckpt")  # needs code to be run
         line = _error(capsys, ["fit", "--data.root", str(small_set), *SMALL, "--ckpt_path", name])
         assert message in line
 
@@ -190,7 +215,8 @@ class TestBadInput:
         content[len(content) // 2] ^= 1
         (tmp_path / "flipped.ckpt").write_bytes(content)
         line = _error(capsys, ["test", "--data.root", str(small_set), *SMALL, "--ckpt_path", "flipped.ckpt"])
-        assert "is damaged; try another checkpoint" in line
+        assert "flipped.ckpt: " in line
+        assert "try another" in line
 
     def test_a_checkpoint_of_another_network(
         self, capsys: pytest.CaptureFixture[str], small_set: Path, run: Path
@@ -214,6 +240,33 @@ class TestBadInput:
             clip.unlink()
         line = _error(capsys, ["fit", "--data.root", str(root), *SMALL, "--data.split", "official"])
         assert "name 4 clips that are not in the data set: up/scene_0000_up_f_nm_np1_fr_goo_0, " in line
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("data:\n  size: 3\n  gray: true\n  size: 4\n", "line 4: 'size' is given twice"),
+            ("", "expected settings"),
+            ("- 1\n", "expected settings"),
+            ("data: {size: 3\n", "not valid YAML"),
+        ],
+    )
+    def test_a_config_that_is_none(
+        self, capsys: pytest.CaptureFixture[str], tmp_path: Path, text: str, message: str
+    ) -> None:
+        (tmp_path / "my.yaml").write_text(text)
+        assert message in _error(capsys, ["fit", "--config", "my.yaml"])
+
+    def test_a_device_that_is_not_there(self, capsys: pytest.CaptureFixture[str], small_set: Path) -> None:
+        line = _error(capsys, ["fit", "--data.root", str(small_set), *SMALL, "--trainer.accelerator", "tpu"])
+        assert "TPU" in line
+
+    def test_online_without_a_key(
+        self, capsys: pytest.CaptureFixture[str], small_set: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("WANDB_MODE", "online")
+        monkeypatch.setattr("vidact.callbacks.loggers.wandb.login", lambda prompt: False)
+        assert main(["fit", "--data.root", str(small_set), *SMALL]) == 3
+        assert "WANDB_MODE is online, but wandb has no key; run `wandb login`" in capsys.readouterr().err
 
     def test_an_unknown_wandb_mode(
         self, capsys: pytest.CaptureFixture[str], small_set: Path, monkeypatch: pytest.MonkeyPatch

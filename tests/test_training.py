@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 from torch import nn
 
-from vidact.core import CheckpointError, ClipBatch
+from vidact.core import CheckpointError, ClipBatch, ConfigError, DataError
 from vidact.models.stacked import StackedFramesCNN
 from vidact.training import ActionClassifier, WindowPredictions
 
@@ -108,7 +108,7 @@ def test_nothing_to_measure_logs_nothing(logged: dict[str, float]) -> None:
     assert logged == {}
 
 
-def test_a_batch_whose_clips_all_failed_changes_no_weight() -> None:
+def test_a_batch_whose_clips_all_failed_has_no_gradient(logged: dict[str, float]) -> None:
     model = ActionClassifier(_Lookup(2), ("a", "b"))
     batch = _batch(np.zeros((0, 2)), [], [], [])
     loss = model.training_step(batch)
@@ -124,6 +124,24 @@ def test_clips_that_fail_are_said_once() -> None:
         model.validation_step(batch)
     model.validation_step(batch)
     assert model.left_out == {"a/x: gone"}
+
+
+def test_an_epoch_without_any_clip_is_an_error() -> None:
+    model = ActionClassifier(_Lookup(2), ("a", "b"))
+    model.on_train_epoch_start()
+    model.left_out.add("a/x: gone")
+    with pytest.raises(DataError, match="no training clip of this epoch could be read; the first: a/x: gone"):
+        model.on_train_epoch_end()
+
+
+def test_a_class_that_is_not_there_has_no_accuracy(logged: dict[str, float]) -> None:
+    """The mean of the classes' accuracies is over those that are there, as in scikit-learn."""
+    model = ActionClassifier(_Lookup(3), ("a", "b", "c"))
+    pixels = np.array([[9, 1, 1], [9, 1, 1], [1, 1, 9], [1, 9, 1]])
+    model.validation_step(_batch(pixels, [0, 0, 1, 1], [0, 1, 2, 3], [0, 1, 2, 3]))
+    model.on_validation_epoch_end()
+    assert logged["val/clip_accuracy_macro"] == pytest.approx(0.75)
+    assert "val/class_accuracy/c" not in logged
 
 
 def _model(names: Sequence[str], **kwargs: int) -> ActionClassifier:
@@ -156,6 +174,11 @@ def test_what_is_no_checkpoint_of_a_network_is_refused() -> None:
 
 def test_its_own_checkpoint_is_accepted() -> None:
     _model(["a", "b"]).on_load_checkpoint(_checkpoint(_model(["a", "b"])))
+
+
+def test_top_k_is_at_least_one() -> None:
+    with pytest.raises(ConfigError, match="--model.top_k must be at least 1, got 0"):
+        ActionClassifier(_Lookup(2), ("a", "b"), top_k=0)
 
 
 def test_the_optimizer_and_schedule_are_the_configs() -> None:

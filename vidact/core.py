@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
@@ -82,11 +81,6 @@ class ClipBatch:
         """Copy every tensor to pinned memory; `torch.utils.data.DataLoader` calls this."""
         return self._map_tensors(Tensor.pin_memory)
 
-    def __getitem__(self, rows: slice) -> "ClipBatch":
-        """Take some windows of the batch."""
-        part = self._map_tensors(lambda tensor: tensor[rows])
-        return replace(part, clip_id=self.clip_id[rows])
-
     def _map_tensors(self, function: Callable[[Tensor], Tensor]) -> "ClipBatch":
         values: dict[str, Any] = {
             field.name: function(value)
@@ -137,4 +131,4 @@ class ClipSource(Protocol):
 
 def as_float(video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
     """Turn pixels 0 to 255 into the networks' input, float32 in [0, 1]."""
-    return video.to(torch.float32).div_(255)
+    return video.float() / 255

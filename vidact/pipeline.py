@@ -3,23 +3,32 @@
 It holds no arithmetic and draws nothing.
 """
 
+import contextlib
 import difflib
 import os
 import re
 import warnings
 import zipfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import jsonargparse
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.loggers import build_loggers, finish_wandb
 from vidact.callbacks.pictures import run_folder
+from vidact.callbacks.predictions import FILE_NAME as PREDICTIONS
+from vidact.callbacks.predictions import PredictionWriter
+from vidact.callbacks.processes import gather
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
 from vidact.core import CheckpointError, ConfigError
@@ -27,7 +36,6 @@ from vidact.data import synthetic
 from vidact.data.datamodule import VideoDataModule, progress_bar
 from vidact.training import ActionClassifier
 
-TRAINER_VERBS = ("fit", "validate", "test", "predict")
 RUNS_FOLDER = "runs"
 HARMLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own code, on newer torch
@@ -79,14 +87,17 @@ class VidactCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with vidact's callbacks, and its loggers where the config names none."""
         trainer = self.config_init[self.subcommand].trainer
-        if trainer.get("logger") is None:
-            kwargs["logger"] = build_loggers(Path(trainer.default_root_dir))
+        own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others come on top of them
+        loggers = build_loggers(Path(trainer.default_root_dir), use_wandb=own in (None, True))
+        kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
         self.trainer_defaults["callbacks"] = build_callbacks(self.subcommand or "")
         return super().instantiate_trainer(**kwargs)
 
     def _prepare_data(self) -> None:
         """Render, measure and split before other processes start, so that a mistake shows at once."""
         if "LOCAL_RANK" not in os.environ:
+            if path := self.config[self.subcommand].get("ckpt_path"):
+                self.model.on_load_checkpoint(load_checkpoint(Path(path)))
             self.datamodule.prepare_data()
             self.datamodule.setup(self.subcommand)
 
@@ -94,8 +105,9 @@ class VidactCLI(LightningCLI):
 
     def _summarise(self) -> None:
         folder = run_folder(self.trainer)  # asks all processes, so before the question which one this is
+        left_out = sorted({*self.datamodule.left_out, *gather(list(self.model.left_out))})
         if self.trainer.is_global_zero:
-            for name, value in summary(self.trainer, self.model, folder).items():
+            for name, value in summary(self.trainer, folder, left_out).items():
                 print(f"{name:<24} {value}", flush=True)
 
     after_fit = after_validate = after_test = after_predict = _summarise
@@ -113,16 +125,26 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     strict = {"exit_on_error": False}
-    VidactCLI(
-        ActionClassifier,
-        VideoDataModule,
-        save_config_callback=RunConfig,
-        seed_everything_default=0,
-        parser_kwargs={**strict, **dict.fromkeys(TRAINER_VERBS, strict)},
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        args=[verb, *_resolve_configs(args)],
-    )
+    with _one_line_errors():
+        VidactCLI(
+            ActionClassifier,
+            VideoDataModule,
+            save_config_callback=RunConfig,
+            seed_everything_default=0,
+            parser_kwargs={**strict, **dict.fromkeys(VidactCLI.subcommands(), strict)},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            args=[verb, *_resolve_configs(args)],
+        )
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what Lightning says of settings that cannot be into one line."""
+    try:
+        yield
+    except MisconfigurationException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
 
 
 def _resolve_configs(args: list[str]) -> list[str]:
@@ -145,9 +167,35 @@ def find_config(name: str) -> Path:
     recipes = configs_folder()
     for path in (Path(name), recipes / f"{name}.yaml"):
         if path.is_file():
+            check_yaml(path)
             return path
     known = ", ".join(sorted(path.stem for path in recipes.glob("*.yaml")))
     raise ConfigError(f"--config {name}: no such file, and no recipe of that name; there are {known}")
+
+
+def check_yaml(path: Path) -> None:
+    """Make sure that a config file is a mapping without a key given twice (PyYAML keeps the last, silently).
+
+    Raises:
+        ConfigError: says what is wrong, and where.
+    """
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{path}: expected settings (`data:`, `model:`, `trainer:`), got none")
+    _refuse_double_keys(path, root)
+
+
+def _refuse_double_keys(path: Path, node: Any) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise ConfigError(f"{path}, line {key.start_mark.line + 1}: {key.value!r} is given twice")
+            seen.add(key.value)
+            _refuse_double_keys(path, value)
 
 
 def configs_folder() -> Path:
@@ -167,15 +215,30 @@ def find_checkpoint(name: str, runs: Path) -> Path:
     path = _newest_checkpoint(runs) if name == "last" else Path(name)
     if not path.is_file():
         raise CheckpointError(f"--ckpt_path {name}: no such file")
+    load_checkpoint(path)
+    return path
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint holds, without its numbers; no code in it is run.
+
+    Raises:
+        CheckpointError: cut, damaged, or no checkpoint of Lightning.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-    except zipfile.BadZipFile as error:
+        content = torch.load(path, map_location="meta", weights_only=True)
+    except Exception as error:  # zipfile and torch raise a dozen kinds for damaged bytes
         size = path.stat().st_size
-        raise CheckpointError(f"{path}: not a whole checkpoint ({size:,} bytes); try another one") from error
+        raise CheckpointError(
+            f"{path}: not a whole checkpoint ({size:,} bytes; {type(error).__name__}); try another one"
+        ) from error
     if damaged:
         raise CheckpointError(f"{path}: the part {damaged} is damaged; try another checkpoint")
-    return path
+    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
+        raise CheckpointError(f"{path}: not a checkpoint that `fit` has written (holds {type(content).__name__})")
+    return content
 
 
 def _newest_checkpoint(runs: Path) -> Path:
@@ -190,20 +253,25 @@ def build_callbacks(verb: str) -> list[Callback]:
     callbacks: list[Callback] = [ConfusionMatrix(), RichProgressBar()]
     if verb == "fit":
         best = ModelCheckpoint(filename="best", monitor=MONITOR, mode="max", save_weights_only=True)
-        last = ModelCheckpoint(filename="last", enable_version_counter=False)
+        last = ModelCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
         callbacks += [best, last]
+    if verb == "predict":
+        callbacks.append(PredictionWriter())
     return callbacks
 
 
-def summary(trainer: Trainer, model: ActionClassifier, folder: Path) -> dict[str, str]:
+def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, str]:
     """Say in a few lines what a run found and where it lies; ends wandb's run."""
     lines = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in REPORTED}
     best = next((found for found in trainer.checkpoint_callbacks if getattr(found, "monitor", None) == MONITOR), None)
     if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
         lines[f"best {MONITOR}"] = f"{float(best.best_model_score):.3f}, {_relative(Path(best.best_model_path))}"
-    if model.left_out:
-        lines["left out"] = f"{len(model.left_out)} clips that failed while running, {sorted(model.left_out)[0]}"
+    if left_out:
+        (folder / "left_out.txt").write_text("\n".join(left_out) + "\n", encoding="utf-8")
+        lines["left out"] = f"{len(left_out)} clips, listed in {_relative(folder / 'left_out.txt')}"
     lines["run folder"] = _relative(folder)
+    if (folder / PREDICTIONS).is_file():
+        lines["predictions"] = _relative(folder / PREDICTIONS)
     if (folder / "explanations").is_dir():
         lines["pictures"] = f"{_relative(folder / 'explanations')}, confusion_*.png"
     if place := finish_wandb(trainer):
@@ -222,11 +290,9 @@ def _num_channels(gray: bool) -> int:
 def _explain_parse_error(message: str, known: list[str]) -> str:
     """Make one line of a parser's message, with the nearest known names of the key it complains about."""
     line = " ".join(message.split())
-    for key in re.findall(r"[\w.]+", line):
-        near = difflib.get_close_matches(key, known, n=3, cutoff=0.7)
-        if near and key not in known:
-            return f"{line}; nearest: {', '.join(f'--{name}' for name in near)}"
-    return line
+    key = re.search(r"(?:unrecognized arguments: --|does not accept option ')([\w.]+)", line)
+    near = difflib.get_close_matches(key[1], known, n=1, cutoff=0.6) if key else []
+    return f"{line}; nearest: --{near[0]}" if near else line
 
 
 def synthesize(out: str, **settings: Any) -> None:

@@ -3,22 +3,22 @@
 It does not know where clips come from, nor how a network is explained.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 from torchmetrics.utilities import dim_zero_cat
 
-from vidact.core import CheckpointError, ClipBatch, as_float
+from vidact.core import CheckpointError, ClipBatch, ConfigError, DataError, as_float
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 MAX_LISTED = 3
@@ -77,7 +77,7 @@ class WindowPredictions(Metric):
 
     def compute(self) -> Predictions | None:
         """Give each window's prediction once, in the order of the windows; None if there was none."""
-        if not len(self.label):
+        if not sum(map(len, self.label)):
             return None
         window_index = dim_zero_cat(self.window_index)
         windows, rows = torch.unique(window_index, return_inverse=True)
@@ -121,10 +121,14 @@ class ActionClassifier(LightningModule):
         self.class_names = tuple(class_names)
         self.loss: Loss = loss or nn.CrossEntropyLoss()
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
+        if top_k < 1:
+            raise ConfigError(f"--model.top_k must be at least 1, got {top_k}")
         self.top_k = min(top_k, len(self.class_names))
-        self.predictions = {"val": WindowPredictions(), "test": WindowPredictions()}
+        # A ModuleDict, so that they move to the network's device.
+        self.predictions = nn.ModuleDict({"val": WindowPredictions(), "test": WindowPredictions()})
         self.confusion = {}
         self.left_out: set[str] = set()
+        self._trained = False
 
     def forward(self, video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""
@@ -142,25 +146,47 @@ class ActionClassifier(LightningModule):
         """Compute the loss of one batch."""
         self._note_left_out(batch)
         if not len(batch):
-            # All of its clips failed. A loss without a gradient keeps several processes in step.
-            return torch.stack([parameter.sum() * 0 for parameter in self.network.parameters()]).sum()
+            # All of its clips failed. A loss with a gradient of zero keeps several processes in step.
+            loss = torch.stack([parameter.sum() * 0 for parameter in self.network.parameters()]).sum()
+            self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=0, sync_dist=True)
+            return loss
+        self._trained = True
         loss = self.loss(self(batch.video), batch.label)
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch))
         self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return loss
 
+    def on_train_epoch_start(self) -> None:
+        """Forget the last epoch's batches."""
+        self._trained = False
+
+    def on_train_epoch_end(self) -> None:
+        """Make sure that there was something to learn from.
+
+        Raises:
+            DataError: not one clip of the epoch could be read.
+        """
+        if not self._trained:
+            raise DataError(
+                f"no training clip of this epoch could be read; the first: {min(self.left_out, default='')}"
+            )
+
     def validation_step(self, batch: ClipBatch) -> None:
         """Collect the predictions of one batch."""
-        self._collect("val", batch)
+        self._predictions("val").update(batch, self._collect(batch))
 
     def test_step(self, batch: ClipBatch) -> None:
         """Collect the predictions of one batch."""
-        self._collect("test", batch)
+        self._predictions("test").update(batch, self._collect(batch))
 
     def predict_step(self, batch: ClipBatch) -> dict[str, Any]:
-        """Give each window's clip id and class probabilities [B, K]."""
-        self._note_left_out(batch)
-        return {"clip_id": batch.clip_id, "probabilities": self(batch.video).softmax(dim=1)}
+        """Give each window's number, clip id, first frame and class probabilities [B, K]."""
+        return {
+            "window_index": batch.window_index,
+            "clip_id": batch.clip_id,
+            "first_frame": batch.frame_numbers[:, 0],
+            "probabilities": self._collect(batch).float().softmax(dim=1),
+        }
 
     def on_validation_epoch_end(self) -> None:
         """Log the accuracies."""
@@ -170,18 +196,24 @@ class ActionClassifier(LightningModule):
         """Log the accuracies."""
         self._log_measures("test")
 
-    def _collect(self, part: str, batch: ClipBatch) -> None:
+    def _predictions(self, part: str) -> "WindowPredictions":
+        return cast(WindowPredictions, self.predictions[part])
+
+    def _collect(self, batch: ClipBatch) -> Float[Tensor, "B K"]:
+        """Score a batch; an empty one, too, so that every process has something to bring together."""
         self._note_left_out(batch)
         if len(batch):
-            self.predictions[part].update(batch, self(batch.video))
+            scores: Tensor = self(batch.video)
+            return scores
+        return torch.empty(0, len(self.class_names), device=batch.label.device)
 
     def _note_left_out(self, batch: ClipBatch) -> None:
         for line in set(batch.left_out) - self.left_out:
-            rank_zero_warn(f"left out of this and later epochs' batches while it fails: {line}")
+            warnings.warn(f"left out of this and later epochs' batches while it fails: {line}", stacklevel=2)
         self.left_out.update(batch.left_out)
 
     def _log_measures(self, part: str) -> None:
-        metric = self.predictions[part]
+        metric = self._predictions(part)
         predictions: Predictions | None = metric.compute()  # from all processes, the same on each
         metric.reset()
         if predictions is None:
@@ -193,16 +225,19 @@ class ActionClassifier(LightningModule):
     def _measures(self, part: str, predictions: Predictions) -> dict[str, Tensor]:
         num_classes = len(self.class_names)
         probabilities, label = predictions.per_clip()
-        self.confusion[part] = multiclass_confusion_matrix(probabilities, label, num_classes=num_classes).cpu()
-        accuracy = partial(multiclass_accuracy, num_classes=num_classes)
-        classes = accuracy(probabilities, label, average="none")
+        confusion = multiclass_confusion_matrix(probabilities, label, num_classes=num_classes)
+        self.confusion[part] = confusion.cpu()
+        # Only of classes that are there: torchmetrics counts an absent class that is predicted as 0.
+        present = confusion.sum(dim=1).nonzero().flatten().tolist()
+        classes = {self.class_names[k]: confusion[k, k] / confusion[k].sum() for k in present}
+        accuracy = partial(multiclass_accuracy, num_classes=num_classes, average="micro")
         return {
             "loss": self.loss(predictions.scores, predictions.label),
-            "window_accuracy": accuracy(predictions.scores, predictions.label, average="micro"),
-            "clip_accuracy": accuracy(probabilities, label, average="micro"),
-            "clip_accuracy_macro": accuracy(probabilities, label, average="macro"),
-            f"clip_top{self.top_k}_accuracy": accuracy(probabilities, label, average="micro", top_k=self.top_k),
-            **{f"class_accuracy/{name}": value for name, value in zip(self.class_names, classes, strict=True)},
+            "window_accuracy": accuracy(predictions.scores, predictions.label),
+            "clip_accuracy": accuracy(probabilities, label),
+            "clip_accuracy_macro": torch.stack(list(classes.values())).mean(),
+            f"clip_top{self.top_k}_accuracy": accuracy(probabilities, label, top_k=self.top_k),
+            **{f"class_accuracy/{name}": value for name, value in classes.items()},
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

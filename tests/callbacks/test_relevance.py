@@ -6,15 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import untouched
 import wandb
 from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
+from torch import nn
 from untouched import CLASSES
 from wandb_offline import find_offline_runs, read_offline_run
 
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.loggers import build_loggers, finish_wandb
+from vidact.callbacks.pictures import log_pictures
 from vidact.callbacks.relevance import TABLE_COLUMNS, RelevanceCallback, explain_clips
 from vidact.core import ConfigError
 from vidact.data.datamodule import VideoDataModule
@@ -139,14 +143,14 @@ def test_an_offline_wandb_run_holds_config_metrics_images_and_table(
     assert len(run.values("val/clip_accuracy")) == 3
     assert run.values("val/clip_accuracy")[-1] == pytest.approx(metrics["val/clip_accuracy"])
     assert run.values("val/loss")[-1] == pytest.approx(metrics["val/loss"])
+    logged_pictures = {p.read_bytes() for picture in PICTURES for p in run.images(f"explanation/{picture}")}
+    assert logged_pictures == {p.read_bytes() for p in (folder / "explanations").rglob("*.png")}
     for epoch, name in ((0, "epoch_001"), (1, "epoch_002")):
         written = sorted((folder / "explanations" / name).rglob("*.png"))
         for picture in PICTURES:
             logged = run.values(f"explanation/{picture}")[epoch]
             assert logged["count"] == len([p for p in written if p.name.endswith(f".{picture}.png")])
             assert len(logged["captions"]) == logged["count"]
-        hashes = {p.read_bytes() for p in written}
-        assert {p.read_bytes() for p in run.images("explanation/overlay")} & hashes
         columns, rows = run.table("explanation/clips", epoch)
         assert tuple(columns) == TABLE_COLUMNS
         assert len(rows) == 3
@@ -154,6 +158,51 @@ def test_an_offline_wandb_run_holds_config_metrics_images_and_table(
             assert row[0].split("/")[0] == row[1]
             assert row[5] == pytest.approx(1, abs=1e-3)
     assert run.images("val/confusion")[0].read_bytes() == (folder / "confusion_val.png").read_bytes()
+
+
+def test_an_early_end_is_explained_too(small_set: Path, tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, [RelevanceCallback(every_n_epochs=4)], max_epochs=9, max_steps=1)
+    trainer.fit(_model(), datamodule=_data(small_set))
+    assert [folder.name for folder in (tmp_path / "explanations").iterdir()] == ["epoch_000"]
+
+
+class _Twice(nn.Module):
+    """Breaks the law on models: a functional addition hands all relevance to both sides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flatten, self.linear, self.head = nn.Flatten(), nn.Linear(8 * 16 * 16, 8), nn.Linear(8, 3)
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        hidden = self.linear(self.flatten(video))
+        return self.head(hidden + hidden)  # type: ignore[no-any-return]
+
+
+def test_relevance_that_does_not_add_up_is_said(small_set: Path, tmp_path: Path) -> None:
+    seed_everything(0, verbose=False)
+    model = ActionClassifier(_Twice(), CLASSES)
+    with pytest.warns(UserWarning, match=r"adds up to .* times its score instead of 1: do not believe"):
+        _trainer(tmp_path, [RelevanceCallback()]).validate(model, datamodule=_data(small_set), verbose=False)
+
+
+def test_more_pictures_than_wandb_shows_are_logged_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: dict[str, int] = {}
+    monkeypatch.setattr(WandbLogger, "log_image", lambda self, key, images, caption: logged.update({key: len(images)}))
+    trainer = _trainer(tmp_path, [], logger=WandbLogger(save_dir=tmp_path, mode="offline"))
+    log_pictures(trainer, "overlay", [tmp_path / "x.png"] * 230, ["x"] * 230)
+    assert logged == {"overlay": 108, "overlay_2": 108, "overlay_3": 14}
+
+
+def test_wandb_that_fails_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logger = build_loggers(tmp_path)[1]
+
+    def fail(*_: object) -> None:
+        raise ConnectionResetError("its process died")
+
+    monkeypatch.setattr(WandbLogger, "log_metrics", fail)
+    with pytest.warns(UserWarning, match="wandb failed, and the run goes on without it: ConnectionResetError"):
+        logger.log_metrics({"x": 1.0}, step=0)
+    logger.log_metrics({"x": 2.0}, step=1)
 
 
 def test_two_runs_in_one_folder_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,15 @@ def test_a_class_of_unreadable_clips_is_named(small_set: Path, tmp_path: Path) -
         _module(root)
 
 
+def test_shared_sources_and_unused_clips_are_said(
+    small_set: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        _module(small_set, split="clip")
+    said = caplog.text + capfd.readouterr().err
+    assert "of 16 test clips share their source with training or validation" in said
+
+
 def test_short_clips_are_counted(
     small_set: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -163,6 +172,8 @@ def test_without_a_root_the_synthetic_set_is_rendered_once(monkeypatch: pytest.M
         ({"batch_size": 0}, "--data.batch_size must be at least 1, got 0"),
         ({"stride": 0}, "--data.stride must be at least 1"),
         ({"num_workers": -1}, "--data.num_workers must be at least 0"),
+        ({"seed": -1}, "--data.seed must be at least 0"),
+        ({"classes": []}, "--data.classes is empty"),
         ({"size": 0}, "--data.size must be at least 1 pixel"),
         ({"split": "official", "fold": 4}, "split 'official' has folds 1 to 3, got --data.fold 4"),
         ({"fold": 0}, "has folds 1 to 5"),

@@ -7,7 +7,6 @@ that it is given: it works on a deep copy in float32, in eval mode, outside auto
 import contextlib
 import copy
 from types import TracebackType
-from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -16,19 +15,6 @@ from zennit.attribution import Gradient
 
 from vidact.attribution.composites import DEFAULT, build_composite
 from vidact.core import Explanation, ExplanationError
-
-
-class Explainer(Protocol):
-    """What all methods look like to everyone else."""
-
-    def __enter__(self) -> "Explainer":
-        """Make the copy of the network ready."""
-
-    def __exit__(self, *error: object) -> None:
-        """Let the copy go."""
-
-    def __call__(self, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"]) -> Explanation:
-        """Explain the score of one class per clip."""
 
 
 class LayerwiseRelevance:

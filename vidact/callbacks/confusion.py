@@ -32,7 +32,6 @@ class ConfusionMatrix(Callback):
             raise ConfigError(f"the confusion matrix needs an ActionClassifier, got {type(pl_module).__name__}")
         path = run_folder(trainer) / f"confusion_{part}.png"
         if trainer.is_global_zero and part in pl_module.confusion:
-            when = f", after {trainer.current_epoch} epochs" if trainer.state.fn == "fit" else ""
-            title = f"Confusion of {PARTS[part]} clips{when}"
+            title = f"Confusion of {PARTS[part]} clips"
             save_png(confusion_matrix(pl_module.confusion[part].numpy(), pl_module.class_names, title=title), path)
             log_pictures(trainer, f"{part}/confusion", [path], [title])

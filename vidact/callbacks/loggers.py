@@ -3,14 +3,17 @@
 The only file that knows wandb itself; everybody else goes through Lightning's logger.
 """
 
+import itertools
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import wandb
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from vidact.core import ConfigError, EnvironmentProblem
 
@@ -19,19 +22,53 @@ MODES = ("online", "offline", "disabled", "shared", "dryrun")
 FINISH_TIMEOUT_SECONDS = 120
 
 
-def build_loggers(runs: Path) -> list[Logger]:
+class GuardedWandbLogger(WandbLogger):
+    """Lightning's logger, without the power to end a training: when wandb fails, the run goes on without it."""
+
+    _failed = False
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        """Log numbers, images and tables; all of them come through here."""
+        self._guard(lambda: super(GuardedWandbLogger, self).log_metrics(metrics, step))
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Log the config."""
+        self._guard(lambda: super(GuardedWandbLogger, self).log_hyperparams(params))
+
+    def finish(self) -> str:
+        """End the run and say where it is; waits no longer than FINISH_TIMEOUT_SECONDS."""
+        place: list[str] = []
+        self._guard(lambda: place.append(_finish(self.experiment)))
+        return place[0] if place else "ended early; what it had logged until then is under the run folder"
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            action()
+        except Exception as error:  # its process may die, its server go away, in ways that it does not list
+            self._failed = True
+            rank_zero_warn(f"wandb failed, and the run goes on without it: {type(error).__name__}: {error}")
+
+
+def _finish(run: Any) -> str:
+    place = f"wandb sync {os.path.relpath(run.settings.sync_dir)}" if run.offline else str(run.url)
+    run.finish()
+    return place
+
+
+def build_loggers(runs: Path, *, use_wandb: bool = True) -> list[Logger]:
     """Build the loggers of a new run: CSV files in a run folder of its own, `<runs>/version_<n>`, and wandb.
 
     `WANDB_MODE`, `WANDB_PROJECT` and `WANDB_DIR` are obeyed. With no mode and no key, wandb is offline.
 
     Raises:
-        EnvironmentProblem: a folder cannot be written.
+        EnvironmentProblem: a folder cannot be written, or wandb is to be online and has no key.
         ConfigError: `WANDB_MODE` is none of wandb's.
     """
-    csv = CSVLogger(save_dir=runs, name="")
-    folder = Path(csv.log_dir)
-    _check_writable(folder, hint="set --trainer.default_root_dir to a folder that can")
-    mode = wandb_mode()
+    mode = wandb_mode() if use_wandb else "disabled"
+    folder = new_run_folder(runs)
+    csv = CSVLogger(save_dir=runs, name="", version=folder.name)
     if mode == "disabled":
         return [csv]
     wandb_folder = Path(os.environ.get("WANDB_DIR") or folder)
@@ -40,37 +77,50 @@ def build_loggers(runs: Path) -> list[Logger]:
         silent=mode == "offline", console="off", finish_timeout=FINISH_TIMEOUT_SECONDS, finish_timeout_raises=False
     )
     project = os.environ.get("WANDB_PROJECT") or PROJECT
-    logger = WandbLogger(project=project, save_dir=wandb_folder, mode=mode, settings=settings)
+    logger = GuardedWandbLogger(project=project, save_dir=wandb_folder, mode=mode, settings=settings)
     logger._wandb_init.pop("anonymous", None)  # wandb warns of this setting, which Lightning always passes
     return [csv, logger]
+
+
+def new_run_folder(runs: Path) -> Path:
+    """Make the next free `version_<n>`; two runs that start at once get two folders.
+
+    Processes other than the first only get a name: the first one's folder counts.
+    """
+    _check_writable(runs, hint="set --trainer.default_root_dir to a folder that can")
+    taken = [int(path.name.removeprefix("version_")) for path in runs.glob("version_*") if path.name[8:].isdigit()]
+    for number in itertools.count(max(taken, default=-1) + 1):
+        folder = runs / f"version_{number}"
+        if getattr(rank_zero_only, "rank", 0) != 0:
+            return folder
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("count does not end")
 
 
 def wandb_mode() -> str:
     """Choose wandb's mode without ever asking: `WANDB_MODE`, else online with a key, else offline, said once."""
     mode = os.environ.get("WANDB_MODE")
-    if mode is not None:
-        if mode not in MODES:
-            raise ConfigError(f"WANDB_MODE is one of {', '.join(MODES)}, got {mode!r}")
-        return "offline" if mode == "dryrun" else mode
+    if mode is not None and mode not in MODES:
+        raise ConfigError(f"WANDB_MODE is one of {', '.join(MODES)}, got {mode!r}")
+    if mode in {"offline", "dryrun", "disabled"}:
+        return "disabled" if mode == "disabled" else "offline"
     if os.environ.get("WANDB_API_KEY") or wandb.login(prompt=False):
-        return "online"
+        return mode or "online"
+    if mode is not None:
+        raise EnvironmentProblem(f"WANDB_MODE is {mode}, but wandb has no key; run `wandb login`, or set WANDB_API_KEY")
     rank_zero_info("wandb: no key and no WANDB_MODE, so this run is kept offline; `wandb login` changes that")
     return "offline"
 
 
 @rank_zero_only
 def finish_wandb(trainer: Trainer) -> str:
-    """End wandb's run, and say where it is; waits no longer than FINISH_TIMEOUT_SECONDS."""
-    logger = next((logger for logger in trainer.loggers if isinstance(logger, WandbLogger)), None)
-    if logger is None:
-        return ""
-    run = logger.experiment
-    place = f"wandb sync {os.path.relpath(run.settings.sync_dir)}" if run.offline else str(run.url)
-    try:
-        run.finish()
-    except (OSError, RuntimeError) as error:  # its process died; what it had written stays
-        return f"{place} (wandb ended early: {error})"
-    return place
+    """End wandb's run, if there is one, and say where it is."""
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, GuardedWandbLogger)]
+    return loggers[0].finish() if loggers else ""
 
 
 @rank_zero_only

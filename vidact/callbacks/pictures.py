@@ -19,10 +19,12 @@ def run_folder(trainer: Trainer) -> Path:
 
 
 def log_pictures(trainer: Trainer, key: str, paths: Sequence[Path], captions: Sequence[str]) -> None:
-    """Hand PNG files to wandb, if it is used."""
+    """Hand PNG files to wandb, if it is used; as `key`, `key_2`, … where they are more than wandb shows of one."""
     for logger in _wandb_loggers(trainer):
-        images, texts = [str(path) for path in paths[:MAX_WANDB_IMAGES]], list(captions[:MAX_WANDB_IMAGES])
-        logger.log_image(key, images, caption=texts)
+        for number, start in enumerate(range(0, len(paths), MAX_WANDB_IMAGES), start=1):
+            part = slice(start, start + MAX_WANDB_IMAGES)
+            name = key if number == 1 else f"{key}_{number}"
+            logger.log_image(name, [str(path) for path in paths[part]], caption=list(captions[part]))
 
 
 def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.analysis.frames import (
     HOTSPOT_THRESHOLD,
@@ -23,11 +23,14 @@ from vidact.analysis.frames import (
 from vidact.attribution.composites import DEFAULT, build_composite
 from vidact.attribution.explainers import LayerwiseRelevance
 from vidact.callbacks.pictures import log_pictures, log_table, run_folder
-from vidact.core import ClipBatch, ClipSource, ConfigError, Explanation, as_float
+from vidact.callbacks.processes import gather
+from vidact.core import ClipBatch, ClipSource, ConfigError, Explanation, VidactError, as_float
 from vidact.report.charts import frame_relevance_bars, hotspots_per_frame_bars
 from vidact.report.images import hotspot_overlay, relevance_heatmap, save_png
 
 BATCH_SIZE = 8
+TOLERANCE = 0.05  # of ΣR / score
+NEGLIGIBLE_SCORE = 0.05  # relative relevance of a logit near zero means nothing
 PREDICTED, TRUE = "predicted", "true"
 TABLE_COLUMNS = (
     *("clip", "true class", "predicted class"),
@@ -66,7 +69,8 @@ class RelevanceCallback(Callback):
     processes, each explains its share of the clips and rank zero writes.
 
     Args:
-        every_n_epochs: Explain after every n-th epoch of training, and after the last; 0 for never.
+        every_n_epochs: Explain after every n-th epoch of training (at the first validation from then on), and
+            after the last; 0 for never.
         clips_per_class: How many clips of each class.
         composite: Which relevance rules: `epsilon_plus`, `epsilon_alpha2_beta1`, `epsilon` or `lrp_0`.
         threshold: A voxel is a hotspot from this share of the clip's largest |R| on.
@@ -92,21 +96,35 @@ class RelevanceCallback(Callback):
         self.composite = composite
         self.threshold = threshold
         self._clips: dict[str, ClipBatch] = {}
+        self._epoch = self._explained_epoch = -1
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Explain validation clips, in fit only in the epochs that are due."""
-        if not trainer.sanity_checking and (trainer.state.fn != "fit" or self._is_due(trainer)):
+        if trainer.state.fn != "fit":
             self._explain(trainer, pl_module, stage="validate")
+        elif not trainer.sanity_checking and self._is_due():
+            self._explain_epoch(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note which epoch it is: when training ends, the trainer counts one more."""
+        self._epoch = trainer.current_epoch
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Explain the last epoch, however training came to its end."""
+        if self.every_n_epochs and self._explained_epoch < self._epoch:
+            self._explain_epoch(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Explain test clips."""
         self._explain(trainer, pl_module, stage="test")
 
-    def _is_due(self, trainer: Trainer) -> bool:
-        if self.every_n_epochs == 0:
-            return False
-        epoch = trainer.current_epoch + 1
-        return epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+    def _is_due(self) -> bool:
+        n = self.every_n_epochs
+        return n > 0 and (self._epoch + 1) // n > (self._explained_epoch + 1) // n
+
+    def _explain_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._explained_epoch = self._epoch
+        self._explain(trainer, pl_module, stage="validate")
 
     def _explain(self, trainer: Trainer, pl_module: LightningModule, *, stage: str) -> None:
         source = getattr(trainer, "datamodule", None)
@@ -114,13 +132,20 @@ class RelevanceCallback(Callback):
             raise ConfigError(f"the relevance callback needs a data module that gives example clips, got {source}")
         if stage not in self._clips:
             self._clips[stage] = source.example_clips(stage, self.clips_per_class)
+            if left_out := self._clips[stage].left_out:
+                rank_zero_warn(f"{len(left_out)} clips that were to be explained cannot be read: {left_out[0]}")
         clips = self._clips[stage]
-        name = f"epoch_{trainer.current_epoch:03d}" if trainer.state.fn == "fit" else stage
+        name = f"epoch_{self._epoch:03d}" if trainer.state.fn == "fit" else stage
         folder = run_folder(trainer) / "explanations" / name
         shard = range(trainer.global_rank, len(clips), trainer.world_size)
-        findings = _gather(explain_clips(pl_module, clips, shard, composite=self.composite))
+        findings = gather(explain_clips(pl_module, clips, shard, composite=self.composite))
+        findings.sort(key=lambda finding: (finding.position, finding.kind))
         if trainer.is_global_zero and findings:
-            self._write(trainer, folder, clips, findings, source.class_names)
+            _warn_of_lost_relevance(findings)
+            try:
+                self._write(trainer, folder, clips, findings, source.class_names)
+            except VidactError as error:  # a full disk or a network that has diverged: training goes on
+                rank_zero_warn(f"explanations of {name} are not complete: {error}")
 
     def _write(
         self,
@@ -156,7 +181,6 @@ class RelevanceCallback(Callback):
             "hotspots": hotspots_per_frame_bars(counts, numbers, times, title=title, threshold=self.threshold),
         }
         stem = folder / f"{clips.clip_id[finding.position]}.{finding.kind}"
-        stem.parent.mkdir(parents=True, exist_ok=True)
         paths = {name: stem.with_name(f"{stem.name}.{name}.png") for name in figures}
         for name, figure in figures.items():
             save_png(figure, paths[name])
@@ -196,13 +220,16 @@ def _findings(explanation: Explanation, positions: Sequence[int], kind: str) -> 
     return [Finding(position, kind, *rest) for position, *rest in rows]
 
 
-def _gather(findings: list[Finding]) -> list[Finding]:
-    """Bring the findings of all processes together, in the order of the clips."""
-    if dist.is_available() and dist.is_initialized():
-        parts: list[list[Finding]] = [[] for _ in range(dist.get_world_size())]
-        dist.all_gather_object(parts, findings)
-        findings = [finding for part in parts for finding in part]
-    return sorted(findings, key=lambda finding: (finding.position, finding.kind))
+def _warn_of_lost_relevance(findings: Sequence[Finding]) -> None:
+    """Say when relevance does not add up to the score: the rules then do not suit the network."""
+    ratios = [f.relevance_sum / f.score for f in findings if abs(f.score) > NEGLIGIBLE_SCORE]
+    worst = max(ratios, key=lambda ratio: abs(ratio - 1), default=1.0)
+    if not abs(worst - 1) <= TOLERANCE:
+        rank_zero_warn(
+            f"the relevance of a clip adds up to {worst:.4g} times its score instead of 1: do not believe these "
+            "explanations. The network does what the rules cannot follow: a module that is called twice, or an "
+            "addition or average that is no module"
+        )
 
 
 def _title(clips: ClipBatch, finding: Finding, class_names: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from vidact.core import ClipBatch, ConfigError, DataError
 from vidact.data import synthetic
-from vidact.data.hmdb51 import find_splits_folder, read_official_split
+from vidact.data.hmdb51 import FOLDS, find_splits_folder, read_official_split
 from vidact.data.index import Clip, choose_classes, index_clips
 from vidact.data.inspection import Inspection, inspect_clips
 from vidact.data.sampling import ADAPTIVE_STRIDES, Stride, window_span
@@ -50,7 +50,7 @@ class VideoDataModule(LightningDataModule):
         gray: One colour channel in place of three.
         batch_size: Windows per batch and process.
         num_workers: Processes that decode; 0 decodes in the training process.
-        seed: Chooses the split, the order and the clips to explain.
+        seed: Chooses the split, the clips to explain and, in one process, the order of training.
     """
 
     def __init__(
@@ -83,12 +83,14 @@ class VideoDataModule(LightningDataModule):
         self.left_out: tuple[str, ...] = ()
 
     def _check_settings(self) -> None:
-        folds = 3 if self.split_scheme == "official" else NUM_FOLDS
+        folds = len(FOLDS) if self.split_scheme == "official" else NUM_FOLDS
         at_least = {"num_frames": 1, "num_windows": 1, "batch_size": 1, "num_workers": 0, "stride": 1}
         for name, smallest in at_least.items():
             value = getattr(self, name)
             if isinstance(value, int) and value < smallest:
                 raise ConfigError(f"--data.{name} must be at least {smallest}, got {value}")
+        if self.seed < 0:
+            raise ConfigError(f"--data.seed must be at least 0, got {self.seed}")
         if min(self.size) < 1:
             raise ConfigError(f"--data.size must be at least 1 pixel, got {self.size}")
         if self.split_scheme not in get_args(SplitScheme):
@@ -97,6 +99,8 @@ class VideoDataModule(LightningDataModule):
             raise ConfigError(f"split {self.split_scheme!r} has folds 1 to {folds}, got --data.fold {self.fold}")
 
     def _choose_classes(self, classes: Sequence[str] | None) -> tuple[str, ...]:
+        if classes is not None and not classes:
+            raise ConfigError("--data.classes is empty; name at least one class, or leave it out for all")
         if self.root is not None:
             return choose_classes(self.root, classes)
         unknown = sorted(set(classes or ()) - set(synthetic.CLASS_NAMES))
@@ -134,8 +138,13 @@ class VideoDataModule(LightningDataModule):
         )
         infos = {path: found.info for path, found in inspections.items() if found.info}
         self._check_lengths(clips, infos)
-        self._parts = self._list_parts(self._split(clips), infos)
+        split = self._split(clips)
+        self._parts = self._list_parts(split, infos)
+        for stage in ("fit", "validate"):
+            if not len(self._parts[stage]):
+                raise DataError(f"no clip that can be read is left to {stage}; add clips, or use another split")
         self._report(clips, inspections)
+        self._report_split(clips, split)
 
     def _split(self, clips: Sequence[Clip]) -> Split:
         if self.split_scheme == "source":
@@ -193,6 +202,16 @@ class VideoDataModule(LightningDataModule):
         short = sum(found.info.num_frames < span for found in inspections.values() if found.info)
         if short:
             rank_zero_info(f"{short} clips are shorter than a window ({span} frames): their last frame is repeated")
+
+    def _report_split(self, clips: Sequence[Clip], split: Split) -> None:
+        """Say how honest the split is, and what it does not use."""
+        used = len(split.training) + len(split.validation) + len(split.test)
+        if used < len(clips):
+            rank_zero_info(f"{len(clips) - used} clips are used by no side of this split")
+        learned = {clip.source for clip in (*split.training, *split.validation)}
+        shared = sum(clip.source in learned for clip in split.test)
+        if shared:
+            rank_zero_info(f"{shared} of {len(split.test)} test clips share their source with training or validation")
 
     def train_dataloader(self) -> DataLoader[ClipBatch]:
         """Batches to learn from, shuffled anew each epoch."""

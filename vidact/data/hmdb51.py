@@ -106,7 +106,11 @@ def read_official_split(folder: Path, *, fold: int, class_names: Sequence[str]) 
 
 def _read_split_file(path: Path, *, class_name: str) -> dict[str, int]:
     flags: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a text file in UTF-8 ({error})") from error
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         name, _, flag = line.strip().rpartition(" ")

@@ -263,6 +263,7 @@ def _build(folder: Path, settings: SyntheticSettings, progress: Callable[[int, i
         np.savez_compressed(folder / "masks" / name / f"{path.stem}.npz", mask=mask)
         if progress is not None:
             progress(done, len(clips))
+    measure_video(clips[0][3])  # some small widths cannot be read back
     _write_splits(folder, settings)
     (folder / _MARK).write_text(json.dumps(settings.record(), indent=2) + "\n", encoding="utf-8")
 

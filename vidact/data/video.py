@@ -28,6 +28,8 @@ decord.logging.set_level(decord.logging.QUIET)
 av.logging.set_level(None)
 
 RGB = 3
+# A header that claims this many times more than there is would end the process: decord reserves room for it.
+MAX_HEADER_FACTOR = 100
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def checked_path(path: Path) -> Path:
 
 
 def measure_video(path: Path) -> VideoInfo:
-    """Decode a whole file once and count what comes out.
+    """Decode a whole file once and count what comes out; make sure that decord can open it as well.
 
     Raises:
         DataError: missing, empty, not a video, or no frame decodes.
@@ -86,8 +88,13 @@ def measure_video(path: Path) -> VideoInfo:
             info = VideoInfo(num_frames, stream.frames, stream.width, stream.height, fps)
     except (av.error.FFmpegError, ValueError) as error:
         raise DataError(f"{path}: not a video that FFmpeg can read ({_reason(error)})") from error
+    if info.header_frames > MAX_HEADER_FACTOR * (info.num_frames + MAX_HEADER_FACTOR):
+        raise DataError(f"{path}: the header claims {info.header_frames:,} frames, {info.num_frames} decode")
+    if not info.fps:
+        raise DataError(f"{path}: does not say its frames per second")
     if info.num_frames == 0:
         raise DataError(f"{path}: no frame decodes (the header claims {info.header_frames})")
+    _decode(path, wanted={0})
     return info
 
 

@@ -112,6 +112,7 @@ def save_png(figure: Figure, path: Path) -> None:
         EnvironmentProblem: the file cannot be written.
     """
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         # Level 1 is four times as fast as the default and a little larger.
         figure.savefig(path, dpi=DPI, format="png", facecolor="white", pil_kwargs={"compress_level": 1})
     except OSError as error:
