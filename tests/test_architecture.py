@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "analysis": {"core"},
     "report": {"core"},
     "callbacks": {"core", "training", "attribution", "analysis", "report"},
-    "pipeline": {"core", "data", "models", "training", "attribution", "analysis", "report", "callbacks"},
+    "recipes": {"core"},
+    "pipeline": {"core", "recipes", "data", "models", "training", "attribution", "analysis", "report", "callbacks"},
     "cli": {"core", "pipeline", "__init__"},
 }
 

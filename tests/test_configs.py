@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from vidact.cli import main
-from vidact.pipeline import configs_folder
+from vidact.recipes import configs_folder
 
 CONFIGS = sorted(configs_folder().glob("*.yaml"))
 

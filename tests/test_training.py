@@ -46,9 +46,11 @@ def _softmax(scores: np.ndarray) -> np.ndarray:
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     values: dict[str, float] = {}
-    monkeypatch.setattr(ActionClassifier, "log", lambda self, name, value, **_: values.update({name: float(value)}))
     monkeypatch.setattr(
-        ActionClassifier, "log_dict", lambda self, many, **_: values.update({k: float(v) for k, v in many.items()})
+        ActionClassifier, "log", lambda self, name, value, **_: values.update({name: torch.as_tensor(value).item()})
+    )
+    monkeypatch.setattr(
+        ActionClassifier, "log_dict", lambda self, many, **_: values.update({k: v.item() for k, v in many.items()})
     )
     return values
 
@@ -174,6 +176,18 @@ def test_what_is_no_checkpoint_of_a_network_is_refused() -> None:
 
 def test_its_own_checkpoint_is_accepted() -> None:
     _model(["a", "b"]).on_load_checkpoint(_checkpoint(_model(["a", "b"])))
+
+
+def test_a_network_with_other_outputs_is_named() -> None:
+    model = ActionClassifier(_Lookup(3), ("a", "b"))
+    with pytest.raises(ConfigError, match=r"_Lookup gives \(1, 3\) for 1 clips of 2 classes; expected logits of shape"):
+        model(torch.zeros(1, 1, 1, 1, 3, dtype=torch.uint8))
+
+
+def test_an_optimizer_that_refuses_its_settings_is_named() -> None:
+    model = ActionClassifier(_Lookup(2), ("a", "b"), optimizer=lambda p: torch.optim.SGD(p, lr=-1))
+    with pytest.raises(ConfigError, match="--model.optimizer: Invalid learning rate"):
+        model.configure_optimizers()
 
 
 def test_top_k_is_at_least_one() -> None:

@@ -35,7 +35,8 @@ usage: python -m vidact {verb} [--config RECIPE] [options]
   --model.*                 network (by class_path), optimizer, lr_scheduler, loss, top_k
   --relevance.*             every_n_epochs, clips_per_class, composite, threshold
   --trainer.*               Lightning's Trainer: max_epochs, accelerator, devices, strategy, precision, …
-  --ckpt_path FILE          a checkpoint to {purpose}; last means the newest run's
+  --ckpt_path FILE          a checkpoint to {purpose}; last means the last epoch of the run whose config is given,
+                            or of the newest run
   --print_config            every setting with its value, as YAML
   --help-all                every option, with its description (slow)
 
@@ -95,6 +96,8 @@ def _dispatch(args: list[str]) -> None:
     else:
         from vidact.core import ConfigError
 
+        if args == ["data"]:
+            raise ConfigError("data needs a verb of its own: python -m vidact data synthesize OUT")
         known = [*TRAINER_VERBS, "data synthesize"]
         near = difflib.get_close_matches(" ".join(args[:2] if verb == "data" else args[:1]), known, cutoff=0.4)
         raise ConfigError(f"unknown verb {verb!r}; nearest: {', '.join(near or known)}")

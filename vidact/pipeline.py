@@ -5,23 +5,24 @@ It holds no arithmetic and draws nothing.
 
 import contextlib
 import difflib
+import logging
 import os
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import jsonargparse
 import torch
-import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_info
 
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.loggers import build_loggers, finish_wandb
@@ -34,6 +35,7 @@ from vidact.callbacks.run_config import RunConfig
 from vidact.core import CheckpointError, ConfigError
 from vidact.data import synthetic
 from vidact.data.datamodule import VideoDataModule, progress_bar
+from vidact.recipes import resolve_configs
 from vidact.training import ActionClassifier
 
 RUNS_FOLDER = "runs"
@@ -41,6 +43,7 @@ HARMLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own code, on newer torch
     r"Experiment logs directory .* exists and is not empty",  # it holds this run's config, written a moment before
     r"Precision bf16-mixed is not supported by the model summary",
+    r"The number of training batches .* is smaller than the logging interval",  # epochs are logged in any case
 )
 MONITOR = "val/clip_accuracy"
 REPORTED = tuple(
@@ -80,9 +83,13 @@ class VidactCLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Look at the checkpoint before any expensive work; the config says everything else, not the checkpoint."""
-        config = self.config[self.config.subcommand]
-        if config.get("ckpt_path"):
-            config["ckpt_path"] = str(find_checkpoint(config["ckpt_path"], Path(config.trainer.default_root_dir)))
+        verb = self.config.subcommand
+        config = self.config[verb]
+        if config.get("ckpt_path") is not None:
+            runs = [*(Path(path).parent for path in config.get("config") or ()), Path(config.trainer.default_root_dir)]
+            config["ckpt_path"] = str(find_checkpoint(config["ckpt_path"], runs))
+        elif verb != "fit":
+            raise ConfigError(f"{verb} needs a trained network: --ckpt_path runs/version_<n>/checkpoints/best.ckpt")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with vidact's callbacks, and its loggers where the config names none."""
@@ -90,7 +97,8 @@ class VidactCLI(LightningCLI):
         own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others come on top of them
         loggers = build_loggers(Path(trainer.default_root_dir), use_wandb=own in (None, True))
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
-        self.trainer_defaults["callbacks"] = build_callbacks(self.subcommand or "")
+        progress_bar = trainer.get("enable_progress_bar") is not False
+        self.trainer_defaults["callbacks"] = build_callbacks(self.subcommand or "", progress_bar=progress_bar)
         return super().instantiate_trainer(**kwargs)
 
     def _prepare_data(self) -> None:
@@ -122,6 +130,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
     """
     if not any(arg.split("=")[0] in {"-c", "--config"} for arg in args):
         args = ["--config", "demo", *args]
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     strict = {"exit_on_error": False}
@@ -134,8 +143,12 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
             parser_kwargs={**strict, **dict.fromkeys(VidactCLI.subcommands(), strict)},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=[verb, *_resolve_configs(args)],
+            args=[verb, *resolve_configs(args)],
         )
+
+
+def _is_no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip: For seamless cloud" not in record.getMessage()
 
 
 @contextlib.contextmanager
@@ -147,72 +160,19 @@ def _one_line_errors() -> Iterator[None]:
         raise ConfigError(" ".join(str(error).split())) from error
 
 
-def _resolve_configs(args: list[str]) -> list[str]:
-    """Replace the name of a recipe that comes with vidact by its path: `--config hmdb51`."""
-    resolved = list(args)
-    for place, arg in enumerate(args):
-        if arg in {"-c", "--config"} and place + 1 < len(args):
-            resolved[place + 1] = str(find_config(args[place + 1]))
-        elif arg.startswith("--config="):
-            resolved[place] = f"--config={find_config(arg.removeprefix('--config='))}"
-    return resolved
+def find_checkpoint(name: str, runs: Sequence[Path]) -> Path:
+    """Find a checkpoint and make sure that its file is whole.
 
-
-def find_config(name: str) -> Path:
-    """Find a config file: a path, or the name of a recipe that comes with vidact.
-
-    Raises:
-        ConfigError: neither.
-    """
-    recipes = configs_folder()
-    for path in (Path(name), recipes / f"{name}.yaml"):
-        if path.is_file():
-            check_yaml(path)
-            return path
-    known = ", ".join(sorted(path.stem for path in recipes.glob("*.yaml")))
-    raise ConfigError(f"--config {name}: no such file, and no recipe of that name; there are {known}")
-
-
-def check_yaml(path: Path) -> None:
-    """Make sure that a config file is a mapping without a key given twice (PyYAML keeps the last, silently).
-
-    Raises:
-        ConfigError: says what is wrong, and where.
-    """
-    try:
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(root, yaml.MappingNode):
-        raise ConfigError(f"{path}: expected settings (`data:`, `model:`, `trainer:`), got none")
-    _refuse_double_keys(path, root)
-
-
-def _refuse_double_keys(path: Path, node: Any) -> None:
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen:
-                raise ConfigError(f"{path}, line {key.start_mark.line + 1}: {key.value!r} is given twice")
-            seen.add(key.value)
-            _refuse_double_keys(path, value)
-
-
-def configs_folder() -> Path:
-    """Name the folder of the recipes: inside the installed package, or beside it in a checkout."""
-    here = Path(__file__).parent
-    return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"
-
-
-def find_checkpoint(name: str, runs: Path) -> Path:
-    """Find a checkpoint and make sure that its file is whole; `last` means the newest run's.
+    Args:
+        name: A file, or `last` for the last epoch of the first of `runs` that has one.
+        runs: Run folders, or folders of runs, where the newest counts.
 
     Raises:
         CheckpointError: missing, an address, empty, cut or damaged.
     """
     if "://" in name:
         raise CheckpointError(f"--ckpt_path {name}: addresses are refused; download the file and give its path")
-    path = _newest_checkpoint(runs) if name == "last" else Path(name)
+    path = _last_checkpoint(runs) if name == "last" else Path(name)
     if not path.is_file():
         raise CheckpointError(f"--ckpt_path {name}: no such file")
     load_checkpoint(path)
@@ -241,16 +201,20 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _newest_checkpoint(runs: Path) -> Path:
-    found = sorted(runs.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise CheckpointError(f"--ckpt_path last: no run in {runs} has a last.ckpt; nothing was started")
-    return found[-1]
+def _last_checkpoint(runs: Sequence[Path]) -> Path:
+    for folder in runs:
+        if (own := folder / "checkpoints" / "last.ckpt").is_file():
+            return own
+        found = sorted(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+        if found:
+            rank_zero_info(f"--ckpt_path last: {found[-1]}, of the newest run in {folder}")
+            return found[-1]
+    raise CheckpointError(f"--ckpt_path last: no run in {runs[-1]} has a last.ckpt; nothing was started")
 
 
-def build_callbacks(verb: str) -> list[Callback]:
+def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     """Build the callbacks that every run has; training also keeps its best and its last epoch."""
-    callbacks: list[Callback] = [ConfusionMatrix(), RichProgressBar()]
+    callbacks: list[Callback] = [ConfusionMatrix(), *([RichProgressBar()] if progress_bar else [])]
     if verb == "fit":
         best = ModelCheckpoint(filename="best", monitor=MONITOR, mode="max", save_weights_only=True)
         last = ModelCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
@@ -273,7 +237,7 @@ def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, st
     if (folder / PREDICTIONS).is_file():
         lines["predictions"] = _relative(folder / PREDICTIONS)
     if (folder / "explanations").is_dir():
-        lines["pictures"] = f"{_relative(folder / 'explanations')}, confusion_*.png"
+        lines["pictures"] = f"{_relative(folder / 'explanations')}, {_relative(folder)}/confusion_*.png"
     if place := finish_wandb(trainer):
         lines["wandb"] = place
     return lines

@@ -77,16 +77,17 @@ class WindowPredictions(Metric):
 
     def compute(self) -> Predictions | None:
         """Give each window's prediction once, in the order of the windows; None if there was none."""
-        if not sum(map(len, self.label)):
+        if isinstance(self.label, list) and not self.label:
+            return None
+        label = dim_zero_cat(self.label)
+        if not len(label):
             return None
         window_index = dim_zero_cat(self.window_index)
         windows, rows = torch.unique(window_index, return_inverse=True)
         first = torch.full_like(windows, len(window_index)).scatter_reduce_(
             0, rows, torch.arange(len(window_index), device=rows.device), reduce="amin"
         )
-        return Predictions(
-            dim_zero_cat(self.scores)[first], dim_zero_cat(self.label)[first], dim_zero_cat(self.clip_index)[first]
-        )
+        return Predictions(dim_zero_cat(self.scores)[first], label[first], dim_zero_cat(self.clip_index)[first])
 
 
 class ActionClassifier(LightningModule):
@@ -101,7 +102,8 @@ class ActionClassifier(LightningModule):
         class_names: The classes in the order of their numbers; the command line fills them in from the data.
         loss: From logits and labels to a number; cross-entropy if None.
         optimizer: Made from the network's parameters; Adam with learning rate 1e-3 if not given.
-        lr_scheduler: Made from the optimizer, stepped once per epoch; constant if None.
+        lr_scheduler: Made from the optimizer, stepped once per epoch (ReduceLROnPlateau by `val/loss`); constant if
+            None.
         top_k: How many guesses `clip_top<k>_accuracy` allows.
     """
 
@@ -133,14 +135,26 @@ class ActionClassifier(LightningModule):
     def forward(self, video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""
         scores: Tensor = self.network(as_float(video))
+        expected = (len(video), len(self.class_names))
+        if scores.shape != expected:
+            raise ConfigError(
+                f"the network {_class_path(self.network)} gives {tuple(scores.shape)} for {len(video)} clips of "
+                f"{len(self.class_names)} classes; expected logits of shape {expected}"
+            )
         return scores
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build what the config asks for; the schedule steps once per epoch."""
-        optimizer = self.make_optimizer(self.network.parameters())
+        try:
+            optimizer = self.make_optimizer(self.network.parameters())
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"--model.optimizer: {error}") from error
         if self.make_lr_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.make_lr_scheduler(optimizer)}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.make_lr_scheduler(optimizer), "monitor": "val/loss"},
+        }
 
     def training_step(self, batch: ClipBatch) -> Tensor:
         """Compute the loss of one batch."""

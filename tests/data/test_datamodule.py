@@ -173,7 +173,7 @@ def test_without_a_root_the_synthetic_set_is_rendered_once(monkeypatch: pytest.M
         ({"stride": 0}, "--data.stride must be at least 1"),
         ({"num_workers": -1}, "--data.num_workers must be at least 0"),
         ({"seed": -1}, "--data.seed must be at least 0"),
-        ({"classes": []}, "--data.classes is empty"),
+        ({"classes": []}, "--data.classes needs 2 or more"),
         ({"size": 0}, "--data.size must be at least 1 pixel"),
         ({"split": "official", "fold": 4}, "split 'official' has folds 1 to 3, got --data.fold 4"),
         ({"fold": 0}, "has folds 1 to 5"),

@@ -90,7 +90,7 @@ def test_layout_and_names_are_those_of_hmdb51(folder):
 
 @pytest.mark.parametrize("num_sources", [3, 4, 10])
 def test_splits_cover_all_clips_and_share_no_source(tmp_path, num_sources):
-    synthesize(tmp_path / "set", settings=SyntheticSettings(num_sources, num_frames=2, size=(16, 16)))
+    synthesize(tmp_path / "set", settings=SyntheticSettings(num_sources, num_frames=2, size=(32, 32)))
     tested = []
     for split in (1, 2, 3):
         sides = {"1": set(), "2": set()}
@@ -312,7 +312,7 @@ def test_a_complete_set_is_left_alone_and_other_settings_are_refused(folder):
 
 
 def test_a_set_with_missing_files_is_refused(tmp_path):
-    settings = SyntheticSettings(num_sources=3, num_frames=2, size=(16, 16))
+    settings = SyntheticSettings(num_sources=3, num_frames=2, size=(32, 32))
     synthesize(tmp_path / "set", settings=settings)
     next((tmp_path / "set" / "videos").rglob("*.avi")).unlink()
     with pytest.raises(DataError, match="1 files are missing"):
@@ -320,7 +320,7 @@ def test_a_set_with_missing_files_is_refused(tmp_path):
 
 
 def test_the_slower_of_two_processes_accepts_the_others_result(tmp_path):
-    settings = SyntheticSettings(num_sources=3, num_frames=2, size=(16, 16))
+    settings = SyntheticSettings(num_sources=3, num_frames=2, size=(32, 32))
     out = tmp_path / "new" / "set"
     progress, winner = [], []
 
@@ -340,7 +340,7 @@ def test_an_empty_folder_is_filled_and_the_result_is_as_readable_as_any_new_fold
     out, plain = tmp_path / "set", tmp_path / "plain"
     out.mkdir()
     plain.mkdir()
-    synthesize(out, settings=SyntheticSettings(num_sources=3, num_frames=1, size=(16, 16)))
+    synthesize(out, settings=SyntheticSettings(num_sources=3, num_frames=1, size=(32, 32)))
     assert len(list(out.rglob("*.avi"))) == 24
     assert out.stat().st_mode == plain.stat().st_mode
 

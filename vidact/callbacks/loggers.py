@@ -19,6 +19,8 @@ from vidact.core import ConfigError, EnvironmentProblem
 
 PROJECT = "vidact"
 MODES = ("online", "offline", "disabled", "shared", "dryrun")
+REFUSED_CHARACTERS = "/\\#?%:"
+MAX_PROJECT_LENGTH = 128
 FINISH_TIMEOUT_SECONDS = 120
 
 
@@ -77,6 +79,8 @@ def build_loggers(runs: Path, *, use_wandb: bool = True) -> list[Logger]:
         silent=mode == "offline", console="off", finish_timeout=FINISH_TIMEOUT_SECONDS, finish_timeout_raises=False
     )
     project = os.environ.get("WANDB_PROJECT") or PROJECT
+    if set(project) & set(REFUSED_CHARACTERS) or len(project) > MAX_PROJECT_LENGTH:
+        raise ConfigError(f"WANDB_PROJECT {project!r}: wandb refuses {REFUSED_CHARACTERS} and more than 128 characters")
     logger = GuardedWandbLogger(project=project, save_dir=wandb_folder, mode=mode, settings=settings)
     logger._wandb_init.pop("anonymous", None)  # wandb warns of this setting, which Lightning always passes
     return [csv, logger]

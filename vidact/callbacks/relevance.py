@@ -70,7 +70,7 @@ class RelevanceCallback(Callback):
 
     Args:
         every_n_epochs: Explain after every n-th epoch of training (at the first validation from then on), and
-            after the last; 0 for never.
+            after the last; 0 for never. `validate` and `test` always explain.
         clips_per_class: How many clips of each class.
         composite: Which relevance rules: `epsilon_plus`, `epsilon_alpha2_beta1`, `epsilon` or `lrp_0`.
         threshold: A voxel is a hotspot from this share of the clip's largest |R| on.
@@ -238,7 +238,7 @@ def _title(clips: ClipBatch, finding: Finding, class_names: Sequence[str]) -> st
         verdict = f"true class {class_names[label]}" + (", as predicted" if finding.kind == PREDICTED else "")
     else:
         verdict = f"predicted class {class_names[finding.target]}, true class {class_names[label]}"
-    return f"{verdict}, score {finding.score:.2f} · {clips.clip_id[finding.position]}"
+    return f"{verdict}, logit {finding.score:.2f} · {clips.clip_id[finding.position]}"
 
 
 def table_rows(

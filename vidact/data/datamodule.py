@@ -28,6 +28,7 @@ from vidact.data.windows import WindowDataset, join, list_windows
 SplitScheme = Literal["source", "official", "clip"]
 WORKER_TIMEOUT_SECONDS = 300
 MAX_LISTED = 20
+MIN_CLASSES = 2
 
 
 class VideoDataModule(LightningDataModule):
@@ -99,8 +100,8 @@ class VideoDataModule(LightningDataModule):
             raise ConfigError(f"split {self.split_scheme!r} has folds 1 to {folds}, got --data.fold {self.fold}")
 
     def _choose_classes(self, classes: Sequence[str] | None) -> tuple[str, ...]:
-        if classes is not None and not classes:
-            raise ConfigError("--data.classes is empty; name at least one class, or leave it out for all")
+        if classes is not None and len(classes) < MIN_CLASSES:
+            raise ConfigError(f"--data.classes needs {MIN_CLASSES} or more, got {classes}; without it, all are used")
         if self.root is not None:
             return choose_classes(self.root, classes)
         unknown = sorted(set(classes or ()) - set(synthetic.CLASS_NAMES))

@@ -107,7 +107,9 @@ def index_clips(root: Path, *, classes: Sequence[str] | None = None) -> tuple[Cl
 def _index_class(folder: Path, *, label: int) -> list[Clip]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ENDING)
     if not paths:
-        raise DataError(f"class {folder.name!r} has no clip: no {ENDING} file in {folder}")
+        raise DataError(
+            f"class {folder.name!r} has no clip: no {ENDING} file in {folder}; name the others as --data.classes"
+        )
     return [_index_clip(path, label=label) for path in paths]
 
 

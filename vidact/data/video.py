@@ -61,6 +61,10 @@ def checked_path(path: Path) -> Path:
     """
     path = path.absolute()
     try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{path!r}: its name is not valid UTF-8, which decord cannot open; rename it") from error
+    try:
         status = path.stat()
     except OSError as error:
         raise DataError(f"{path}: {(error.strerror or str(error)).lower()}") from error
