@@ -166,7 +166,7 @@ class TestBadInput:
         assert "the folder is empty" in _error(capsys, ["fit", "--data.root", str(tmp_path)])
 
     def test_an_unknown_class(self, capsys: pytest.CaptureFixture[str], small_set: Path) -> None:
-        line = _error(capsys, ["fit", "--data.root", str(small_set), "--data.classes", "[rigth]"])
+        line = _error(capsys, ["fit", "--data.root", str(small_set), "--data.classes", "[rigth, left]"])
         assert "class 'rigth' is not in" in line
         assert "nearest: right" in line
 
