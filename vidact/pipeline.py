@@ -125,7 +125,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
     """Run one of Lightning's verbs.
 
     Args:
-        verb: One of TRAINER_VERBS.
+        verb: fit, validate, test or predict.
         args: The rest of the command line; without `--config` the embedded default is used.
     """
     if not any(arg.split("=")[0] in {"-c", "--config"} for arg in args):
