@@ -4,10 +4,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+import wandb
 import yaml
 from wandb_offline import find_offline_runs, read_offline_run
 
@@ -153,8 +155,10 @@ def _error(capsys: pytest.CaptureFixture[str], args: list[str]) -> str:
 @pytest.mark.filterwarnings("ignore")
 class TestBadInput:
     @pytest.fixture(autouse=True)
-    def _elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def _elsewhere(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.chdir(tmp_path)
+        yield
+        wandb.finish()  # what a process does as it ends: these tests share one
 
     def test_an_unknown_verb(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert "unknown verb 'fitt'; nearest: fit" in _error(capsys, ["fitt"])

@@ -54,6 +54,8 @@ REPORTED = tuple(
 class VidactCLI(LightningCLI):
     """LightningCLI with vidact's parts: run folders, loggers, checkpoints, and errors of one line."""
 
+    _checkpoint: dict[str, Any] | None = None
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the relevance callback's settings, and hand the data's settings to the network."""
         parser.add_lightning_class_args(RelevanceCallback, "relevance")
@@ -87,7 +89,10 @@ class VidactCLI(LightningCLI):
         config = self.config[verb]
         if config.get("ckpt_path") is not None:
             runs = [*(Path(path).parent for path in config.get("config") or ()), Path(config.trainer.default_root_dir)]
-            config["ckpt_path"] = str(find_checkpoint(config["ckpt_path"], runs))
+            path = find_checkpoint(config["ckpt_path"], runs)
+            config["ckpt_path"] = str(path)
+            if os.environ.get("LOCAL_RANK", "0") == "0":  # one process reads it for all
+                self._checkpoint = load_checkpoint(path)
         elif verb != "fit":
             raise ConfigError(f"{verb} needs a trained network: --ckpt_path runs/version_<n>/checkpoints/best.ckpt")
 
@@ -104,8 +109,8 @@ class VidactCLI(LightningCLI):
     def _prepare_data(self) -> None:
         """Render, measure and split before other processes start, so that a mistake shows at once."""
         if "LOCAL_RANK" not in os.environ:
-            if path := self.config[self.subcommand].get("ckpt_path"):
-                self.model.on_load_checkpoint(load_checkpoint(Path(path)))
+            if self._checkpoint is not None:
+                self.model.on_load_checkpoint(self._checkpoint)
             self.datamodule.prepare_data()
             self.datamodule.setup(self.subcommand)
 
@@ -161,21 +166,20 @@ def _one_line_errors() -> Iterator[None]:
 
 
 def find_checkpoint(name: str, runs: Sequence[Path]) -> Path:
-    """Find a checkpoint and make sure that its file is whole.
+    """Find a checkpoint's file.
 
     Args:
         name: A file, or `last` for the last epoch of the first of `runs` that has one.
         runs: Run folders, or folders of runs, where the newest counts.
 
     Raises:
-        CheckpointError: missing, an address, empty, cut or damaged.
+        CheckpointError: missing, or an address.
     """
     if "://" in name:
         raise CheckpointError(f"--ckpt_path {name}: addresses are refused; download the file and give its path")
     path = _last_checkpoint(runs) if name == "last" else Path(name)
     if not path.is_file():
         raise CheckpointError(f"--ckpt_path {name}: no such file")
-    load_checkpoint(path)
     return path
 
 

@@ -59,6 +59,11 @@ class Finding:
     relevance_sum: float
     relevance: Float[np.ndarray, "T H W"] = field(repr=False)
 
+    @property
+    def conservation(self) -> float:
+        """ΣR / score, as in `core.Explanation`; not a number where the score is 0."""
+        return self.relevance_sum / self.score if self.score else float("nan")
+
 
 class RelevanceCallback(Callback):
     """Runs layer-wise relevance propagation on the same few validation clips every few epochs.
@@ -222,7 +227,7 @@ def _findings(explanation: Explanation, positions: Sequence[int], kind: str) -> 
 
 def _warn_of_lost_relevance(findings: Sequence[Finding]) -> None:
     """Say when relevance does not add up to the score: the rules then do not suit the network."""
-    ratios = [f.relevance_sum / f.score for f in findings if abs(f.score) > NEGLIGIBLE_SCORE]
+    ratios = [finding.conservation for finding in findings if abs(finding.score) > NEGLIGIBLE_SCORE]
     worst = max(ratios, key=lambda ratio: abs(ratio - 1), default=1.0)
     if not abs(worst - 1) <= TOLERANCE:
         rank_zero_warn(
@@ -257,5 +262,4 @@ def table_rows(
 
 
 def _sums(finding: Finding) -> tuple[float, float, float]:
-    ratio = finding.relevance_sum / finding.score if finding.score else float("nan")
-    return finding.score, finding.relevance_sum, ratio
+    return finding.score, finding.relevance_sum, finding.conservation
