@@ -27,7 +27,7 @@ MAY_IMPORT = {
 
 OWNERS = {
     "decord": {"data/video.py"},
-    "av": {"data/video.py"},
+    "av": {"data/video.py", "data/measuring.py"},
     "sklearn": {"data/splits.py"},
     "zennit": {"attribution/composites.py", "attribution/explainers.py"},
     "wandb": {"callbacks/loggers.py"},

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 
@@ -59,6 +59,7 @@ class ClipBatch:
         frame_numbers: Which frames of the file these are, from 0.
         times_seconds: When they are shown, from the start of the file.
         left_out: One line per clip that could not be read: `id: reason`.
+        mask: True on the actor, where the data set has masks and they were asked for.
     """
 
     video: UInt8[Tensor, "B C T H W"]
@@ -69,6 +70,7 @@ class ClipBatch:
     frame_numbers: Int[Tensor, "B T"]
     times_seconds: Float[Tensor, "B T"]
     left_out: tuple[str, ...] = ()
+    mask: Bool[Tensor, "B T H W"] | None = None
 
     def __len__(self) -> int:
         return len(self.label)

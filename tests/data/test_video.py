@@ -9,8 +9,9 @@ import torch
 
 from vidact.core import DataError
 from vidact.data.index import index_clips
+from vidact.data.measuring import measure_video
 from vidact.data.sampling import windows
-from vidact.data.video import measure_video, read_frames, write_video
+from vidact.data.video import read_frames, write_video
 
 WriteClip = Callable[..., Path]
 

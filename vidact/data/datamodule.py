@@ -20,9 +20,9 @@ from vidact.data import synthetic
 from vidact.data.hmdb51 import FOLDS, find_splits_folder, read_official_split
 from vidact.data.index import Clip, choose_classes, index_clips
 from vidact.data.inspection import Inspection, inspect_clips
+from vidact.data.measuring import VideoInfo
 from vidact.data.sampling import ADAPTIVE_STRIDES, Stride, window_span
 from vidact.data.splits import NUM_FOLDS, Split, split_by_clip, split_by_source, split_officially
-from vidact.data.video import VideoInfo
 from vidact.data.windows import WindowDataset, join, list_windows
 
 SplitScheme = Literal["source", "official", "clip"]

@@ -15,7 +15,7 @@ from typing import Any
 
 from vidact.core import DataError
 from vidact.data.cache import atomic_writer, cache_folder
-from vidact.data.video import VideoInfo, measure_video
+from vidact.data.measuring import VideoInfo, measure_video
 
 MANIFEST_VERSION = 1
 

@@ -21,7 +21,8 @@ from jaxtyping import Bool, Float, UInt8
 
 from vidact.core import ConfigError, DataError, EnvironmentProblem
 from vidact.data.cache import cache_folder
-from vidact.data.video import measure_video, write_video
+from vidact.data.measuring import measure_video
+from vidact.data.video import write_video
 
 # Velocity of (row, column, angle, log radius); rows grow downwards, so angles grow clockwise on the screen.
 _VELOCITIES = {

@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 
 from vidact.core import ClipBatch, DataError
 from vidact.data.index import Clip
+from vidact.data.measuring import VideoInfo
 from vidact.data.sampling import Stride, windows
-from vidact.data.video import VideoInfo, read_frames
+from vidact.data.video import read_frames
 
 
 @dataclass(frozen=True)
