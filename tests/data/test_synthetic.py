@@ -14,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from vidact.core import ConfigError, DataError, EnvironmentProblem
 from vidact.data import synthetic
 from vidact.data.synthetic import CLASS_NAMES, Action, SyntheticSettings, load_mask, synthesize
-from vidact.data.video import measure_video, read_frames
+from vidact.data.measuring import measure_video
+from vidact.data.video import read_frames
 
 SMALL = SyntheticSettings(num_sources=4, num_frames=8, size=(32, 64))
 # facts about HMDB51: the tags of a file name
