@@ -29,6 +29,10 @@ fit: $(READY)  ## Train the embedded default and show what it looks at; more opt
 test: $(READY)  ## Run the tests; VIDACT_HMDB51 and VIDACT_JHMDB name folders of real clips
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: bench
+bench: $(READY)  ## Run the benchmarks, on real clips where VIDACT_HMDB51 names them
+	$(BIN)/python -m pytest tests/benchmarks $(ARGS)
+
 .PHONY: check
 check: $(READY)  ## Run ruff (format and lint) and mypy --strict
 	$(BIN)/ruff format --check .

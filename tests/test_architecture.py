@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "callbacks": {"core", "training", "attribution", "analysis", "report"},
     "recipes": {"core"},
     "pipeline": {"core", "recipes", "data", "models", "training", "attribution", "analysis", "report", "callbacks"},
-    "cli": {"core", "pipeline", "__init__"},
+    "data_verbs": {"core", "data"},
+    "cli": {"core", "pipeline", "data_verbs", "__init__"},
 }
 
 OWNERS = {

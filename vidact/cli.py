@@ -1,12 +1,14 @@
 """The command line: find the verb, run it, and say what went wrong in one line."""
 
 import difflib
+import inspect
 import os
 import sys
+from collections.abc import Callable
 
 import jsonargparse
 
-from vidact import __version__
+from vidact import __version__, data_verbs
 
 HELP = """\
 vidact: train video action recognition, and see what the network looks at.
@@ -17,8 +19,13 @@ usage: python -m vidact VERB [options]
   validate   measure a checkpoint on the validation part
   test       measure a checkpoint on the test part
   predict    class probabilities of the test part's windows
-  data synthesize OUT
-             render the synthetic set: eight motion-only classes as video files in HMDB51's layout
+
+  data check ROOT           decode every clip once, in child processes; say which can be trusted; 0 or 1
+  data split ROOT           divide by official files, source, film, clip or in k folds, with a report on leaks
+  data frames ROOT          compare the frames that are read with a sequential decode, and with sparse reads
+  data download hmdb51 DIR  fetch HMDB51 and its split files, and unpack them
+  data transcode ROOT OUT   write a small copy of a data set
+  data synthesize OUT       render the synthetic set: eight motion-only classes in HMDB51's layout
 
   python -m vidact VERB --help     the options of a verb
   python -m vidact --version       the version
@@ -72,7 +79,7 @@ def _run(args: list[str]) -> int:
         print(TRAINER_HELP.format(verb=args[0], purpose=TRAINER_VERBS[args[0]]), end="")
         return 0
     try:
-        _dispatch(args)
+        return _dispatch(args)
     except Exception as error:
         from vidact.core import VidactError  # late: it imports torch
 
@@ -81,42 +88,50 @@ def _run(args: list[str]) -> int:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"vidact: error: {error}", file=sys.stderr)
         return error.exit_status
-    return 0
 
 
-def _dispatch(args: list[str]) -> None:
+def _dispatch(args: list[str]) -> int:
     """Import what a verb needs, and run it."""
     verb, *rest = args
     if verb in TRAINER_VERBS:
         from vidact import pipeline
 
         pipeline.run_trainer_verb(verb, ["--help" if arg == "--help-all" else arg for arg in rest])
-    elif args[:2] == ["data", "synthesize"]:
-        _synthesize(args[2:])
-    else:
-        from vidact.core import ConfigError
+        return 0
+    if verb == "data" and rest and rest[0] in data_verbs.VERBS:
+        return _run_function(data_verbs.VERBS[rest[0]], f"data {rest[0]}", rest[1:])
+    if verb == "data" and (not rest or rest[0] in {"-h", "--help"}):
+        print(HELP, end="")
+        return 0 if rest else 2
+    from vidact.core import ConfigError
 
-        if args == ["data"]:
-            raise ConfigError("data needs a verb of its own: python -m vidact data synthesize OUT")
-        known = [*TRAINER_VERBS, "data synthesize"]
-        near = difflib.get_close_matches(" ".join(args[:2] if verb == "data" else args[:1]), known, cutoff=0.4)
-        raise ConfigError(f"unknown verb {verb!r}; nearest: {', '.join(near or known)}")
+    known = [*TRAINER_VERBS, *(f"data {name}" for name in data_verbs.VERBS)]
+    given = " ".join(args[:2] if verb == "data" else args[:1])
+    near = difflib.get_close_matches(given, known, cutoff=0.4)
+    raise ConfigError(f"unknown verb {given!r}; nearest: {', '.join(near or known)}")
 
 
-def _synthesize(args: list[str]) -> None:
-    parser = jsonargparse.ArgumentParser(prog="python -m vidact data synthesize", exit_on_error=False)
-    parser.add_argument("out", help="the folder to make; HMDB51's layout")
-    parser.add_argument("--num_sources", type=int, help="scenes, each with a clip of every class")
-    parser.add_argument("--num_frames", type=int, help="frames per clip")
-    parser.add_argument("--size", type=tuple[int, int], help="height and width in pixels, even: '[64, 64]'")
-    parser.add_argument("--seed", type=int, help="equal seeds give equal clips")
+def _run_function(function: Callable[..., int], name: str, args: list[str]) -> int:
+    """Call a verb's function with its arguments from the command line; the help comes from its docstring."""
+    parser = jsonargparse.ArgumentParser(prog=f"python -m vidact {name}", exit_on_error=False)
+    parser.add_function_arguments(function, as_positional=True, as_group=False)
+    parser.description = inspect.getdoc(function).split("\n\nArgs:")[0]  # type: ignore[union-attr]
     try:
-        settings = parser.parse_args(args).as_dict()
+        settings = parser.parse_args([_spell(arg, function) for arg in args]).as_dict()
     except jsonargparse.ArgumentError as error:
         from vidact.core import ConfigError
 
-        raise ConfigError(" ".join(str(error).split())) from error
-    from vidact import pipeline
+        raise ConfigError(f"data: {' '.join(str(error).split())}; see python -m vidact {name} --help") from error
+    return function(**settings)
 
-    out = settings.pop("out")
-    pipeline.synthesize(out, **{name: value for name, value in settings.items() if value is not None})
+
+def _spell(arg: str, function: Callable[..., int]) -> str:
+    """Let `--short-side` be `--short_side`, and a bare `--json` mean `--json=true`."""
+    if not arg.startswith("--"):
+        return arg
+    option, sign, value = arg.partition("=")
+    option = "--" + option[2:].replace("-", "_")
+    switch = inspect.signature(function).parameters.get(option[2:])
+    if switch is not None and switch.annotation is bool and not sign:
+        return f"{option}=true"
+    return option + sign + value

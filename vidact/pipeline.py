@@ -11,7 +11,6 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,8 +32,7 @@ from vidact.callbacks.processes import gather
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
 from vidact.core import CheckpointError, ConfigError
-from vidact.data import synthetic
-from vidact.data.datamodule import VideoDataModule, progress_bar
+from vidact.data.datamodule import VideoDataModule
 from vidact.recipes import resolve_configs
 from vidact.training import ActionClassifier
 
@@ -261,15 +259,3 @@ def _explain_parse_error(message: str, known: list[str]) -> str:
     key = re.search(r"(?:unrecognized arguments: --|does not accept option ')([\w.]+)", line)
     near = difflib.get_close_matches(key[1], known, n=1, cutoff=0.6) if key else []
     return f"{line}; nearest: --{near[0]}" if near else line
-
-
-def synthesize(out: str, **settings: Any) -> None:
-    """Render the synthetic set into a folder.
-
-    Args:
-        out: A folder that does not exist yet, or holds the same set.
-        settings: What differs from the demo set, as in `SyntheticSettings`.
-    """
-    with progress_bar("rendering") as progress:
-        synthetic.synthesize(Path(out), settings=replace(synthetic.DEMO, **settings), progress=progress)
-    print(f"{out}: ready; python -m vidact fit --data.root {out}")

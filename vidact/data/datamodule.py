@@ -3,16 +3,14 @@
 It does not know what the batches are for.
 """
 
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
-from rich.progress import Progress
 from torch.utils.data import DataLoader
 
 from vidact.core import ClipBatch, ConfigError, DataError
@@ -21,6 +19,7 @@ from vidact.data.hmdb51 import FOLDS, find_splits_folder, read_official_split
 from vidact.data.index import Clip, choose_classes, index_clips
 from vidact.data.inspection import Inspection, inspect_clips
 from vidact.data.measuring import VideoInfo
+from vidact.data.progress import progress_bar
 from vidact.data.sampling import ADAPTIVE_STRIDES, Stride, window_span
 from vidact.data.splits import NUM_FOLDS, Split, split_by_clip, split_by_source, split_officially
 from vidact.data.windows import WindowDataset, join, list_windows
@@ -270,11 +269,3 @@ def _claim(info: VideoInfo | None) -> str:
 def _listed(title: str, rows: Sequence[str]) -> str:
     rest = [f"  … and {len(rows) - MAX_LISTED} more"] if len(rows) > MAX_LISTED else []
     return "\n".join([f"{title}:", *(f"  {row}" for row in rows[:MAX_LISTED]), *rest])
-
-
-@contextlib.contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar from the first report (done, total) on; it vanishes at the end."""
-    with Progress(transient=True) as bar:
-        task = bar.add_task(title, total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
