@@ -1,0 +1,88 @@
+"""Unpack archives so that only whole folders ever appear under their names.
+
+It does not know how an archive is read, nor what the files are for.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from vidact.core import EnvironmentProblem
+from vidact.data.archives import Archive, Entry, one_line, open_archive, read_entry
+
+
+@contextlib.contextmanager
+def open_inner_archive(archive: Archive, entry: Entry, *, folder: Path) -> Iterator[Archive]:
+    """Open an archive that is an entry of another; a copy lies in `folder`, under a hidden name, meanwhile.
+
+    Raises:
+        DataError: as in `open_archive`, or the entry is damaged.
+        EnvironmentProblem: no space, no right to write, or a program to unpack is missing.
+    """
+    copy = folder / f".{entry.file_name}.part"
+    try:
+        _check_space(folder, entry.num_bytes, label=archive.label)
+        _write_entry(archive, entry, path=copy)
+        with open_archive(copy, label=f"{archive.label}, {entry.name}") as inner:
+            yield inner
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def unpack_folder(archive: Archive, files: Mapping[str, Entry], *, target: Path) -> None:
+    """Write entries as the files of a new folder, which appears under its name only when it is whole and on disk.
+
+    Args:
+        archive: Holds the entries.
+        files: From file names, each a single part, to entries.
+        target: The folder; it must not exist yet.
+
+    Raises:
+        DataError: an entry is damaged, or longer or shorter than declared.
+        EnvironmentProblem: no space, no right to write, or a program to unpack is missing.
+    """
+    temporary = target.with_name(f".{target.name}.part")
+    _check_space(target.parent, sum(entry.num_bytes for entry in files.values()), label=archive.label)
+    try:
+        with one_line(str(temporary)):
+            if temporary.exists():  # left by a run that was killed
+                shutil.rmtree(temporary)
+            temporary.mkdir(parents=True)
+        for name, entry in files.items():
+            _write_entry(archive, entry, path=temporary / name)
+        with one_line(str(target)):
+            sync(temporary)
+            temporary.rename(target)
+            sync(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open folders; it writes their lists itself
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_entry(archive: Archive, entry: Entry, *, path: Path) -> None:
+    with one_line(str(path)):
+        with path.open("wb") as file:
+            file.writelines(read_entry(archive, entry))
+        sync(path)
+
+
+def _check_space(folder: Path, num_bytes: int, *, label: str) -> None:
+    with one_line(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise EnvironmentProblem(
+            f"{folder}: {label} unpacks to {num_bytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; make space"
+        )
