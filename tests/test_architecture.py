@@ -28,8 +28,11 @@ MAY_IMPORT = {
 
 OWNERS = {
     "decord": {"data/video.py"},
-    "av": {"data/video.py", "data/measuring.py"},
-    "sklearn": {"data/splits.py"},
+    "av": {"data/video.py", "data/measuring.py", "data/frame_check.py", "data/transcode.py"},
+    "sklearn": {"data/guessing.py"},
+    "scipy": {"data/jhmdb.py"},
+    "rarfile": {"data/archives.py"},
+    "httpx": {"data/transfer.py", "data/download.py"},
     "zennit": {"attribution/composites.py", "attribution/explainers.py"},
     "wandb": {"callbacks/loggers.py"},
     "matplotlib": {"report/images.py", "report/charts.py"},

@@ -259,7 +259,7 @@ class TestBadInput:
         for clip in sorted((root / "videos" / "up").glob("*.avi"))[:4]:
             clip.unlink()
         line = _error(capsys, ["fit", "--data.root", str(root), *SMALL, "--data.split", "official"])
-        assert "name 4 clips that are not in the data set: up/scene_0000_up_f_nm_np1_fr_goo_0, " in line
+        assert "name 4 clips that are not in the data set: up/0000_scene_up_f_nm_np1_fr_goo_0, " in line
 
     @pytest.mark.parametrize(
         ("text", "message"),

@@ -131,6 +131,15 @@ class ClipSource(Protocol):
         """Pick the same few clips of each class every time, as one batch; `stage` is 'validate' or 'test'."""
 
 
+@runtime_checkable
+class DividedData(Protocol):
+    """A data module that can say how its clips were divided, and how far that can be trusted."""
+
+    @property
+    def split_record(self) -> dict[str, Any]:
+        """Plain values: the clips of each side under their names, and the report on leaks under `leakage`."""
+
+
 def as_float(video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
     """Turn pixels 0 to 255 into the networks' input, float32 in [0, 1]."""
     return video.float() / 255

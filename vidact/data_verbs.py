@@ -1,11 +1,210 @@
 """What each verb of `python -m vidact data` does: plain functions that print, and return an exit status.
 
-It holds no arithmetic. Heavy imports happen when a verb runs, so that its help answers at once.
+They hold no arithmetic. Heavy imports happen when a verb runs, so that its help answers at once.
 """
 
+import json as json_format
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
+
+
+def check(
+    root: str,
+    classes: list[str] | None = None,
+    num_frames: int = 16,
+    stride: int | Literal["adaptive"] = 2,
+    split: str | None = None,
+    fold: int = 1,
+    table: str | None = None,
+    json: bool = False,
+    strict: bool = False,
+    time_limit_seconds: float = 60.0,
+    num_processes: int | None = None,
+    follow_links: bool = False,
+) -> int:
+    """Decode every clip once, in processes that may die, and say which can be trusted; nothing is changed.
+
+    Exit status 0 if no clip is at fault, else 1.
+
+    Args:
+        root: A folder with <class>/* or videos/<class>/*, or a CSV file with the columns path, class, group.
+        classes: Which classes, as '[run, jump]'; all if not given.
+        num_frames: Frames of a window; clips that are shorter than a window get a note.
+        stride: Distance between two frames of a window, or adaptive (3 to 6, by the clip's length).
+        split: A split file, or official: look-alikes are then faults where they stand on two sides of it.
+        fold: Which of the official splits.
+        table: Write the manifest there, a CSV file with a row for each clip.
+        json: Print everything as JSON.
+        strict: Notes (a header that overstates, a clip shorter than a window) are faults, too.
+        time_limit_seconds: For one clip; what takes longer is ended and noted.
+        num_processes: How many processes measure; as many as there are cores if not given.
+        follow_links: Follow links that lead out of the root.
+    """
+    from vidact.data import findings
+    from vidact.data.preparation import DivisionSettings, divide, load_clips
+    from vidact.data.sampling import least_frames
+
+    options = {"time_limit_seconds": time_limit_seconds, "num_processes": num_processes}
+    clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links, **options)
+    sides = None
+    if split is not None:
+        sides = divide(clips, Path(root), settings=DivisionSettings(split, fold=fold)).side_of
+    least = least_frames(num_frames=num_frames, stride=stride)
+    found = findings.check_clips(clips, inspections, least_frames=least, sides=sides)
+    if table is not None:
+        findings.write_table(Path(table), found)
+    print(_as_json(found.record()) if json else "\n".join(found.summary()))
+    return int(any(finding.verdict.value != "ok" for finding in found.findings)) if strict else found.exit_status
+
+
+def split(
+    root: str,
+    scheme: Literal["official", "source", "film", "clip", "kfold"] = "film",
+    out: str | None = None,
+    classes: list[str] | None = None,
+    fold: int = 1,
+    num_folds: int = 5,
+    seed: int = 0,
+    splits_folder: str | None = None,
+    use_unused: bool = False,
+    json: bool = False,
+    follow_links: bool = False,
+) -> int:
+    """Divide a data set into training, validation and test, and report what leaks from one side to another.
+
+    The file that is written can be given to fit as --data.split. It is the same for the same seed on every machine.
+
+    Args:
+        root: A folder with <class>/* or videos/<class>/*, or a CSV file with the columns path, class, group.
+        scheme: official (HMDB51's, J-HMDB's or UCF101's files), source (no source video on two sides), film (the same,
+            whatever its name's spelling and numbers), clip (at random: shows what leaks), kfold (by film; writes a file
+            for each fold).
+        out: The file to write; split_<scheme>_<fold>.json if not given, with every fold's number for kfold.
+        classes: Which classes, as '[run, jump]'; all if not given.
+        fold: Which fold is the test part, from 1.
+        num_folds: How many folds kfold makes.
+        seed: Chooses the groups.
+        splits_folder: Where the official files are; searched in and beside the root if not given.
+        use_unused: Clips that the official split leaves aside may train where their film is on no other side.
+        json: Print the records as JSON.
+        follow_links: Follow links that lead out of the root.
+    """
+    from vidact.data.preparation import DivisionSettings, divide, examine, load_clips
+    from vidact.data.split_files import split_record, write_split_file
+
+    clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links)
+    folder = Path(splits_folder) if splits_folder is not None else None
+    settings = DivisionSettings(
+        scheme, fold=fold, num_folds=num_folds, seed=seed, splits_folder=folder, use_unused=use_unused
+    )
+    records = []
+    for number in range(1, num_folds + 1) if scheme == "kfold" else [fold]:
+        divided = divide(clips, Path(root), settings=replace(settings, fold=number))
+        leakage = examine(divided, inspections)
+        path = _split_path(out, scheme=scheme, fold=number)
+        write_split_file(path, divided, leakage=leakage.record())
+        records.append(split_record(divided, leakage=leakage.record()))
+        if not json:
+            print("\n".join([*divided.lines(), *leakage.lines(), f"written: {path}", ""]))
+    if json:
+        print(_as_json(records if scheme == "kfold" else records[0]))
+    return 0
+
+
+def _split_path(out: str | None, *, scheme: str, fold: int) -> Path:
+    path = Path(out or f"split_{scheme}.json")
+    return path if out is not None and scheme != "kfold" else path.with_stem(f"{path.stem}_{fold}")
+
+
+def frames(
+    root: str,
+    classes: list[str] | None = None,
+    markdown: bool = False,
+    num_threads: int | None = None,
+    follow_links: bool = False,
+) -> int:
+    """Compare the frames that are read with a sequential decode of every clip, and with decord's sparse reads.
+
+    Exit status 0 if vidact reads every frame that is asked for, else 1.
+
+    Args:
+        root: A folder with <class>/* or videos/<class>/*, or a CSV file with the columns path, class, group.
+        classes: Which classes, as '[run, jump]'; all if not given.
+        markdown: Print a Markdown table.
+        num_threads: How many clips at a time; as many as there are cores if not given.
+        follow_links: Follow links that lead out of the root.
+    """
+    from vidact.data.frame_check import check_frames
+    from vidact.data.index import index_clips
+    from vidact.data.progress import progress_bar
+
+    clips = index_clips(Path(root), classes=classes, follow_links=follow_links)
+    with progress_bar("comparing frames") as progress:
+        found = check_frames(clips, progress=progress, num_threads=num_threads)
+    print(found.markdown() if markdown else found.text())
+    return int(not found.passed)
+
+
+def transcode(root: str, out: str, short_side: int = 128, codec: Literal["mpeg4", "h264"] = "mpeg4") -> int:
+    """Write a small copy of a data set, with the same names, layout and frames; split files and masks come along.
+
+    A run that was stopped goes on where it ended. Exit status 1 if a clip could not be copied.
+
+    Args:
+        root: The data set's folder.
+        out: The folder to make.
+        short_side: The shorter side of the copies in pixels, even; smaller clips keep their size.
+        codec: mpeg4 (fast; sparse reads of the copies are right), or h264 (smaller; sparse reads of .avi are wrong).
+    """
+    from vidact.data.progress import progress_bar
+    from vidact.data.transcode import TranscodeSettings
+    from vidact.data.transcode import transcode as make_copies
+
+    settings = TranscodeSettings(short_side, codec)
+    with progress_bar("transcoding") as progress:
+        done = make_copies(Path(root), Path(out), settings=settings, progress=progress)
+    for line in done.left_out:
+        print(f"left out: {line}")
+    print(
+        f"{out}: {done.written} clips written, {done.kept} were there; other files: {done.copied} copied, "
+        f"{done.ignored} ignored; {done.bytes_before / 1e6:,.1f} MB became {done.bytes_after / 1e6:,.1f} MB"
+    )
+    return int(bool(done.left_out))
+
+
+def download(
+    dataset: Literal["hmdb51"],
+    out: str,
+    mirrors: list[str] | None = None,
+    only_mirrors: bool = False,
+    classes: list[str] | None = None,
+    keep_archives: bool = True,
+) -> int:
+    """Fetch HMDB51 and its official split files, and unpack them; a run that was stopped goes on where it ended.
+
+    RAR archives need `pip install 'vidact[download]'` and the program unrar or unar; ZIP archives need neither.
+
+    Args:
+        dataset: Which; hmdb51.
+        out: Gets videos/<class>/*.avi, splits/*.txt and archives/.
+        mirrors: Addresses of folders that hold the archives, as '[https://…]'; they are tried first.
+        only_mirrors: Try no address but those.
+        classes: Which classes to unpack, as '[run, jump]'; all if not given.
+        keep_archives: Whether the archives stay.
+    """
+    from vidact.data.hmdb51_download import Mirrors, download_hmdb51
+    from vidact.data.progress import named_progress_bar
+
+    chosen = Mirrors(tuple(mirrors or ()), builtin=not only_mirrors)
+    with named_progress_bar() as progress:
+        done = download_hmdb51(
+            Path(out), mirrors=chosen, classes=classes, keep_archives=keep_archives, progress=progress
+        )
+    print(f"{done.videos}: {done.num_clips:,} clips of {done.num_classes} classes; split files in {done.splits}")
+    print(f"python -m vidact data check {out}")
+    return 0
 
 
 def synthesize(
@@ -27,7 +226,7 @@ def synthesize(
     from vidact.data import synthetic
     from vidact.data.progress import progress_bar
 
-    settings = {"num_sources": num_sources, "num_frames": num_frames, "size": size, "seed": seed}
+    settings: dict[str, Any] = {"num_sources": num_sources, "num_frames": num_frames, "size": size, "seed": seed}
     chosen = replace(synthetic.DEMO, **{name: value for name, value in settings.items() if value is not None})
     with progress_bar("rendering") as progress:
         synthetic.synthesize(Path(out), settings=chosen, progress=progress)
@@ -35,4 +234,10 @@ def synthesize(
     return 0
 
 
-VERBS: dict[str, Callable[..., int]] = {"synthesize": synthesize}
+def _as_json(record: object) -> str:
+    return json_format.dumps(record, indent=1, ensure_ascii=False)
+
+
+VERBS: dict[str, Callable[..., int]] = {
+    function.__name__: function for function in (check, split, frames, transcode, download, synthesize)
+}

@@ -31,8 +31,10 @@ from vidact.callbacks.predictions import PredictionWriter
 from vidact.callbacks.processes import gather
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
+from vidact.callbacks.split_record import SplitRecord
 from vidact.core import CheckpointError, ConfigError
 from vidact.data.datamodule import VideoDataModule
+from vidact.data.leakage import LeakageReport
 from vidact.recipes import resolve_configs
 from vidact.training import ActionClassifier
 
@@ -118,7 +120,8 @@ class VidactCLI(LightningCLI):
         folder = run_folder(self.trainer)  # asks all processes, so before the question which one this is
         left_out = sorted({*self.datamodule.left_out, *gather(list(self.model.left_out))})
         if self.trainer.is_global_zero:
-            for name, value in summary(self.trainer, folder, left_out).items():
+            lines = summary(self.trainer, folder, left_out)
+            for name, value in (guesses_without_pixels(self.datamodule.leakage, self.subcommand) | lines).items():
                 print(f"{name:<24} {value}", flush=True)
 
     after_fit = after_validate = after_test = after_predict = _summarise
@@ -216,7 +219,7 @@ def _last_checkpoint(runs: Sequence[Path]) -> Path:
 
 def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     """Build the callbacks that every run has; training also keeps its best and its last epoch."""
-    callbacks: list[Callback] = [ConfusionMatrix(), *([RichProgressBar()] if progress_bar else [])]
+    callbacks: list[Callback] = [SplitRecord(), ConfusionMatrix(), *([RichProgressBar()] if progress_bar else [])]
     if verb == "fit":
         best = ModelCheckpoint(filename="best", monitor=MONITOR, mode="max", save_weights_only=True)
         last = ModelCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
@@ -243,6 +246,14 @@ def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, st
     if place := finish_wandb(trainer):
         lines["wandb"] = place
     return lines
+
+
+def guesses_without_pixels(leakage: LeakageReport, verb: str | None) -> dict[str, str]:
+    """Say how well the class is guessed by what is no pixel, on the clips that the verb measures."""
+    side = "validation" if verb in {"fit", "validate"} else "test"
+    shares = {guess.feature: getattr(guess, side) for guess in leakage.guesses}
+    told = ", ".join(f"{feature} {100 * share:.1f} %" for feature, share in shares.items() if share is not None)
+    return {"guessed without a pixel": f"{told} ({side} clips)"} if told else {}
 
 
 def _relative(path: Path) -> str:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidact.core import DataError
-from vidact.data.hmdb51 import TEST, TRAINING, find_splits_folder, parse_name, read_official_split
+from vidact.data.hmdb51 import TEST, TRAINING, film_of, parse_name, read_official_split
+from vidact.data.split_files import find_official_folder
 
 
 def test_a_name_gives_source_and_tags() -> None:
@@ -29,6 +30,29 @@ def test_other_names_are_not_understood(stem: str) -> None:
 @given(st.text(st.characters(blacklist_characters="/\x00", blacklist_categories=["Cs"]), min_size=1, max_size=60))
 def test_any_source_comes_back(source: str) -> None:
     assert parse_name(f"{source}_jump_l_nm_np12_ri_bad_3", "jump")[0] == source  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("source", "film"),
+    [
+        ("Return_of_the_King_4", "returnoftheking"),
+        ("RETURN_OF_THE_KING", "returnoftheking"),
+        ("Catch-Me(If)You_Can__12_3", "catchmeifyoucan"),
+        ("24_Baseball_hits_in_31_seconds", "24baseballhitsin31seconds"),
+        ("96-_Torwarttraining_1", "96torwarttraining"),
+        ("2009_04", "2009_04"),
+        ("(3)", "(3)"),
+        ("___", "___"),
+    ],
+)
+def test_a_film_is_a_source_without_case_punctuation_and_trailing_numbers(source: str, film: str) -> None:
+    assert film_of(source) == film
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_a_films_own_name_is_the_same_film(source: str) -> None:
+    assert film_of(source)
+    assert film_of(film_of(source)) == film_of(source)
 
 
 def test_all_names_of_the_official_split_files_are_understood(hmdb51: Path) -> None:
@@ -54,7 +78,7 @@ def test_all_names_of_the_official_split_files_are_understood(hmdb51: Path) -> N
 
 @pytest.mark.parametrize("fold", [1, 2, 3])
 def test_the_official_split_has_70_and_30_clips_per_class(hmdb51: Path, fold: int) -> None:
-    flags = read_official_split(find_splits_folder(hmdb51 / "videos"), fold=fold, class_names=["run", "catch"])
+    flags = read_official_split(find_official_folder(hmdb51 / "videos"), fold=fold, class_names=["run", "catch"])
     for name in ("run", "catch"):
         values = [flag for clip_id, flag in flags.items() if clip_id.startswith(f"{name}/")]
         assert (values.count(TRAINING), values.count(TEST)) == (70, 30)
@@ -92,5 +116,5 @@ def test_an_unknown_class_gets_the_nearest_names(splits: Path) -> None:
 
 
 def test_missing_split_files_are_said_with_the_places_searched(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"looked for <class>_test_split1.txt in .*--data.splits_folder"):
-        find_splits_folder(tmp_path)
+    with pytest.raises(DataError, match=r"looked for <class>_test_split1.txt and .*--data.splits_folder"):
+        find_official_folder(tmp_path)

@@ -16,9 +16,10 @@ from rar_writer import RarEntry, rar_bytes
 
 from vidact.core import ConfigError, DataError, EnvironmentProblem
 from vidact.data import hmdb51_download
-from vidact.data.hmdb51 import find_splits_folder, read_official_split
+from vidact.data.hmdb51 import read_official_split
 from vidact.data.hmdb51_download import CLASS_NAMES, NUM_CLIPS, Hmdb51Folders, Mirrors, download_hmdb51
 from vidact.data.index import index_clips
+from vidact.data.split_files import find_official_folder
 from vidact.data.transfer import Patience
 
 CLASSES = ["jump", "run", "wave"]
@@ -89,7 +90,7 @@ def test_a_rar_of_rars_becomes_folders_that_the_readers_know(get: Get, tmp_path:
     assert files_in(tmp_path / "hmdb51") == WHOLE | ARCHIVES
     assert got.archives == tmp_path / "hmdb51" / "archives"
     assert len(index_clips(tmp_path / "hmdb51", classes=CLASSES)) == 12
-    assert find_splits_folder(tmp_path / "hmdb51") == got.splits
+    assert find_official_folder(tmp_path / "hmdb51") == got.splits
 
 
 def test_the_archives_go_if_they_are_not_wanted(get: Get, tmp_path: Path) -> None:

@@ -1,65 +1,201 @@
+import json
 import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from vidact.data import inspection
+from vidact.core import EnvironmentProblem
 from vidact.data.inspection import inspect_clips
+from vidact.data.manifest import Manifest
+from vidact.data.measuring import measure_file
+from vidact.data.verdicts import Verdict
 
 WriteClip = Callable[..., Path]
 
+# Without torch and Lightning, whose import takes seconds and which are not what is tested here.
+LIGHT = """
+import sys
+from unittest.mock import MagicMock
+for heavy in ("vidact.core", "lightning", "lightning.pytorch", "lightning.pytorch.utilities"):
+    sys.modules[heavy] = MagicMock()
+"""
+# A child that measures nothing: it tells how long a file is, and writes down that it was asked.
+CHILD = (
+    LIGHT
+    + """
+import ctypes, os, time
+from pathlib import Path
+from vidact.data.children import serve
+from vidact.data.containers import file_sha1
+from vidact.data.verdicts import Inspection, Verdict, VideoInfo
+
+def answer(question):
+    path = Path(question["path"])
+    with open(sys.argv[1], "a") as log:
+        log.write(path.name + "\\n")
+    content = path.read_text()
+    if content.startswith("spin"):
+        ctypes.PyDLL(None).sleep(1000)
+    if content.startswith("abort"):
+        os.abort()
+    if content.startswith("slow"):
+        time.sleep(0.02)
+    info = VideoInfo(len(content), len(content), 64, 48, 30.0, "text")
+    return Inspection(Verdict.OK, info=info, num_bytes=len(content), sha1=file_sha1(path)).record()
+
+serve(answer)
+"""
+)
+
 
 @pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """List the files that are really measured."""
-    paths: list[Path] = []
-    measure = inspection.measure_video
-
-    def count(path: Path) -> inspection.VideoInfo:
-        paths.append(path)
-        return measure(path)
-
-    monkeypatch.setattr(inspection, "measure_video", count)
-    return paths
+def log(tmp_path: Path) -> Path:
+    """Names of the files that were really measured."""
+    return tmp_path / "log.txt"
 
 
-def test_each_file_is_measured_once(tmp_path: Path, write_clip: WriteClip, measured: list[Path]) -> None:
-    paths = [write_clip(tmp_path / f"{number}.avi", 5 + number) for number in range(3)]
-    first = inspect_clips(paths)
-    assert [first[path].info.num_frames for path in paths] == [5, 6, 7]  # type: ignore[union-attr]
-    assert inspect_clips(paths) == first
-    assert sorted(measured) == paths
+@pytest.fixture
+def command(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("VIDACT_CACHE", str(tmp_path / "cache"))
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    return [sys.executable, str(script), str(log)]
 
 
-def test_a_changed_file_is_measured_again(tmp_path: Path, write_clip: WriteClip, measured: list[Path]) -> None:
-    path = write_clip(tmp_path / "clip.avi", 5)
-    inspect_clips([path])
-    write_clip(path, 9)
-    os.utime(path, (1, 1))
-    assert inspect_clips([path])[path].info.num_frames == 9  # type: ignore[union-attr]
-    assert len(measured) == 2
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.avi").write_text("x" * (number + 1))
+    return folder
 
 
-def test_what_cannot_be_used_has_a_reason(tmp_path: Path, write_clip: WriteClip) -> None:
-    good = write_clip(tmp_path / "good.avi", 5)
+def _clips(root: Path) -> list[Path]:
+    return sorted(root.iterdir())
+
+
+def _measured(log: Path) -> list[str]:
+    return sorted(log.read_text().split()) if log.exists() else []
+
+
+def test_each_file_is_measured_once(root: Path, command: list[str], log: Path) -> None:
+    first = inspect_clips(_clips(root), command=command)
+    assert [found.info and found.info.num_frames for found in first.values()] == [1, 2, 3, 4]
+    assert inspect_clips(_clips(root), command=["/no/such/program"]) == first
+    assert _measured(log) == ["0.avi", "1.avi", "2.avi", "3.avi"]
+
+
+def test_what_a_subset_measured_is_kept(root: Path, command: list[str], log: Path) -> None:
+    inspect_clips(_clips(root)[:2], root=root, command=command)
+    inspect_clips(_clips(root), root=root, command=command)
+    inspect_clips(_clips(root)[:2], root=root, command=command)
+    assert _measured(log) == ["0.avi", "1.avi", "2.avi", "3.avi"]
+
+
+def test_a_changed_file_alone_is_measured_again(root: Path, command: list[str], log: Path) -> None:
+    inspect_clips(_clips(root), command=command)
+    (root / "2.avi").write_text("longer than it was")
+    os.utime(root / "1.avi", ns=(1, 1))  # touched, not changed
+    found = inspect_clips(_clips(root), command=command)
+    assert found[root / "2.avi"].info is not None
+    assert found[root / "2.avi"].info.num_frames == 18
+    assert _measured(log) == ["0.avi", "1.avi", "2.avi", "2.avi", "3.avi"]
+
+
+def test_progress_counts_what_is_measured(root: Path, command: list[str]) -> None:
+    steps: list[tuple[int, int]] = []
+    for _ in range(2):
+        inspect_clips(_clips(root), command=command, progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_a_file_that_hangs_or_crashes_costs_only_itself(root: Path, command: list[str], log: Path) -> None:
+    (root / "1.avi").write_text("spin")
+    (root / "2.avi").write_text("abort")
+    found = inspect_clips(_clips(root), command=command, time_limit_seconds=0.5, num_processes=1)
+    assert [found[path].verdict for path in _clips(root)] == ["ok", "time_out", "crashed", "ok"]
+    assert "longer than the limit of 0.5 s" in found[root / "1.avi"].reason
+    assert "SIGABRT" in found[root / "2.avi"].reason
+    assert all(found[path].sha1 for path in _clips(root))
+    assert inspect_clips(_clips(root), command=command, time_limit_seconds=0.5) == found
+    assert len(_measured(log)) == 4
+    (root / "1.avi").write_text("SPIN")  # the same size, another content
+    os.utime(root / "1.avi", ns=(1, 1))
+    assert inspect_clips(_clips(root), command=command)[root / "1.avi"].verdict is Verdict.OK
+
+
+def test_what_cannot_be_opened_needs_no_child(tmp_path: Path) -> None:
     empty = tmp_path / "empty.avi"
     empty.touch()
-    found = inspect_clips([good, empty, tmp_path / "gone.avi"])
-    assert found[good].reason == ""
-    assert found[empty].reason == "the file is empty (0 bytes)"
-    assert found[tmp_path / "gone.avi"].reason == "no such file or directory"
+    found = inspect_clips([empty, tmp_path / "gone.avi", tmp_path], command=["/no/such/program"])
+    assert [inspection.verdict for inspection in found.values()] == ["empty", "missing", "not_a_file"]
 
 
-def test_a_damaged_manifest_is_made_anew(tmp_path: Path, write_clip: WriteClip) -> None:
-    path = write_clip(tmp_path / "clip.avi", 5)
-    inspect_clips([path])
-    for manifest in (Path(os.environ["VIDACT_CACHE"]) / "manifests").glob("*.json"):
-        manifest.write_text("{")
-    assert inspect_clips([path])[path].info.num_frames == 5  # type: ignore[union-attr]
+def test_a_program_that_does_not_start_is_no_verdict(root: Path) -> None:
+    with pytest.raises(EnvironmentProblem, match="does not start"):
+        inspect_clips(_clips(root), command=["/no/such/program"])
 
 
-def test_headers_that_claim_too_much_are_seen(jhmdb: Path) -> None:
-    """Nearly all of J-HMDB's headers do."""
-    paths = sorted((jhmdb / "videos" / "wave").glob("*.avi"))[:10]
-    assert sum(found.truncated for found in inspect_clips(paths).values()) >= 8
+def test_a_relative_path_is_the_same_file(
+    root: Path, command: list[str], log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    paths = [Path("0.avi"), root / "0.avi", Path("../clips/1.avi")]
+    found = inspect_clips(paths, command=command)
+    assert list(found) == paths
+    assert found[paths[0]] == found[paths[1]]
+    assert _measured(log) == ["0.avi", "1.avi"]
+
+
+def test_the_real_program_measures_as_this_process_does(tmp_path: Path, write_clip: WriteClip) -> None:
+    """Nothing is lost on the way through the child, JSON and the manifest."""
+    paths = [write_clip(tmp_path / f"{number}.avi", 5 + number) for number in range(2)]
+    paths.append(tmp_path / "text.avi")
+    paths[2].write_text("not a video")
+    first = inspect_clips(paths)
+    assert first == {path: measure_file(path) for path in paths}
+    assert inspect_clips(paths, command=["/no/such/program"]) == first
+
+
+RUN = (
+    LIGHT
+    + """
+from pathlib import Path
+from vidact.data.inspection import inspect_clips
+root = Path(sys.argv[1])
+print("started", flush=True)
+inspect_clips(sorted(root.iterdir()), root=root, command=sys.argv[2:], num_processes=2)
+"""
+)
+
+
+def test_killed_runs_end_in_the_manifest_of_an_undisturbed_one(
+    root: Path, command: list[str], log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(60):
+        (root / f"slow{number}.avi").write_text("slow" + "x" * number)
+    arguments = [sys.executable, "-c", RUN, str(root), *command]
+    generator = random.Random(0)
+    for _ in range(10):
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE) as run:
+            assert run.stdout is not None
+            run.stdout.readline()
+            time.sleep(generator.uniform(0, 0.8))
+            os.kill(run.pid, signal.SIGKILL)
+    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
+    disturbed = Manifest(root).path.read_bytes()
+    measured = _measured(log)
+    monkeypatch.setenv("VIDACT_CACHE", str(tmp_path / "another cache"))
+    inspect_clips(_clips(root), root=root, command=command, num_processes=2)
+    assert Manifest(root).path.read_bytes() == disturbed
+    assert set(measured) == {path.name for path in _clips(root)}
+    assert len(measured) <= 64 + 10 * 2 * 2  # a killed run loses what its two children were at
+    assert len(disturbed.splitlines()) == 1 + 64
+    assert json.loads(disturbed.splitlines()[0])["root"] == str(root)

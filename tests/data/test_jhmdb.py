@@ -9,9 +9,10 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from vidact.core import DataError
-from vidact.data.hmdb51 import TEST, TRAINING, find_splits_folder, read_official_split
+from vidact.data.hmdb51 import TEST, TRAINING, read_official_split
 from vidact.data.index import index_clips
 from vidact.data.jhmdb import puppet_mask_places, read_puppet_mask
+from vidact.data.split_files import find_official_folder
 
 
 def _decoded_frames(path: Path) -> int:
@@ -52,7 +53,7 @@ def test_actors_fill_the_frame_as_their_actions_suggest(jhmdb: Path) -> None:
 def test_jhmdb_is_a_data_set_of_its_own(jhmdb: Path) -> None:
     clips = [clip for clip in index_clips(jhmdb) if clip.class_name in {"jump", "wave"}]
     assert all(clip.tags is not None for clip in clips)
-    flags = read_official_split(find_splits_folder(jhmdb), fold=1, class_names=["jump", "wave"])
+    flags = read_official_split(find_official_folder(jhmdb), fold=1, class_names=["jump", "wave"])
     assert set(flags) == {clip.clip_id for clip in clips}
     assert set(flags.values()) == {TRAINING, TEST}
 

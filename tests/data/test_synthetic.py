@@ -13,8 +13,8 @@ from sklearn.preprocessing import StandardScaler
 
 from vidact.core import ConfigError, DataError, EnvironmentProblem
 from vidact.data import synthetic
-from vidact.data.synthetic import CLASS_NAMES, Action, SyntheticSettings, load_mask, synthesize
 from vidact.data.measuring import measure_video
+from vidact.data.synthetic import CLASS_NAMES, Action, SyntheticSettings, load_mask, synthesize
 from vidact.data.video import read_frames
 
 SMALL = SyntheticSettings(num_sources=4, num_frames=8, size=(32, 64))
@@ -83,7 +83,7 @@ def test_layout_and_names_are_those_of_hmdb51(folder):
     for name in CLASS_NAMES:
         files = sorted(p.name for p in (folder / "videos" / name).iterdir())
         sources = [re.fullmatch(NAME.format(name), file)["source"] for file in files]
-        assert sources == ["scene_0000", "scene_0001", "scene_0002", "scene_0003"]
+        assert sources == ["0000_scene", "0001_scene", "0002_scene", "0003_scene"]
         assert [f"{Path(file).stem}.npz" for file in files] == sorted(
             p.name for p in (folder / "masks" / name).iterdir()
         )
@@ -111,7 +111,7 @@ def test_splits_cover_all_clips_and_share_no_source(tmp_path, num_sources):
 
 
 def test_files_decode_to_what_was_rendered(folder):
-    for path in sorted((folder / "videos").rglob("scene_0001_*.avi")):
+    for path in sorted((folder / "videos").rglob("0001_scene_*.avi")):
         info = measure_video(path)
         assert (info.num_frames, info.height, info.width, info.fps) == (8, 32, 64, 30)
         scene = synthetic.draw_scene(synthetic._generator(SMALL, 1), size=SMALL.size)

@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidact.core import ConfigError, DataError, EnvironmentProblem
-from vidact.data.hmdb51 import find_splits_folder, read_official_split
+from vidact.data.hmdb51 import read_official_split
 from vidact.data.index import index_clips
 from vidact.data.masks import MaskFolder, find_masks
+from vidact.data.split_files import find_official_folder
 from vidact.data.transcode import TranscodeReport, TranscodeSettings, small_size, transcode, transcode_clip
 from vidact.data.video import read_frames, read_sparsely, write_video
 
@@ -211,7 +212,7 @@ def test_names_and_layout_stay_and_what_was_not_copied_is_listed(data_set: Path,
     assert (report.written, report.kept, report.copied) == (3, 0, 3)
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert set(_snapshot(out)) == set(_snapshot(data_set)) - {"videos/run/Thumbs.db"} | {"transcode.json"}
-    assert report.left_out == (f"{data_set}/videos/run/Thumbs.db: not a clip, a split file or a mask",)
+    assert (report.left_out, report.ignored) == ((), 1)  # Thumbs.db
     for name in ("splits/run_test_split1.txt", "masks/run/b.npz", "README.txt"):
         assert (out / name).read_bytes() == name.encode()
     for path in data_set.glob("videos/*/*"):
@@ -243,7 +244,7 @@ def test_jhmdb_keeps_its_masks_and_splits(jhmdb: Path, tmp_path: Path) -> None:
         (root / "splits" / path.name).write_bytes(path.read_bytes())
     transcode(root, out)
     assert [clip.clip_id for clip in index_clips(out)] == [clip.clip_id for clip in index_clips(root)]
-    flags = [read_official_split(find_splits_folder(r), fold=1, class_names=["jump", "wave"]) for r in (root, out)]
+    flags = [read_official_split(find_official_folder(r), fold=1, class_names=["jump", "wave"]) for r in (root, out)]
     assert flags[0] == flags[1]
     for clip in index_clips(out):
         num_frames = _facts(clip.path)[0]

@@ -3,10 +3,11 @@
 It does not know what the batches are for.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -15,88 +16,115 @@ from torch.utils.data import DataLoader
 
 from vidact.core import ClipBatch, ConfigError, DataError
 from vidact.data import synthetic
-from vidact.data.hmdb51 import FOLDS, find_splits_folder, read_official_split
-from vidact.data.index import Clip, choose_classes, index_clips
-from vidact.data.inspection import Inspection, inspect_clips
-from vidact.data.measuring import VideoInfo
+from vidact.data.augmentation import AugmentationSettings, augment
+from vidact.data.decoded import decode_windows
+from vidact.data.findings import check_clips
+from vidact.data.index import Clip, choose_classes
+from vidact.data.leakage import LeakageReport
+from vidact.data.masks import MaskFolder, find_masks
+from vidact.data.preparation import DivisionSettings, divide, examine, list_unusable, load_clips
 from vidact.data.progress import progress_bar
-from vidact.data.sampling import ADAPTIVE_STRIDES, Stride, window_span
-from vidact.data.splits import NUM_FOLDS, Split, split_by_clip, split_by_source, split_officially
-from vidact.data.windows import WindowDataset, join, list_windows
+from vidact.data.sampling import Stride, least_frames
+from vidact.data.split_files import split_record
+from vidact.data.splits import NUM_FOLDS
+from vidact.data.verdicts import Inspection
+from vidact.data.video import Decoder
+from vidact.data.windows import Window, WindowDataset, join, list_windows
 
-SplitScheme = Literal["source", "official", "clip"]
 WORKER_TIMEOUT_SECONDS = 300
-MAX_LISTED = 20
 MIN_CLASSES = 2
+GIGABYTE = 10**9
+PARTS = {"fit": "training", "validate": "validation", "test": "test"}
 
 
 class VideoDataModule(LightningDataModule):
-    """Clips of HMDB51 or of any folder in its layout.
+    """Clips of HMDB51, J-HMDB, UCF101, of any folder in their layout, or of a CSV file.
 
     Args:
-        root: Folder with `<class>/*.avi` or `videos/<class>/*.avi`. None renders a small synthetic set, once,
-            into the user's cache folder.
+        root: Folder with `<class>/*` or `videos/<class>/*` (avi, mp4, mkv, mov, webm), or a CSV file with the
+            columns `path`, `class` and, if wanted, `group`. None renders a small synthetic set, once, into the
+            user's cache folder.
         classes: Which classes, in the order of their numbers; all if None.
         split: How to divide into training, validation and test. `source`: no source video on two sides (five
-            folds). `official`: HMDB51's split files (three folds). `clip`: at random, as the 2020 report did.
-            Validation is always taken out of the training side, by source.
+            folds). `film`: the same, whatever the spelling and number of its name. `kfold`: by film, in `num_folds`.
+            `official`: the split files of HMDB51, J-HMDB or UCF101 (three folds). `clip`: at random, as the 2020
+            report did. Or a file that `python -m vidact data split` wrote (*.json). Validation is always taken out
+            of the training side, by film.
         fold: Which fold of the split is the test part, from 1.
+        num_folds: How many folds `kfold` has.
         splits_folder: Where the official split files are; searched in and beside `root` if None.
+        use_unused: Whether clips that the official split leaves aside may train, where their film is on no other side.
         num_frames: Frames per window.
         stride: Distance between two frames of a window; `adaptive` is the report's scheme, 3 to 6 by the
             clip's length. A clip shorter than its window repeats its last frame.
         num_windows: Windows per clip, spread evenly from its start to its end; one sits in the middle.
         size: Side in pixels, or height and width. Frames are squeezed to it.
         gray: One colour channel in place of three.
+        augmentation: How far training clips are varied at random, on the device; not at all if None.
+        masks: Whether batches bring the actors' masks; true looks for `masks` or `puppet_mask` in and beside `root`,
+            a path names their folder.
+        decoder: The library that decodes; `pyav` takes half the time of `decord` for the same frames.
+        cache_gigabytes: Decoded windows are kept on disk up to this size, for all later epochs and runs; 0 decodes
+            anew each time.
         batch_size: Windows per batch and process.
         num_workers: Processes that decode; 0 decodes in the training process.
         seed: Chooses the split, the clips to explain and, in one process, the order of training.
+        follow_links: Whether links that lead out of `root` are followed.
     """
 
     def __init__(
         self,
         root: str | None = None,
         classes: list[str] | None = None,
-        split: SplitScheme = "source",
+        split: str = "source",
         fold: int = 1,
+        num_folds: int = NUM_FOLDS,
         splits_folder: str | None = None,
+        use_unused: bool = False,
         num_frames: int = 16,
         stride: Stride = 2,
         num_windows: int = 1,
         size: int | tuple[int, int] = 100,
         gray: bool = True,
+        augmentation: AugmentationSettings | None = None,
+        masks: bool | str = False,
+        decoder: Decoder = "decord",
+        cache_gigabytes: float = 20.0,
         batch_size: int = 32,
         num_workers: int = 2,
         seed: int = 0,
+        follow_links: bool = False,
     ) -> None:
         super().__init__()
         self.root = Path(root).absolute() if root is not None else None
-        self.split_scheme, self.fold = split, fold
-        self.splits_folder = Path(splits_folder) if splits_folder is not None else None
+        folder = Path(splits_folder) if splits_folder is not None else None
+        self.division = DivisionSettings(split, fold, num_folds, seed, folder, use_unused)
         self.num_frames, self.stride, self.num_windows = num_frames, stride, num_windows
         self.size = (size, size) if isinstance(size, int) else size
         self.gray = gray
+        self.augmentation = augmentation
+        self.decoder: Decoder = decoder
+        self.cache_gigabytes = cache_gigabytes
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.follow_links = follow_links
         self._check_settings()
         self._class_names = self._choose_classes(classes)
+        self._masks = masks
+        self._windows: dict[str, list[Window]] = {}
         self._parts: dict[str, WindowDataset] = {}
+        self._chance = torch.Generator()
         self.left_out: tuple[str, ...] = ()
 
     def _check_settings(self) -> None:
-        folds = len(FOLDS) if self.split_scheme == "official" else NUM_FOLDS
         at_least = {"num_frames": 1, "num_windows": 1, "batch_size": 1, "num_workers": 0, "stride": 1}
         for name, smallest in at_least.items():
             value = getattr(self, name)
             if isinstance(value, int) and value < smallest:
                 raise ConfigError(f"--data.{name} must be at least {smallest}, got {value}")
-        if self.seed < 0:
-            raise ConfigError(f"--data.seed must be at least 0, got {self.seed}")
         if min(self.size) < 1:
             raise ConfigError(f"--data.size must be at least 1 pixel, got {self.size}")
-        if self.split_scheme not in get_args(SplitScheme):
-            raise ConfigError(f"--data.split is one of {get_args(SplitScheme)}, got {self.split_scheme!r}")
-        if not 1 <= self.fold <= folds:
-            raise ConfigError(f"split {self.split_scheme!r} has folds 1 to {folds}, got --data.fold {self.fold}")
+        if self.cache_gigabytes < 0:
+            raise ConfigError(f"--data.cache_gigabytes must be at least 0, got {self.cache_gigabytes}")
 
     def _choose_classes(self, classes: Sequence[str] | None) -> tuple[str, ...]:
         if classes is not None and len(classes) < MIN_CLASSES:
@@ -118,100 +146,112 @@ class VideoDataModule(LightningDataModule):
         """Where the clips are."""
         return self.root if self.root is not None else synthetic.default_folder()
 
+    @property
+    def leakage(self) -> LeakageReport:
+        """What the split gives away; after `setup`."""
+        return self._leakage
+
+    @property
+    def split_record(self) -> dict[str, Any]:
+        """The split as its file has it, and what it gives away; after `setup`."""
+        return split_record(self._split, leakage=self._leakage.record())
+
     def prepare_data(self) -> None:
         """Render the synthetic set if it is the one asked for, and measure every clip (one process per node)."""
         if self.root is None:
             with progress_bar("rendering the synthetic set") as progress:
                 synthetic.synthesize(self.folder, progress=progress)
-        clips = index_clips(self.folder, classes=self.class_names)
-        with progress_bar("measuring clips") as progress:
-            inspect_clips([clip.path for clip in clips], progress=progress)
+        load_clips(self.folder, classes=self.class_names, follow_links=self.follow_links)
 
     def setup(self, stage: str) -> None:
-        """Divide the clips and list the windows, the same for every stage and on every process."""
-        if self._parts:
-            return
-        clips = index_clips(self.folder, classes=self.class_names)
-        inspections = inspect_clips([clip.path for clip in clips])
-        self.left_out = tuple(
-            f"{clip.clip_id}: {inspections[clip.path].reason}" for clip in clips if not inspections[clip.path].info
-        )
-        infos = {path: found.info for path, found in inspections.items() if found.info}
-        self._check_lengths(clips, infos)
-        split = self._split(clips)
-        self._parts = self._list_parts(split, infos)
+        """Divide the clips and decode the stage's windows, the same on every process."""
+        if not self._windows:
+            self._describe_data()
+        for part in ("fit", "validate") if stage == "fit" else (stage if stage in PARTS else "test",):
+            self._part(part)
+
+    def _describe_data(self) -> None:
+        clips, inspections = load_clips(self.folder, classes=self.class_names, follow_links=self.follow_links)
+        self._split = divide(clips, self.folder, settings=self.division)
+        self._leakage = examine(self._split, inspections)
+        self.left_out = list_unusable(clips, inspections)
+        self._check_stride(inspections)
+        self._clips = [clip for clip in clips if inspections[clip.path].usable]
+        self._inspections = inspections
+        usable = set(self._clips)
+        for stage, side in PARTS.items():
+            chosen = [clip for clip in self._split.sides[side] if clip in usable]
+            self._windows[stage] = self._list_windows(chosen, training=stage == "fit")
         for stage in ("fit", "validate"):
-            if not len(self._parts[stage]):
+            if not self._windows[stage]:
                 raise DataError(f"no clip that can be read is left to {stage}; add clips, or use another split")
-        self._report(clips, inspections)
-        self._report_split(clips, split)
+        self._report(clips)
 
-    def _split(self, clips: Sequence[Clip]) -> Split:
-        if self.split_scheme == "source":
-            return split_by_source(clips, fold=self.fold, seed=self.seed)
-        if self.split_scheme == "clip":
-            return split_by_clip(clips, fold=self.fold, seed=self.seed)
-        folder = self.splits_folder or find_splits_folder(self.folder)
-        flags = read_official_split(folder, fold=self.fold, class_names=self.class_names)
-        return split_officially(clips, flags=flags, seed=self.seed)
+    def _list_windows(self, clips: Sequence[Clip], *, training: bool) -> list[Window]:
+        found = self._inspections
+        jitter = self.augmentation if training else None
+        return list_windows(
+            clips,
+            {clip.path: info for clip in clips if (info := found[clip.path].info)},
+            num_frames=jitter.decoded_frames(self.num_frames) if jitter else self.num_frames,
+            stride=self.stride,
+            num_windows=self.num_windows,
+            sha1s={clip.path: found[clip.path].sha1 for clip in clips},
+        )
 
-    def _check_lengths(self, clips: Sequence[Clip], infos: dict[Path, VideoInfo]) -> None:
-        readable = Counter(clip.class_name for clip in clips if clip.path in infos)
-        for name in self.class_names:
-            if not readable[name]:
-                first = next(line for line in self.left_out if line.startswith(f"{name}/"))
-                raise DataError(f"class {name!r}: none of its clips can be read; the first: {first}")
-        longest = max(info.num_frames for info in infos.values())
+    def _part(self, stage: str) -> WindowDataset:
+        if stage not in self._parts:
+            self._parts[stage] = self._make_part(stage)
+        return self._parts[stage]
+
+    def _make_part(self, stage: str) -> WindowDataset:
+        masks = self._find_masks() if self._masks else None
+        decoded = None
+        if self.cache_gigabytes and self._windows[stage]:
+            # Of all clips, so that every split and every stage finds them.
+            windows = self._list_windows(self._clips, training=stage == "fit")
+            with progress_bar("decoding windows") as progress:
+                decoded = decode_windows(
+                    windows,
+                    size=self.size,
+                    gray=self.gray,
+                    decoder=self.decoder,
+                    limit_bytes=int(self.cache_gigabytes * GIGABYTE),
+                    num_workers=self.num_workers,
+                    progress=progress,
+                )
+        return WindowDataset(
+            self._windows[stage],
+            size=self.size,
+            gray=self.gray,
+            decoder=self.decoder,
+            decoded=decoded,
+            masks=masks,
+        )
+
+    def _find_masks(self) -> MaskFolder:
+        folder = find_masks(self.folder) if isinstance(self._masks, bool) else Path(self._masks)
+        if folder is None or not folder.is_dir():
+            raise DataError(
+                f"no masks for {self.folder}: expected a folder masks or puppet_mask in or beside it; name it as "
+                "--data.masks FOLDER"
+            )
+        return MaskFolder(folder)
+
+    def _check_stride(self, inspections: Mapping[Path, Inspection]) -> None:
+        longest = max(found.info.num_frames for found in inspections.values() if found.info)
         if isinstance(self.stride, int) and self.num_frames > 1 and self.stride >= longest:
             raise ConfigError(
                 f"--data.stride {self.stride} is longer than any clip (the longest has {longest} frames); try 2"
             )
 
-    def _list_parts(self, split: Split, infos: dict[Path, VideoInfo]) -> dict[str, WindowDataset]:
-        parts = {"fit": split.training, "validate": split.validation, "test": split.test}
-        return {
-            stage: WindowDataset(
-                list_windows(
-                    [clip for clip in clips if clip.path in infos],
-                    infos,
-                    num_frames=self.num_frames,
-                    stride=self.stride,
-                    num_windows=self.num_windows,
-                ),
-                size=self.size,
-                gray=self.gray,
-            )
-            for stage, clips in parts.items()
-        }
-
-    def _report(self, clips: Sequence[Clip], inspections: dict[Path, Inspection]) -> None:
-        """Say what was found, what is left out and why."""
-        sizes = ", ".join(
-            f"{len({window.clip_index for window in part.windows})} clips ({len(part)} windows) to {stage}"
-            for stage, part in self._parts.items()
-        )
-        rank_zero_info(f"{self.folder}: {len(clips)} clips of {len(self.class_names)} classes; {sizes}")
-        if self.left_out:
-            rank_zero_info(_listed(f"left out, {len(self.left_out)} clips that cannot be read", self.left_out))
-        cut = [clip for clip in clips if inspections[clip.path].truncated]
-        if cut:
-            rows = [f"{clip.clip_id}: {_claim(inspections[clip.path].info)}" for clip in cut]
-            rank_zero_info(_listed(f"used as far as they decode, {len(cut)} clips whose header claims more", rows))
-        smallest = ADAPTIVE_STRIDES[0] if self.stride == "adaptive" else self.stride
-        span = window_span(self.num_frames, stride=smallest)
-        short = sum(found.info.num_frames < span for found in inspections.values() if found.info)
-        if short:
-            rank_zero_info(f"{short} clips are shorter than a window ({span} frames): their last frame is repeated")
-
-    def _report_split(self, clips: Sequence[Clip], split: Split) -> None:
-        """Say how honest the split is, and what it does not use."""
-        used = len(split.training) + len(split.validation) + len(split.test)
-        if used < len(clips):
-            rank_zero_info(f"{len(clips) - used} clips are used by no side of this split")
-        learned = {clip.source for clip in (*split.training, *split.validation)}
-        shared = sum(clip.source in learned for clip in split.test)
-        if shared:
-            rank_zero_info(f"{shared} of {len(split.test)} test clips share their source with training or validation")
+    def _report(self, clips: Sequence[Clip]) -> None:
+        """Say what was found, how it was divided, what is left out and why, and what leaks."""
+        least = least_frames(num_frames=self.num_frames, stride=self.stride)
+        check = replace(check_clips(clips, self._inspections, least_frames=least), look_alikes=())
+        windows = ", ".join(f"{len(listed)} windows to {stage}" for stage, listed in self._windows.items())
+        lines = [f"{self.folder}: {windows}", *check.summary()]
+        rank_zero_info("\n".join([*lines, *self._split.lines(), *self._leakage.lines()]))
 
     def train_dataloader(self) -> DataLoader[ClipBatch]:
         """Batches to learn from, shuffled anew each epoch."""
@@ -231,7 +271,7 @@ class VideoDataModule(LightningDataModule):
 
     def _loader(self, stage: str, *, shuffle: bool = False) -> DataLoader[ClipBatch]:
         return DataLoader(
-            self._parts[stage],
+            self._part(stage),
             batch_size=self.batch_size,
             shuffle=shuffle,
             num_workers=self.num_workers,
@@ -242,6 +282,19 @@ class VideoDataModule(LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),
         )
 
+    def on_before_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
+        """Let chance start anew for each batch, from seed, epoch and windows: a resumed run varies alike."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        key = hashlib.sha256(f"{self.seed} {epoch} {batch.window_index.tolist()}".encode()).digest()
+        self._chance.manual_seed(int.from_bytes(key[:6], "big"))
+        return batch
+
+    def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
+        """Vary a training batch at random, on the device where it is."""
+        if self.augmentation is None or self.trainer is None or not self.trainer.training:
+            return batch
+        return augment(batch, settings=self.augmentation, generator=self._chance)
+
     def example_clips(self, stage: str, clips_per_class: int) -> ClipBatch:
         """Pick the same few clips of each class every time, one window each, chosen by `seed`.
 
@@ -249,7 +302,7 @@ class VideoDataModule(LightningDataModule):
             stage: 'validate' or 'test'.
             clips_per_class: How many; fewer where a class has fewer.
         """
-        dataset = self._parts[stage]
+        dataset = self._part(stage)
         order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(self.seed)).tolist()
         chosen: dict[int, list[int]] = {label: [] for label in range(len(self.class_names))}
         seen: set[int] = set()
@@ -260,12 +313,3 @@ class VideoDataModule(LightningDataModule):
                 seen.add(window.clip_index)
                 rows.append(row)
         return join([dataset[row] for rows in chosen.values() for row in rows])
-
-
-def _claim(info: VideoInfo | None) -> str:
-    return f"{info.num_frames} of {info.header_frames} frames decode" if info else ""
-
-
-def _listed(title: str, rows: Sequence[str]) -> str:
-    rest = [f"  … and {len(rows) - MAX_LISTED} more"] if len(rows) > MAX_LISTED else []
-    return "\n".join([f"{title}:", *(f"  {row}" for row in rows[:MAX_LISTED]), *rest])

@@ -58,21 +58,14 @@ def parse_name(stem: str, class_name: str) -> tuple[str, ClipTags] | None:
     return source, tags
 
 
-def find_splits_folder(root: Path) -> Path:
-    """Find the official split files beside or inside a data set's folder.
+def film_of(source: str) -> str:
+    """Name the film that a source video is a part of: case, punctuation and trailing numbers are stripped.
 
-    Raises:
-        DataError: they are in none of the usual places.
+    `Return_of_the_King_4` and `RETURN_OF_THE_KING` are one film. A name of nothing but numbers and punctuation
+    is kept as it is.
     """
-    names = ("splits", "testTrainMulti_7030_splits")
-    places = [parent / name for parent in (root, root.parent) for name in names]
-    for place in places:
-        if any(place.glob("*_test_split?.txt")):
-            return place
-    raise DataError(
-        f"official split files not found for {root}: looked for <class>_test_split1.txt in "
-        f"{', '.join(map(str, places))}; give their folder as --data.splits_folder"
-    )
+    letters = "".join(character for character in source.casefold() if character.isalnum())
+    return re.sub(r"\d+$", "", letters) or source
 
 
 def read_official_split(folder: Path, *, fold: int, class_names: Sequence[str]) -> dict[str, int]:

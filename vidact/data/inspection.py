@@ -1,105 +1,135 @@
-"""Measure every clip of a data set once, and remember it for the next run.
+"""Measure every clip of a data set once, in processes that may die, and remember it for the next run.
 
-It does not know classes or splits. What it finds is kept in a manifest in the user's cache folder; a file whose
-size or time of change differs is measured again.
+It does not know classes or splits, nor how a file is measured.
 """
 
-import hashlib
-import json
+import contextlib
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from vidact.core import DataError
-from vidact.data.cache import atomic_writer, cache_folder
-from vidact.data.measuring import VideoInfo, measure_video
+from vidact.data.children import Reply, ask_children, choose_num_processes
+from vidact.data.containers import file_sha1
+from vidact.data.manifest import Manifest, Row, Update, stamp_of
+from vidact.data.paths import path_fault
+from vidact.data.verdicts import Inspection as Inspection
+from vidact.data.verdicts import Verdict
 
-MANIFEST_VERSION = 1
+# -P: a module of the same name in the working folder is not imported in place of the real one.
+MEASURE_COMMAND = (sys.executable, "-P", "-m", "vidact.data.measuring")
+TIME_LIMIT_SECONDS = 60.0
 
-
-@dataclass(frozen=True)
-class Inspection:
-    """What is known of one file: its measures, or the reason why it cannot be used."""
-
-    info: VideoInfo | None
-    reason: str = ""
-
-    @property
-    def truncated(self) -> bool:
-        """True where the header claims more frames than decode (one more is common and harmless)."""
-        return self.info is not None and self.info.header_frames > self.info.num_frames + 1
+Progress = Callable[[int, int], None]
 
 
 def inspect_clips(
-    paths: Sequence[Path], *, progress: Callable[[int, int], None] | None = None
+    paths: Sequence[Path],
+    *,
+    root: Path | None = None,
+    progress: Progress | None = None,
+    time_limit_seconds: float = TIME_LIMIT_SECONDS,
+    num_processes: int | None = None,
+    command: Sequence[str] = MEASURE_COMMAND,
 ) -> dict[Path, Inspection]:
-    """Measure files, or recall what an earlier run measured.
+    """Measure files, or recall what an earlier run measured; no file is changed.
+
+    Several processes may do so at once: one measures, the others wait and recall. A run that is killed loses the
+    files that were being measured, no more.
 
     Args:
         paths: The files, each of which may be missing or damaged.
+        root: The data set's folder, which chooses the manifest; the deepest folder that holds all files if None.
         progress: Called with how many are measured and how many are to be.
+        time_limit_seconds: For one file.
+        num_processes: How many processes measure; as many as are worth their start if None.
+        command: The program that measures.
 
     Returns:
         An inspection for each path.
+
+    Raises:
+        EnvironmentProblem: the cache folder cannot be written, or no process can be started.
     """
-    if not paths:
-        return {}
-    manifest = _manifest_path(Path(os.path.commonpath([str(path.absolute()) for path in paths])))
-    rows = _read_manifest(manifest)
-    known = {path: rows[str(path)] for path in paths if rows.get(str(path), {}).get("stamp") == _stamp(path)}
-    todo = [path for path in paths if path not in known]
-    # FFmpeg decodes without holding Python's lock, so threads are enough.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (path, row) in enumerate(zip(todo, pool.map(_measure, todo), strict=True), start=1):
-            known[path] = row
-            if progress:
-                progress(done, len(todo))
-    if todo:
-        _write_manifest(manifest, rows | {str(path): row for path, row in known.items()})
-    return {path: _to_inspection(known[path]) for path in paths}
+    request = _Request(root, time_limit_seconds, num_processes, tuple(command), progress)
+    absolute = {path: path.absolute() for path in paths}
+    found = {path: fault for path in absolute.values() if (fault := path_fault(path))}
+    files = [path for path in dict.fromkeys(absolute.values()) if path not in found]
+    if files:
+        found |= _inspect_files(files, request)
+    return {path: found[absolute[path]] for path in paths}
 
 
-def _measure(path: Path) -> dict[str, Any]:
-    stamp = _stamp(path)
-    try:
-        return {"stamp": stamp, "info": asdict(measure_video(path))}
-    except DataError as error:
-        return {"stamp": stamp, "reason": str(error).removeprefix(f"{path.absolute()}: ")}
+@dataclass(frozen=True)
+class _Request:
+    """How to measure; see `inspect_clips`."""
+
+    root: Path | None
+    time_limit_seconds: float
+    num_processes: int | None
+    command: tuple[str, ...]
+    progress: Progress | None
 
 
-def _stamp(path: Path) -> list[int]:
-    """Tell one state of a file from another: bytes and nanoseconds of the last change."""
-    try:
-        status = path.stat()
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns]
+def _inspect_files(files: Sequence[Path], request: _Request) -> dict[Path, Inspection]:
+    manifest = Manifest(request.root.absolute() if request.root else _common_folder(files))
+    recalled = _recall(files, manifest, manifest.read(), request)
+    measured = {}
+    if len(recalled) < len(files):
+        with manifest.updating() as update:  # whoever held it before has measured some meanwhile
+            recalled = _recall(files, manifest, update.rows, request)
+            update.rows |= {manifest.name(path): row for path, row in recalled.items()}  # some with a new stamp
+            todo = [path for path in files if path not in recalled]
+            measured = _measure(todo, manifest, update, request)
+    return measured | {path: row.inspection for path, row in recalled.items()}
 
 
-def _to_inspection(row: dict[str, Any]) -> Inspection:
-    info = row.get("info")
-    return Inspection(VideoInfo(**info) if info else None, row.get("reason", ""))
+def _recall(files: Sequence[Path], manifest: Manifest, rows: Mapping[str, Row], request: _Request) -> dict[Path, Row]:
+    """Find the rows that still are true."""
+    recalled = {}
+    for path in files:
+        row = rows.get(manifest.name(path))
+        with contextlib.suppress(OSError):  # it vanished or cannot be read: measuring it says why
+            if row and (current := row.holds(path, time_limit_seconds=request.time_limit_seconds)):
+                recalled[path] = current
+    return recalled
 
 
-def _manifest_path(folder: Path) -> Path:
-    key = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    return cache_folder() / "manifests" / f"{key}.json"
+def _measure(todo: Sequence[Path], manifest: Manifest, update: Update, request: _Request) -> dict[Path, Inspection]:
+    stamps = {path: stamp_of(path) for path in todo if not path_fault(path)}
+    found: dict[Path, Inspection] = {}
+    replies = ask_children(
+        [{"path": str(path)} for path in todo],
+        command=request.command,
+        time_limit_seconds=request.time_limit_seconds,
+        num_processes=request.num_processes or choose_num_processes(len(todo)),
+    )
+    with contextlib.closing(replies):
+        for reply in replies:
+            path = Path(reply.question["path"])
+            found[path] = _to_inspection(reply, path, request.time_limit_seconds)
+            if found[path].sha1 and path in stamps:  # else it was not read: nothing to remember it by
+                update.add(manifest.name(path), Row(stamps[path], found[path]))
+            if request.progress:
+                request.progress(len(found), len(todo))
+    return found
 
 
-def _read_manifest(path: Path) -> dict[str, dict[str, Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}  # not there yet, or not ours: measure again
-    if not isinstance(content, dict) or content.get("version") != MANIFEST_VERSION:
-        return {}
-    rows: dict[str, dict[str, Any]] = content["clips"]
-    return rows
+def _to_inspection(reply: Reply, path: Path, time_limit_seconds: float) -> Inspection:
+    if reply.answer is not None:
+        return Inspection.from_record(reply.answer)
+    if reply.timed_out:
+        reason = f"measuring it took longer than the limit of {time_limit_seconds:g} s, and was ended"
+        found = Inspection(Verdict.TIME_OUT, reason, time_limit_seconds=time_limit_seconds)
+    else:
+        found = Inspection(Verdict.CRASHED, f"decoding it ended the process that measured it ({reply.death})")
+    if reply.death.startswith("SIGKILL") and not reply.timed_out:
+        return found  # somebody else's doing, most often for want of memory: not to be remembered
+    with contextlib.suppress(OSError):  # then it is not remembered either
+        return replace(found, num_bytes=path.stat().st_size, sha1=file_sha1(path))
+    return found
 
 
-def _write_manifest(path: Path, rows: dict[str, dict[str, Any]]) -> None:
-    with atomic_writer(path) as file:
-        json.dump({"version": MANIFEST_VERSION, "clips": rows}, file)
+def _common_folder(files: Sequence[Path]) -> Path:
+    return Path(os.path.commonpath([str(path.parent) for path in files]))

@@ -4,16 +4,34 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 Report = Callable[[int, int], None]
+NamedReport = Callable[[str, int, int], None]
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, *, in_bytes: bool = False) -> Iterator[Report]:
+def progress_bar(title: str) -> Iterator[Report]:
     """Show a bar on standard error from the first report (done, total) on; it vanishes at the end."""
-    count = DownloadColumn() if in_bytes else MofNCompleteColumn()
-    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
+    with named_progress_bar() as report:
+        yield lambda done, total: report(title, done, total)
+
+
+@contextlib.contextmanager
+def named_progress_bar() -> Iterator[NamedReport]:
+    """Show a bar whose reports say what is under way, how much is done, and of how much (0 where nobody knows)."""
+    columns = (
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.fields[of]}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+        task = bar.add_task("", total=None, visible=False, of="?")
+
+        def report(title: str, done: int, total: int) -> None:
+            of = f"{total:,}" if total else "?"
+            bar.update(task, description=title, completed=done, total=total or None, of=of, visible=True)
+
+        yield report

@@ -17,6 +17,11 @@ def window_span(num_frames: int, *, stride: int) -> int:
     return (num_frames - 1) * stride + 1
 
 
+def least_frames(*, num_frames: int, stride: Stride) -> int:
+    """Count the frames that a clip needs so that no frame of its window is repeated."""
+    return window_span(num_frames, stride=ADAPTIVE_STRIDES[0] if stride == "adaptive" else stride)
+
+
 def stride_for(clip_frames: int, *, num_frames: int, stride: Stride) -> int:
     """Resolve a stride: a number stays, 'adaptive' follows the clip's length.
 

@@ -1,108 +1,228 @@
 """Which clips train, which validate, which test: pure functions of a table of clips.
 
-It reads no file. Validation is always taken out of the training side, by source video, never from the test
-side; the same seed gives the same split on every machine.
+It reads no file.
+
+The rule of validation, whatever the scheme: it is taken out of the training side, never from the test side, and no film
+is both in training and in validation (no source, where a class has a single film on the training side).
+
+The same seed gives the same split on every machine, with every version of every library, whatever the clips' order.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
-import numpy as np
-from jaxtyping import Int
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-from vidact.core import DataError
-from vidact.data.hmdb51 import TEST, TRAINING
+from vidact.core import ConfigError, DataError
+from vidact.data.dealing import deal
+from vidact.data.hmdb51 import FOLDS, TEST, TRAINING, UNUSED
 from vidact.data.index import Clip
 
+SplitScheme = Literal["official", "source", "film", "clip", "kfold"]
 NUM_FOLDS = 5
+NUM_SIDES = 3
+
+# From scheme to what is kept together, and what to call it.
+_GROUPS: dict[str, tuple[Callable[[Clip], str], str]] = {
+    "source": (lambda clip: clip.source, "source video(s)"),
+    "film": (lambda clip: clip.film, "film(s)"),
+    "kfold": (lambda clip: clip.film, "film(s)"),
+    "clip": (lambda clip: clip.clip_id, "clip(s)"),
+}
 
 
 @dataclass(frozen=True)
 class Split:
-    """Three disjoint parts of a data set."""
+    """Disjoint parts of a data set, and how they were made.
+
+    Attributes:
+        training: Clips to learn from.
+        validation: Clips to choose by.
+        test: Clips to measure on.
+        unused: Clips on no side.
+        scheme: One of `SplitScheme`.
+        fold: Which fold is the test part, from 1.
+        num_folds: How many folds there are.
+        seed: What was drawn.
+        notes: What is not as one would expect, one line each.
+    """
 
     training: tuple[Clip, ...]
     validation: tuple[Clip, ...]
     test: tuple[Clip, ...]
+    unused: tuple[Clip, ...] = ()
+    scheme: SplitScheme = "source"
+    fold: int = 1
+    num_folds: int = NUM_FOLDS
+    seed: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sides(self) -> dict[str, tuple[Clip, ...]]:
+        """The three sides by name."""
+        return {"training": self.training, "validation": self.validation, "test": self.test}
+
+    @property
+    def side_of(self) -> dict[str, str]:
+        """From clip id to the name of its side; unused clips are not in it."""
+        return {clip.clip_id: name for name, side in self.sides.items() for clip in side}
+
+    def lines(self) -> list[str]:
+        """Say for people how the clips were divided, one string a line."""
+        sizes = ", ".join(f"{len(side)} {name}" for name, side in self.sides.items())
+        made = f"split {self.scheme}, fold {self.fold} of {self.num_folds}, seed {self.seed}"
+        return [f"{made}: {sizes}, {len(self.unused)} unused clips", *(f"  {note}" for note in self.notes)]
 
 
-def split_by_source(clips: Sequence[Clip], *, fold: int, seed: int) -> Split:
-    """Split so that no source video is on two sides; classes are as even as the sources allow.
+def make_split(
+    clips: Sequence[Clip],
+    *,
+    scheme: SplitScheme,
+    fold: int,
+    seed: int,
+    num_folds: int = NUM_FOLDS,
+    flags: Mapping[str, int] | None = None,
+    use_unused: bool = False,
+) -> Split:
+    """Divide a data set into training, validation and test.
 
     Args:
         clips: The whole data set.
-        fold: 1 to 5; each clip is in the test part of one fold.
-        seed: Shuffles the sources.
-    """
-    rest, test = _grouped_fold(clips, fold=fold, num_folds=NUM_FOLDS, seed=seed)
-    return _with_validation(rest, test, seed=seed)
-
-
-def split_by_clip(clips: Sequence[Clip], *, fold: int, seed: int) -> Split:
-    """Split the test side off at random, clip by clip, as the 2020 report did.
-
-    Clips of one source then stand on both sides, so its test accuracy says little; it is here to show that.
-    """
-    labels = [clip.label for clip in clips]
-    rarest = min(Counter(labels).values())
-    if rarest < NUM_FOLDS:
-        raise DataError(f"a split by clip needs {NUM_FOLDS} clips of each class, the rarest has {rarest}")
-    folds = StratifiedKFold(NUM_FOLDS, shuffle=True, random_state=seed).split(np.zeros(len(clips)), labels)
-    rest, test = list(folds)[_fold_index(fold, NUM_FOLDS)]
-    return _with_validation(_take(clips, rest), _take(clips, test), seed=seed)
-
-
-def split_officially(clips: Sequence[Clip], *, flags: Mapping[str, int], seed: int) -> Split:
-    """Split as HMDB51's split files say; clips that they leave unused stay unused.
-
-    Args:
-        clips: The whole data set.
-        flags: From clip id to flag, as `hmdb51.read_official_split` gives them.
-        seed: Chooses the sources that validate.
+        scheme: `official` follows `flags`. `source` and `film` keep each source or film on one side of the test, in
+            five folds, or as few as three where the classes do not allow more. `kfold` does as `film`, in exactly
+            `num_folds`. `clip` draws single clips, as the 2020 report did: one source then stands on both sides, so
+            its test accuracy says little.
+        fold: Which fold is the test part, from 1; each clip is in the test part of one fold.
+        seed: Chooses the groups.
+        num_folds: For `kfold`, at least 3.
+        flags: For `official`: from clip id to flag, as `hmdb51.read_official_split` gives them for the fold.
+        use_unused: For `official`: let clips of flag 0 join training where their film is neither in test nor in
+            validation.
 
     Raises:
-        DataError: the split files name clips that are not there (how many, the first three).
+        ConfigError: too few folds, or an argument that the scheme has no use for, or lacks.
+        DataError: a class has too few groups, there is no such fold, or `flags` names clips that are not there (how
+            many, the first three).
     """
+    _check_settings(scheme, num_folds=num_folds, use_unused=use_unused)
+    if scheme == "official":
+        return _split_officially(clips, fold=fold, seed=seed, flags=flags, use_unused=use_unused)
+    return _split_by_group(clips, scheme=scheme, fold=fold, seed=seed, num_folds=num_folds)
+
+
+def _check_settings(scheme: str, *, num_folds: int, use_unused: bool) -> None:
+    if num_folds < NUM_SIDES:
+        raise ConfigError(f"num_folds must be at least {NUM_SIDES}: training, validation and test; got {num_folds}")
+    if use_unused and scheme != "official":
+        raise ConfigError(f"only the official split leaves clips unused; use_unused does not go with {scheme!r}")
+
+
+def _split_by_group(clips: Sequence[Clip], *, scheme: SplitScheme, fold: int, seed: int, num_folds: int) -> Split:
+    wanted, least = (num_folds, num_folds) if scheme == "kfold" else (NUM_FOLDS, NUM_SIDES)
+    group, unit = _GROUPS[scheme]
+    rarest, count = _rarest_class(clips, group)
+    if count < least:
+        raise DataError(
+            f"class {rarest!r} has {count} {unit} to divide; training, validation and test need at least one each"
+            f"{f', {least} folds {least} in all' if scheme == 'kfold' else ''}: add clips, or leave the class out"
+        )
+    parts = _divide(clips, group, num_parts=min(wanted, count), least_parts=least, seed=seed)
+    why = f"class {rarest!r} has {count} {unit}" if len(parts) == count else "classes share too many groups for more"
+    notes = [] if len(parts) == wanted else [f"{len(parts)} folds in place of {wanted}: {why}"]
+    if not 1 <= fold <= len(parts):
+        raise DataError("; ".join([f"this split has folds 1 to {len(parts)}, got --data.fold {fold}", *notes]))
+    test = parts.pop(fold - 1)
+    split = _with_validation([clip for part in parts for clip in part], test, seed=seed, notes=notes)
+    return _finish(split, clips, scheme=scheme, fold=fold, num_folds=len(parts) + 1)
+
+
+def _split_officially(
+    clips: Sequence[Clip], *, fold: int, seed: int, flags: Mapping[str, int] | None, use_unused: bool
+) -> Split:
+    if flags is None:
+        raise ConfigError("the official split needs its split files; give their folder as --data.splits_folder")
     missing = sorted(set(flags) - {clip.clip_id for clip in clips})
     if missing:
         raise DataError(
             f"the split files name {len(missing)} clips that are not in the data set: {', '.join(missing[:3])}"
             f"{', …' if len(missing) > 3 else ''}; complete the data set, or use --data.split source"
         )
-    sides = {side: [clip for clip in clips if flags.get(clip.clip_id) == side] for side in (TRAINING, TEST)}
-    return _with_validation(sides[TRAINING], sides[TEST], seed=seed)
+    sides = {side: [clip for clip in clips if flags.get(clip.clip_id) == side] for side in (UNUSED, TRAINING, TEST)}
+    split = _with_validation(sides[TRAINING], sides[TEST], seed=seed, notes=[])
+    if use_unused:
+        split = _join_unused(split, sides[UNUSED])
+    return _finish(split, clips, scheme="official", fold=fold, num_folds=len(FOLDS))
 
 
-def _with_validation(training_side: Sequence[Clip], test: Sequence[Clip], *, seed: int) -> Split:
-    training, validation = _grouped_fold(training_side, fold=1, num_folds=NUM_FOLDS, seed=seed)
-    return Split(tuple(training), tuple(validation), tuple(test))
+def _join_unused(split: Split, unused: Sequence[Clip]) -> Split:
+    """Let clips train whose film is neither in test nor in validation."""
+    taken = {clip.film for clip in (*split.test, *split.validation)}
+    joining = [clip for clip in unused if clip.film not in taken]
+    note = f"{len(joining)} of {len(unused)} clips of flag 0 train; the others' films are in test or validation"
+    return replace(split, training=(*split.training, *joining), notes=(*split.notes, note))
 
 
-def _grouped_fold(clips: Sequence[Clip], *, fold: int, num_folds: int, seed: int) -> tuple[list[Clip], list[Clip]]:
-    """Cut one of `num_folds` parts off, by source; fewer parts where a class has fewer sources."""
-    sources = defaultdict(set)
-    for clip in clips:
-        sources[clip.class_name].add(clip.source)
-    rarest = min(sources, key=lambda name: len(sources[name]), default="")
-    num_folds = min(num_folds, len(sources[rarest]))
-    if num_folds < 2:
+def _with_validation(clips: Sequence[Clip], test: Sequence[Clip], *, seed: int, notes: Sequence[str]) -> Split:
+    """Take validation out of the training side, by film; by source where a class has one film."""
+    if not clips:
+        raise DataError("this split leaves no clip to train; add clips, or use another split")
+    group, unit = _GROUPS["film"]
+    rarest, count = _rarest_class(clips, group)
+    if count < 2:
+        notes = [*notes, f"validation is divided by source, not by film: class {rarest!r} has {count} {unit} to train"]
+        group, unit = _GROUPS["source"]
+        rarest, count = _rarest_class(clips, group)
+    if count < 2:
         raise DataError(
-            f"class {rarest!r} has {len(sources[rarest])} source video(s) to divide; training, validation and "
-            "test need at least one each: add clips, leave the class out, or use --data.split clip"
+            f"class {rarest!r} has {count} {unit} to divide between training and validation, which need at least one "
+            "each: add clips, or leave the class out"
         )
-    labels, groups = [clip.label for clip in clips], [clip.source for clip in clips]
-    folder = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
-    rest, part = list(folder.split(np.zeros(len(clips)), labels, groups))[_fold_index(fold, num_folds)]
-    return _take(clips, rest), _take(clips, part)
+    parts = _divide(clips, group, num_parts=min(NUM_FOLDS, count), least_parts=2, seed=seed)
+    off_size = [abs(len(part) * len(parts) - len(clips)) for part in parts]
+    validation = parts.pop(off_size.index(min(off_size)))
+    training = tuple(clip for part in parts for clip in part)
+    return Split(training, tuple(validation), tuple(test), seed=seed, notes=tuple(notes))
 
 
-def _fold_index(fold: int, num_folds: int) -> int:
-    if not 1 <= fold <= num_folds:
-        raise DataError(f"this split has folds 1 to {num_folds}, got --data.fold {fold}")
-    return fold - 1
+def _divide(
+    clips: Sequence[Clip], group: Callable[[Clip], str], *, num_parts: int, least_parts: int, seed: int
+) -> list[list[Clip]]:
+    """Divide clips into parts, group by group, each class as evenly as its groups allow."""
+    members: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        members[group(clip)].append(clip)
+    groups = {name: Counter(clip.class_name for clip in those) for name, those in members.items()}
+    parts = deal(groups, num_parts=num_parts, least_parts=least_parts, seed=seed)
+    return [[clip for name in part for clip in members[name]] for part in parts]
 
 
-def _take(clips: Sequence[Clip], rows: Int[np.ndarray, " N"]) -> list[Clip]:
-    return [clips[row] for row in rows]
+def _rarest_class(clips: Sequence[Clip], group: Callable[[Clip], str]) -> tuple[str, int]:
+    """Name the class with the fewest groups, and count them."""
+    groups = defaultdict(set)
+    for clip in clips:
+        groups[clip.class_name].add(group(clip))
+    rarest = min(sorted(groups), key=lambda name: len(groups[name]), default="")
+    return rarest, len(groups[rarest])
+
+
+def _finish(split: Split, clips: Sequence[Clip], *, scheme: SplitScheme, fold: int, num_folds: int) -> Split:
+    """Bring every side into the order of the clips, and note what a side lacks."""
+    sides = {name: set(side) for name, side in split.sides.items()}
+    names = dict.fromkeys(clip.class_name for clip in clips)
+    lacking = [
+        f"class {name!r} is not in {side}"
+        for side, members in sides.items()
+        for name in sorted(set(names) - {clip.class_name for clip in members})
+    ]
+    ordered = {name: tuple(clip for clip in clips if clip in members) for name, members in sides.items()}
+    used = set().union(*sides.values())
+    unused = tuple(clip for clip in clips if clip not in used)
+    return Split(
+        **ordered,
+        unused=unused,
+        scheme=scheme,
+        fold=fold,
+        num_folds=num_folds,
+        seed=split.seed,
+        notes=(*split.notes, *lacking),
+    )

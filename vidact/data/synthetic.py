@@ -37,7 +37,7 @@ _VELOCITIES = {
 }
 CLASS_NAMES: tuple[str, ...] = tuple(_VELOCITIES)
 
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 _MARK = "synthetic.json"
 _TEST_SHARE = 0.3
 # Lengths are shares of the frame's shorter side, speeds shares of it per frame. Turning and growing have their
@@ -243,7 +243,7 @@ def _clips(folder: Path, settings: SyntheticSettings) -> Iterator[tuple[int, str
     """Go through source number, class, index and video file of every clip."""
     indices = range(settings.clips_per_class_and_source)
     for source, name, index in product(range(settings.num_sources), CLASS_NAMES, indices):
-        file = f"scene_{source:04d}_{name}_f_nm_np1_fr_goo_{index}.avi"
+        file = f"{source:04d}_scene_{name}_f_nm_np1_fr_goo_{index}.avi"
         yield source, name, index, folder / "videos" / name / file
 
 

@@ -80,13 +80,15 @@ class TranscodeSettings:
 class TranscodeReport:
     """How many clips were copied now, had a copy already, how many split files and masks were copied as they are.
 
-    `left_out` has a line for each clip without a copy and each other file; bytes are of clips that have a copy.
+    `left_out` has a line for each clip, link and folder without a copy; `ignored` counts files that are none of these;
+    bytes are of clips that have a copy.
     """
 
     written: int
     kept: int
     copied: int
     left_out: tuple[str, ...]
+    ignored: int
     bytes_before: int
     bytes_after: int
 
@@ -111,7 +113,7 @@ def transcode(
     root, out = root.resolve(), out.resolve()
     if root.is_relative_to(out) or out.is_relative_to(root):
         raise DataError(f"{out}: the copy and the data set {root} must not lie in each other; choose another folder")
-    clips, copied, left_out = _list_files(root)
+    clips, copied, left_out, ignored = _list_files(root)
     outcomes: list[str | DataError] = []
     with _workshop(out, settings) as workshop, ThreadPoolExecutor(os.cpu_count()) as pool:
         bring = partial(_bring, root=root, out=out, workshop=workshop)
@@ -128,12 +130,12 @@ def transcode(
     done = [name for name, outcome in zip(clips, outcomes, strict=True) if isinstance(outcome, str)]
     before, after = (sum((folder / name).stat().st_size for name in done) for folder in (root, out))
     written, kept = (outcomes.count(what) for what in ("written", "kept"))
-    return TranscodeReport(written, kept, len(copied), tuple(left_out), before, after)
+    return TranscodeReport(written, kept, len(copied), tuple(left_out), ignored, before, after)
 
 
-def _list_files(root: Path) -> tuple[list[Path], list[Path], list[str]]:
+def _list_files(root: Path) -> tuple[list[Path], list[Path], list[str], int]:
     """List the clips and what to copy as it is, by names from `root` on, and say what of the rest."""
-    clips, copied, left_out = [], [], []
+    clips, copied, left_out, ignored = [], [], [], 0
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
         as_it_is = _COPIED_FOLDERS & set(name.parts[:-1]) or (len(name.parts) == 1 and path.suffix in _COPIED_ENDINGS)
@@ -149,10 +151,10 @@ def _list_files(root: Path) -> tuple[list[Path], list[Path], list[str]]:
         elif path.suffix.lower() in ENDINGS:
             clips.append(name)
         else:
-            left_out.append(f"{path}: not a clip, a split file or a mask")
+            ignored += 1
     if not clips:
         raise DataError(f"{root}: expected a data set's folder, found no clip in it ({', '.join(ENDINGS)})")
-    return clips, copied, left_out
+    return clips, copied, left_out, ignored
 
 
 @contextlib.contextmanager

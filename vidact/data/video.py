@@ -3,20 +3,22 @@
 It does not know which frames are wanted, nor what the clips show.
 
 decord's sparse reads return wrong frames, silently, wherever a stream has B-frames, which is every clip of
-HMDB51 (dmlc/decord#195). Decoding from frame 0 onwards and keeping the wanted frames is right, and as fast.
+HMDB51 (dmlc/decord#195; docs/sparse-reads.md). Decoding from frame 0 onwards and keeping the wanted frames is
+right. decord turns every frame that it decodes into RGB, PyAV only those that are wanted, which takes half the time.
 """
 
 import stat
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 import av
 import numpy as np
 import torch  # before decord: importing decord first makes torch's import crash
 from jaxtyping import UInt8
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 from torchvision.transforms.v2 import functional as transforms
 
 import decord  # isort: skip
@@ -26,6 +28,8 @@ from vidact.core import DataError
 decord.logging.set_level(decord.logging.QUIET)
 av.logging.set_level(None)
 
+Decoder = Literal["decord", "pyav"]
+VERSIONS: dict[Decoder, str] = {"decord": f"decord {decord.__version__}", "pyav": f"PyAV {av.__version__}"}
 RGB = 3
 
 
@@ -54,7 +58,7 @@ def checked_path(path: Path) -> Path:
 
 
 def read_frames(
-    path: Path, frame_numbers: Sequence[int], *, size: tuple[int, int], gray: bool
+    path: Path, frame_numbers: Sequence[int], *, size: tuple[int, int], gray: bool, decoder: Decoder = "decord"
 ) -> UInt8[Tensor, "C T H W"]:
     """Read frames by number, exactly, and bring them to one size.
 
@@ -66,22 +70,31 @@ def read_frames(
         frame_numbers: From 0, in any order, with repeats if wanted.
         size: Height and width of the result in pixels; the frame's aspect is not kept.
         gray: One colour channel in place of three.
+        decoder: The library that decodes; both give the same frames, apart from rounding.
 
     Raises:
         DataError: the file does not open, or has fewer frames than were asked for.
+        ValueError: no frame or a negative one is asked for.
     """
-    path = checked_path(path)
-    frames = _decode(path, wanted=set(frame_numbers))
+    wanted = set(frame_numbers)
+    if min(wanted, default=-1) < 0:
+        raise ValueError(f"one frame number or more is expected, each at least 0, got {frame_numbers}")
+    decode = {"decord": _decode_with_decord, "pyav": _decode_with_pyav}[decoder]
+    frames = decode(checked_path(path), wanted)
     rows, inverse = np.unique(np.asarray(frame_numbers), return_inverse=True)
-    video = torch.from_numpy(np.stack([frames[row] for row in rows.tolist()]))  # [T, H, W, C]
-    video = transforms.resize(video.permute(0, 3, 1, 2), list(size), antialias=True)  # [T, C, H, W]
+    video = torch.cat([_resize(frames.pop(row), size) for row in rows.tolist()])  # [T, C, H, W]
     if gray:
         video = transforms.rgb_to_grayscale(video)
     ordered: Tensor = video[torch.from_numpy(inverse)]
     return ordered.transpose(0, 1).contiguous()
 
 
-def _decode(path: Path, wanted: set[int]) -> dict[int, UInt8[np.ndarray, "H W C"]]:
+def _resize(frame: UInt8[Tensor, "H W C"], size: tuple[int, int]) -> UInt8[Tensor, "1 C h w"]:
+    resized: Tensor = transforms.resize(frame.permute(2, 0, 1)[None], list(size), antialias=True)
+    return resized
+
+
+def _decode_with_decord(path: Path, wanted: set[int]) -> dict[int, UInt8[Tensor, "H W C"]]:
     frames = {}
     try:
         # One reader per call, dropped at once: a kept reader decodes ahead and cannot cross a fork.
@@ -91,12 +104,51 @@ def _decode(path: Path, wanted: set[int]) -> dict[int, UInt8[np.ndarray, "H W C"
             if frame.shape[2] != RGB:
                 raise DataError(f"{path}: decord garbles frames of this width ({frame.shape[1]} pixels); scale them up")
             if number in wanted:
-                frames[number] = frame.asnumpy()
+                frames[number] = from_dlpack(frame.to_dlpack())  # decord's own memory, not copied
     except StopIteration as error:
         raise DataError(f"{path}: frame {max(wanted)} was asked for, decoding ends before it") from error
     except (decord.DECORDError, RuntimeError) as error:
         raise DataError(f"{path}: decord cannot decode it up to frame {max(wanted)}") from error
     return frames
+
+
+def _decode_with_pyav(path: Path, wanted: set[int]) -> dict[int, UInt8[Tensor, "H W C"]]:
+    frames, last = {}, max(wanted)
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, av.VideoStream):
+                raise DataError(f"{path}: holds no video stream")
+            stream.codec_context.thread_count = 1
+            for number, frame in enumerate(container.decode(stream)):
+                if number in wanted:
+                    frames[number] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+                if number == last:
+                    return frames
+    except (av.error.FFmpegError, ValueError) as error:
+        raise DataError(f"{path}: PyAV cannot decode it up to frame {last} ({error})") from error
+    raise DataError(f"{path}: frame {last} was asked for, decoding ends before it")
+
+
+def read_sparsely(path: Path, frame_numbers: Sequence[int]) -> UInt8[Tensor, "T H W C"]:
+    """Read frames as decord is usually asked for them, by `get_batch`: for comparison, never for training.
+
+    Args:
+        path: A video file.
+        frame_numbers: From 0, below the number of frames.
+
+    Returns:
+        As many RGB pictures, not necessarily of these frames.
+
+    Raises:
+        DataError: decord cannot read them.
+    """
+    path = checked_path(path)
+    try:
+        batch = decord.VideoReader(str(path), num_threads=1).get_batch(list(frame_numbers))
+    except (decord.DECORDError, RuntimeError, IndexError) as error:
+        raise DataError(f"{path}: decord cannot read {len(frame_numbers)} frames of it by number") from error
+    return from_dlpack(batch.to_dlpack())
 
 
 def write_video(
@@ -129,3 +181,32 @@ def write_video(
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         if stream is not None:
             container.mux(stream.encode())
+
+
+def count_frames(path: Path, *, at_most: int) -> int:
+    """Count the frames that decord yields from frame 0 on.
+
+    An error of decord's decoding thread comes up at any frame, also at one before the damage, and at another one the
+    next time: a file in which there is one cannot be relied on at all.
+
+    Args:
+        path: A video file.
+        at_most: Where to stop: beyond a stream's end decord may spin for ever (dmlc/decord#373).
+
+    Raises:
+        DataError: decord does not open the file, fails in it, or garbles its frames.
+    """
+    path = checked_path(path)
+    count = 0
+    try:
+        reader = decord.VideoReader(str(path), num_threads=1)
+        while count < at_most:
+            frame = reader.next()
+            count += 1
+            if frame.shape[2] != RGB:
+                raise DataError(f"{path}: decord garbles frames of this width ({frame.shape[1]} pixels); scale them up")
+    except StopIteration:
+        return count
+    except (decord.DECORDError, RuntimeError) as error:
+        raise DataError(f"{path}: decord cannot decode it") from error
+    return count

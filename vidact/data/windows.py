@@ -6,9 +6,11 @@ It does not know how clips were chosen or split.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from jaxtyping import Bool, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -16,17 +18,49 @@ from vidact.core import ClipBatch, DataError
 from vidact.data.index import Clip
 from vidact.data.measuring import VideoInfo
 from vidact.data.sampling import Stride, windows
-from vidact.data.video import read_frames
+from vidact.data.video import Decoder, read_frames
 
 
 @dataclass(frozen=True)
 class Window:
-    """Some frames of one clip."""
+    """Some frames of one clip.
+
+    Attributes:
+        clip: The clip.
+        clip_index: Its number in its part of the split.
+        frame_numbers: Which frames, from 0.
+        fps: The clip's frames per second.
+        clip_frames: Frames that the whole clip has.
+        sha1: Of the clip's file; empty where nobody has taken it.
+    """
 
     clip: Clip
     clip_index: int
     frame_numbers: tuple[int, ...]
     fps: float
+    clip_frames: int
+    sha1: str = ""
+
+
+@runtime_checkable
+class MaskSource(Protocol):
+    """Where the masks of clips come from."""
+
+    def read(
+        self, clip_id: str, frame_numbers: Sequence[int], *, clip_frames: int, size: tuple[int, int]
+    ) -> Bool[Tensor, "T H W"]:
+        """Read the masks of a clip's frames; DataError if there is none that fits."""
+
+
+@runtime_checkable
+class PixelSource(Protocol):
+    """Where windows lie that were decoded before."""
+
+    def rows_of(self, windows: Sequence[Window]) -> list[int | None]:
+        """Find the row of each window; None for those that are not there."""
+
+    def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "B C T H W"]:
+        """Copy rows into memory of one's own."""
 
 
 def list_windows(
@@ -36,10 +70,27 @@ def list_windows(
     num_frames: int,
     stride: Stride,
     num_windows: int,
+    sha1s: Mapping[Path, str] | None = None,
 ) -> list[Window]:
-    """List the windows of all clips, clip by clip."""
+    """List the windows of all clips, clip by clip.
+
+    Args:
+        clips: The clips, whose order numbers them.
+        infos: What was measured of each.
+        num_frames: Frames per window.
+        stride: Distance between two frames of a window, or 'adaptive'.
+        num_windows: Windows to spread over each clip.
+        sha1s: Of the files, as far as they are known.
+    """
     return [
-        Window(clip, clip_index, frame_numbers, infos[clip.path].fps)
+        Window(
+            clip=clip,
+            clip_index=clip_index,
+            frame_numbers=frame_numbers,
+            fps=infos[clip.path].fps,
+            clip_frames=infos[clip.path].num_frames,
+            sha1=(sha1s or {}).get(clip.path, ""),
+        )
         for clip_index, clip in enumerate(clips)
         for frame_numbers in windows(
             infos[clip.path].num_frames, num_frames=num_frames, stride=stride, num_windows=num_windows
@@ -48,39 +99,97 @@ def list_windows(
 
 
 class WindowDataset(Dataset[ClipBatch]):
-    """Decodes one window per item, as a batch of one.
+    """Windows, decoded when they are asked for or read from an array where they were decoded before.
 
     A clip that cannot be read any more does not raise: its item is a batch of none that says why.
 
     Args:
-        windows: What to decode.
+        windows: Which windows.
         size: Height and width in pixels.
         gray: One colour channel in place of three.
+        decoder: The library that decodes.
+        decoded: Where decoded windows lie; it holds them at this size and with these colours. A window that it
+            lacks is decoded from its file.
+        masks: Where masks come from; batches have none if None.
     """
 
-    def __init__(self, windows: Sequence[Window], *, size: tuple[int, int], gray: bool) -> None:
+    def __init__(
+        self,
+        windows: Sequence[Window],
+        *,
+        size: tuple[int, int],
+        gray: bool,
+        decoder: Decoder = "decord",
+        decoded: PixelSource | None = None,
+        masks: MaskSource | None = None,
+    ) -> None:
         self.windows = list(windows)
         self.size = size
         self.gray = gray
+        self.decoder: Decoder = decoder
+        self.decoded = decoded
+        self.masks = masks
+        self._rows = decoded.rows_of(self.windows) if decoded is not None else [None] * len(self.windows)
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, index: int) -> ClipBatch:
+        return join(self.__getitems__([index]))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ClipBatch]:
+        """Give a batch's windows in order, in as few parts as can be; torch's loader calls this."""
+        if self.decoded is not None and all(self._rows[index] is not None for index in indices):
+            rows = [row for index in indices if (row := self._rows[index]) is not None]
+            video = torch.from_numpy(self.decoded.read(rows))
+            if self.masks is None:
+                return [self._batch(indices, video=video)]
+            return [self._one(index, video[place]) for place, index in enumerate(indices)]
+        return [self._one(index) for index in indices]
+
+    def _one(self, index: int, video: UInt8[Tensor, "C T H W"] | None = None) -> ClipBatch:
         window = self.windows[index]
         try:
-            video = read_frames(window.clip.path, window.frame_numbers, size=self.size, gray=self.gray)
+            if video is None:
+                video = self._pixels(index)
+            mask = self._mask(window)
         except DataError as error:
             return self._nothing(len(window.frame_numbers), reason=f"{window.clip.clip_id}: {error}")
-        frame_numbers = torch.tensor([window.frame_numbers])
+        return self._batch([index], video=video[None], mask=mask)
+
+    def _pixels(self, index: int) -> UInt8[Tensor, "C T H W"]:
+        row = self._rows[index]
+        if self.decoded is not None and row is not None:
+            return torch.from_numpy(self.decoded.read([row])[0])
+        window = self.windows[index]
+        path, numbers = window.clip.path, window.frame_numbers
+        return read_frames(path, numbers, size=self.size, gray=self.gray, decoder=self.decoder)
+
+    def _mask(self, window: Window) -> Bool[Tensor, "1 T H W"] | None:
+        if self.masks is None:
+            return None
+        numbers, frames = window.frame_numbers, window.clip_frames
+        return self.masks.read(window.clip.clip_id, numbers, clip_frames=frames, size=self.size)[None]
+
+    def _batch(
+        self,
+        indices: Sequence[int],
+        *,
+        video: UInt8[Tensor, "B C T H W"],
+        mask: Bool[Tensor, "B T H W"] | None = None,
+    ) -> ClipBatch:
+        chosen = [self.windows[index] for index in indices]
+        frame_numbers = torch.tensor([window.frame_numbers for window in chosen])
+        fps = torch.tensor([window.fps or 1.0 for window in chosen])
         return ClipBatch(
-            video=video[None],
-            label=torch.tensor([window.clip.label]),
-            clip_id=(window.clip.clip_id,),
-            clip_index=torch.tensor([window.clip_index]),
-            window_index=torch.tensor([index]),
+            video=video,
+            label=torch.tensor([window.clip.label for window in chosen]),
+            clip_id=tuple(window.clip.clip_id for window in chosen),
+            clip_index=torch.tensor([window.clip_index for window in chosen]),
+            window_index=torch.tensor(list(indices)),
             frame_numbers=frame_numbers,
-            times_seconds=frame_numbers / (window.fps or 1.0),
+            times_seconds=frame_numbers / fps[:, None],
+            mask=mask,
         )
 
     def _nothing(self, num_frames: int, *, reason: str) -> ClipBatch:
@@ -94,11 +203,14 @@ class WindowDataset(Dataset[ClipBatch]):
             frame_numbers=none.reshape(0, num_frames),
             times_seconds=torch.empty(0, num_frames),
             left_out=(reason,),
+            mask=torch.empty(0, num_frames, *self.size, dtype=torch.bool) if self.masks is not None else None,
         )
 
 
 def join(batches: Sequence[ClipBatch]) -> ClipBatch:
-    """Join batches into one, in order."""
+    """Join batches into one, in order; either all of them have masks or none has."""
+    if len(batches) == 1:
+        return batches[0]
     values: dict[str, Any] = {}
     for field in fields(ClipBatch):
         parts = [getattr(batch, field.name) for batch in batches]

@@ -1,0 +1,165 @@
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from vidact.data.findings import COLUMNS, Check, check_clips, judge, write_table
+from vidact.data.hmdb51 import ClipTags
+from vidact.data.index import Clip, index_clips
+from vidact.data.inspection import inspect_clips
+from vidact.data.verdicts import Inspection, Verdict, VideoInfo
+
+INFO = VideoInfo(num_frames=40, header_frames=40, width=64, height=48, fps=30.0, codec="mpeg4")
+LOST = {
+    *(Verdict.MISSING, Verdict.NOT_A_FILE, Verdict.UNREADABLE, Verdict.EMPTY, Verdict.TIME_OUT, Verdict.CRASHED),
+    *(Verdict.NOT_A_VIDEO, Verdict.DAMAGED),
+}
+NOISE = [0x9E3779B97F4A7C15 * number % 2**64 for number in range(1, 21)]
+
+
+def _clip(name: str) -> Clip:
+    class_name, stem = name.split("/")
+    return Clip(Path(f"/set/{name}.avi"), class_name, 0, stem, ClipTags("f", "cm", 1, "fr", "goo"))
+
+
+def _good(number: int, **changes: object) -> Inspection:
+    hashes = tuple(NOISE[5 * number : 5 * number + 5])
+    return replace(Inspection(Verdict.OK, info=INFO, sha1=str(number), frame_hashes=hashes), **changes)  # type: ignore[arg-type]
+
+
+def _check(inspections: dict[str, Inspection], **settings: object) -> Check:
+    clips = [_clip(name) for name in inspections]
+    measured = {_clip(name).path: inspection for name, inspection in inspections.items()}
+    return check_clips(clips, measured, **settings)  # type: ignore[arg-type]
+
+
+def _verdicts(check: Check) -> dict[str, str]:
+    return {finding.clip.clip_id: finding.verdict.value for finding in check.findings}
+
+
+def test_a_sound_set_has_nothing_to_look_at() -> None:
+    check = _check({"run/a": _good(0), "run/b": _good(1)}, least_frames=40)
+    assert _verdicts(check) == {"run/a": "ok", "run/b": "ok"}
+    assert check.exit_status == 0
+    assert check.summary() == ["2 clips; 2 can be used, with 80 frames", "  ok: 2"]
+
+
+@pytest.mark.parametrize("verdict", sorted(LOST))
+def test_a_clip_that_is_lost_is_a_fault(verdict: Verdict) -> None:
+    check = _check({"run/a": _good(0), "run/b": Inspection(verdict, "because")})
+    assert _verdicts(check)["run/b"] == verdict
+    assert check.exit_status == 1
+    assert f"  run/b: {verdict.value}: because" in check.summary()
+
+
+def test_short_clips_and_boastful_headers_are_notes() -> None:
+    boastful = _good(1, verdict=Verdict.HEADER_OVERSTATES, reason="40 of the header's 48 frames exist")
+    check = _check({"run/a": _good(0), "run/b": boastful}, least_frames=41)
+    assert _verdicts(check) == {"run/a": "too_short", "run/b": "too_short"}
+    assert check.findings[1].reason == "40 frames, a window spans 41; 40 of the header's 48 frames exist"
+    assert check.exit_status == 0
+
+
+def test_a_header_that_hides_every_frame_is_a_fault() -> None:
+    check = _check({"run/a": Inspection(Verdict.HEADER_OVERSTATES, "claims 4,000,000,000 frames")})
+    assert check.exit_status == 1
+
+
+def test_copies_are_told_from_the_first_by_path() -> None:
+    same = {"sha1": "same"}
+    found = {"run/c": _good(0, **same), "hit/b": _good(0, **same), "run/a": _good(0, **same), "run/d": _good(1)}
+    check = _check(found, sides={"hit/b": "training", "run/a": "test", "run/c": "training"})
+    assert _verdicts(check) == {"run/c": "duplicate", "hit/b": "ok", "run/a": "duplicate", "run/d": "ok"}
+    assert check.findings[2].reason == "the same bytes as hit/b (training, this one: test)"
+    assert check.findings[0].reason == "the same bytes as hit/b"
+    assert check.look_alikes == ()  # named once is enough
+
+
+def test_files_that_were_not_read_are_no_copies_of_each_other() -> None:
+    check = _check({"run/a": Inspection(Verdict.EMPTY), "run/b": Inspection(Verdict.EMPTY)})
+    assert _verdicts(check) == {"run/a": "empty", "run/b": "empty"}
+
+
+def _near(number: int) -> Inspection:
+    """Looks like the clip of that number, but for four bits of each frame."""
+    found = _good(number)
+    return replace(found, sha1="other", frame_hashes=tuple((value or 0) ^ 0b1111 for value in found.frame_hashes))
+
+
+@pytest.mark.parametrize(
+    ("sides", "verdict", "pairs"),
+    [
+        (None, "ok", 1),
+        ({"run/a": "training", "run/b": "training"}, "ok", 0),
+        ({"run/a": "training", "run/b": "test"}, "near_duplicate", 1),
+        ({"run/a": "training"}, "ok", 0),
+    ],
+)
+def test_look_alikes_matter_across_the_split_only(sides: dict[str, str] | None, verdict: str, pairs: int) -> None:
+    check = _check({"run/a": _good(0), "run/b": _near(0), "run/c": _good(1)}, sides=sides)
+    assert _verdicts(check) == {"run/a": verdict, "run/b": verdict, "run/c": "ok"}
+    assert [(pair.first, pair.second, pair.distance_bits) for pair in check.look_alikes] == [
+        ("run/a", "run/b", 4.0)
+    ] * pairs
+    assert check.exit_status == (verdict != "ok")
+
+
+def test_the_first_verdict_in_their_order_is_given() -> None:
+    order = list(Verdict)
+    both = {Verdict.DUPLICATE: "twin", Verdict.NEAR_DUPLICATE: "near"}
+    cut = _good(0, verdict=Verdict.TRUNCATED, reason="cut")
+    assert judge(cut, least_frames=99, reasons=both) == (
+        (Verdict.TRUNCATED, Verdict.DUPLICATE, Verdict.NEAR_DUPLICATE, Verdict.TOO_SHORT),
+        "cut; twin; near; 40 frames, a window spans 99",
+    )
+    assert judge(_good(0), least_frames=99, reasons=both)[0][0] is Verdict.DUPLICATE
+    assert order.index(Verdict.TRUNCATED) < order.index(Verdict.DUPLICATE) < order.index(Verdict.NEAR_DUPLICATE)
+    assert judge(Inspection(Verdict.EMPTY, "0 bytes"), least_frames=1, reasons=both) == ((Verdict.EMPTY,), "0 bytes")
+
+
+def test_every_verdict_is_ok_a_note_or_a_fault() -> None:
+    assert [(verdict is Verdict.OK) + verdict.is_note + verdict.is_fault for verdict in Verdict] == [1] * len(Verdict)
+
+
+def test_long_lists_are_shortened_but_counted() -> None:
+    lines = _check({f"run/{number:03}": Inspection(Verdict.EMPTY, "0 bytes") for number in range(50)}).summary()
+    assert "to look at, 50:" in lines
+    assert lines[-1] == "  … and 30 more"
+
+
+def test_the_record_is_plain_json() -> None:
+    check = _check({"run/a": _good(0), "run/b": _near(0)}, sides={"run/a": "training", "run/b": "test"})
+    record = json.loads(json.dumps(check.record()))
+    assert record["exit_status"] == 1
+    assert record["verdicts"] == {"near_duplicate": 2}
+    assert [clip["path"] for clip in record["clips"]] == ["/set/run/a.avi", "/set/run/b.avi"]
+    assert record["look_alikes"][0]["sides"] == ["training", "test"]
+
+
+def test_the_table_reads_back_as_it_was(tmp_path: Path) -> None:
+    reason = 'comma, "quote" and ü'
+    check = _check({"run/a": _good(0), "run/b": Inspection(Verdict.DAMAGED, reason, num_bytes=7)})
+    write_table(tmp_path / "table.csv", check)
+    with (tmp_path / "table.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == COLUMNS
+    assert [(row["frames"], row["verdict"], row["reason"]) for row in rows] == [
+        ("40", "ok", ""),
+        ("0", "damaged", reason),
+    ]
+    assert rows[0]["tags"] == "f cm 1 fr goo"
+
+
+def test_a_split_by_source_separates_what_looks_alike(hmdb51: Path) -> None:
+    """Clips of one source often show the same scene; a split by clip has them on both sides."""
+    clips = [clip for clip in index_clips(hmdb51) if clip.class_name == "catch"][:60]
+    found = inspect_clips([clip.path for clip in clips])
+    sources = sorted({clip.source for clip in clips})
+    names = ("training", "test")
+    by_source = {clip.clip_id: names[sources.index(clip.source) % 2] for clip in clips}
+    by_clip = {clip.clip_id: names[number % 2] for number, clip in enumerate(clips)}
+    apart, mixed = (check_clips(clips, found, sides=sides) for sides in (by_source, by_clip))
+    assert (len(apart.look_alikes), apart.exit_status) == (0, 0)
+    assert (len(mixed.look_alikes) > 5, mixed.exit_status) == (True, 1)

@@ -1,0 +1,146 @@
+"""From a data set's folder to clips that were measured, divided, and searched for leaks.
+
+It does not know windows, batches or what a network is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from vidact.core import ConfigError, DataError
+from vidact.data.guessing import ClipFacts
+from vidact.data.hmdb51 import FOLDS
+from vidact.data.index import Clip, index_clips
+from vidact.data.inspection import inspect_clips
+from vidact.data.leakage import LeakageReport, measure_leakage
+from vidact.data.progress import progress_bar
+from vidact.data.similarity import near_duplicates
+from vidact.data.split_files import find_official_folder, read_official_flags, read_split_file
+from vidact.data.splits import NUM_FOLDS, Split, SplitScheme, make_split
+from vidact.data.verdicts import Inspection
+
+SPLIT_FILE_ENDING = ".json"
+
+
+@dataclass(frozen=True)
+class DivisionSettings:
+    """How to divide a data set.
+
+    Attributes:
+        split: A scheme (see `splits.make_split`), or the path of a split file, whose name ends with .json.
+        fold: Which fold is the test part, from 1; a split file has it fixed.
+        num_folds: Folds of the scheme `kfold`.
+        seed: Chooses the groups.
+        splits_folder: Where official split files are; searched in and beside the data set if None.
+        use_unused: Whether clips that the official split leaves aside may train.
+    """
+
+    split: str
+    fold: int = 1
+    num_folds: int = NUM_FOLDS
+    seed: int = 0
+    splits_folder: Path | None = None
+    use_unused: bool = False
+
+    def __post_init__(self) -> None:
+        schemes = get_args(SplitScheme)
+        if self.split not in schemes and not self.is_file:
+            raise ConfigError(
+                f"a split is one of {', '.join(schemes)}, or a file *{SPLIT_FILE_ENDING} that `data split` wrote; "
+                f"got {self.split!r}"
+            )
+        if self.seed < 0:
+            raise ConfigError(f"the seed must be at least 0, got {self.seed}")
+        if not self.is_file and not 1 <= self.fold <= self.most_folds:
+            raise ConfigError(f"split {self.split!r} has folds 1 to {self.most_folds}, got fold {self.fold}")
+
+    @property
+    def most_folds(self) -> int:
+        """How many folds the scheme has, unless the classes allow fewer."""
+        return len(FOLDS) if self.split == "official" else self.num_folds if self.split == "kfold" else NUM_FOLDS
+
+    @property
+    def is_file(self) -> bool:
+        """True where a split file says everything."""
+        return Path(self.split).suffix == SPLIT_FILE_ENDING
+
+
+def load_clips(
+    root: Path, *, classes: Sequence[str] | None = None, follow_links: bool = False, **options: Any
+) -> tuple[tuple[Clip, ...], dict[Path, Inspection]]:
+    """List a data set's clips, and measure those that no earlier run has measured, with a progress bar.
+
+    Args:
+        root: The data set, as `index.index_clips` takes it.
+        classes: Which classes; all if None.
+        follow_links: Whether links may lead out of `root`.
+        options: Of `inspection.inspect_clips`.
+    """
+    clips = index_clips(root, classes=classes, follow_links=follow_links)
+    with progress_bar("measuring clips") as progress:
+        return clips, inspect_clips([clip.path for clip in clips], root=root, progress=progress, **options)
+
+
+def list_unusable(clips: Sequence[Clip], inspections: Mapping[Path, Inspection]) -> tuple[str, ...]:
+    """List the clips that cannot be used, one line each with the reason.
+
+    Raises:
+        DataError: a class has no clip that can be used.
+    """
+    lines = {
+        clip: f"{clip.clip_id}: {inspections[clip.path].reason}" for clip in clips if not inspections[clip.path].usable
+    }
+    readable = {clip.class_name for clip in clips if clip not in lines}
+    for clip, line in lines.items():
+        if clip.class_name not in readable:
+            raise DataError(f"class {clip.class_name!r}: none of its clips can be read; the first: {line}")
+    return tuple(lines.values())
+
+
+def divide(clips: Sequence[Clip], root: Path, *, settings: DivisionSettings) -> Split:
+    """Divide clips by a scheme, or as a split file says.
+
+    Args:
+        clips: The whole data set, readable or not: the split must not depend on what a machine can read.
+        root: Where the data set is; official split files are searched there.
+        settings: How.
+
+    Raises:
+        DataError: see `splits.make_split`, `split_files.read_split_file` and `split_files.read_official_flags`.
+    """
+    if settings.is_file:
+        return read_split_file(Path(settings.split), clips)
+    flags = None
+    if settings.split == "official":
+        folder = settings.splits_folder or find_official_folder(root)
+        names = list(dict.fromkeys(clip.class_name for clip in clips))
+        flags = read_official_flags(folder, fold=settings.fold, class_names=names)
+    scheme: Any = settings.split  # checked by DivisionSettings
+    return make_split(
+        clips,
+        scheme=scheme,
+        fold=settings.fold,
+        seed=settings.seed,
+        num_folds=settings.num_folds,
+        flags=flags,
+        use_unused=settings.use_unused,
+    )
+
+
+def examine(split: Split, inspections: Mapping[Path, Inspection]) -> LeakageReport:
+    """Report what leaks from one side of a split to another, from names and from what was measured."""
+    clips = [clip for side in split.sides.values() for clip in side]
+    found = {clip.clip_id: inspections[clip.path] for clip in clips}
+    facts = {
+        clip_id: ClipFacts(inspection.info.num_frames, inspection.info.width, inspection.info.height, inspection.sha1)
+        for clip_id, inspection in found.items()
+        if inspection.info
+    }
+    names = list(found)
+    pairs = [
+        (names[pair.first], names[pair.second], pair.distance_bits)
+        for pair in near_duplicates([inspection.frame_hashes for inspection in found.values()])
+        if found[names[pair.first]].sha1 != found[names[pair.second]].sha1
+    ]
+    return measure_leakage(split, facts, near_duplicates=pairs)

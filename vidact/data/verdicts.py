@@ -1,0 +1,131 @@
+"""The words for what is known of a clip's file: its verdict and its measures.
+
+It does not know how they are found out.
+"""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from vidact.data.similarity import FrameHashes
+
+
+class Verdict(StrEnum):
+    """What is the matter with a clip.
+
+    The order is the order of precedence: where several hold, the first one listed here is given. Only the last
+    four need to know other clips, the split or the sampler.
+
+    Attributes:
+        MISSING: No such file; also a link that leads nowhere, or in a circle.
+        NOT_A_FILE: A directory, FIFO, device or socket.
+        UNREADABLE: The file exists, but may not or cannot be read.
+        EMPTY: 0 bytes.
+        TIME_OUT: Measuring took longer than the time limit and was killed.
+        CRASHED: A decoder ended the process that measured it.
+        NOT_A_VIDEO: FFmpeg finds no video in it.
+        UNSUPPORTED: A video, but decord cannot read it, or reads it wrongly.
+        TRUNCATED: The file ends before its container does; usable as far as it is whole, where decord copes.
+        DAMAGED: Frames are damaged, so that the others cannot be told by number; not usable.
+        DUPLICATE: The same bytes as another clip.
+        NEAR_DUPLICATE: Looks like a clip on another side of the split.
+        TOO_SHORT: Fewer frames than a window spans; its last frame is repeated.
+        HEADER_OVERSTATES: The header claims more frames than decode, though nothing is missing.
+        OK: Nothing is the matter.
+    """
+
+    MISSING = "missing"
+    NOT_A_FILE = "not_a_file"
+    UNREADABLE = "unreadable"
+    EMPTY = "empty"
+    TIME_OUT = "time_out"
+    CRASHED = "crashed"
+    NOT_A_VIDEO = "not_a_video"
+    UNSUPPORTED = "unsupported"
+    TRUNCATED = "truncated"
+    DAMAGED = "damaged"
+    DUPLICATE = "duplicate"
+    NEAR_DUPLICATE = "near_duplicate"
+    TOO_SHORT = "too_short"
+    HEADER_OVERSTATES = "header_overstates"
+    OK = "ok"
+
+    @property
+    def is_note(self) -> bool:
+        """True where training copes by itself; every verdict but these and OK is a fault."""
+        return self in {Verdict.TOO_SHORT, Verdict.HEADER_OVERSTATES}
+
+    @property
+    def is_fault(self) -> bool:
+        """True where a person should look, because a clip is lost, cut short, or counted twice."""
+        return self is not Verdict.OK and not self.is_note
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video file holds, measured by decoding all of it.
+
+    Attributes:
+        num_frames: Frames that really decode, whole and in a row from the first one: those that may be asked for.
+        header_frames: Frames that the container's header claims (0 where it claims nothing).
+        width: Pixels.
+        height: Pixels.
+        fps: Frames per second.
+        codec: FFmpeg's name of it.
+    """
+
+    num_frames: int
+    header_frames: int
+    width: int
+    height: int
+    fps: float
+    codec: str = ""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of one file: its measures, or the reason why it cannot be used.
+
+    Attributes:
+        verdict: What the file alone tells: never `duplicate`, `near_duplicate` or `too_short`.
+        reason: Why, as a clause; empty where the verdict is ok.
+        info: None where no frame may be asked for.
+        num_bytes: Size of the file.
+        sha1: Of the whole file, in hexadecimal; empty where it was not read.
+        missing_bytes: What the container claims beyond the end of the file.
+        decoded_frames: All frames that decode, damaged ones and those after them too.
+        damaged_frames: Frames that are damaged or do not decode at all.
+        frame_hashes: Fingerprints of five frames, to find copies by.
+        time_limit_seconds: The limit that was exceeded; 0 where none was.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+    info: VideoInfo | None = None
+    num_bytes: int = 0
+    sha1: str = ""
+    missing_bytes: int = 0
+    decoded_frames: int = 0
+    damaged_frames: int = 0
+    frame_hashes: FrameHashes = ()
+    time_limit_seconds: float = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """True where some frames may be asked for."""
+        return self.info is not None
+
+    def record(self) -> dict[str, Any]:
+        """List everything in plain types."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "Inspection":
+        """Undo `record`, after a journey through JSON."""
+        info = record["info"]
+        values = {
+            "verdict": Verdict(record["verdict"]),
+            "info": VideoInfo(**info) if info else None,
+            "frame_hashes": tuple(record["frame_hashes"]),
+        }
+        return cls(**(record | values))
