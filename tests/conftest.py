@@ -1,13 +1,15 @@
 """What several tests share. Tensor shapes in annotations are checked while the tests run."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook("vidact", "beartype.beartype")
+if not any("benchmarks" in argument for argument in sys.argv):  # checking takes time of its own
+    install_import_hook("vidact", "beartype.beartype")
 
 os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("WANDB_API_KEY", None)

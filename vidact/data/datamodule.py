@@ -67,7 +67,7 @@ class VideoDataModule(LightningDataModule):
         cache_gigabytes: Decoded windows are kept on disk up to this size, for all later epochs and runs; 0 decodes
             anew each time.
         batch_size: Windows per batch and process.
-        num_workers: Processes that decode; 0 decodes in the training process.
+        num_workers: Processes that decode; 0 decodes in the training process. From the cache, none is needed.
         seed: Chooses the split, the clips to explain and, in one process, the order of training.
         follow_links: Whether links that lead out of `root` are followed.
     """
@@ -270,15 +270,17 @@ class VideoDataModule(LightningDataModule):
         return self._loader("test")
 
     def _loader(self, stage: str, *, shuffle: bool = False) -> DataLoader[ClipBatch]:
+        part = self._part(stage)
+        num_workers = 0 if part.needs_no_decoding else self.num_workers
         return DataLoader(
-            self._part(stage),
+            part,
             batch_size=self.batch_size,
             shuffle=shuffle,
-            num_workers=self.num_workers,
+            num_workers=num_workers,
             collate_fn=join,
-            persistent_workers=self.num_workers > 0,
+            persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            timeout=WORKER_TIMEOUT_SECONDS if self.num_workers else 0,
+            timeout=WORKER_TIMEOUT_SECONDS if num_workers else 0,
             generator=torch.Generator().manual_seed(self.seed),
         )
 

@@ -13,8 +13,8 @@ from vidact.data.similarity import FrameHashes
 class Verdict(StrEnum):
     """What is the matter with a clip.
 
-    The order is the order of precedence: where several hold, the first one listed here is given. Only the last
-    four need to know other clips, the split or the sampler.
+    The order is the order of precedence: where several hold, the first one listed here is given. Duplicate,
+    near_duplicate and too_short need to know other clips, the split or the sampler; the others a file alone tells.
 
     Attributes:
         MISSING: No such file; also a link that leads nowhere, or in a circle.
@@ -29,8 +29,8 @@ class Verdict(StrEnum):
         DAMAGED: Frames are damaged, so that the others cannot be told by number; not usable.
         DUPLICATE: The same bytes as another clip.
         NEAR_DUPLICATE: Looks like a clip on another side of the split.
-        TOO_SHORT: Fewer frames than a window spans; its last frame is repeated.
         HEADER_OVERSTATES: The header claims more frames than decode, though nothing is missing.
+        TOO_SHORT: Fewer frames than a window spans; its last frame is repeated.
         OK: Nothing is the matter.
     """
 
@@ -46,8 +46,8 @@ class Verdict(StrEnum):
     DAMAGED = "damaged"
     DUPLICATE = "duplicate"
     NEAR_DUPLICATE = "near_duplicate"
-    TOO_SHORT = "too_short"
     HEADER_OVERSTATES = "header_overstates"
+    TOO_SHORT = "too_short"
     OK = "ok"
 
     @property

@@ -82,7 +82,7 @@ def read_frames(
     decode = {"decord": _decode_with_decord, "pyav": _decode_with_pyav}[decoder]
     frames = decode(checked_path(path), wanted)
     rows, inverse = np.unique(np.asarray(frame_numbers), return_inverse=True)
-    video = torch.cat([_resize(frames.pop(row), size) for row in rows.tolist()])  # [T, C, H, W]
+    video = torch.cat([_resize(frames[row], size) for row in rows.tolist()])  # [T, C, H, W]
     if gray:
         video = transforms.rgb_to_grayscale(video)
     ordered: Tensor = video[torch.from_numpy(inverse)]
@@ -116,7 +116,7 @@ def _decode_with_pyav(path: Path, wanted: set[int]) -> dict[int, UInt8[Tensor, "
     frames, last = {}, max(wanted)
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
-            stream = container.streams.best("video")
+            stream = container.streams.video[0]
             if not isinstance(stream, av.VideoStream):
                 raise DataError(f"{path}: holds no video stream")
             stream.codec_context.thread_count = 1

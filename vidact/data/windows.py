@@ -131,6 +131,11 @@ class WindowDataset(Dataset[ClipBatch]):
         self.masks = masks
         self._rows = decoded.rows_of(self.windows) if decoded is not None else [None] * len(self.windows)
 
+    @property
+    def needs_no_decoding(self) -> bool:
+        """True where reading an item is copying memory, which is not worth a worker process."""
+        return self.decoded is not None and self.masks is None and None not in self._rows
+
     def __len__(self) -> int:
         return len(self.windows)
 
