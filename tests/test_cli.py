@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from wandb_offline import find_offline_runs, read_offline_run
 
 from vidact import __version__
 from vidact.cli import main
+from vidact.data.index import index_clips
+from vidact.data.split_files import read_split_file
 
 SMALL = ["--data.num_frames", "8", "--data.size", "16", "--data.batch_size", "9", "--data.num_workers", "0"]
 SMALL += ["--data.classes", "[left, right, up]", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"]
@@ -87,9 +90,17 @@ def test_fit_says_where_everything_is(run: Path) -> None:
     ):
         assert line in said
     assert "best val/clip_accuracy" in said
+    assert "guessed without a pixel  chance 33.3 %, majority class 33.3 %, tags 33.3 %" in said
     for name in ("best.ckpt", "last.ckpt"):
         assert zipfile.is_zipfile(run / version / "checkpoints" / name)
     assert (run / version / "confusion_val.png").is_file()
+
+
+def test_the_split_and_its_leaks_are_kept_with_the_run(run: Path, small_set: Path) -> None:
+    path = run / "runs/version_0/split.json"
+    record = json.loads(path.read_text())
+    assert read_split_file(path, index_clips(small_set, classes=["left", "right", "up"])).scheme == "source"
+    assert read_offline_run(find_offline_runs(run)[0]).config["leakage"] == record["leakage"]
 
 
 def test_the_runs_config_is_complete_and_in_wandb(run: Path) -> None:

@@ -1,13 +1,15 @@
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import RandomSampler
+from torch.utils.data import DataLoader, RandomSampler
 
-from vidact.core import ClipSource, ConfigError, DataError, as_float
+from vidact.core import ClipBatch, ClipSource, ConfigError, DataError, DividedData, as_float
 from vidact.data import synthetic
+from vidact.data.augmentation import AugmentationSettings
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.windows import join
 
@@ -83,6 +85,7 @@ def test_workers_give_the_same_batches(small_set: Path) -> None:
 def test_examples_are_the_same_every_time_and_a_few_of_each_class(small_set: Path) -> None:
     module = _module(small_set, num_windows=3)
     assert isinstance(module, ClipSource)
+    assert isinstance(module, DividedData)
     first, second = module.example_clips("validate", 2), module.example_clips("validate", 2)
     assert first.clip_id == second.clip_id
     assert torch.equal(first.video, second.video)
@@ -185,3 +188,74 @@ def test_without_a_root_the_synthetic_set_is_rendered_once(monkeypatch: pytest.M
 def test_settings_that_make_no_sense_are_named(small_set: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         _module(small_set, **settings)
+
+
+def _only(loader: DataLoader[ClipBatch]) -> ClipBatch:
+    return join(list(loader))
+
+
+def test_windows_from_the_cache_are_those_from_the_files(small_set: Path) -> None:
+    cached, live = _module(small_set, num_windows=2), _module(small_set, num_windows=2, cache_gigabytes=0.0)
+    assert cached.val_dataloader().dataset.needs_no_decoding  # type: ignore[attr-defined]
+    assert not live.val_dataloader().dataset.needs_no_decoding  # type: ignore[attr-defined]
+    assert torch.equal(_only(cached.val_dataloader()).video, _only(live.val_dataloader()).video)
+    # The same order of training, too: what the cache holds takes no part in chance.
+    assert torch.equal(_only(cached.train_dataloader()).window_index, _only(live.train_dataloader()).window_index)
+
+
+def test_a_cache_that_is_too_small_is_said_before_anything_is_decoded(small_set: Path) -> None:
+    with pytest.raises(ConfigError, match=r"raise --data.cache_gigabytes \(0: no cache\)"):
+        _module(small_set, cache_gigabytes=1e-6, num_frames=5)
+
+
+def test_both_decoders_give_the_same_frames(small_set: Path) -> None:
+    videos = [_only(_module(small_set, decoder=decoder).val_dataloader()).video for decoder in ("decord", "pyav")]
+    assert (videos[0].int() - videos[1].int()).abs().max() <= 3
+
+
+def test_masks_come_with_their_frames(small_set: Path) -> None:
+    """At the clips' own size the masks are those in the files, of these frames."""
+    batch = _only(_module(small_set, masks=True, size=32).val_dataloader())
+    assert batch.mask is not None
+    for mask, name, numbers in zip(batch.mask, batch.clip_id, batch.frame_numbers, strict=True):
+        truth = synthetic.load_mask(small_set / "masks" / f"{name}.npz")[numbers.numpy()]
+        assert torch.equal(mask, torch.from_numpy(truth))
+    assert _only(_module(small_set).val_dataloader()).mask is None
+
+
+def test_masks_that_are_not_there_are_said(small_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a folder masks or puppet_mask in or beside it"):
+        _module(shutil.copytree(small_set / "videos", tmp_path / "alone" / "set"), masks=True)
+
+
+@pytest.fixture
+def varied(small_set: Path) -> VideoDataModule:
+    return _module(small_set, augmentation=AugmentationSettings(temporal_jitter=1), stride=1, masks=True)
+
+
+def _vary(module: VideoDataModule, *, training: bool, epoch: int = 0) -> tuple[ClipBatch, ClipBatch]:
+    """Move a batch as Lightning does; before and after."""
+    module.trainer = SimpleNamespace(training=training, current_epoch=epoch)  # type: ignore[assignment]
+    before = next(iter(module.train_dataloader() if training else module.val_dataloader()))
+    return before, module.on_after_batch_transfer(module.on_before_batch_transfer(before, 0), 0)
+
+
+def test_training_clips_are_varied_and_no_others(varied: VideoDataModule) -> None:
+    before, after = _vary(varied, training=True)
+    assert (before.video.shape[2], after.video.shape[2]) == (6, 4)
+    assert after.mask is not None
+    assert after.mask.shape == (*after.frame_numbers.shape, 16, 16)
+    assert {int(after.frame_numbers[k, 0] - before.frame_numbers[k, 0]) for k in range(6)} <= {0, 1, 2}
+    before, after = _vary(varied, training=False)
+    assert before is after
+    assert before.video.shape[2] == 4
+
+
+def test_chance_depends_on_the_epoch_and_on_nothing_that_happened_before(small_set: Path) -> None:
+    def varied(epoch: int) -> torch.Tensor:
+        module = _module(small_set, augmentation=AugmentationSettings())
+        torch.rand(epoch)  # the global generator plays no part
+        return _vary(module, training=True, epoch=epoch)[1].video
+
+    assert torch.equal(varied(3), varied(3))
+    assert not torch.equal(varied(3), varied(4))
