@@ -61,7 +61,7 @@ def check(
 
 def split(
     root: str,
-    scheme: Literal["official", "source", "film", "clip", "kfold"] = "film",
+    scheme: Literal["official", "source", "film", "clip", "kfold"] = "source",
     out: str | None = None,
     classes: list[str] | None = None,
     fold: int = 1,
@@ -137,12 +137,15 @@ def frames(
         follow_links: Follow links that lead out of the root.
     """
     from vidact.data.frame_check import check_frames
-    from vidact.data.index import index_clips
+    from vidact.data.preparation import list_unusable, load_clips
     from vidact.data.progress import progress_bar
 
-    clips = index_clips(Path(root), classes=classes, follow_links=follow_links)
+    clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links)
+    for line in list_unusable(clips, inspections):
+        print(f"not compared: {line}")
+    usable = [clip for clip in clips if inspections[clip.path].usable]
     with progress_bar("comparing frames") as progress:
-        found = check_frames(clips, progress=progress, num_threads=num_threads)
+        found = check_frames(usable, progress=progress, num_threads=num_threads)
     print(found.markdown() if markdown else found.text())
     return int(not found.passed)
 

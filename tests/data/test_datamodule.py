@@ -199,8 +199,6 @@ def test_windows_from_the_cache_are_those_from_the_files(small_set: Path) -> Non
     assert cached.val_dataloader().dataset.needs_no_decoding  # type: ignore[attr-defined]
     assert not live.val_dataloader().dataset.needs_no_decoding  # type: ignore[attr-defined]
     assert torch.equal(_only(cached.val_dataloader()).video, _only(live.val_dataloader()).video)
-    # The same order of training, too: what the cache holds takes no part in chance.
-    assert torch.equal(_only(cached.train_dataloader()).window_index, _only(live.train_dataloader()).window_index)
 
 
 def test_a_cache_that_is_too_small_is_said_before_anything_is_decoded(small_set: Path) -> None:
@@ -259,3 +257,23 @@ def test_chance_depends_on_the_epoch_and_on_nothing_that_happened_before(small_s
 
     assert torch.equal(varied(3), varied(3))
     assert not torch.equal(varied(3), varied(4))
+
+
+def test_the_order_of_training_does_not_depend_on_the_cache(small_set: Path) -> None:
+    """Workers that decode ask their generator once, reading without them asks it every epoch."""
+    orders = []
+    for settings in ({}, {"cache_gigabytes": 0.0}, {"cache_gigabytes": 0.0, "num_workers": 2}):
+        loader = _module(small_set, **settings).train_dataloader()
+        orders.append([_only(loader).window_index.tolist() for _ in range(3)])
+    assert orders[0] == orders[1] == orders[2]
+    assert orders[0][0] != orders[0][1]
+
+
+@pytest.mark.parametrize("stride", [2, "adaptive"])
+def test_a_shift_in_time_keeps_stride_and_place(small_set: Path, stride: Any) -> None:
+    plain = _module(small_set, stride=stride, num_windows=2)
+    shifted = _module(small_set, stride=stride, num_windows=2, augmentation=AugmentationSettings(temporal_jitter=1))
+    windows = [module.train_dataloader().dataset.windows for module in (plain, shifted)]  # type: ignore[attr-defined]
+    for window, wider in zip(*windows, strict=True):
+        runs = [wider.frame_numbers[first : first + 4] for first in range(3)]
+        assert window.frame_numbers in runs

@@ -1,3 +1,4 @@
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,3 +91,17 @@ def test_what_cannot_be_measured_is_raised_with_its_path(tmp_path: Path) -> None
     path.write_text("<html>")
     with pytest.raises(DataError, match=f"{path}: not a video that FFmpeg can read"):
         measure_video(path)
+
+
+def test_a_video_that_is_shown_turned_is_not_used(tmp_path: Path, write_clip: Callable[..., Path]) -> None:
+    """Phones write such files; decord turns their frames, PyAV does not."""
+    path = write_clip(tmp_path / "phone.mp4", 5, size=(64, 128), codec="libx264")
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 4 + 40  # behind the box's fixed fields
+    quarter_turn = (0, 0x10000, 0, 0xFFFF0000, 0, 0, 0, 0, 0x40000000)
+    content[matrix : matrix + 36] = struct.pack(">9I", *quarter_turn)
+    assert measure_file(path).verdict == "ok"
+    path.write_bytes(content)
+    found = measure_file(path)
+    assert found.verdict == "unsupported"
+    assert "is shown turned" in found.reason

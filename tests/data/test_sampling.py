@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidact.data.sampling import stride_for, window_starts, windows
+from vidact.data.sampling import Stride, stride_for, window_starts, windows
 
 lengths = st.integers(1, 1100)
 strides = st.one_of(st.integers(1, 12), st.just("adaptive"))
@@ -49,3 +49,26 @@ def test_several_windows_reach_both_ends_evenly() -> None:
 )
 def test_the_adaptive_stride_is_the_largest_of_3_to_6_that_fits(clip_frames: int, expected: int) -> None:
     assert stride_for(clip_frames, num_frames=16, stride="adaptive") == expected
+
+
+@given(
+    clip_frames=st.integers(1, 200),
+    num_frames=st.integers(1, 20),
+    stride=st.sampled_from([1, 2, 3, "adaptive"]),
+    num_windows=st.integers(1, 4),
+    margin=st.integers(0, 5),
+)
+def test_a_margin_keeps_the_window_and_repeats_no_frame_that_fits(
+    clip_frames: int, num_frames: int, stride: Stride, num_windows: int, margin: int
+) -> None:
+    plain = windows(clip_frames, num_frames=num_frames, stride=stride, num_windows=num_windows)
+    wider = windows(clip_frames, num_frames=num_frames, stride=stride, num_windows=num_windows, margin=margin)
+    assert len(plain) == len(wider)
+    for window, wide in zip(plain, wider, strict=True):
+        assert len(wide) == num_frames + 2 * margin
+        assert min(wide) >= 0
+        assert max(wide) < clip_frames
+        assert window in [wide[first : first + num_frames] for first in range(2 * margin + 1)]
+        if clip_frames >= (len(wide) - 1) * stride_for(clip_frames, num_frames=num_frames, stride=stride) + 1:
+            step = stride_for(clip_frames, num_frames=num_frames, stride=stride)
+            assert {b - a for a, b in itertools.pairwise(wide)} <= {step}

@@ -107,7 +107,15 @@ def augment(batch: ClipBatch, *, settings: AugmentationSettings, generator: torc
             f"{settings.decoded_frames(1)} decoded frames, got {batch.video.shape[2]}"
         )
     variation = draw(len(batch), settings=settings, generator=generator)
+    last = _last_first_frame(batch.frame_numbers.cpu(), num_frames=num_frames)
+    variation = replace(variation, first_frame=torch.minimum(variation.first_frame, last))
     return vary(batch, variation, num_frames=num_frames)
+
+
+def _last_first_frame(frame_numbers: Int[Tensor, "B T"], *, num_frames: int) -> Int[Tensor, " B"]:
+    """Say where a run may start at the latest, so that it repeats no frame that it need not repeat."""
+    distinct = 1 + (frame_numbers.diff(dim=1) > 0).sum(dim=1)
+    return (distinct - num_frames).clamp(min=0)
 
 
 def draw(num_clips: int, *, settings: AugmentationSettings, generator: torch.Generator) -> Variation:

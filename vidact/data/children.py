@@ -194,6 +194,7 @@ class _Child:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
         self._expired = False
+        self._expiry = threading.Lock()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `close`
         try:
             self._process = subprocess.Popen(
@@ -234,18 +235,23 @@ class _Child:
     def _read(self, limit_seconds: float) -> Message | None:
         """Wait for a line; None where the child has died, or was killed at the limit."""
         assert self._process.stdout is not None
-        timer = threading.Timer(limit_seconds, self._expire)
+        over = threading.Event()
+        timer = threading.Timer(limit_seconds, self._expire, [over])
         timer.daemon = True  # else an interrupted program would wait for it
         timer.start()
         try:
             line = self._process.stdout.readline()
         finally:
+            with self._expiry:  # a timer that is past its wait must not end the next question's child
+                over.set()
             timer.cancel()
         return json.loads(line) if line.endswith("\n") else None
 
-    def _expire(self) -> None:
-        self._expired = True
-        self.kill()
+    def _expire(self, over: threading.Event) -> None:
+        with self._expiry:
+            if not over.is_set():
+                self._expired = True
+                self.kill()
 
     def _death(self) -> str:
         try:  # a child that ends by an exception closes its output first, then says why

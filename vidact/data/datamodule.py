@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 
 from vidact.core import ClipBatch, ConfigError, DataError
 from vidact.data import synthetic
@@ -189,13 +189,13 @@ class VideoDataModule(LightningDataModule):
 
     def _list_windows(self, clips: Sequence[Clip], *, training: bool) -> list[Window]:
         found = self._inspections
-        jitter = self.augmentation if training else None
         return list_windows(
             clips,
             {clip.path: info for clip in clips if (info := found[clip.path].info)},
-            num_frames=jitter.decoded_frames(self.num_frames) if jitter else self.num_frames,
+            num_frames=self.num_frames,
             stride=self.stride,
             num_windows=self.num_windows,
+            margin=self.augmentation.temporal_jitter if training and self.augmentation else 0,
             sha1s={clip.path: found[clip.path].sha1 for clip in clips},
         )
 
@@ -275,14 +275,17 @@ class VideoDataModule(LightningDataModule):
         return DataLoader(
             part,
             batch_size=self.batch_size,
-            shuffle=shuffle,
+            sampler=RandomSampler(part, generator=self._generator()) if shuffle else None,
             num_workers=num_workers,
             collate_fn=join,
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             timeout=WORKER_TIMEOUT_SECONDS if num_workers else 0,
-            generator=torch.Generator().manual_seed(self.seed),
+            generator=self._generator(),  # its own: how often it is asked depends on the workers
         )
+
+    def _generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)
 
     def on_before_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
         """Let chance start anew for each batch, from seed, epoch and windows: a resumed run varies alike."""
@@ -305,7 +308,7 @@ class VideoDataModule(LightningDataModule):
             clips_per_class: How many; fewer where a class has fewer.
         """
         dataset = self._part(stage)
-        order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(self.seed)).tolist()
+        order = torch.randperm(len(dataset), generator=self._generator()).tolist()
         chosen: dict[int, list[int]] = {label: [] for label in range(len(self.class_names))}
         seen: set[int] = set()
         for row in order:

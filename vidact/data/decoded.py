@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torchvision
 from filelock import FileLock
 from jaxtyping import UInt8
 from torch.utils.data import DataLoader
@@ -63,7 +64,7 @@ class _Plan:
         return {
             "format": FORMAT,
             "decoder": VERSIONS[self.decoder],
-            "resizer": f"torch {torch.__version__}",
+            "resizer": f"torch {torch.__version__}, torchvision {torchvision.__version__}",
             "shape": list(self.shape),
         }
 

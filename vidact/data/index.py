@@ -20,6 +20,8 @@ from vidact.data.hmdb51 import ClipTags, film_of, parse_name
 
 ENDINGS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
 TABLE_ENDING = ".csv"
+# What lies beside class folders: split files and masks.
+NO_CLASSES = {"splits", "testTrainMulti_7030_splits", "ucfTrainTestlist", "masks", "puppet_mask", "archives"}
 _COLUMNS = ("path", "class")
 _GROUP = "group"
 
@@ -80,7 +82,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _may_be_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".") and path.name not in {"splits", "masks"}
+    return path.is_dir() and not path.name.startswith(".") and path.name not in NO_CLASSES
 
 
 def _why_no_classes(base: Path) -> str:
@@ -170,7 +172,7 @@ def _clip_files(folder: Path, *, root: Path | None) -> list[Path]:
 
 def _check_links(paths: Sequence[Path], *, root: Path) -> None:
     inside = os.path.realpath(root)  # unlike Path.resolve, it does not raise on a loop
-    leading_out = [path for path in paths if not Path(os.path.realpath(path)).is_relative_to(inside)]
+    leading_out = [path for path in paths if path.exists() and not Path(os.path.realpath(path)).is_relative_to(inside)]
     if leading_out:
         more = f" ({len(leading_out)} such links in all)" if len(leading_out) > 1 else ""
         raise DataError(

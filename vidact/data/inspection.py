@@ -74,9 +74,10 @@ class _Request:
 
 def _inspect_files(files: Sequence[Path], request: _Request) -> dict[Path, Inspection]:
     manifest = Manifest(request.root.absolute() if request.root else _common_folder(files))
-    recalled = _recall(files, manifest, manifest.read(), request)
+    rows = manifest.read()
+    recalled = _recall(files, manifest, rows, request)
     measured = {}
-    if len(recalled) < len(files):
+    if any(path not in recalled or recalled[path] != rows[manifest.name(path)] for path in files):
         with manifest.updating() as update:  # whoever held it before has measured some meanwhile
             recalled = _recall(files, manifest, update.rows, request)
             update.rows |= {manifest.name(path): row for path, row in recalled.items()}  # some with a new stamp
@@ -120,7 +121,7 @@ def _to_inspection(reply: Reply, path: Path, time_limit_seconds: float) -> Inspe
     if reply.answer is not None:
         return Inspection.from_record(reply.answer)
     if reply.timed_out:
-        reason = f"measuring it took longer than the limit of {time_limit_seconds:g} s, and was ended"
+        reason = f"measuring took longer than {time_limit_seconds:g} s; `data check --time_limit_seconds` gives more"
         found = Inspection(Verdict.TIME_OUT, reason, time_limit_seconds=time_limit_seconds)
     else:
         found = Inspection(Verdict.CRASHED, f"decoding it ended the process that measured it ({reply.death})")

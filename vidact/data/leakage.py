@@ -81,17 +81,6 @@ class LeakageReport:
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
-    def figures(self) -> dict[str, float]:
-        """Give the numbers under flat names (`leakage/tags/test`), for a logger."""
-        counts = {f"leakage/{row.kind}/{row.side} in {row.other}": float(row.either) for row in self.shared}
-        guesses = {
-            f"leakage/{guess.feature}/{side}": share
-            for guess in self.guesses
-            for side, share in (("validation", guess.validation), ("test", guess.test))
-            if share is not None
-        }
-        return counts | guesses
-
     def lines(self) -> list[str]:
         """Write the report for people, one string a line."""
         sizes = ", ".join(f"{count} {side}" for side, count in self.sizes.items())

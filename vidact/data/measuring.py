@@ -65,6 +65,7 @@ class _Decoded:
     decoded: int = 0
     damaged: int = 0  # concealed by the decoder, or not decoded at all
     failed: int = 0  # not decoded at all
+    rotated: bool = False
     pictures: list[np.ndarray] = field(default_factory=list)
 
 
@@ -80,6 +81,9 @@ def _measure_frames(path: Path, bare: Inspection) -> Inspection:
             if claim.width * claim.height > MAX_FRAME_PIXELS:
                 return replace(bare, verdict=Verdict.UNSUPPORTED, reason=f"claims frames of {_size(claim)} pixels")
             found = _decode(container, stream)
+            if found.rotated:
+                reason = f"is shown turned, which decord does and PyAV does not; {_RECODE}"
+                return replace(bare, verdict=Verdict.UNSUPPORTED, reason=reason)
     except (av.error.FFmpegError, ValueError) as error:
         return _no_video(bare, f"not a video that FFmpeg can read ({_reason(error)})")
     counted = replace(bare, decoded_frames=found.decoded, damaged_frames=found.damaged)
@@ -108,6 +112,7 @@ def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> _
     for frame in _frames(container, stream):
         found.decoded += frame is not None
         found.failed += frame is None
+        found.rotated = found.rotated or (frame is not None and frame.rotation != 0)
         if frame is None or frame.is_corrupt:
             found.damaged += 1
         elif not found.damaged:

@@ -110,7 +110,10 @@ def divide(clips: Sequence[Clip], root: Path, *, settings: DivisionSettings) -> 
         DataError: see `splits.make_split`, `split_files.read_split_file` and `split_files.read_official_flags`.
     """
     if settings.is_file:
-        return read_split_file(Path(settings.split), clips)
+        split = read_split_file(Path(settings.split), clips)
+        if settings.fold not in {1, split.fold}:
+            raise ConfigError(f"{settings.split} holds fold {split.fold}, not {settings.fold}; give another file")
+        return split
     flags = None
     if settings.split == "official":
         folder = settings.splits_folder or find_official_folder(root)

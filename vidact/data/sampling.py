@@ -5,6 +5,7 @@ It does not know what a video file is.
 A clip shorter than its window is not left out: its last frame is repeated until the window is full.
 """
 
+import math
 from typing import Literal
 
 Stride = int | Literal["adaptive"]
@@ -54,7 +55,20 @@ def frame_numbers(start: int, *, num_frames: int, stride: int, clip_frames: int)
     return tuple(min(start + step * stride, last) for step in range(num_frames))
 
 
-def windows(clip_frames: int, *, num_frames: int, stride: Stride, num_windows: int) -> list[tuple[int, ...]]:
+def start_with_margin(start: int, *, num_frames: int, stride: int, margin: int, clip_frames: int) -> int:
+    """Choose where a window starts that brings 2 × `margin` more frames, so that it holds the one at `start`.
+
+    It has `margin` frames more on either side; near an end of the clip, more of them on the other side.
+    """
+    first = start - margin * stride
+    beyond = first + (num_frames + 2 * margin - 1) * stride - (clip_frames - 1)
+    first -= max(math.ceil(beyond / stride), 0) * stride
+    return first if first >= 0 else first % stride
+
+
+def windows(
+    clip_frames: int, *, num_frames: int, stride: Stride, num_windows: int, margin: int = 0
+) -> list[tuple[int, ...]]:
     """List the frame numbers of all windows of a clip.
 
     Args:
@@ -62,7 +76,17 @@ def windows(clip_frames: int, *, num_frames: int, stride: Stride, num_windows: i
         num_frames: Frames per window.
         stride: Distance between two frames of a window, or 'adaptive'.
         num_windows: Windows to spread over the clip.
+        margin: Every window brings 2 × this many frames more, for a shift in time; where it would start without them,
+            and its stride, stay what they are.
     """
     step = stride_for(clip_frames, num_frames=num_frames, stride=stride)
     starts = window_starts(clip_frames, span=window_span(num_frames, stride=step), num_windows=num_windows)
-    return [frame_numbers(start, num_frames=num_frames, stride=step, clip_frames=clip_frames) for start in starts]
+    return [
+        frame_numbers(
+            start_with_margin(start, num_frames=num_frames, stride=step, margin=margin, clip_frames=clip_frames),
+            num_frames=num_frames + 2 * margin,
+            stride=step,
+            clip_frames=clip_frames,
+        )
+        for start in starts
+    ]

@@ -116,7 +116,7 @@ def _decode_with_pyav(path: Path, wanted: set[int]) -> dict[int, UInt8[Tensor, "
     frames, last = {}, max(wanted)
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
-            stream = container.streams.video[0]
+            stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
                 raise DataError(f"{path}: holds no video stream")
             stream.codec_context.thread_count = 1

@@ -70,6 +70,7 @@ def list_windows(
     num_frames: int,
     stride: Stride,
     num_windows: int,
+    margin: int = 0,
     sha1s: Mapping[Path, str] | None = None,
 ) -> list[Window]:
     """List the windows of all clips, clip by clip.
@@ -80,6 +81,7 @@ def list_windows(
         num_frames: Frames per window.
         stride: Distance between two frames of a window, or 'adaptive'.
         num_windows: Windows to spread over each clip.
+        margin: Further frames before and after each window, see `sampling.windows`.
         sha1s: Of the files, as far as they are known.
     """
     return [
@@ -93,7 +95,11 @@ def list_windows(
         )
         for clip_index, clip in enumerate(clips)
         for frame_numbers in windows(
-            infos[clip.path].num_frames, num_frames=num_frames, stride=stride, num_windows=num_windows
+            infos[clip.path].num_frames,
+            num_frames=num_frames,
+            stride=stride,
+            num_windows=num_windows,
+            margin=margin,
         )
     ]
 
