@@ -300,6 +300,10 @@ class TestBadInput:
         assert main(["fit", "--data.root", str(small_set), *SMALL]) == 3
         assert "WANDB_MODE is online, but wandb has no key; run `wandb login`" in capsys.readouterr().err
 
+    def test_an_augmentation_that_makes_no_sense(self, capsys: pytest.CaptureFixture[str], small_set: Path) -> None:
+        args = ["fit", "--data.root", str(small_set), *SMALL, "--data.augmentation.flip_probability", "3"]
+        assert "flip_probability must be from 0 to 1, got 3" in _error(capsys, args)
+
     def test_an_unknown_wandb_mode(
         self, capsys: pytest.CaptureFixture[str], small_set: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pytest
 
 from vidact.cli import main
 from vidact.data.datamodule import VideoDataModule
+from vidact.data.index import index_clips
+from vidact.data.split_files import read_split_file
 from vidact.data_verbs import VERBS
 
 
@@ -134,3 +137,62 @@ def test_every_verb_has_help(verb: str, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         main(["data", verb, "--help"])
     assert f"python -m vidact data {verb}" in capsys.readouterr().out
+
+
+class TestMistakes:
+    @pytest.mark.parametrize("spelling", [["--json", "true"], ["--json"], ["--json=true"]])
+    def test_a_switch_may_be_spelt_as_one_likes(
+        self, small_set: Path, capsys: pytest.CaptureFixture[str], spelling: list[str]
+    ) -> None:
+        assert json.loads(_said(capsys, "check", small_set, "--num_frames", 8, *spelling))["exit_status"] == 0
+
+    @pytest.mark.parametrize(
+        "options", [["--num_frames", "0"], ["--stride", "0"], ["--num_processes", "0"], ["--time_limit_seconds", "-1"]]
+    )
+    def test_numbers_that_make_no_sense(
+        self, small_set: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+    ) -> None:
+        assert f"{options[0]} must be" in _error(capsys, "check", small_set, *options)
+
+    def test_options_bear_the_verbs_names(
+        self, small_set: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "set").mkdir()
+        (tmp_path / "set" / "up").symlink_to(small_set / "videos" / "up")
+        assert "only with --follow_links true" in _error(capsys, "check", tmp_path / "set")
+        said = _said(capsys, "check", tmp_path / "set", "--follow_links", "true", "--num_frames", 8)
+        assert said.startswith("10 clips; 10 can be used")
+
+    def test_a_name_that_is_no_text_stops_nothing(
+        self, small_set: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        root = shutil.copytree(small_set / "videos" / "up", tmp_path / "set" / "up").parent
+        clip = min((root / "up").glob("*.avi"))
+        clip.rename(root / "up" / os.fsdecode(b"bad\xff.avi"))
+        (root / "up" / "dangling.avi").symlink_to("/nowhere.avi")
+        args = ("check", root, "--num_frames", 8, "--table", tmp_path / "table.csv", "--json")
+        record = json.loads(_said(capsys, *args, status=1))
+        assert record["verdicts"] == {"ok": 9, "unsupported": 1, "missing": 1}
+        assert "bad\\udcff.avi" in (tmp_path / "table.csv").read_text(encoding="utf-8")
+
+    def test_a_split_file_that_was_changed_is_told(
+        self, small_set: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        path = tmp_path / "split.json"
+        _said(capsys, "split", small_set, "--out", path)
+        record = json.loads(path.read_text())
+        record["test"] = []
+        path.write_text(json.dumps(record))
+        notes = read_split_file(path, index_clips(small_set)).notes
+        assert "the split file names no clip for test" in notes
+        assert any("its fingerprint does not fit" in note for note in notes)
+
+    def test_ctrl_c_is_told_in_one_line(
+        self, small_set: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(*args: object, **kwargs: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("vidact.data.preparation.inspect_clips", interrupt)
+        assert main(["data", "check", str(small_set)]) == 130
+        assert "stopped; the same command goes on" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 import difflib
 import inspect
+import io
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -37,8 +39,8 @@ usage: python -m vidact {verb} [--config RECIPE] [options]
   --config RECIPE           a YAML file, or the name of a recipe that comes with vidact: demo (the default),
                             hmdb51, hmdb51_report
   --data.root FOLDER        <class>/*.avi or videos/<class>/*.avi; without it, the synthetic set
-  --data.*                  classes, split (source, official, clip), fold, num_frames, stride, num_windows,
-                            size, gray, batch_size, num_workers, seed
+  --data.*                  classes, split (source, film, official, kfold, clip, or a file), fold, num_frames, stride,
+                            num_windows, size, gray, augmentation, masks, decoder, cache_gigabytes, batch_size, …
   --model.*                 network (by class_path), optimizer, lr_scheduler, loss, top_k
   --relevance.*             every_n_epochs, clips_per_class, composite, threshold
   --trainer.*               Lightning's Trainer: max_epochs, accelerator, devices, strategy, precision, …
@@ -52,6 +54,7 @@ usage: python -m vidact {verb} [--config RECIPE] [options]
   python -m vidact {verb} --config hmdb51 --data.root /data/hmdb51
 """
 
+INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
 TRAINER_VERBS = {"fit": "go on from", "validate": "measure", "test": "measure", "predict": "use"}
 
 
@@ -65,6 +68,8 @@ def main(args: list[str] | None = None) -> int:
         The exit status: 0, 2 for a mistake that the user can mend, 3 for the environment.
     """
     args = list(sys.argv[1:] if args is None else args)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be text
+        sys.stdout.reconfigure(errors="backslashreplace")
     if args in (["--version"], ["-V"]):
         print(f"vidact {__version__}")
         return 0
@@ -86,8 +91,15 @@ def _run(args: list[str]) -> int:
         if not isinstance(error, VidactError):
             raise
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"vidact: error: {error}", file=sys.stderr)
+            message = str(error) if args[0] in TRAINER_VERBS else _without_prefix(str(error), args)
+            print(f"vidact: error: {message}", file=sys.stderr)
         return error.exit_status
+
+
+def _without_prefix(message: str, args: list[str]) -> str:
+    """Name options as data verbs have them: `--classes`, where `fit` has `--data.classes`."""
+    scheme = "--scheme" if args[1:2] == ["split"] else "--split"
+    return message.replace("--data.split ", f"{scheme} ").replace("--data.root", "it").replace("--data.", "--")
 
 
 def _dispatch(args: list[str]) -> int:
@@ -117,21 +129,33 @@ def _run_function(function: Callable[..., int], name: str, args: list[str]) -> i
     parser.add_function_arguments(function, as_positional=True, as_group=False)
     parser.description = inspect.getdoc(function).split("\n\nArgs:")[0]  # type: ignore[union-attr]
     try:
-        settings = parser.parse_args([_spell(arg, function) for arg in args]).as_dict()
+        settings = parser.parse_args(_spell(args, function)).as_dict()
     except jsonargparse.ArgumentError as error:
         from vidact.core import ConfigError
 
-        raise ConfigError(f"data: {' '.join(str(error).split())}; see python -m vidact {name} --help") from error
-    return function(**settings)
+        raise ConfigError(f"{name}: {' '.join(str(error).split())}; see python -m vidact {name} --help") from error
+    if "" in settings.values():
+        from vidact.core import ConfigError
+
+        raise ConfigError(f"{name}: an empty name was given; expected a path")
+    try:
+        return function(**settings)
+    except KeyboardInterrupt:
+        print("vidact: stopped; the same command goes on where it ended", file=sys.stderr)
+        return INTERRUPTED
 
 
-def _spell(arg: str, function: Callable[..., int]) -> str:
+def _spell(args: list[str], function: Callable[..., int]) -> list[str]:
     """Let `--short-side` be `--short_side`, and a bare `--json` mean `--json=true`."""
-    if not arg.startswith("--"):
-        return arg
-    option, sign, value = arg.partition("=")
-    option = "--" + option[2:].replace("-", "_")
-    switch = inspect.signature(function).parameters.get(option[2:])
-    if switch is not None and switch.annotation is bool and not sign:
-        return f"{option}=true"
-    return option + sign + value
+    spelled = []
+    for arg, following in itertools.zip_longest(args, args[1:], fillvalue=""):
+        option, sign, value = arg.partition("=")
+        if not option.startswith("--"):
+            spelled.append(arg)
+            continue
+        option = "--" + option[2:].replace("-", "_")
+        known = inspect.signature(function).parameters.get(option[2:])
+        is_switch = known is not None and known.annotation is bool
+        bare = is_switch and not sign and following not in {"true", "false"}
+        spelled.append(f"{option}=true" if bare else option + sign + value)
+    return spelled

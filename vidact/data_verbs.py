@@ -42,10 +42,14 @@ def check(
         num_processes: How many processes measure; as many as there are cores if not given.
         follow_links: Follow links that lead out of the root.
     """
+    from vidact.core import ConfigError
     from vidact.data import findings
     from vidact.data.preparation import DivisionSettings, divide, load_clips
     from vidact.data.sampling import least_frames
 
+    _check_at_least_1(num_frames=num_frames, stride=stride, num_processes=num_processes)
+    if time_limit_seconds <= 0:
+        raise ConfigError(f"--time_limit_seconds must be more than 0, got {time_limit_seconds:g}")
     options = {"time_limit_seconds": time_limit_seconds, "num_processes": num_processes}
     clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links, **options)
     sides = None
@@ -57,6 +61,14 @@ def check(
         findings.write_table(Path(table), found)
     print(_as_json(found.record()) if json else "\n".join(found.summary()))
     return int(any(finding.verdict.value != "ok" for finding in found.findings)) if strict else found.exit_status
+
+
+def _check_at_least_1(**settings: int | str | None) -> None:
+    from vidact.core import ConfigError
+
+    for name, value in settings.items():
+        if isinstance(value, int) and value < 1:
+            raise ConfigError(f"--{name} must be at least 1, got {value}")
 
 
 def split(
@@ -127,7 +139,7 @@ def frames(
 ) -> int:
     """Compare the frames that are read with a sequential decode of every clip, and with decord's sparse reads.
 
-    Exit status 0 if vidact reads every frame that is asked for, else 1.
+    Exit status 0 if vidact reads every frame of every clip that is asked for, else 1.
 
     Args:
         root: A folder with <class>/* or videos/<class>/*, or a CSV file with the columns path, class, group.
@@ -141,13 +153,14 @@ def frames(
     from vidact.data.progress import progress_bar
 
     clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links)
-    for line in list_unusable(clips, inspections):
+    unusable = list_unusable(clips, inspections)
+    for line in unusable:
         print(f"not compared: {line}")
     usable = [clip for clip in clips if inspections[clip.path].usable]
     with progress_bar("comparing frames") as progress:
         found = check_frames(usable, progress=progress, num_threads=num_threads)
     print(found.markdown() if markdown else found.text())
-    return int(not found.passed)
+    return int(not found.passed or bool(unusable))
 
 
 def transcode(root: str, out: str, short_side: int = 128, codec: Literal["mpeg4", "h264"] = "mpeg4") -> int:
@@ -197,9 +210,12 @@ def download(
         classes: Which classes to unpack, as '[run, jump]'; all if not given.
         keep_archives: Whether the archives stay.
     """
+    from vidact.core import ConfigError
     from vidact.data.hmdb51_download import Mirrors, download_hmdb51
     from vidact.data.progress import named_progress_bar
 
+    if only_mirrors and not mirrors:
+        raise ConfigError("--only_mirrors needs mirrors: --mirrors '[https://…]'")
     chosen = Mirrors(tuple(mirrors or ()), builtin=not only_mirrors)
     with named_progress_bar() as progress:
         done = download_hmdb51(

@@ -32,7 +32,7 @@ from vidact.callbacks.processes import gather
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
 from vidact.callbacks.split_record import SplitRecord
-from vidact.core import CheckpointError, ConfigError
+from vidact.core import CheckpointError, ConfigError, VidactError
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.leakage import LeakageReport
 from vidact.recipes import resolve_configs
@@ -164,6 +164,13 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
+    except ValueError as error:  # jsonargparse hides what a settings class has said
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, VidactError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from error
 
 
 def find_checkpoint(name: str, runs: Sequence[Path]) -> Path:
@@ -236,7 +243,8 @@ def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, st
     if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
         lines[f"best {MONITOR}"] = f"{float(best.best_model_score):.3f}, {_relative(Path(best.best_model_path))}"
     if left_out:
-        (folder / "left_out.txt").write_text("\n".join(left_out) + "\n", encoding="utf-8")
+        text = "\n".join(left_out) + "\n"
+        (folder / "left_out.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
         lines["left out"] = f"{len(left_out)} clips, listed in {_relative(folder / 'left_out.txt')}"
     lines["run folder"] = _relative(folder)
     if (folder / PREDICTIONS).is_file():

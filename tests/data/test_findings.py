@@ -57,8 +57,9 @@ def test_a_clip_that_is_lost_is_a_fault(verdict: Verdict) -> None:
 def test_short_clips_and_boastful_headers_are_notes() -> None:
     boastful = _good(1, verdict=Verdict.HEADER_OVERSTATES, reason="40 of the header's 48 frames exist")
     check = _check({"run/a": _good(0), "run/b": boastful}, least_frames=41)
-    assert _verdicts(check) == {"run/a": "too_short", "run/b": "too_short"}
-    assert check.findings[1].reason == "40 frames, a window spans 41; 40 of the header's 48 frames exist"
+    assert _verdicts(check) == {"run/a": "too_short", "run/b": "header_overstates"}
+    assert check.findings[1].verdicts == ("header_overstates", "too_short")
+    assert check.findings[1].reason == "40 of the header's 48 frames exist; 40 frames, a window spans 41"
     assert check.exit_status == 0
 
 

@@ -35,16 +35,14 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
         try:
-            with temporary.open("x", encoding="utf-8", newline="") as file:
+            with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
                 yield file
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise EnvironmentProblem(
-            f"{path}: cannot be written ({error.strerror}); choose another place (VIDACT_CACHE names the cache's)"
-        ) from error
+        raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
 
 @contextlib.contextmanager

@@ -27,7 +27,8 @@ def named_progress_bar() -> Iterator[NamedReport]:
         TextColumn("{task.completed:,.0f} of {task.fields[of]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None, visible=False, of="?")
 
         def report(title: str, done: int, total: int) -> None:

@@ -67,7 +67,11 @@ def read_official_flags(folder: Path, *, fold: int, class_names: Sequence[str]) 
 
 def fingerprint(split: Split) -> str:
     """Name which clips are on which side, in 12 hexadecimal digits; equal splits have equal fingerprints."""
-    return hashlib.sha256(json.dumps(_sides_record(split)).encode()).hexdigest()[:12]
+    return _fingerprint(_sides_record(split))
+
+
+def _fingerprint(sides: Mapping[str, Sequence[str]]) -> str:
+    return hashlib.sha256(json.dumps(sides).encode()).hexdigest()[:12]
 
 
 def write_split_file(path: Path, split: Split, *, leakage: Mapping[str, Any] | None = None) -> None:
@@ -152,6 +156,9 @@ def read_split_file(path: Path, clips: Sequence[Clip]) -> Split:
         )
     unknown = sorted(here - set(side_of))
     notes = [f"{len(unknown)} clips are not in the split file and stay unused: {_first_three(unknown)}"] * bool(unknown)
+    notes += [f"the split file names no clip for {side}" for side in _SIDES if not record[side]]
+    if record.get("fingerprint") != _fingerprint({key: sorted(record[key]) for key in ("classes", *_SIDES, "unused")}):
+        notes.append("the split file was changed after it was written: its fingerprint does not fit")
     sides = {side: tuple(clip for clip in clips if side_of.get(clip.clip_id) == side) for side in _SIDES}
     return Split(
         **sides,

@@ -45,7 +45,7 @@ def checked_path(path: Path) -> Path:
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{path!r}: its name is not valid UTF-8, which decord cannot open; rename it") from error
+        raise DataError(f"{str(path)!r}: its name is not valid UTF-8, which decord cannot open; rename it") from error
     try:
         status = path.stat()
     except OSError as error:
