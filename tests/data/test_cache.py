@@ -32,7 +32,7 @@ def test_a_text_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         file.write("first")
         assert not path.exists()
     assert path.read_text() == "first"
-    with pytest.raises(KeyboardInterrupt), atomic_writer(path) as file:
+    with pytest.raises(KeyboardInterrupt), atomic_writer(path) as file:  # noqa: PT012  # written, then interrupted
         file.write("second")
         raise KeyboardInterrupt
     assert path.read_text() == "first"
