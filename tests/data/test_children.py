@@ -149,6 +149,7 @@ PARENT = (
     + """
 questions = [{"do": "answer", "number": 0}, {"do": sys.argv[2], "number": 1}]
 command, limit = [sys.executable, sys.argv[1]], float(sys.argv[3])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
 replies = children.ask_children(questions, command=command, time_limit_seconds=limit, num_processes=1)
 with contextlib.closing(replies):
     for reply in replies:
