@@ -15,6 +15,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
+from threadpoolctl import threadpool_limits
 
 from vidact.data.index import Clip
 from vidact.data.splits import Split
@@ -117,7 +118,8 @@ def _regress(known: Sequence[Row], names: Sequence[str], tried: Sequence[Row]) -
     if len(set(names)) == 1:
         return [names[0]] * len(tried)
     model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression(max_iter=_MAX_ITERATIONS))
-    model.fit(_text(known), names)
+    with threadpool_limits(1):  # so small a problem: more threads only wait for each other
+        model.fit(_text(known), names)
     return [str(name) for name in model.predict(_text(tried))]
 
 
