@@ -23,7 +23,7 @@ class SplitRecord(Callback):
         if not (trainer.is_global_zero and isinstance(data, DividedData)):
             return
         folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(data.split_record, indent=1)
-        (folder / FILE_NAME).write_text(text + "\n", encoding="utf-8")
+        record = data.split_record
+        (folder / FILE_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         for logger in trainer.loggers:
-            logger.log_hyperparams({"leakage": data.split_record["leakage"]})
+            logger.log_hyperparams({"leakage": record["leakage"]})

@@ -5,7 +5,6 @@ It does not know what the batches are for.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from vidact.data.decoded import decode_windows
 from vidact.data.findings import check_clips
 from vidact.data.index import Clip, choose_classes
 from vidact.data.leakage import LeakageReport
-from vidact.data.masks import MaskFolder, find_masks
+from vidact.data.masks import choose_masks
 from vidact.data.preparation import DivisionSettings, divide, examine, list_unusable, load_clips
 from vidact.data.progress import progress_bar
 from vidact.data.sampling import Stride, least_frames
@@ -98,7 +97,9 @@ class VideoDataModule(LightningDataModule):
         super().__init__()
         self.root = Path(root).absolute() if root is not None else None
         folder = Path(splits_folder) if splits_folder is not None else None
-        self.division = DivisionSettings(split, fold, num_folds, seed, folder, use_unused)
+        self.division = DivisionSettings(
+            split, fold=fold, num_folds=num_folds, seed=seed, splits_folder=folder, use_unused=use_unused
+        )
         self.num_frames, self.stride, self.num_windows = num_frames, stride, num_windows
         self.size = (size, size) if isinstance(size, int) else size
         self.gray = gray
@@ -205,7 +206,7 @@ class VideoDataModule(LightningDataModule):
         return self._parts[stage]
 
     def _make_part(self, stage: str) -> WindowDataset:
-        masks = self._find_masks() if self._masks else None
+        masks = choose_masks(self.folder, self._masks) if self._masks else None
         decoded = None
         if self.cache_gigabytes and self._windows[stage]:
             # Of all clips, so that every split and every stage finds them.
@@ -229,15 +230,6 @@ class VideoDataModule(LightningDataModule):
             masks=masks,
         )
 
-    def _find_masks(self) -> MaskFolder:
-        folder = find_masks(self.folder) if isinstance(self._masks, bool) else Path(self._masks)
-        if folder is None or not folder.is_dir():
-            raise DataError(
-                f"no masks for {self.folder}: expected a folder masks or puppet_mask in or beside it; name it as "
-                "--data.masks FOLDER"
-            )
-        return MaskFolder(folder)
-
     def _check_stride(self, inspections: Mapping[Path, Inspection]) -> None:
         longest = max(found.info.num_frames for found in inspections.values() if found.info)
         if isinstance(self.stride, int) and self.num_frames > 1 and self.stride >= longest:
@@ -248,7 +240,7 @@ class VideoDataModule(LightningDataModule):
     def _report(self, clips: Sequence[Clip]) -> None:
         """Say what was found, how it was divided, what is left out and why, and what leaks."""
         least = least_frames(num_frames=self.num_frames, stride=self.stride)
-        check = replace(check_clips(clips, self._inspections, least_frames=least), look_alikes=())
+        check = check_clips(clips, self._inspections, least_frames=least, compare=False)  # `examine` has compared
         windows = ", ".join(f"{len(listed)} windows to {stage}" for stage, listed in self._windows.items())
         lines = [f"{self.folder}: {windows}", *check.summary()]
         rank_zero_info("\n".join([*lines, *self._split.lines(), *self._leakage.lines()]))
@@ -289,16 +281,20 @@ class VideoDataModule(LightningDataModule):
 
     def on_before_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
         """Let chance start anew for each batch, from seed, epoch and windows: a resumed run varies alike."""
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        key = hashlib.sha256(f"{self.seed} {epoch} {batch.window_index.tolist()}".encode()).digest()
-        self._chance.manual_seed(int.from_bytes(key[:6], "big"))
+        if self._varies_batches:
+            words = f"{self.seed} {self.trainer.current_epoch} {batch.window_index.tolist()}"  # type: ignore[union-attr]
+            self._chance.manual_seed(int.from_bytes(hashlib.sha256(words.encode()).digest()[:6], "big"))
         return batch
 
     def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
         """Vary a training batch at random, on the device where it is."""
-        if self.augmentation is None or self.trainer is None or not self.trainer.training:
+        if self.augmentation is None or not self._varies_batches:
             return batch
         return augment(batch, settings=self.augmentation, generator=self._chance)
+
+    @property
+    def _varies_batches(self) -> bool:
+        return self.augmentation is not None and self.trainer is not None and bool(self.trainer.training)
 
     def example_clips(self, stage: str, clips_per_class: int) -> ClipBatch:
         """Pick the same few clips of each class every time, one window each, chosen by `seed`.

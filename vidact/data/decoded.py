@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader
 
 from vidact.core import ClipBatch, ConfigError, EnvironmentProblem
 from vidact.data.cache import cache_folder, flush_file, flush_folder, folder_bytes, locked, remove_abandoned
+from vidact.data.containers import file_sha1
 from vidact.data.video import VERSIONS, Decoder
 from vidact.data.windows import Window, WindowDataset, join
 
@@ -176,8 +177,7 @@ def _contents(windows: Sequence[Window]) -> dict[Path, str]:
 
 def _sha1(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha1").hexdigest()
+        return file_sha1(path)
     except OSError:
         return f"unreadable: {path}"  # decoding will fail as well, and say why
 

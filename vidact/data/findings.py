@@ -148,6 +148,7 @@ def check_clips(
     *,
     least_frames: int = 1,
     sides: Mapping[str, str] | None = None,
+    compare: bool = True,
 ) -> Check:
     """Give every clip its verdict.
 
@@ -156,6 +157,7 @@ def check_clips(
         inspections: From path to what was measured, as `inspection.inspect_clips` gives it.
         least_frames: How many frames a window spans; shorter clips repeat their last frame.
         sides: From clip id to the name of its side of the split; clips that the split does not use are absent.
+        compare: Whether clips that look alike are searched for.
     """
     found = [inspections[clip.path] for clip in clips]
     twins = _twins(clips, found, sides or {})
@@ -163,7 +165,7 @@ def check_clips(
         LookAlikes(
             a.clip_id, b.clip_id, pair.distance_bits, ((sides or {}).get(a.clip_id), (sides or {}).get(b.clip_id))
         )
-        for pair, a, b in _pairs(clips, found)
+        for pair, a, b in (_pairs(clips, found) if compare else ())
     ]
     crossing = [pair for pair in pairs if pair.crosses]
     near = _near_reasons(crossing)

@@ -88,3 +88,22 @@ def _resize(mask: Bool[Tensor, "T h w"], size: tuple[int, int]) -> Bool[Tensor, 
         return mask
     share: Tensor = transforms.resize(mask.float(), list(size), antialias=True)
     return share >= 0.5
+
+
+def choose_masks(root: Path, place: bool | str) -> MaskFolder:
+    """Open the masks of a data set: those in a named folder, or those that lie in or beside the set.
+
+    Args:
+        root: The data set.
+        place: The masks' folder; True searches for it.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    folder = find_masks(root) if isinstance(place, bool) else Path(place)
+    if folder is None or not folder.is_dir():
+        raise DataError(
+            f"no masks for {root}: expected a folder masks or puppet_mask in or beside it; name it as "
+            "--data.masks FOLDER"
+        )
+    return MaskFolder(folder)

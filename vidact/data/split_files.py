@@ -6,17 +6,16 @@ vidact's own file is JSON: what made the split, and the clip ids of each side, s
 same split is the same bytes, so it can be published and compared.
 """
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
 
-from vidact.core import DataError, EnvironmentProblem
+from vidact.core import DataError
 from vidact.data import hmdb51, ucf101
+from vidact.data.cache import atomic_writer
 from vidact.data.index import Clip
 from vidact.data.splits import Split, SplitScheme
 
@@ -86,15 +85,8 @@ def write_split_file(path: Path, split: Split, *, leakage: Mapping[str, Any] | N
         EnvironmentProblem: the file cannot be written.
     """
     text = json.dumps(split_record(split, leakage=leakage), indent=1) + "\n"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # it may never have come to be
-            temporary.unlink()
-        raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+    with atomic_writer(path) as file:
+        file.write(text)
 
 
 def split_record(split: Split, *, leakage: Mapping[str, Any] | None = None) -> dict[str, Any]:
