@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from vidact.core import ConfigError
-from vidact.models.stacked import PIXEL_MEAN, PIXEL_STD, StackedFramesCNN
+from vidact.models.layers import PIXEL_MEAN, PIXEL_STD
+from vidact.models.stacked import StackedFramesCNN
 
 
 def _count(network: nn.Module) -> int:

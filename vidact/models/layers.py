@@ -1,10 +1,22 @@
-"""Layers that networks of every kind share; they know nothing of rules or canonizers."""
+"""Layers that networks of every kind share; they know nothing of rules or canonizers.
 
-from collections.abc import Sequence
+What LRP must see is a module here: an addition, a gate, a difference of frames. Reshaping, slicing and joining need
+none: they only move numbers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from vidact.core import ConfigError
+
+# Mean and deviation of HMDB51's pixels in [0, 1] (measured on the seven classes of the README's table).
+PIXEL_MEAN, PIXEL_STD = 0.30, 0.26
+
+Choice = TypeVar("Choice")
 
 
 class Normalisation(nn.Module):
@@ -30,9 +42,117 @@ class Normalisation(nn.Module):
         return (video - self.mean) / self.std
 
 
+class FrameDifferences(nn.Module):
+    """Each frame minus the one before it: fixed, linear, without a bias; what stands still vanishes.
+
+    The first frame has none before it; the second's difference stands in its place, so that as many frames come out
+    as go in and none of them is empty: what an empty one makes of biases could be handed down to no pixel.
+
+    Raises:
+        ConfigError: a single frame.
+    """
+
+    def forward(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+        """Subtract the frame before."""
+        if video.shape[2] < 2:
+            raise ConfigError("frame differences need clips of 2 frames or more, got 1; set num_frames")
+        differences = video[:, :, 1:] - video[:, :, :-1]
+        return torch.cat([differences[:, :, :1], differences], dim=2)
+
+
+class InputLayers(nn.Sequential):
+    """What every network does first: normalise the pixels and, if asked, take the differences of frames.
+
+    Args:
+        channels: C, 1 for gray and 3 for colour.
+        differences: Whether the network sees frame differences instead of frames.
+    """
+
+    def __init__(self, channels: int, *, differences: bool = False) -> None:
+        normalisation = Normalisation([PIXEL_MEAN] * channels, [PIXEL_STD] * channels)
+        super().__init__(normalisation, *([FrameDifferences()] if differences else []))
+
+    def bounds(self) -> tuple[Float[Tensor, "1 C 1 1 1"], Float[Tensor, "1 C 1 1 1"]]:
+        """Give the least and the greatest value that a pixel in [0, 1] can have after these layers."""
+        normalisation = self[0]
+        assert isinstance(normalisation, Normalisation)
+        low, high = (0 - normalisation.mean) / normalisation.std, (1 - normalisation.mean) / normalisation.std
+        return (low, high) if len(self) == 1 else (low - high, high - low)
+
+
 class FramesAsChannels(nn.Module):
     """Stack the frames of a video as channels of one picture, colour first: C·T channels."""
 
     def forward(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B CT H W"]:
         """Merge colour and time."""
         return video.flatten(1, 2)
+
+
+class Sum(nn.Module):
+    """Add tensors of one shape; a module, so that relevance can be divided among them."""
+
+    def forward(self, first: Float[Tensor, "..."], *others: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Add up."""
+        for other in others:
+            first = first + other
+        return first
+
+
+class SumOver(nn.Module):
+    """Add up along one dimension; a module, so that relevance can be divided along it.
+
+    Args:
+        dim: Which dimension; it vanishes.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Add up."""
+        return values.sum(dim=self.dim)
+
+
+class Gate(nn.Module):
+    """Multiply a signal by a gate (of the signal's shape, or one that broadcasts to it).
+
+    All relevance belongs to the signal (signal-take-all; Arras et al., Explaining and interpreting LSTMs, 2019).
+    """
+
+    def forward(self, signal: Float[Tensor, "..."], gate: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Let through as much of the signal as the gate says."""
+        return signal * gate
+
+
+def check_input(video: Tensor, expected: tuple[int, int, int, int]) -> None:
+    """Make sure that a network gets the videos that it was built for.
+
+    Args:
+        video: [B, C, T, H, W].
+        expected: (C, T, H, W).
+
+    Raises:
+        ConfigError: another shape.
+    """
+    if video.shape[1:] != expected:
+        raise ConfigError(
+            f"this network takes videos of shape [B, {', '.join(map(str, expected))}], got "
+            f"{tuple(video.shape)}; set its num_frames, channels and size as the data's"
+        )
+
+
+def choose(choices: Mapping[str, Choice], name: str, *, setting: str) -> Choice:
+    """Find what a setting names.
+
+    Raises:
+        ConfigError: it names nothing; says what there is.
+    """
+    if name not in choices:
+        raise ConfigError(f"{setting} {name!r} is unknown; there are {', '.join(choices)}")
+    return choices[name]
+
+
+def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Read a size in pixels: one number for a square, or height and width."""
+    return (size, size) if isinstance(size, int) else size

@@ -9,10 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidact.core import ConfigError
-from vidact.models.layers import FramesAsChannels, Normalisation
+from vidact.models.layers import FramesAsChannels, InputLayers, check_input, choose, height_and_width
 
-# Mean and deviation of HMDB51's pixels in [0, 1] (measured on the seven classes of the README's table).
-PIXEL_MEAN, PIXEL_STD = 0.30, 0.26
 SMALLEST_SIDE_PIXELS = 6
 
 
@@ -28,6 +26,7 @@ class StackedFramesCNN(nn.Module):
         channels: C, 1 for gray and 3 for colour.
         size: Side in pixels, or height and width.
         head: `dense`, the report's; `pooled` averages each feature over the picture and has one linear layer.
+        differences: Whether the network sees frame differences instead of frames.
     """
 
     def __init__(
@@ -37,13 +36,14 @@ class StackedFramesCNN(nn.Module):
         channels: int = 1,
         size: int | tuple[int, int] = 100,
         head: Literal["dense", "pooled"] = "dense",
+        differences: bool = False,
     ) -> None:
         super().__init__()
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = height_and_width(size)
         if min(height, width) < SMALLEST_SIDE_PIXELS:
             raise ConfigError(f"this network needs frames of {SMALLEST_SIDE_PIXELS} pixels or more, got {size = }")
         self.input_shape = (channels, num_frames, height, width)
-        self.normalisation = Normalisation([PIXEL_MEAN] * channels, [PIXEL_STD] * channels)
+        self.input = InputLayers(channels, differences=differences)
         self.features = nn.Sequential(
             FramesAsChannels(),
             nn.Conv2d(channels * num_frames, 32, kernel_size=3),
@@ -52,16 +52,12 @@ class StackedFramesCNN(nn.Module):
             nn.ReLU(),
             nn.MaxPool2d(2),
         )
-        self.head = _HEADS[head](64, ((height - 4) // 2, (width - 4) // 2), num_classes)
+        self.head = choose(_HEADS, head, setting="head")(64, ((height - 4) // 2, (width - 4) // 2), num_classes)
 
     def forward(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""
-        if video.shape[1:] != self.input_shape:
-            raise ConfigError(
-                f"this network takes videos of shape [B, {', '.join(map(str, self.input_shape))}], got "
-                f"{tuple(video.shape)}; set its num_frames, channels and size as the data's"
-            )
-        scores: Tensor = self.head(self.features(self.normalisation(video)))
+        check_input(video, self.input_shape)
+        scores: Tensor = self.head(self.features(self.input(video)))
         return scores
 
 

@@ -1,0 +1,199 @@
+"""The contract that every network of the family keeps, so that LRP explains it correctly."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor, nn
+from zennit.core import Composite
+
+from vidact.attribution.canonizers import build_canonizers
+from vidact.attribution.composites import DEFAULT, build_composite
+from vidact.attribution.explainers import LayerwiseRelevance
+from vidact.attribution.law import examine
+from vidact.models.attention import SpatioTemporalAttention
+from vidact.models.fusion import EarlyFusion, LateFusion, SingleFrame, SlowFusion
+from vidact.models.layers import Gate, Normalisation
+from vidact.models.pretrained import TorchvisionVideoNet
+from vidact.models.recurrent import CNNLSTM
+from vidact.models.residual import SlimResNet3D
+from vidact.models.stacked import StackedFramesCNN
+
+NUM_CLASSES = 5
+NEGLIGIBLE_SCORE = 0.01
+Build = Callable[..., nn.Module]
+
+
+def _torchvision(name: str) -> Build:
+    return lambda **settings: TorchvisionVideoNet(name=name, **settings)
+
+
+# Name: how it is built, and the side of its frames here.
+FAMILY: dict[str, tuple[Build, int]] = {
+    "stacked, dense": (lambda **settings: StackedFramesCNN(head="dense", **settings), 20),
+    "stacked, pooled": (lambda **settings: StackedFramesCNN(head="pooled", **settings), 20),
+    "single frame": (SingleFrame, 48),
+    "early fusion": (EarlyFusion, 48),
+    "late fusion": (LateFusion, 48),
+    "slow fusion": (SlowFusion, 48),
+    "CNN + LSTM": (CNNLSTM, 32),
+    "attention": (SpatioTemporalAttention, 32),
+    "r3d_18": (_torchvision("r3d_18"), 32),
+    "mc3_18": (_torchvision("mc3_18"), 32),
+    "r2plus1d_18": (_torchvision("r2plus1d_18"), 32),
+    "s3d": (_torchvision("s3d"), 32),
+    "slim residual": (SlimResNet3D, 32),
+}
+GATED = {"CNN + LSTM", "attention"}
+RELU_NETWORKS = [name for name in FAMILY if name not in GATED]
+CHANNELS = 3
+NUM_FRAMES = 16
+
+
+def _network(name: str, *, differences: bool = False) -> nn.Module:
+    """Build a network in eval mode whose biases and BatchNorm statistics are not the trivial ones of a new one."""
+    build, size = FAMILY[name]
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build(
+            num_classes=NUM_CLASSES, num_frames=NUM_FRAMES, channels=CHANNELS, size=size, differences=differences
+        )
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = 1.0
+        with torch.no_grad():
+            network.train()(torch.rand(4, CHANNELS, NUM_FRAMES, size, size, generator=generator))
+            for key, value in network.named_parameters():
+                if "bias" in key:
+                    value.add_(torch.randn(value.shape, generator=generator), alpha=0.02)
+    return network.eval()
+
+
+def _video(name: str, num_clips: int = 2) -> Tensor:
+    size = FAMILY[name][1]
+    return torch.rand(num_clips, CHANNELS, NUM_FRAMES, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@contextmanager
+def _canonized(network: nn.Module) -> Iterator[nn.Module]:
+    """A copy as LRP sees it: BatchNorm merged, blocks of other libraries rewritten, recurrence unrolled."""
+    with Composite(canonizers=build_canonizers()).context(copy.deepcopy(network)) as canonized:
+        yield canonized
+
+
+@pytest.fixture(params=FAMILY)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.parametrize("differences", [False, True])
+def test_it_scores_each_class_and_every_frame_has_a_gradient(name: str, differences: bool) -> None:
+    video = _video(name).requires_grad_()
+    scores = _network(name, differences=differences)(video)
+    assert scores.shape == (2, NUM_CLASSES)
+    (gradient,) = torch.autograd.grad(scores[:, 0].sum(), video)
+    assert (gradient.abs().amax(dim=(1, 3, 4)) > 0).all(), "a frame without gradient"
+
+
+def test_the_law_finds_nothing_and_each_weighted_leaf_is_called_once(name: str) -> None:
+    network = _network(name)
+    assert examine(network, _video(name, 1)) == ()
+    calls: dict[str, int] = {}
+    with _canonized(network) as canonized, torch.no_grad():
+        for key, module in canonized.named_modules():
+            if not list(module.children()) and list(module.parameters()):
+                calls[key] = 0
+                module.register_forward_hook(lambda *_, key=key: calls.update({key: calls[key] + 1}))
+        canonized(_video(name, 1))
+    assert calls, "no layer has weights"
+    assert set(calls.values()) == {1}, {key: count for key, count in calls.items() if count != 1}
+
+
+def test_what_lrp_sees_scores_as_the_network_does(name: str) -> None:
+    network, video = _network(name).double(), _video(name).double()
+    with _canonized(network) as canonized, torch.no_grad():
+        found, expected = canonized(video), network(video)
+    assert (found - expected).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("differences", [False, True])
+@pytest.mark.parametrize("name", RELU_NETWORKS)
+def test_lrp_0_is_gradient_times_input_where_biases_are_zero(name: str, differences: bool) -> None:
+    """Ancona et al. 2018: so it is for networks of ReLU, max-pooling and linear layers; to float64 rounding."""
+    network = _network(name, differences=differences).double()
+    with _canonized(network) as canonized:
+        bare = copy.deepcopy(canonized)
+    with torch.no_grad():
+        for module in bare.modules():
+            if isinstance(module, Normalisation):
+                module.mean.zero_()
+            elif getattr(module, "bias", None) is not None:
+                module.bias.zero_()  # type: ignore[operator, union-attr]
+    video = _video(name).double().requires_grad_()
+    (gradient,) = torch.autograd.grad(bare(video)[:, 1].sum(), video)
+    expected = (gradient * video).detach()
+    with LayerwiseRelevance(bare, composite="lrp_0", dtype=torch.float64) as explain:
+        found = explain(video.detach(), torch.tensor([1, 1])).relevance
+    assert (found - expected).abs().max() < 1e-9 * expected.abs().max()
+
+
+@pytest.mark.parametrize("differences", [False, True])
+def test_relevance_adds_up_to_the_score(name: str, differences: bool) -> None:
+    with LayerwiseRelevance(_network(name, differences=differences), composite=DEFAULT) as explain:
+        explanations = [explain(_video(name), torch.full((2,), target)) for target in range(NUM_CLASSES)]
+    score, ratio = (torch.cat([getattr(e, field) for e in explanations]) for field in ("score", "conservation"))
+    clear = score.abs() > NEGLIGIBLE_SCORE  # beside a score next to zero, nothing is small
+    assert clear.sum() > len(clear) / 2
+    assert (ratio[clear] - 1).abs().max() < 1e-3
+
+
+def _record_relevance(gate: nn.Module, found: dict[str, Tensor]) -> None:
+    """Note the relevance that arrives at a gate's output and that leaves by its two inputs."""
+
+    def note(key: str, value: Tensor) -> Tensor:
+        own = value.view_as(value)  # others may read the same tensor; this view is the gate's alone
+        if own.requires_grad:
+            own.register_hook(lambda relevance: found.update({key: relevance}))
+        return own
+
+    gate.register_forward_pre_hook(lambda _, inputs: tuple(map(note, ("signal", "gate"), inputs)), prepend=True)
+    gate.register_forward_hook(lambda _, inputs, output: note("output", output))
+
+
+@pytest.mark.parametrize("name", sorted(GATED))
+def test_gates_hand_all_relevance_to_their_signal(name: str) -> None:
+    with _canonized(_network(name)) as canonized, build_composite(DEFAULT).context(canonized) as hooked:
+        records: dict[str, dict[str, Tensor]] = {}
+        for key, gate in hooked.named_modules():
+            if isinstance(gate, Gate):
+                _record_relevance(gate, records.setdefault(key, {}))
+        hooked(_video(name).requires_grad_())[:, 0].sum().backward()
+    reached = {key: found for key, found in records.items() if {"output", "signal"} <= set(found)}
+    assert len(reached) >= NUM_FRAMES, "relevance did not pass through the gates"
+    for key, found in reached.items():
+        assert torch.equal(found["signal"], found["output"].expand_as(found["signal"])), key
+        assert found.get("gate") is None or not found["gate"].any(), key
+
+
+def test_two_targets_have_different_explanations(name: str) -> None:
+    video = _video(name)
+    with LayerwiseRelevance(_network(name)) as explain:
+        first, second = (explain(video, torch.full((2,), target)).relevance for target in (0, 1))
+    assert not torch.allclose(first / first.abs().max(), second / second.abs().max(), atol=1e-3)
+
+
+def test_explaining_leaves_the_network_bit_identical(name: str) -> None:
+    network, video = _network(name).train(), _video(name)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    keys, hooks = list(dict(network.named_parameters())), [len(m._forward_hooks) for m in network.modules()]
+    with LayerwiseRelevance(network) as explain:
+        explain(video, torch.tensor([0, 1]))
+    after = network.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert list(dict(network.named_parameters())) == keys
+    assert [len(m._forward_hooks) for m in network.modules()] == hooks
+    assert all(module.training for module in network.modules())

@@ -1,0 +1,147 @@
+"""A network that says where and when it attends: spatial masks, ConvLSTM, weights of the frames.
+
+It does not know how it is trained or explained.
+"""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vidact.models.attention_losses import contrast, total_variation, unimodality
+from vidact.models.layers import Gate, InputLayers, Sum, SumOver, check_input, height_and_width
+from vidact.models.recurrent import ConvLSTM, check_side, fold_time, frame_features
+
+
+class SpatioTemporalAttention(nn.Module):
+    """Spatial saliency masks and temporal weights after Meng et al. 2019.
+
+    Meng et al., Interpretable spatio-temporal attention for video action recognition, ICCV workshops 2019:
+
+    1. X_t = CNN(frame t); here a small one, in the paper a ResNet.
+    2. M_t = σ(convolutions of X_t), one value in [0, 1] per place; X̃_t = M_t · X_t.
+    3. h_t = ConvLSTM(X̃_1 … X̃_t).
+    4. w = softmax over t of (Φ_h(h_t) + Φ_x(X̃_t)), Φ linear after averaging over places; context = Σ_t w_t · h_t.
+    5. Average over places, linear layer.
+
+    In the paper the weights come before the ConvLSTM: each of its steps reads Σ_t w_t · X̃_t with weights of its own,
+    so the order of the frames is lost. Here the ConvLSTM reads the frames in their order, and there is one weight
+    per frame.
+
+    Masks and weights are gates: relevance passes through the features alone.
+
+    Args:
+        num_classes: K.
+        num_frames: T.
+        channels: C, 1 for gray and 3 for colour.
+        size: Side in pixels, or height and width.
+        differences: Whether the network sees frame differences instead of frames.
+        widths: Features of the CNN's convolutions; each halves the picture.
+        hidden_channels: Features of the ConvLSTM.
+        dropout: Share of the averaged context that is dropped in training.
+        total_variation: Weight of the masks' total variation in the loss.
+        contrast: Weight of the masks' contrast in the loss.
+        unimodality: Weight of the frame weights' departure from a single peak in the loss.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_frames: int = 16,
+        channels: int = 1,
+        size: int | tuple[int, int] = 100,
+        differences: bool = False,
+        widths: tuple[int, int, int] = (16, 32, 64),
+        hidden_channels: int = 32,
+        dropout: float = 0.5,
+        total_variation: float = 1e-5,
+        contrast: float = 1e-4,
+        unimodality: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.input_shape = (channels, num_frames, *height_and_width(size))
+        check_side(self.input_shape[2:])
+        self.penalty_weights = {
+            "total_variation": total_variation,
+            "contrast": contrast,
+            "unimodality": unimodality,
+        }
+        self.input = InputLayers(channels, differences=differences)
+        self.features = frame_features(channels, widths=widths)
+        self.mask = _mask_layers(widths[-1])
+        self.masking = Gate()
+        self.memory = ConvLSTM(widths[-1], hidden_channels, num_frames=num_frames)
+        self.frame_weights = FrameWeights(widths[-1], hidden_channels)
+        self.weighting, self.context = Gate(), SumOver(dim=1)
+        self.head = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(hidden_channels, num_classes)
+        )
+
+    def forward(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
+        """Score each class (logits)."""
+        return self._attend(video)[0]
+
+    def scores_and_penalties(
+        self, video: Float[Tensor, "B C T H W"]
+    ) -> tuple[Float[Tensor, "B K"], dict[str, Float[Tensor, ""]]]:
+        """Score each class, and give the weighted terms that training adds to the loss, without those of weight 0."""
+        scores, masks, weights = self._attend(video)
+        terms = {
+            "total_variation": lambda: total_variation(masks),
+            "contrast": lambda: contrast(masks),
+            "unimodality": lambda: unimodality(weights),
+        }
+        return scores, {name: weight * terms[name]() for name, weight in self.penalty_weights.items() if weight}
+
+    def attention_maps(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B T H W"]:
+        """Give the masks, enlarged to the video's size (bilinear), times the weight of each frame.
+
+        Call it in eval mode; in [0, 1], and at most w_t in frame t. With differences, the map of a frame belongs to
+        the difference between it and the one before.
+        """
+        _, masks, weights = self._attend(video)
+        enlarged = nn.functional.interpolate(masks, size=video.shape[3:], mode="bilinear", align_corners=False)
+        return enlarged * weights[:, :, None, None]
+
+    def _attend(
+        self, video: Float[Tensor, "B C T H W"]
+    ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B T h w"], Float[Tensor, "B T"]]:
+        """Give the scores, the masks and the weights of the frames."""
+        check_input(video, self.input_shape)
+        features = self.features(fold_time(self.input(video)))
+        masks = self.mask(features)
+        time = (len(video), self.input_shape[1])
+        masked = self.masking(features, masks).unflatten(0, time)
+        hidden = self.memory(masked)
+        weights = self.frame_weights(hidden, masked)
+        context = self.context(self.weighting(hidden, weights[:, :, None, None, None]))
+        return self.head(context), masks.squeeze(1).unflatten(0, time), weights
+
+
+class FrameWeights(nn.Module):
+    """Weigh the frames: softmax over t of Φ_h(h_t) + Φ_x(X̃_t), each Φ linear after averaging over places.
+
+    Args:
+        features: D.
+        hidden_channels: F.
+    """
+
+    def __init__(self, features: int, hidden_channels: int) -> None:
+        super().__init__()
+        self.score_hidden = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(hidden_channels, 1))
+        self.score_features = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, 1, bias=False))
+        self.add, self.softmax = Sum(), nn.Softmax(dim=1)
+
+    def forward(self, hidden: Float[Tensor, "B T F H W"], features: Float[Tensor, "B T D H W"]) -> Float[Tensor, "B T"]:
+        """Give weights that add up to 1 over the frames of each clip."""
+        scores = self.add(self.score_hidden(hidden.flatten(0, 1)), self.score_features(features.flatten(0, 1)))
+        weights: Tensor = self.softmax(scores.unflatten(0, hidden.shape[:2]).squeeze(2))
+        return weights
+
+
+def _mask_layers(features: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(features, features // 2, kernel_size=3, padding=1, bias=False),
+        nn.BatchNorm2d(features // 2),
+        nn.ReLU(),
+        nn.Conv2d(features // 2, 1, kernel_size=3, padding=1),
+        nn.Sigmoid(),
+    )
