@@ -98,15 +98,17 @@ class Explanation:
 
     Attributes:
         relevance: Signed share of each voxel in the score; positive speaks for the target.
-        score: The logit that is explained.
-        target: The class whose logit it is.
+        score: What is explained: the target's logit or, against other classes, a difference of logits.
+        target: The class that is spoken for.
         method: Name of the method.
+        against: The class that is spoken against, -1 for all others (log-odds); None explains the logit alone.
     """
 
     relevance: Float[Tensor, "B C T H W"]
     score: Float[Tensor, " B"]
     target: Int[Tensor, " B"]
     method: str
+    against: Int[Tensor, " B"] | None = None
 
     @property
     def relevance_sum(self) -> Float[Tensor, " B"]:
@@ -138,6 +140,24 @@ class DividedData(Protocol):
     @property
     def split_record(self) -> dict[str, Any]:
         """Plain values: the clips of each side under their names, and the report on leaks under `leakage`."""
+
+
+@runtime_checkable
+class Regularised(Protocol):
+    """A network whose training adds terms of its own to the loss."""
+
+    def scores_and_penalties(
+        self, video: Float[Tensor, "B C T H W"]
+    ) -> tuple[Float[Tensor, "B K"], dict[str, Float[Tensor, ""]]]:
+        """Score each class, and give the weighted terms by their names."""
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A network that says itself where and when it attends."""
+
+    def attention_maps(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B T H W"]:
+        """Give its attention at the resolution of the video: where in each frame, times how much each frame counts."""
 
 
 def as_float(video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:

@@ -1,19 +1,22 @@
 import copy
-import random
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
+import untouched_explaining
 from torch import Tensor, nn
 from torch.nn import functional as F
 from zennit.composites import EpsilonPlusFlat
 
 from vidact.analysis.frames import frame_relevance
-from vidact.attribution.composites import COMPOSITES, build_composite
-from vidact.attribution.explainers import LayerwiseRelevance
+from vidact.attribution.composites import build_composite
+from vidact.attribution.explainers import LayerwiseRelevance, build_explainer
 from vidact.core import ConfigError, ExplanationError
-from vidact.models.stacked import PIXEL_MEAN, PIXEL_STD, StackedFramesCNN
+from vidact.models.layers import PIXEL_MEAN, PIXEL_STD
+from vidact.models.stacked import StackedFramesCNN
 
 STABILIZER = 1e-6  # Zennit's default
 
@@ -104,7 +107,7 @@ def test_lrp_0_is_gradient_times_input_where_biases_are_zero() -> None:
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
-    network.normalisation.mean.zero_()
+    network.input[0].mean.zero_()
     video = _video(2, 4, 12).requires_grad_()
     scores = network(video)
     (gradient,) = torch.autograd.grad(scores[:, 1].sum(), video)
@@ -154,33 +157,12 @@ def test_a_clips_explanation_does_not_depend_on_the_rest_of_the_batch() -> None:
     assert (together - alone).abs().max() < 1e-3 * together.abs().max()
 
 
-def _plain(value: object) -> object:
-    """Turn tensors into their bytes, wherever they are in dicts and lists."""
-    if isinstance(value, Tensor):
-        return value.shape, value.dtype, value.contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else value
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _fingerprint(network: nn.Module, optimizer: torch.optim.Optimizer) -> object:
-    state = (network.state_dict(), optimizer.state_dict(), torch.get_rng_state(), random.getstate())
-    own = [(id(p), p.requires_grad, p.grad is None) for p in network.parameters()], network.training
-    return _plain((*state, own, np.random.get_state()[1].tolist()))  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("composite", COMPOSITES)
-def test_explaining_leaves_the_network_as_it_was(composite: str) -> None:
-    network = nn.Sequential(_network("pooled"), nn.BatchNorm1d(5)).train()
-    optimizer = torch.optim.Adam(network.parameters())
-    network(_video()).sum().backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    before = _fingerprint(network, optimizer)
-    hooks = [len(module._forward_hooks) for module in network.modules()]
-    _explain(network, _video(), torch.tensor([0, 1, 2]), composite)
-    assert _fingerprint(network, optimizer) == before
-    assert [len(module._forward_hooks) for module in network.modules()] == hooks
+def test_explaining_leaves_network_and_random_numbers_as_they_were() -> None:
+    """For every method and composite: weights, statistics, optimizer, hooks, modes, all generators."""
+    output = subprocess.run([sys.executable, untouched_explaining.__file__], check=True, capture_output=True, text=True)
+    changed = json.loads(output.stdout.splitlines()[-1])
+    assert set(changed) == set(untouched_explaining.NAMES)
+    assert {name: keys for name, keys in changed.items() if keys} == {}
 
 
 def test_it_works_in_inference_mode_and_under_autocast_with_the_same_result() -> None:
@@ -228,3 +210,114 @@ def test_an_input_that_is_not_finite_is_refused() -> None:
 def test_an_unknown_composite_is_named() -> None:
     with pytest.raises(ConfigError, match="'epsilonplus' is unknown; there are epsilon_plus, "):
         build_composite("epsilonplus")
+
+
+def _lost_sum(network: nn.Module) -> nn.Module:
+    class Lawless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = network
+
+        def forward(self, video: Tensor) -> Tensor:
+            scores = self.body(video)
+            return scores + scores  # type: ignore[no-any-return]
+
+    return Lawless()
+
+
+def test_a_network_that_breaks_the_law_is_refused_by_lrp_alone() -> None:
+    network, video, target = _lost_sum(_network("pooled")), _video(1), torch.tensor([0])
+    with LayerwiseRelevance(network) as explain, pytest.raises(ExplanationError, match="gradient"):
+        explain(video, target)
+    with LayerwiseRelevance(network) as explain, pytest.raises(ExplanationError, match="gradient"):
+        explain.prepare(video)
+    with LayerwiseRelevance(network, check_law=False) as explain:
+        assert torch.isfinite(explain(video, target).relevance).all()
+    with build_explainer("gradient", network) as explain:
+        assert torch.isfinite(explain(video, target).relevance).all()
+
+
+@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon", "lrp_0"])
+def test_against_a_class_is_the_difference_of_two_explanations_where_rules_are_linear(composite: str) -> None:
+    """Every rule divides what arrives, so two relevances that start apart may be added."""
+    network, video = _network(num_frames=4, size=12), _video(3, 4, 12)
+    first, second = torch.tensor([0, 1, 2]), torch.tensor([3, 4, 0])
+    with LayerwiseRelevance(network, composite=composite, dtype=torch.float64) as explain:
+        found = explain(video, first, against=second)
+        a, b = explain(video, first), explain(video, second)
+    torch.testing.assert_close(found.relevance, a.relevance - b.relevance, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.score, a.score - b.score)
+    assert found.against is second
+
+
+def test_log_odds_are_handed_down_whole() -> None:
+    network, video, target = _network(), _video(), torch.tensor([0, 1, 4])
+    with LayerwiseRelevance(network) as explain:
+        found = explain(video, target, against="rest")
+        scores = explain.scores(video)
+    assert (found.conservation - 1).abs().max() < 1e-3
+    assert found.against is not None
+    assert found.against.tolist() == [-1, -1, -1]
+    for row in range(3):
+        rest = [k for k in range(5) if k != target[row]]
+        mean = (scores[row, rest].softmax(dim=0) * scores[row, rest]).sum()
+        torch.testing.assert_close(found.score[row], scores[row, target[row]] - mean)
+
+
+class _Narrow(nn.Module):
+    """Has memory for so many clips and no more."""
+
+    def __init__(self, capacity: int, error: str = "DefaultCPUAllocator: can't allocate memory: you tried") -> None:
+        super().__init__()
+        self.network, self.capacity, self.error = _network("pooled"), capacity, error
+        self.sizes: list[int] = []
+
+    def forward(self, video: Tensor) -> Tensor:
+        self.sizes.append(len(video))
+        if len(video) > self.capacity:
+            raise RuntimeError(self.error)
+        return self.network(video)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("method", ["gradient", "occlusion", "smoothgrad", "integrated_gradients", "lrp", "grad_cam"])
+@pytest.mark.parametrize(("capacity", "num_clips"), [(2, 5), (1, 2), (3, 7)])
+def test_a_batch_that_does_not_fit_is_divided(method: str, capacity: int, num_clips: int) -> None:
+    settings: dict[str, object] = {"check_law": False} if method == "lrp" else {}
+    video, target = _video(num_clips), torch.arange(num_clips) % 5
+    network = _Narrow(capacity)
+    with build_explainer(method, network, **settings) as explain:
+        found = explain(video, target)
+        sizes = explain.network.sizes
+        assert max(sizes[-2:]) <= capacity
+        assert isinstance(sizes, list)
+    with build_explainer(method, network.network, batch_size=1, **settings) as explain:
+        expected = explain(video, target)
+    torch.testing.assert_close(
+        found.relevance, expected.relevance, rtol=1e-3, atol=1e-4 * float(expected.relevance.abs().max())
+    )
+    torch.testing.assert_close(found.score, expected.score)
+    assert network.sizes == []
+
+
+def test_a_clip_that_does_not_fit_alone_is_said() -> None:
+    with build_explainer("gradient", _Narrow(0)) as explain, pytest.raises(ExplanationError, match="one clip alone"):
+        explain(_video(2), torch.tensor([0, 1]))
+
+
+def test_other_errors_of_a_network_are_not_taken_for_a_full_memory() -> None:
+    explain = build_explainer("gradient", _Narrow(0, "mat1 and mat2 cannot be multiplied"))
+    with explain, pytest.raises(RuntimeError, match="cannot be multiplied"):
+        explain(_video(2), torch.tensor([0, 1]))
+
+
+def test_no_clips_give_no_relevance() -> None:
+    with build_explainer("gradient", _network("pooled")) as explain:
+        found = explain(_video(1)[:0], torch.zeros(0, dtype=torch.long))
+    assert found.relevance.shape == (0, 1, 16, 20, 20)
+    assert found.score.shape == (0,)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_of_nothing_is_refused(batch_size: int) -> None:
+    with pytest.raises(ConfigError, match="batch size of at least 1"):
+        LayerwiseRelevance(_network("pooled"), batch_size=batch_size)

@@ -1,89 +1,185 @@
-"""Explain a network's score for a class by the voxels of its input; it knows no files and makes no pictures.
+"""Explain a network's score for a class by the voxels of its input, by any method; it knows no files and no pictures.
 
-An explainer is a context manager and a function `(video, target) -> Explanation`. It never touches the network
-that it is given: it works on a deep copy in float32, in eval mode, outside autocast and inference mode.
+An explainer is a context manager and a function `(video, target, *, against) -> Explanation`.
 """
 
-import contextlib
-import copy
-from types import TracebackType
+import difflib
+import inspect
+from pathlib import Path
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
-from zennit.attribution import Gradient
+from zennit.core import Composite
 
-from vidact.attribution.composites import DEFAULT, build_composite
-from vidact.core import Explanation, ExplanationError
+from vidact.attribution.base import Explainer, keep_rng
+from vidact.attribution.composites import DEFAULT, CompositeSpec, build_composite, check_names, read_recipe
+from vidact.attribution.controls import Attention, Random
+from vidact.attribution.first_layer import FirstLayer, find_first_layer
+from vidact.attribution.gradcam import GradCam
+from vidact.attribution.gradients import (
+    Gradient,
+    GradientTimesInput,
+    GuidedBackpropagation,
+    IntegratedGradients,
+    SmoothGrad,
+)
+from vidact.attribution.law import require_lawful
+from vidact.attribution.occlusion import Occlusion
+from vidact.attribution.targets import Goal
+from vidact.core import ConfigError, ExplanationError
+
+LRP = "lrp"
 
 
-class LayerwiseRelevance:
+class LayerwiseRelevance(Explainer):
     """Layer-wise relevance propagation (Bach et al. 2015) through Zennit.
 
+    What is handed down is Σ_k w_k f_k (`targets.class_weights`), and ΣR is its value, the explanation's `score`.
+
     Args:
-        network: From [B, C, T, H, W] in [0, 1] to logits [B, K]; stays as it is.
-        composite: Name of the rules per layer, one of `composites.COMPOSITES`.
+        network: As in `Explainer`.
+        composite: The rules per layer: one of `composites.COMPOSITES`, a YAML file, or a mapping as in one.
+        zero_biases: Whether biases take part in no rule; None for what the composite says.
+        check_law: Whether to make sure, before the first explanation, that the rules can follow the network.
+        settings: As in `Explainer`.
 
     Raises:
-        ConfigError: no composite has this name.
+        ConfigError: no such composite, or one that makes no sense.
     """
 
-    def __init__(self, network: nn.Module, *, composite: str = DEFAULT) -> None:
-        self.method = f"lrp:{composite}"
-        self._network = network
-        self._composite = build_composite(composite)
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> "LayerwiseRelevance":
-        # Not under inference mode: a copy made there could not be differentiated.
-        with torch.inference_mode(mode=False):
-            network = copy.deepcopy(self._network).float().eval().requires_grad_(requires_grad=False)
-            self._attributor = self._stack.enter_context(Gradient(network, self._composite))
-        self._copy = network
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        composite: CompositeSpec = DEFAULT,
+        zero_biases: bool | None = None,
+        check_law: bool = True,
+        **settings: Any,
     ) -> None:
-        self._stack.close()
-        del self._attributor, self._copy
+        super().__init__(network, **settings)
+        self._spec, self._recipe, self._zero_biases = composite, read_recipe(composite), zero_biases
+        self._check_law = check_law
+        self.method = f"{LRP}:{Path(composite).stem if isinstance(composite, str) else 'own'}"
+        self._composite: Composite | None = None
+        self._first: tuple[Any, FirstLayer] | None = None
 
-    def scores(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
-        """Score each class of each clip, as the explained copy does: in float32, outside autocast."""
-        with torch.inference_mode(mode=False), torch.no_grad(), torch.autocast(video.device.type, enabled=False):
-            scores: Tensor = self._copy(video.detach().clone().float())
+    def __exit__(self, *error: Any) -> None:
+        if self._composite is not None:
+            self._composite.remove()
+        self._composite = self._first = None
+        super().__exit__(*error)
+
+    def _prepare(self, video: Float[Tensor, "1 C T H W"]) -> None:
+        """Put the rules on the copy; anew where the first layer's bounds are of another shape."""
+        shape = video.shape[1:]
+        if self._composite is not None and (self._first is None or self._first[0] == shape):
+            return
+        if self._composite is not None:
+            self._composite.remove()
+            self._composite = None
+        elif self._check_law:
+            require_lawful(self._copy, video)
+        first = find_first_layer(self._copy, video) if self._recipe.needs_first else None
+        if first is not None:
+            self._refuse_flat_over_time(first)
+        scores = _draw_alike(self._copy, video)
+        composite = build_composite(self._spec, first=first, zero_biases=self._zero_biases)
+        try:
+            composite.register(self._copy)
+            check_names(self._recipe, self._copy)
+            _refuse_other_scores(scores, _draw_alike(self._copy, video))
+        except Exception:
+            composite.remove()  # half a composite must explain nothing
+            raise
+        self._composite, self._first = composite, None if first is None else (shape, first)
+
+    def _refuse_flat_over_time(self, first: FirstLayer) -> None:
+        if any(line.rule == "flat" for line in self._recipe.lines) and first.is_blind_to_time_when_flat():
+            raise ConfigError(
+                f"{self.method}: in this network each filter of the first layer sees all frames, and the flat rule "
+                "would give every frame exactly the same relevance; try epsilon_plus"
+            )
+
+    def _explain(
+        self, video: Float[Tensor, "B C T H W"], goal: Goal
+    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
+        return self._backpropagate(video, lambda scores: scores * goal.weights(scores))
+
+
+def _draw_alike(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> Float[Tensor, "1 K"]:
+    """Compute the scores with the random numbers that the next call will draw as well (functional dropout)."""
+    with torch.no_grad(), keep_rng(video.device):
+        scores: Tensor = network(video)
         return scores
 
-    def __call__(self, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"]) -> Explanation:
-        """Hand the logit of each clip's target down to its voxels.
 
-        Args:
-            video: In [0, 1], on the network's device.
-            target: A class number per clip.
-
-        Raises:
-            ExplanationError: the input is not finite, or a target is no class of the network.
-        """
-        if not torch.isfinite(video).all():
-            raise ExplanationError("the input holds values that are not finite; expected pixels in [0, 1]")
-        with (
-            torch.inference_mode(mode=False),
-            torch.enable_grad(),
-            torch.autocast(video.device.type, enabled=False),
-        ):
-            scores, relevance = self._attributor(video.detach().clone().float(), _Pick(target))
-        score = scores.detach().gather(1, target[:, None]).squeeze(1)
-        return Explanation(relevance.detach(), score, target, self.method)
+def _refuse_other_scores(plain: Float[Tensor, "1 K"], canonized: Float[Tensor, "1 K"]) -> None:
+    tolerance = max(1e-2 if plain.is_cuda else 1e-3, 16 * torch.finfo(plain.dtype).eps)  # CUDA may round to TF32
+    difference = float((plain - canonized).abs().max())
+    if difference > tolerance * max(1.0, float(plain.abs().max())):
+        raise ExplanationError(
+            f"made ready for relevance rules, the network gives other scores (they differ by {difference:.2g}): a "
+            "BatchNorm was merged into a layer that does not come right before it; define modules in the order in "
+            "which they are called"
+        )
 
 
-class _Pick:
-    """The gradient that starts the propagation: the target's logit, zero for the others, so that ΣR = logit."""
+METHODS: dict[str, type[Explainer]] = {
+    LRP: LayerwiseRelevance,
+    "gradient": Gradient,
+    "gradient_x_input": GradientTimesInput,
+    "smoothgrad": SmoothGrad,
+    "integrated_gradients": IntegratedGradients,
+    "guided_backpropagation": GuidedBackpropagation,
+    "occlusion": Occlusion,
+    "grad_cam": GradCam,
+    "attention": Attention,
+    "random": Random,
+}
 
-    def __init__(self, target: Int[Tensor, " B"]) -> None:
-        self.target = target
 
-    def __call__(self, scores: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
-        num_classes = scores.shape[1]
-        if ((self.target < 0) | (self.target >= num_classes)).any():
-            raise ExplanationError(f"targets are class numbers from 0 to {num_classes - 1}, got {self.target.tolist()}")
-        return scores.detach() * nn.functional.one_hot(self.target, num_classes)
+def build_explainer(method: str, network: nn.Module, **settings: Any) -> Explainer:
+    """Build an explainer by the name of its method.
+
+    Args:
+        method: One of `METHODS`; `lrp:epsilon_plus` names the composite as well, `grad_cam:layer4` the layer.
+        network: From [B, C, T, H, W] in [0, 1] to logits [B, K]; stays as it is.
+        settings: Of the method's class.
+
+    Raises:
+        ConfigError: no such method, or a setting that it does not have.
+    """
+    name, _, detail = method.partition(":")
+    check_method(method)
+    if detail:
+        settings = {**settings, _DETAILS[name]: detail}
+    if strange := sorted(set(settings) - _settings_of(METHODS[name])):
+        there = ", ".join(sorted(_settings_of(METHODS[name])))
+        raise ConfigError(f"{name} has no setting {', '.join(strange)}; there are {there}")
+    return METHODS[name](network, **settings)
+
+
+def _settings_of(method: type[Explainer]) -> set[str]:
+    """Name the settings that a method and what it inherits take."""
+    kinds = [kind for kind in method.__mro__ if issubclass(kind, Explainer) and "__init__" in vars(kind)]
+    parameters = [item for kind in kinds for item in inspect.signature(vars(kind)["__init__"]).parameters.values()]
+    return {item.name for item in parameters if item.kind is item.KEYWORD_ONLY}
+
+
+def check_method(method: str) -> None:
+    """Make sure that a method of this name exists.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    name, colon, _ = method.partition(":")
+    if name not in METHODS:
+        near = difflib.get_close_matches(name, METHODS, cutoff=0.4)
+        raise ConfigError(f"method {name!r} is unknown; nearest: {', '.join(near or METHODS)}")
+    if colon and name not in _DETAILS:
+        raise ConfigError(f"method {method!r}: only {' and '.join(_DETAILS)} take a name after the colon")
+
+
+_DETAILS = {LRP: "composite", "grad_cam": "layer"}

@@ -1,0 +1,187 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations
+
+from vidact.attribution.law import Breach, examine
+from vidact.attribution.unrolling import UnrollLSTM
+from vidact.core import ExplanationError
+from vidact.models.layers import Gate, Sum
+
+FRAMES, SIZE = 2, 4
+
+
+def _video() -> Tensor:
+    return torch.rand(1, 1, FRAMES, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+class _Net(nn.Module):
+    """A lawful network with a place for what is tested."""
+
+    def __init__(self, between: Callable[..., Any] | None = None, **modules: nn.Module) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.conv, self.relu = nn.Conv3d(1, 4, 3, padding=1), nn.ReLU()
+            self.pool, self.flatten, self.head = nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4, 3)
+        self.sum, self.gate, self.between = Sum(), Gate(), between
+        for name, module in modules.items():
+            setattr(self, name, module)
+
+    def forward(self, video: Tensor) -> Tensor:
+        x = self.relu(self.conv(video))
+        x = x if self.between is None else self.between(self, x)
+        return self.head(self.flatten(self.pool(x)))
+
+
+def _hiding(network: nn.Module) -> list[Breach]:
+    return [breach for breach in examine(network.eval(), _video()) if breach.hides_relevance]
+
+
+@pytest.mark.parametrize("mode", ["nearest", "trilinear", "area"])
+def test_upsampling_with_a_mean_is_lawful(mode: str) -> None:
+    assert examine(_Net(relu=nn.Upsample(size=(2, 2, 2), mode=mode)), _video()) == ()
+
+
+def test_bicubic_upsampling_has_no_rule() -> None:
+    class Pictures(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.Upsample(scale_factor=2, mode="bicubic")
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.up(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
+
+    assert [(breach.kind, breach.module) for breach in _hiding(_Net(relu=Pictures()))] == [("no_rule", "relu.up")]
+
+
+def _pooled(values: Tensor) -> Tensor:
+    return values.mean(dim=[2, 3, 4], keepdim=True)
+
+
+def _swish(values: Tensor) -> Tensor:
+    return values * torch.sigmoid(values)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("function", [_pooled, _swish])
+def test_a_scripted_function_is_seen(function: Callable[[Tensor], Tensor]) -> None:
+    scripted = torch.jit.script(function)
+    found = _hiding(_Net(lambda net, x: scripted(x)))
+    assert found
+    assert {breach.kind for breach in found} == {"functional"}
+
+
+def _without_gradient(net: _Net, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        flipped = 2 * x.flip(2)
+    return torch.cat([x, flipped], 2)
+
+
+def _into_a_buffer(net: _Net, x: Tensor) -> Tensor:
+    buffer = torch.zeros_like(x)
+    buffer[:, :2] = x.detach()[:, :2]
+    return net.sum(x, buffer)
+
+
+DETACHED: dict[str, Callable[[_Net, Tensor], Tensor]] = {
+    "plus": lambda net, x: x + (2 * x).detach(),
+    "data": lambda net, x: torch.cat([x, x.data], 2),
+    "no_grad": _without_gradient,
+    "module": lambda net, x: net.sum(x, x.detach()),
+    "buffer": _into_a_buffer,
+}
+
+
+@pytest.mark.parametrize("name", DETACHED)
+def test_a_detached_part_of_the_video_is_no_constant(name: str) -> None:
+    (breach,) = _hiding(_Net(DETACHED[name]))
+    assert breach.kind == "functional"
+    assert "let gradients through" in breach.remedy
+
+
+def test_a_detached_gate_and_new_tensors_are_fine() -> None:
+    def between(net: _Net, x: Tensor) -> Tensor:
+        return net.sum(net.gate(x, x.detach().sigmoid()), torch.ones(1).type_as(x).expand_as(x) + torch.zeros_like(x))
+
+    assert _hiding(_Net(between)) == []
+
+
+def test_a_backbone_without_gradient_is_named_in_one_line() -> None:
+    class Frozen(_Net):
+        def forward(self, video: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = self.pool(self.relu(self.conv(video)))
+            return self.head(self.flatten(x))
+
+    (breach,) = _hiding(Frozen())
+    assert breach.kind == "unseen_frames"
+
+
+class _Standardised(nn.Conv3d):
+    def forward(self, values: Tensor) -> Tensor:
+        return F.conv3d(values, self.weight - self.weight.mean(), self.bias, padding=1)
+
+
+class _Own(nn.Conv3d):
+    def forward(self, values: Tensor) -> Tensor:
+        return F.conv3d(values, weight=self.weight, bias=self.bias, padding=1)
+
+
+def test_a_weight_that_is_computed_is_named() -> None:
+    for conv in (_Standardised(1, 4, 3), parametrizations.weight_norm(nn.Conv3d(1, 4, 3, padding=1))):
+        assert [(breach.kind, breach.module) for breach in _hiding(_Net(conv=conv))] == [("no_rule", "conv")]
+    assert _hiding(_Net(conv=_Own(1, 4, 3))) == []
+
+
+def test_a_wrong_merge_is_found_where_the_batch_norm_gives_zero() -> None:
+    norm = nn.BatchNorm3d(4)
+    nn.init.zeros_(norm.weight)
+    network = _Net(lambda net, x: net.sum(x, net.norm(net.relu(net.inner(x)))), inner=nn.Conv3d(4, 4, 1), norm=norm)
+    assert [(breach.kind, breach.module) for breach in _hiding(network)] == [("defined_out_of_order", "norm")]
+
+
+def test_an_unrolled_lstm_may_be_told_to_flatten_its_parameters() -> None:
+    network = nn.Sequential(nn.LSTM(2, 2))
+    UnrollLSTM().apply(network)
+    network[0].flatten_parameters()  # type: ignore[operator]
+
+
+def _plus(x: Tensor) -> None:
+    x += 1.0
+
+
+def _set(x: Tensor) -> None:
+    x[:, :, 0] = 0
+
+
+@pytest.mark.parametrize("write", [_plus, _set, torch.relu_])
+@pytest.mark.parametrize("relu", [nn.ReLU(), nn.Identity()], ids=["relu", "conv"])
+def test_what_a_module_gives_is_not_written_into(write: Callable[[Tensor], Any], relu: nn.Module) -> None:
+    def between(net: _Net, x: Tensor) -> Tensor:
+        write(x)
+        return x
+
+    found = _hiding(_Net(between, relu=relu))
+    assert any("not in place" in breach.remedy for breach in found)
+
+
+def test_a_constant_may_stand_before_a_plus_but_not_before_a_minus() -> None:
+    assert _hiding(_Net(lambda net, x: torch.ones(1) + x)) == []
+    assert len(_hiding(_Net(lambda net, x: torch.ones(1) - x))) == 1
+
+
+def test_what_cannot_be_copied_or_run_is_said_in_one_line() -> None:
+    network = _Net()
+    network.kept = network.conv(_video())
+    with pytest.raises(ExplanationError, match="cannot be copied") as error:
+        examine(network, _video())
+    assert "\n" not in str(error.value)
+    with pytest.raises(ExplanationError, match="cannot be run"):
+        examine(_Net(conv=nn.Conv3d(2, 4, 1)), _video())
+    assert _hiding(nn.Sequential(nn.ReLU(inplace=True), _Net())) == []

@@ -1,0 +1,223 @@
+"""What every way of explaining shares: a private copy of the network, checks, and batches that fit into memory.
+
+It knows no method.
+"""
+
+import contextlib
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+import torch
+from jaxtyping import Float, Int
+from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
+from torch import Tensor, nn
+
+from vidact.attribution.targets import Against, Goal, set_goal
+from vidact.core import ConfigError, Explanation, ExplanationError
+from vidact.models.layers import Normalisation
+
+
+class Explainer(ABC):
+    """A context manager and a function `(video, target, *, against) -> Explanation`.
+
+    It never touches the network that it is given: it works on a deep copy, in eval mode, outside autocast and
+    inference mode, and draws no global random number. A clip's explanation depends on the clip alone, not on the
+    batch it comes in (but for the rounding of sums).
+
+    Args:
+        network: From [B, C, T, H, W] in [0, 1] to logits [B, K]; stays as it is.
+        batch_size: At most so many clips go through the network at once; None for all. Where they do not fit into
+            memory, half as many are tried, and so on.
+        dtype: Of the copy and its arithmetic.
+
+    Raises:
+        ConfigError: a batch size below 1.
+    """
+
+    method: str
+
+    def __init__(
+        self, network: nn.Module, *, batch_size: int | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(f"expected a batch size of at least 1, or None for all clips at once, got {batch_size}")
+        self._network, self._batch_size, self._dtype = network, batch_size, dtype
+
+    def __enter__(self) -> "Explainer":
+        # Not under inference mode: a copy made there could not be differentiated.
+        with torch.inference_mode(mode=False):
+            self._copy = _deepcopy(self._network).to(self._dtype).eval().requires_grad_(requires_grad=False)
+        for module in self._copy.modules():
+            if getattr(module, "inplace", False):  # it would overwrite the clip that it is given
+                module.inplace = False  # type: ignore[assignment]
+            if isinstance(module, nn.RNNBase):  # cuDNN differentiates recurrent layers in training mode only
+                module.dropout = 0.0
+                module.train()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del self._copy
+
+    @property
+    def network(self) -> nn.Module:
+        """The copy that is explained; there while the context is open."""
+        return self._copy
+
+    def prepare(self, video: Float[Tensor, "B C T H W"]) -> None:
+        """Make sure that the network can be explained, before anything expensive starts.
+
+        Args:
+            video: Example clips; the first is used.
+
+        Raises:
+            ExplanationError: it cannot, with this method.
+            ConfigError: the method's settings do not suit the network.
+        """
+        if len(video):
+            with differentiable(video.device):
+                self._prepare(self._own(video[:1]))
+
+    def scores(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
+        """Score each class of each clip, as the explained copy does."""
+        self.prepare(video)
+        with differentiable(video.device), torch.no_grad():
+            parts = [video[start : start + self._limit(video)] for start in range(0, len(video), self._limit(video))]
+            return torch.cat([self._copy(self._own(part)) for part in parts or [video]])
+
+    def __call__(
+        self, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, against: Against = None
+    ) -> Explanation:
+        """Explain the score of each clip's target by its voxels.
+
+        Args:
+            video: In [0, 1], on the network's device.
+            target: A class number per clip, A.
+            against: None explains the logit f_A, a class number per clip the difference f_A − f_B, "rest" (or −1)
+                the log-odds of A.
+
+        Returns:
+            Its `score` is Σ_k w_k f_k of `targets.class_weights`: f_A, f_A − f_B, or, for the log-odds, f_A less the
+            mean logit of the rest under their softmax.
+
+        Raises:
+            ExplanationError: the input is not finite, a target is no class, targets and clips are not equally many,
+                or the network cannot be explained so.
+        """
+        _check_length("targets", target, len(video))
+        if isinstance(against, Tensor):
+            _check_length("classes to explain against", against, len(video))
+        if not torch.isfinite(video).all():
+            raise ExplanationError("the input holds values that are not finite; expected pixels in [0, 1]")
+        goal = set_goal(target, against)
+        self.prepare(video)
+        relevance, scores = torch.empty_like(video, dtype=self._dtype), torch.empty(len(video), dtype=self._dtype)
+        scores = scores.to(video.device)
+        start, size = 0, self._limit(video)
+        while start < len(video):
+            part = slice(start, min(start + size, len(video)))
+            found = self._explain_if_it_fits(video[part], _part_of(goal, part, video.device))
+            if found is None:
+                size = self._batch_size = self._smaller(part.stop - start)
+                continue
+            relevance[part], scores[part] = found
+            start = part.stop
+        return Explanation(relevance, scores, target, self.method, goal.against)
+
+    def _explain_if_it_fits(
+        self, video: Float[Tensor, "B C T H W"], goal: Goal
+    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, " B"]] | None:
+        """Give relevance and score, or None where memory ends."""
+        try:
+            with differentiable(video.device):
+                relevance, scores = self._explain(self._own(video), goal)
+        except RuntimeError as error:
+            if not is_oom_error(error):
+                raise
+            return None
+        weights = goal.weights(scores)
+        score = torch.where(weights == 0, 0, weights * scores).sum(dim=1)
+        return relevance.detach(), score.detach()
+
+    def _smaller(self, size: int) -> int:
+        garbage_collection_cuda()
+        if size == 1:
+            raise ExplanationError(
+                f"one clip alone does not fit into memory with {self.method}; try fewer or smaller frames, or the CPU"
+            )
+        return size // 2
+
+    def _limit(self, video: Float[Tensor, "B C T H W"]) -> int:
+        return max(1, len(video) if self._batch_size is None else self._batch_size)
+
+    def _own(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+        return video.detach().clone().to(self._dtype)
+
+    def _prepare(self, video: Float[Tensor, "1 C T H W"]) -> None:  # noqa: B027  # most methods need nothing
+        """Make ready for clips of this shape, once."""
+
+    @abstractmethod
+    def _explain(
+        self, video: Float[Tensor, "B C T H W"], goal: Goal
+    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
+        """Give the relevance and the logits of clips that are processed at once."""
+
+    def _backpropagate(
+        self, video: Float[Tensor, "B C T H W"], start: Callable[[Tensor], Tensor]
+    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
+        """Hand what `start` makes of the logits back to the voxels; the gradient, where no hook changes it."""
+        leaf = video.detach().requires_grad_()
+        scores = self._copy(leaf.clone())  # a clone, for a network that begins with an in-place layer
+        (gradient,) = torch.autograd.grad(scores, leaf, start(scores.detach()))
+        return gradient, scores.detach()
+
+
+@contextlib.contextmanager
+def differentiable(device: torch.device) -> Iterator[None]:
+    """Allow gradients, in full precision, wherever this is called; leave the global random numbers as they are."""
+    with (
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+        keep_rng(device),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def keep_rng(device: torch.device) -> Iterator[None]:
+    """Put torch's global generators back afterwards: a network may draw from them, as functional dropout does."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+def mean_picture(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "#B #C 1 1 1"]:
+    """Give the pixel that says nothing to a network: the mean that it subtracts, else each clip's own."""
+    mean = next((module.mean for module in network.modules() if isinstance(module, Normalisation)), None)
+    return video.mean(dim=(2, 3, 4), keepdim=True) if mean is None else mean.to(video)
+
+
+def _deepcopy(network: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(network)
+    except (RuntimeError, TypeError) as error:
+        if is_oom_error(error):
+            raise
+        raise ExplanationError(
+            f"the network {type(network).__name__} cannot be copied ({str(error).partition(chr(10))[0]}): do not keep "
+            "tensors of a forward pass on a module (self.attention = …), or detach them; and for weight_norm take "
+            "torch.nn.utils.parametrizations.weight_norm"
+        ) from error
+
+
+def _check_length(what: str, numbers: Tensor, num_clips: int) -> None:
+    if numbers.shape != (num_clips,):
+        raise ExplanationError(f"expected {what} for {num_clips} clips, one each, got shape {list(numbers.shape)}")
+
+
+def _part_of(goal: Goal, part: slice, device: torch.device) -> Goal:
+    against = None if goal.against is None else goal.against[part].to(device)
+    return Goal(goal.target[part].to(device), against)

@@ -1,0 +1,303 @@
+"""Follow relevance through a network, layer by layer: how much of the score arrives, and where the rest is lost.
+
+It does not know which rule does what: it only reads the relevance that arrives at a layer's output and that leaves at
+its inputs, whatever handed it down.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from zennit import types
+
+from vidact.attribution.base import Explainer
+from vidact.attribution.composites import CompositeSpec
+from vidact.attribution.explainers import LayerwiseRelevance
+from vidact.attribution.targets import Against, set_goal
+from vidact.models.layers import FrameDifferences, Gate, Sum, SumOver
+
+TOLERANCE = 0.05  # of ΣR / score
+# Of the clip's largest |logit|. Shares of a score near zero mean little, and what is near depends on the network: 0.01
+# is a large logit beside others of 0.001, and rounding alone moves a 1 beside others of 1000.
+NEGLIGIBLE_SCORE = 0.01
+EXPLODED = 1e4  # max|R| / |score|
+# What adds, multiplies or has weights; the rest hands relevance on as it is.
+_FOLLOWED = (types.Linear, types.AvgPool, nn.Upsample, Sum, SumOver, Gate, FrameDifferences)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Relevance at one layer, as shares of the score; over clips.
+
+    Attributes:
+        arriving: Mean of ΣR at its output.
+        leaving: Mean of ΣR at its inputs.
+        worst_loss: arriving − leaving of the clip where it is farthest from 0.
+        largest: The largest max|R| at its inputs or its output.
+    """
+
+    arriving: float
+    leaving: float
+    worst_loss: float
+    largest: float
+
+    @property
+    def loss(self) -> float:
+        """Mean of what arrives and does not leave; negative where relevance is made."""
+        return self.arriving - self.leaving
+
+
+@dataclass(frozen=True)
+class LayerBalance:
+    """One layer's relevance.
+
+    Attributes:
+        name: Of the module, as the canonized network has it.
+        kind: Its class.
+        handled: Where biases take part in no rule.
+        counted: Where they do.
+    """
+
+    name: str
+    kind: str
+    handled: Flow
+    counted: Flow
+
+
+@dataclass(frozen=True)
+class ConservationTable:
+    """Where a network's relevance goes, as shares of the score that is explained.
+
+    Attributes:
+        method: Name of the method and its composite.
+        layers: From the last that was called to the first.
+        score: Of each clip.
+        largest_logit: max |logit| of each clip.
+        handled: ΣR / score of each clip, where biases take part in no rule.
+        counted: The same where they do.
+    """
+
+    method: str
+    layers: tuple[LayerBalance, ...] = field(repr=False)
+    score: Float[Tensor, " B"]
+    largest_logit: Float[Tensor, " B"]
+    handled: Float[Tensor, " B"]
+    counted: Float[Tensor, " B"]
+
+    @property
+    def lost_to_stabiliser(self) -> float:
+        """Share of the score that is lost inside layers where no bias takes part: to ε, or where nothing speaks for."""
+        return sum(layer.handled.loss for layer in self.layers)
+
+    @property
+    def lost_to_biases(self) -> float:
+        """Share of the score that biases take where they are counted, beyond what the stabiliser takes.
+
+        Only biases of convolutions and linear layers that have a rule: not those inside an LSTM's or GRU's gates, nor
+        of a BatchNorm that no layer takes in.
+        """
+        return sum(layer.counted.loss for layer in self.layers) - self.lost_to_stabiliser
+
+    @property
+    def lost_between_layers(self) -> float:
+        """Share of the score that is lost (or made, if negative) where no rule is: 0 for a lawful network."""
+        return 1 - float(self.handled.mean()) - self.lost_to_stabiliser
+
+    @property
+    def largest(self) -> float:
+        """The largest max|R| / |score| anywhere, biases handled."""
+        return max((layer.handled.largest for layer in self.layers), default=0.0)
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether ΣR is the score, within TOLERANCE of it, for each clip whose score is not negligible."""
+        clear = ~is_negligible(self.score, self.largest_logit)
+        return bool(((self.handled[clear] - 1).abs() <= TOLERANCE).all())
+
+    def warnings(self) -> tuple[str, ...]:
+        """Say in plain words what is wrong; empty if nothing is."""
+        found = []
+        negligible = is_negligible(self.score, self.largest_logit)
+        if negligible.any():
+            near = float(self.score[negligible].abs().min())
+            found.append(f"a score is near zero ({near:.2g}): shares of it mean little; choose another clip or target")
+        worst = float(self.handled[(self.handled - 1).abs().nan_to_num(nan=torch.inf).argmax()])
+        if not abs(worst - 1) <= TOLERANCE:
+            found.append(f"relevance adds up to {worst:.4g} times the score instead of 1: {self._culprit()}")
+        if not self.largest <= EXPLODED:
+            first = next(layer for layer in self.layers if not layer.handled.largest <= EXPLODED)
+            found.append(
+                f"relevance explodes: max|R| is {self.largest:.2g} times the score, from {first.name} "
+                f"({first.kind}) on; a sum near zero is divided by: try a larger epsilon, or z_plus or gamma there"
+            )
+        return tuple(found)
+
+    def _culprit(self) -> str:
+        if abs(self.lost_between_layers) > TOLERANCE or not self.layers:
+            return (
+                f"{self.lost_between_layers:.4g} of the score is lost between layers, where no rule is: a module "
+                "that is no layer of torch.nn or vidact, or an addition, product or average that is no module"
+            )
+        layer = max(self.layers, key=lambda layer: abs(layer.handled.loss))
+        return f"{layer.name} ({layer.kind}) loses {layer.handled.loss:.4g} of the score; try another rule there"
+
+    def __str__(self) -> str:
+        """Write a table in Markdown, and below it the sums and the warnings."""
+        head = (
+            "| layer | kind | arriving | leaving | worst loss | max abs R | arriving, biases counted | leaving | "
+            "worst loss | max abs R |\n|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+        )
+        rows = [f"| {one.name} | {one.kind} | {_row(one.handled)} | {_row(one.counted)} |" for one in self.layers]
+        sums = [
+            f"{self.method}, mean of {len(self.score)} clips; relevance in shares of the score",
+            f"ΣR / score: {_spread(self.handled)}; biases counted: {_spread(self.counted)}",
+            f"lost to biases where they are counted: {self.lost_to_biases:.4f}; to the stabiliser: "
+            f"{self.lost_to_stabiliser:.2g}; between layers: {self.lost_between_layers:.2g}",
+            f"max|R| / |score|: {self.largest:.4g}",
+            "biases: those of convolutions and linear layers that have a rule; what others add is in no column",
+        ]
+        warnings = [f"warning: {line}" for line in self.warnings()]
+        return "\n".join([head, *rows, "", *(f"- {line}" for line in [*sums, *warnings])])
+
+
+def conservation_table(
+    network: nn.Module,
+    video: Float[Tensor, "B C T H W"],
+    *,
+    target: Int[Tensor, " B"],
+    composite: CompositeSpec,
+    against: Against = None,
+) -> ConservationTable:
+    """Follow the relevance of some clips through a network, with biases handled and counted.
+
+    Args:
+        network: From [B, C, T, H, W] in [0, 1] to logits [B, K]; stays as it is. It need not be lawful.
+        video: In [0, 1].
+        target: A class number per clip.
+        composite: The rules, as `LayerwiseRelevance` takes them.
+        against: As explainers take it.
+
+    Raises:
+        ConfigError: no such composite.
+        ExplanationError: as explainers.
+    """
+    against = set_goal(target, against).against
+    runs = {}
+    for zero_biases in (True, False):
+        explainer = LayerwiseRelevance(network, composite=composite, zero_biases=zero_biases, check_law=False)
+        with explainer as explain:
+            largest_logit = explain.scores(video).abs().amax(dim=1)
+            runs[zero_biases] = _follow(explain, video, target, against)
+    (scores, totals, flows), (_, counted_totals, counted_flows) = runs[True], runs[False]
+    layers = [LayerBalance(name, kind, flow, counted_flows[name, kind]) for (name, kind), flow in flows.items()]
+    return ConservationTable(
+        explainer.method, tuple(layers[::-1]), scores, largest_logit, handled=totals, counted=counted_totals
+    )
+
+
+def is_negligible(score: Float[Tensor, " B"], largest_logit: Float[Tensor, " B"]) -> Bool[Tensor, " B"]:
+    """Say which scores are so small beside their clip's largest |logit| that ΣR / score means little.
+
+    Args:
+        score: What is explained.
+        largest_logit: max |logit| of each clip.
+    """
+    return score.abs() <= NEGLIGIBLE_SCORE * largest_logit.abs()
+
+
+class _Meter:
+    """Adds up the relevance of one clip at one layer, over the layer's calls."""
+
+    def __init__(self) -> None:
+        self.arriving = self.leaving = self.largest = 0.0
+
+    def read_output(self, relevance: Tensor | None) -> None:
+        self.arriving += self._sum(relevance)
+
+    def read_input(self, relevance: Tensor | None) -> None:
+        self.leaving += self._sum(relevance)
+
+    def _sum(self, relevance: Tensor | None) -> float:
+        if relevance is None:  # so autograd says that nothing comes this way
+            return 0.0
+        self.largest = max(self.largest, float(relevance.abs().max().nan_to_num(nan=torch.inf)))
+        return float(relevance.double().sum())
+
+    def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        # A view of its own for this call: the tensor itself may go to other modules as well.
+        own = [value.view_as(value) if _carries(value) else value for value in inputs]
+        for value in own:
+            if _carries(value):
+                value.register_hook(self.read_input)
+        return tuple(own)
+
+    def after(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if _carries(output):
+            output.register_hook(self.read_output)
+
+
+def _carries(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad
+
+
+def _follow(
+    explain: Explainer, video: Tensor, target: Tensor, against: Tensor | None
+) -> tuple[Tensor, Tensor, dict[tuple[str, str], Flow]]:
+    """Give each clip's score and ΣR / score, and the flow through each layer, in the order of the calls."""
+    scores, totals = [], []
+    seen: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    for row in range(len(video)):  # one by one: where time is folded into the batch, clips could not be told apart
+        part = slice(row, row + 1)
+        with _meters(explain.network) as meters:
+            found = explain(video[part], target[part], against=None if against is None else against[part])
+        score = float(found.score) or float("nan")
+        scores.append(found.score)
+        totals.append(found.conservation)
+        for key, meter in meters.items():
+            seen.setdefault(key, []).append((meter.arriving / score, meter.leaving / score, meter.largest / abs(score)))
+    return torch.cat(scores), torch.cat(totals), {key: _flow(shares) for key, shares in seen.items()}
+
+
+@contextlib.contextmanager
+def _meters(network: nn.Module) -> Iterator[dict[tuple[str, str], _Meter]]:
+    """Read the relevance at the layers of a network; gives the meters of those that were called, in that order."""
+    meters: dict[tuple[str, str], _Meter] = {}
+    handles = []
+    for name, module in network.named_modules():
+        if isinstance(module, _FOLLOWED):
+            handles += _attach(module, (name, type(module).__name__), meters)
+    try:
+        yield meters
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _attach(module: nn.Module, key: tuple[str, str], meters: dict[tuple[str, str], _Meter]) -> list[Any]:
+    meter = _Meter()
+
+    def before(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        meters.setdefault(key, meter)
+        return meter.before(module, inputs)
+
+    return [module.register_forward_pre_hook(before), module.register_forward_hook(meter.after)]
+
+
+def _flow(shares: Any) -> Flow:
+    arriving, leaving, largest = torch.tensor(shares, dtype=torch.float64).T
+    loss = arriving - leaving
+    worst = loss[loss.abs().nan_to_num(nan=torch.inf).argmax()]
+    return Flow(float(arriving.mean()), float(leaving.mean()), float(worst), float(largest.max()))
+
+
+def _row(flow: Flow) -> str:
+    return f"{flow.arriving:.4f} | {flow.leaving:.4f} | {flow.worst_loss:.1e} | {flow.largest:.3g}"
+
+
+def _spread(ratio: Float[Tensor, " B"]) -> str:
+    worst = ratio[(ratio - 1).abs().nan_to_num(nan=torch.inf).argmax()]
+    return f"{float(ratio.mean()):.4f} (worst {float(worst):.4f})"

@@ -1,0 +1,300 @@
+"""Say of any network, before it is explained, which of its parts relevance rules cannot see, and what to do.
+
+It does not know the rules; it knows what they need: one module per weight, addition, average and gate, each of a kind
+that has a rule.
+"""
+
+import contextlib
+import copy
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from zennit import types
+
+from vidact.attribution.canonizers import Weighted, build_canonizers
+from vidact.attribution.lines import LAYERS
+from vidact.attribution.merge_check import differ, find_wrong_merges, same_random_numbers
+from vidact.attribution.operations import HARMLESS, POOLING_BY_WINNER, WEIGHTED_OPERATIONS, mend
+from vidact.attribution.tracing import Operation, Trace, trace
+from vidact.core import ExplanationError, VidactError
+from vidact.models import layers
+
+Kind = Literal[
+    "functional",  # an operation that is no module
+    "no_rule",  # a module that no rule is made for
+    "defined_out_of_order",  # a BatchNorm that does not belong to the layer before it
+    "output_changed",  # canonizers give another network
+    "called_twice",
+    "never_called",
+    "unseen_frames",  # frames without gradient
+    "batch_statistics",  # BatchNorm without running statistics
+]
+
+
+@dataclass(frozen=True)
+class Breach:
+    """One thing that a network does and relevance rules do not like.
+
+    Attributes:
+        kind: Which thing.
+        module: Name of the module, or the network's class.
+        why: What is done there and, where it is known, in which line.
+        remedy: What to do.
+        hides_relevance: Whether relevance rules give wrong results; what does not is said for information.
+    """
+
+    kind: Kind
+    module: str
+    why: str
+    remedy: str
+    hides_relevance: bool
+
+    def __str__(self) -> str:
+        return f"{self.module}: {self.why}; {self.remedy}"
+
+
+def examine(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> tuple[Breach, ...]:
+    """Find what relevance rules cannot explain in a network, by running a copy of it.
+
+    Args:
+        network: From [B, C, T, H, W] in [0, 1] to logits [B, K]; stays as it is.
+        video: One clip is enough; noise will do.
+
+    Returns:
+        What was found, what hides relevance first.
+
+    Raises:
+        ExplanationError: the network does not give logits [B, K], holds TorchScript, or cannot be copied or run.
+    """
+    _refuse_scripts(network)
+    device = video.device.type
+    with torch.inference_mode(mode=False), torch.enable_grad(), torch.autocast(device, enabled=False):
+        video = video.detach().clone().float()
+        copied = _copy(network).float().eval().requires_grad_(requires_grad=False)
+        scores, breaches = _look_at_frames(copied, video)
+        breaches += [_wrong_merge(*names) for names in find_wrong_merges(copied, video)]
+        for canonizer in build_canonizers():
+            with contextlib.suppress(ExplanationError):  # what it refuses stays as it is, and is judged below
+                canonizer.apply(copied)
+        with same_random_numbers(video):
+            found = trace(copied, video, is_leaf=_is_leaf)
+        if not _of_kind("defined_out_of_order", breaches) and differ(found.scores, scores):
+            breaches.append(_output_changed(copied))
+        breaches += [*_judge_modules(copied, found), *_judge_operations(copied, found)]
+    return tuple(sorted(breaches, key=lambda breach: not breach.hides_relevance))
+
+
+def require_lawful(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> None:
+    """Refuse a network whose relevance would be wrong.
+
+    Raises:
+        ExplanationError: names the first module, why, and what to do.
+    """
+    hiding = [breach for breach in examine(network, video) if breach.hides_relevance]
+    if hiding:
+        more = f" (and {len(hiding) - 1} more: python -m vidact inspect)" if len(hiding) > 1 else ""
+        raise ExplanationError(
+            f"layer-wise relevance would be wrong for this network: {hiding[0]}{more}; methods that only need a "
+            "gradient (gradient, integrated_gradients, …) explain it as it is"
+        )
+
+
+def _of_kind(kind: Kind, breaches: list[Breach]) -> list[Breach]:
+    """Pick those of one kind."""
+    return [breach for breach in breaches if breach.kind == kind]
+
+
+def _refuse_scripts(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ExplanationError(
+                f"{name or 'the network'} is TorchScript, which nobody can look into: use its source"
+            )
+
+
+def _copy(network: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(network)
+    except RuntimeError as error:
+        raise ExplanationError(
+            f"{type(network).__name__} cannot be copied: {_first_line(error)}; keep no tensor with a graph on a "
+            "module (detach it), and use torch.nn.utils.parametrizations in place of the old weight_norm"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _look_at_frames(network: nn.Module, video: Tensor) -> tuple[Tensor, list[Breach]]:
+    """Run the network as it is; gives the scores, and frames that they do not depend on."""
+    name, leaf = type(network).__name__, video.clone().requires_grad_()
+    try:
+        with same_random_numbers(video):
+            scores = network(leaf.clone())
+    except VidactError:
+        raise
+    except RuntimeError as error:
+        raise ExplanationError(
+            f"{name} cannot be run on this video: {_first_line(error)}; try another shape"
+        ) from error
+    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(video):
+        got = f"a tensor of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
+        raise ExplanationError(f"expected logits of shape [{len(video)}, K] from the network, got {got}")
+    if not scores.requires_grad:
+        why, remedy = "no gradient goes from its scores to any frame", "let gradients through: no no_grad, no detach"
+        return scores, [Breach("unseen_frames", name, why, remedy, hides_relevance=True)]
+    try:
+        (gradient,) = torch.autograd.grad((scores * scores.detach()).sum(), leaf)
+    except RuntimeError as error:
+        why, remedy = f"its gradient cannot be computed: {_first_line(error)}", "write into no module's output"
+        return scores.detach(), [Breach("functional", name, why, remedy, hides_relevance=True)]
+    seen = gradient.abs().amax(dim=(0, 1, 3, 4)) > 0
+    unseen = ", ".join(str(frame) for frame in torch.nonzero(~seen).flatten().tolist())
+    why, remedy = f"its scores do not depend on frames {unseen} (from 0)", "they will have no relevance"
+    breach = Breach("unseen_frames", name, why, remedy, hides_relevance=False)
+    return scores.detach(), [breach] if unseen else []
+
+
+def _output_changed(network: nn.Module) -> Breach:
+    why = "its scores change where BatchNorm is merged and blocks are given modules that add"
+    remedy = "a parameter or a module is used in two ways; use each in one place only"
+    return Breach("output_changed", type(network).__name__, why, remedy, hides_relevance=True)
+
+
+def _wrong_merge(layer: str, batch_norm: str) -> Breach:
+    why = f"it is defined right after {layer} but does not normalise {layer}'s output alone, so merging them is wrong"
+    remedy = "define modules in the order in which they are called, and call each once"
+    return Breach("defined_out_of_order", batch_norm, why, remedy, hides_relevance=True)
+
+
+# Torch's files of modules that only move numbers or leave some out.
+_FILES_WITHOUT_NEED = ("dropout", "padding", "flatten", "pixelshuffle", "channelshuffle")
+_WITHOUT_RULES: dict[tuple[type[nn.Module], ...], str] = {
+    (nn.MultiheadAttention,): "use nn.Linear for queries, keys and values, and Gate(values, weights) with SumOver",
+    (nn.LSTM, nn.GRU): "only without projections is it unrolled; leave out proj_size",
+    (nn.RNNBase, nn.RNNCellBase): "use nn.LSTM or nn.GRU, which are unrolled for the explanation",
+    (
+        nn.Softmax,
+        nn.Softmax2d,
+        nn.Softmin,
+    ): "weights of attention go into Gate as its second argument; scores are logits",
+    (nn.LogSoftmax,): "give logits as scores",
+    (nn.GLU, nn.Bilinear): "use nn.Linear, nn.Sigmoid and Gate",
+    (nn.LPPool1d, nn.LPPool2d, nn.LPPool3d): "use nn.AvgPool3d or its like",
+}
+_RULED = (nn.Identity, types.MaxPool, *(kind for kinds in LAYERS.values() for kind in kinds))
+_NORMALISATION = "use nn.BatchNorm in its place, whose statistics are fixed when the network is explained"
+
+
+def _is_leaf(module: nn.Module) -> bool:
+    """Say whether a module is torch's own or vidact's, and has no modules inside; others are looked into."""
+    no_children = not module._modules or isinstance(module, nn.MultiheadAttention)
+    return no_children and _home(module).startswith(("torch.nn.modules", layers.__name__))
+
+
+def _home(module: nn.Module) -> str:
+    """Name the file that a module's forward comes from."""
+    return getattr(type(module).forward, "__module__", "")
+
+
+def _remedy_without_rule(module: nn.Module) -> str | None:
+    """Say what to use in place of a leaf that no rule is made for; None where there is a rule, or none is needed."""
+    for kinds, remedy in _WITHOUT_RULES.items():
+        if isinstance(module, kinds):
+            return remedy
+    if isinstance(module, types.Linear) and "weight" not in module._parameters:
+        return "its weight is computed: torch.nn.utils.parametrize.remove_parametrizations before the explanation"
+    if isinstance(module, nn.Upsample) and module.mode == "bicubic":
+        return "use nn.Upsample with mode='bilinear', whose weights are not negative"
+    home = _home(module)
+    needs_none = home == layers.__name__ or home.rpartition(".")[2] in _FILES_WITHOUT_NEED
+    if needs_none or isinstance(module, _RULED):
+        return None
+    return _NORMALISATION if "norm" in home else "build it of modules that have a rule: nn.Linear, nn.Conv3d, …"
+
+
+def _judge_modules(network: nn.Module, found: Trace) -> Iterator[Breach]:
+    inside: list[str] = []  # what lies inside a leaf is not called as a module
+    for name, module in network.named_modules():
+        if name.startswith(tuple(inside)):
+            continue
+        label, is_leaf = name or type(network).__name__, _is_leaf(module)
+        inside += [f"{name}."] if is_leaf else []
+        is_judged = name in found.reaching and (is_leaf or isinstance(module, Weighted))
+        if is_judged and (remedy := _remedy_without_rule(module)) is not None:
+            why = f"there is no relevance rule for {type(module).__name__}"
+            yield Breach("no_rule", label, why, remedy, hides_relevance=True)
+        elif is_judged and any(_has_other_weight(operation, module, name) for operation in found.operations):
+            why, remedy = "its forward uses another weight than its own", "give it the weight that it is to have"
+            yield Breach("no_rule", label, why, remedy, hides_relevance=True)
+        yield from _notes(label, module, found.num_calls.get(name, 0))
+
+
+def _has_other_weight(operation: Operation, module: nn.Module, name: str) -> bool:
+    """Say whether a subclass of a layer does its own work with a weight that rules would not change."""
+    is_its_work = operation.module == name and operation.counts and operation.name in WEIGHTED_OPERATIONS
+    return is_its_work and isinstance(module, Weighted) and operation.weight is not module.weight
+
+
+def _notes(label: str, module: nn.Module, num_calls: int) -> Iterator[Breach]:
+    """Say what does not hide relevance, but should be known."""
+    kind = type(module).__name__
+    has_weights = any(True for _ in module.parameters(recurse=False))
+    if has_weights and num_calls > 1:
+        remedy = "vidact's rules keep the calls apart; Zennit's own do not: fold time into the batch"
+        yield Breach("called_twice", label, f"{kind} is called {num_calls} times", remedy, hides_relevance=False)
+    if has_weights and not num_calls:
+        why, remedy = f"{kind} has weights and is never called", "it takes no part in the scores: leave it out"
+        yield Breach("never_called", label, why, remedy, hides_relevance=False)
+    if isinstance(module, _BatchNorm) and module.running_mean is None and num_calls:
+        why = f"{kind} has no running statistics: a clip's scores depend on the other clips of its batch"
+        remedy = "leave out track_running_stats=False"
+        yield Breach("batch_statistics", label, why, remedy, hides_relevance=False)
+
+
+def _judge_operations(network: nn.Module, found: Trace) -> Iterator[Breach]:
+    modules = dict(network.named_modules())
+    counting = Counter(
+        (operation.module, operation.name, operation.place, _remedy(operation))
+        for operation in found.operations
+        if operation.counts and (_is_mishandled(operation) or not _is_harmless(operation, modules[operation.module]))
+    )
+    for (module, name, place, remedy), count in counting.items():
+        where = f" in {place}" if place else ""
+        why = f"`{name}`{where} " + ("lacks a gradient" if remedy and "let gradients" in remedy else "is no module")
+        why += f" ({count} times)" if count > 1 else ""
+        told = "relevance passes it unchanged" if remedy is None else f"instead: {remedy}"
+        yield Breach("functional", module or type(network).__name__, why, told, hides_relevance=remedy is not None)
+
+
+def _is_mishandled(operation: Operation) -> bool:
+    """Say whether it is wrong whatever it computes."""
+    return operation.is_detached or operation.is_in_place
+
+
+def _is_harmless(operation: Operation, module: nn.Module) -> bool:
+    """Say whether an operation only moves numbers, or is what a subclass of a layer is there for."""
+    return operation.name in HARMLESS or (isinstance(module, Weighted) and operation.name in WEIGHTED_OPERATIONS)
+
+
+def _remedy(operation: Operation) -> str | None:
+    """Say what to use in place of an operation; None where its gradient hands on relevance as a rule would.
+
+    So it is where a winner takes it all, and where a constant is added, which is a bias.
+    """
+    if operation.is_detached:
+        return "let gradients through to what it is given (no detach, .data or no_grad)"
+    with_constant = sum(operation.from_video) == 1
+    adds = operation.name in {"add", "iadd", "radd"} or (operation.name in {"sub", "isub"} and operation.from_video[0])
+    if operation.is_in_place:
+        return "not in place, as it writes into the output of a module"
+    if operation.name in POOLING_BY_WINNER or (adds and with_constant):
+        return None
+    return mend(operation.name, with_constant=with_constant)

@@ -1,0 +1,110 @@
+"""What torch's functions do to relevance when they are called outside of a module; tables, and no code that runs them.
+
+It does not know networks. Names are those that torch gives its functions, without underscores at their ends.
+"""
+
+import re
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+# They move numbers, copy them, or leave some out.
+HARMLESS = frozenset(
+    _words("""
+    view view_as reshape reshape_as flatten unflatten ravel squeeze unsqueeze permute transpose t
+    swapaxes swapdims movedim moveaxis adjoint get contiguous clone to float double half bfloat16 type type_as cpu cuda
+    requires_grad expand expand_as broadcast_to broadcast_tensors repeat repeat_interleave tile cat concat concatenate
+    stack hstack vstack dstack chunk split tensor_split unsafe_chunk unsafe_split unbind getitem setitem select narrow
+    index_select masked_select gather take take_along_dim diagonal unfold flip fliplr flipud roll rot90 tril triu where
+    masked_fill copy index_copy zero fill pad pixel_shuffle pixel_unshuffle channel_shuffle sort topk
+    atleast_1d atleast_2d atleast_3d alias detach data iter
+    slice unsafe_view reshape_alias as_strided to_copy copy_backwards constant_pad_nd index index_put accumulate_grad
+    """)
+)
+
+# Their gradient goes to the largest value, as relevance does.
+POOLING_BY_WINNER = frozenset(
+    _words("""
+    max amax maximum max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices
+    max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
+    """)
+)
+
+# What a subclass of a convolution or a linear layer calls in its own forward.
+WEIGHTED_OPERATIONS = frozenset(
+    _words("""
+    conv1d conv2d conv3d linear conv_forward conv_transpose1d conv_transpose2d conv_transpose3d
+    """)
+)
+
+# Of their second argument they take the shape or the type only.
+_LIKE_ANOTHER = frozenset(_words("to type_as expand_as view_as reshape_as"))
+
+# Products and quotients.
+_FACTORS = frozenset(_words("mul imul rmul multiply div truediv rtruediv idiv itruediv rdiv divide true_divide"))
+
+_LAYERS = "vidact.models.layers"
+_REMEDIES: dict[str, str | frozenset[str]] = {
+    f"{_LAYERS}.Sum": "add iadd radd addcmul add_relu",
+    f"{_LAYERS}.SumOver": "sum nansum cumsum",
+    f"{_LAYERS}.FrameDifferences for frames; else Sum (the weights before it can be negative)": (
+        "sub isub rsub subtract neg negative"
+    ),
+    f"{_LAYERS}.Gate(signal, gate)": _FACTORS,
+    f"nn.Linear for weights; for attention, {_LAYERS}.Gate(values, weights) and SumOver": (
+        "matmul mm bmm baddbmm addmm rmatmul einsum tensordot dot inner scaled_dot_product_attention "
+        "multi_head_attention_forward"
+    ),
+    "nn.AdaptiveAvgPool3d(1) (or nn.AvgPool3d) and nn.Flatten": (
+        "mean nanmean avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d"
+    ),
+    "nn.ReLU, or the module of torch.nn with its name": (
+        "relu relu6 leaky_relu elu selu celu gelu silu mish hardtanh hardswish hardsigmoid "
+        "softplus clamp clip clamp_min threshold tanh sigmoid logsigmoid"
+    ),
+    f"logits as scores; weights of attention go into {_LAYERS}.Gate as its second argument": (
+        "softmax log_softmax softmin gumbel_softmax"
+    ),
+    "nn.Conv3d, nn.Linear or their like, which hold the weights": (
+        "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear bilinear embedding"
+    ),
+    "nn.BatchNorm3d, nn.BatchNorm2d or nn.BatchNorm1d": (
+        "batch_norm layer_norm group_norm instance_norm rms_norm normalize local_response_norm norm var std rsqrt "
+        "var_mean std_mean"
+    ),
+    "nn.Upsample": "interpolate upsample upsample_bilinear upsample_nearest grid_sample",
+    "nn.Dropout, which is off when the network is explained": "dropout dropout1d dropout2d dropout3d alpha_dropout",
+    "a module of torch.nn with a relevance rule (nn.ReLU for |x|: two ReLUs and Sum)": "abs square pow sqrt exp log",
+}
+_REMEDY_OF = {
+    name: remedy for remedy, names in _REMEDIES.items() for name in (names.split() if isinstance(names, str) else names)
+}
+
+
+def mend(name: str, *, with_constant: bool) -> str:
+    """Say which module does the work of one of torch's functions, as relevance rules need it.
+
+    Args:
+        name: Of the function.
+        with_constant: Whether one number of two comes from the video, and the other does not.
+    """
+    if with_constant and name in _FACTORS:
+        return f"{_LAYERS}.InputLayers (or Normalisation) for pixels; else put the factor into the weights of a layer"
+    return _REMEDY_OF.get(name, f"a module of torch.nn or {_LAYERS} that does the same")
+
+
+def only_first_counts(name: str) -> bool:
+    """Say whether a function takes numbers from its first argument only."""
+    return name in _LIKE_ANOTHER
+
+
+def is_constructor(name: str) -> bool:
+    """Say whether a function makes a new tensor, and takes no numbers from those that it is given."""
+    return name.startswith("new_") or name.endswith("_like")
+
+
+def name_of_node(name: str) -> str:
+    """Give the function that an autograd node belongs to: `add` for `AddBackward0`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.rpartition("::")[2].split("Backward")[0]).lower().strip("_")
