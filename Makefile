@@ -31,7 +31,7 @@ test: $(READY)  ## Run the tests; VIDACT_HMDB51 and VIDACT_JHMDB name folders of
 
 .PHONY: bench
 bench: $(READY)  ## Run the benchmarks, on real clips where VIDACT_HMDB51 names them
-	$(BIN)/python -m pytest tests/benchmarks/bench_loading.py $(ARGS)
+	$(BIN)/python -m pytest tests/benchmarks/bench_loading.py tests/benchmarks/bench_attribution.py $(ARGS)
 
 .PHONY: check
 check: $(READY)  ## Run ruff (format and lint) and mypy --strict

@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "recipes": {"core"},
     "pipeline": {"core", "recipes", "data", "models", "training", "attribution", "analysis", "report", "callbacks"},
     "data_verbs": {"core", "data"},
-    "cli": {"core", "pipeline", "data_verbs", "__init__"},
+    "network_verbs": {"core", "data", "models", "attribution"},
+    "cli": {"core", "pipeline", "data_verbs", "network_verbs", "__init__"},
 }
 
 OWNERS = {
@@ -33,7 +34,17 @@ OWNERS = {
     "scipy": {"data/jhmdb.py"},
     "rarfile": {"data/archives.py"},
     "httpx": {"data/transfer.py", "data/download.py"},
-    "zennit": {"attribution/composites.py", "attribution/explainers.py"},
+    "captum": {"attribution/gradcam.py", "attribution/gradients.py", "attribution/occlusion.py"},
+    "torchvision": {
+        *("attribution/canonizers.py", "models/pretrained.py", "models/weights.py"),
+        *("data/decoded.py", "data/masks.py", "data/transcode.py", "data/video.py"),
+    },
+    "zennit": {
+        *("attribution/canonizers.py", "attribution/composites.py", "attribution/conservation.py"),
+        *("attribution/explainers.py", "attribution/first_layer.py", "attribution/gradients.py"),
+        *("attribution/law.py", "attribution/lines.py", "attribution/rules.py", "attribution/standing_in.py"),
+        *("attribution/unrolling.py",),
+    },
     "wandb": {"callbacks/loggers.py"},
     "matplotlib": {"report/images.py", "report/charts.py"},
     "jsonargparse": {"pipeline.py", "cli.py"},

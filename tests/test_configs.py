@@ -32,7 +32,7 @@ def test_a_recipe_is_complete_and_says_how_to_launch_it(path: Path) -> None:
     assert {"root", "split", "fold", "num_frames", "stride", "num_windows", "size", "gray", "batch_size"} <= set(
         config["data"]
     )
-    assert {"every_n_epochs", "clips_per_class", "composite", "threshold"} == set(config["relevance"])
+    assert {"every_n_epochs", "clips_per_class", "method", "composite", "threshold"} == set(config["relevance"])
 
 
 def test_the_reports_protocol_is_the_reports() -> None:

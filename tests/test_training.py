@@ -55,6 +55,43 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     return values
 
 
+class _Penalised(_Lookup):
+    """A lookup that adds two terms of its own to the training loss."""
+
+    def scores_and_penalties(self, video: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return self(video), {"smooth": self.scale * 2, "clear": -self.scale / 4}
+
+
+def test_the_terms_of_a_regularised_network_are_added_and_logged(logged: dict[str, float]) -> None:
+    batch = _batch(np.array([[9, 1], [2, 5]]), [0, 1], [0, 1], [0, 1])
+    penalised, plain = ActionClassifier(_Penalised(2), ("a", "b")), ActionClassifier(_Lookup(2), ("a", "b"))
+    loss = penalised.training_step(batch)
+    assert loss.item() == pytest.approx(plain.training_step(batch).item() + 2 - 0.25)
+    assert logged["train/penalty/smooth"] == pytest.approx(2)
+    assert logged["train/penalty/clear"] == pytest.approx(-0.25)
+    loss.backward()
+    plain.training_step(batch).backward()
+    assert penalised.network.scale.grad.item() == pytest.approx(plain.network.scale.grad.item() + 2 - 0.25)
+
+
+def test_validation_knows_no_penalties(logged: dict[str, float]) -> None:
+    batch = _batch(np.array([[9, 1], [2, 5]]), [0, 1], [0, 1], [0, 1])
+    losses = []
+    for network in (_Penalised(2), _Lookup(2)):
+        model = ActionClassifier(network, ("a", "b"))
+        model.validation_step(batch)
+        model.on_validation_epoch_end()
+        losses.append(logged["val/loss"])
+    assert losses[0] == losses[1]
+    assert not [name for name in logged if "penalty" in name]
+
+
+def test_a_regularised_network_with_other_outputs_is_named() -> None:
+    model = ActionClassifier(_Penalised(3), ("a", "b"))
+    with pytest.raises(ConfigError, match=r"_Penalised gives \(1, 3\) for 1 clips of 2 classes"):
+        model.training_step(_batch(np.array([[9, 1, 2]]), [0], [0], [0]))
+
+
 def test_measures_agree_with_scikit_learn(logged: dict[str, float]) -> None:
     rng = np.random.default_rng(0)
     names = ("a", "b", "c", "d")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import jsonargparse
 
-from vidact import __version__, data_verbs
+from vidact import __version__, data_verbs, network_verbs
 
 HELP = """\
 vidact: train video action recognition, and see what the network looks at.
@@ -21,6 +21,7 @@ usage: python -m vidact VERB [options]
   validate   measure a checkpoint on the validation part
   test       measure a checkpoint on the test part
   predict    class probabilities of the test part's windows
+  inspect NETWORK           what relevance rules cannot follow in a network (my_module.Net), and what to do; 0 or 1
 
   data check ROOT           decode every clip once, in child processes; say which can be trusted; 0 or 1
   data split ROOT           divide by official files, source, film, clip or in k folds, with a report on leaks
@@ -42,7 +43,8 @@ usage: python -m vidact {verb} [--config RECIPE] [options]
   --data.*                  classes, split (source, film, official, kfold, clip, or a file), fold, num_frames, stride,
                             num_windows, size, gray, augmentation, masks, decoder, cache_gigabytes, batch_size, …
   --model.*                 network (by class_path), optimizer, lr_scheduler, loss, top_k
-  --relevance.*             every_n_epochs, clips_per_class, composite, threshold
+  --relevance.*             every_n_epochs, clips_per_class, method (lrp, gradient, grad_cam, …), composite (a name
+                            or a .yaml file), threshold
   --trainer.*               Lightning's Trainer: max_epochs, accelerator, devices, strategy, precision, …
   --ckpt_path FILE          a checkpoint to {purpose}; last means the last epoch of the run whose config is given,
                             or of the newest run
@@ -112,12 +114,14 @@ def _dispatch(args: list[str]) -> int:
         return 0
     if verb == "data" and rest and rest[0] in data_verbs.VERBS:
         return _run_function(data_verbs.VERBS[rest[0]], f"data {rest[0]}", rest[1:])
+    if verb in network_verbs.VERBS:
+        return _run_function(network_verbs.VERBS[verb], verb, rest)
     if verb == "data" and (not rest or rest[0] in {"-h", "--help"}):
         print(HELP, end="")
         return 0 if rest else 2
     from vidact.core import ConfigError
 
-    known = [*TRAINER_VERBS, *(f"data {name}" for name in data_verbs.VERBS)]
+    known = [*TRAINER_VERBS, *network_verbs.VERBS, *(f"data {name}" for name in data_verbs.VERBS)]
     given = " ".join(args[:2] if verb == "data" else args[:1])
     near = difflib.get_close_matches(given, known, cutoff=0.4)
     raise ConfigError(f"unknown verb {given!r}; nearest: {', '.join(near or known)}")

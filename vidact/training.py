@@ -18,7 +18,7 @@ from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 from torchmetrics.utilities import dim_zero_cat
 
-from vidact.core import CheckpointError, ClipBatch, ConfigError, DataError, as_float
+from vidact.core import CheckpointError, ClipBatch, ConfigError, DataError, Regularised, as_float
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 MAX_LISTED = 3
@@ -93,17 +93,17 @@ class WindowPredictions(Metric):
 class ActionClassifier(LightningModule):
     """Any network from [B, C, T, H, W] in [0, 1] to logits [B, K], with its loss, optimizer and schedule.
 
-    Logs `train/loss`, and for validation and test (`val/…`, `test/…`): `loss`, `window_accuracy`,
-    `clip_accuracy` (a clip's scores are the mean of its windows' probabilities), `clip_accuracy_macro` (mean of
-    the classes' accuracies), `clip_top<k>_accuracy` and `class_accuracy/<class>`.
+    Logs `train/loss` with the terms of a `Regularised` network (`train/penalty/<name>`), and for validation and test
+    (`val/…`, `test/…`): `loss`, `window_accuracy`, `clip_accuracy` (a clip's scores are the mean of its windows'
+    probabilities), `clip_accuracy_macro` (mean of the classes' accuracies), `clip_top<k>_accuracy` and
+    `class_accuracy/<class>`.
 
     Args:
         network: The network to train.
         class_names: The classes in the order of their numbers; the command line fills them in from the data.
         loss: From logits and labels to a number; cross-entropy if None.
         optimizer: Made from the network's parameters; Adam with learning rate 1e-3 if not given.
-        lr_scheduler: Made from the optimizer, stepped once per epoch (ReduceLROnPlateau by `val/loss`); constant if
-            None.
+        lr_scheduler: Made from the optimizer, stepped each epoch (ReduceLROnPlateau by `val/loss`); constant if None.
         top_k: How many guesses `clip_top<k>_accuracy` allows.
     """
 
@@ -134,14 +134,15 @@ class ActionClassifier(LightningModule):
 
     def forward(self, video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""
-        scores: Tensor = self.network(as_float(video))
-        expected = (len(video), len(self.class_names))
-        if scores.shape != expected:
-            raise ConfigError(
-                f"the network {_class_path(self.network)} gives {tuple(scores.shape)} for {len(video)} clips of "
-                f"{len(self.class_names)} classes; expected logits of shape {expected}"
-            )
-        return scores
+        return self._checked(self.network(as_float(video)), video)
+
+    def _checked(self, scores: Tensor, video: Tensor) -> Float[Tensor, "B K"]:
+        if scores.shape == (len(video), len(self.class_names)):
+            return scores
+        raise ConfigError(
+            f"the network {_class_path(self.network)} gives {tuple(scores.shape)} for {len(video)} clips of "
+            f"{len(self.class_names)} classes; expected logits of shape {(len(video), len(self.class_names))}"
+        )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build what the config asks for; the schedule steps once per epoch."""
@@ -165,10 +166,18 @@ class ActionClassifier(LightningModule):
             self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=0, sync_dist=True)
             return loss
         self._trained = True
-        loss = self.loss(self(batch.video), batch.label)
+        loss = self._training_loss(batch)
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch))
         self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return loss
+
+    def _training_loss(self, batch: ClipBatch) -> Tensor:
+        if not isinstance(self.network, Regularised):
+            return self.loss(self(batch.video), batch.label)
+        scores, penalties = self.network.scores_and_penalties(as_float(batch.video))
+        loss = self.loss(self._checked(scores, batch.video), batch.label)
+        self.log_dict({f"train/penalty/{name}": term for name, term in penalties.items()}, batch_size=len(batch))
+        return torch.stack([loss, *penalties.values()]).sum()
 
     def on_train_epoch_start(self) -> None:
         """Forget the last epoch's batches."""

@@ -16,11 +16,13 @@ from torch import nn
 from untouched import CLASSES
 from wandb_offline import find_offline_runs, read_offline_run
 
+from vidact.attribution.explainers import LayerwiseRelevance
 from vidact.callbacks.confusion import ConfusionMatrix
+from vidact.callbacks.findings import TABLE_COLUMNS, explain_clips
 from vidact.callbacks.loggers import build_loggers, finish_wandb
 from vidact.callbacks.pictures import log_pictures
-from vidact.callbacks.relevance import TABLE_COLUMNS, RelevanceCallback, explain_clips
-from vidact.core import ConfigError
+from vidact.callbacks.relevance import RelevanceCallback
+from vidact.core import ConfigError, ExplanationError
 from vidact.data.datamodule import VideoDataModule
 from vidact.models.stacked import StackedFramesCNN
 from vidact.training import ActionClassifier
@@ -106,7 +108,7 @@ def test_wrong_clips_are_explained_for_both_classes(small_set: Path) -> None:
     data.prepare_data()
     data.setup("validate")
     clips = data.example_clips("validate", 1)
-    findings = explain_clips(model, clips, range(3), composite="epsilon_plus")
+    findings = explain_clips(LayerwiseRelevance(model.network), clips, positions=range(3), device=model.device)
     by_clip = {position: [f for f in findings if f.position == position] for position in range(3)}
     for position, found in by_clip.items():
         label = int(clips.label[position])
@@ -181,8 +183,67 @@ class _Twice(nn.Module):
 def test_relevance_that_does_not_add_up_is_said(small_set: Path, tmp_path: Path) -> None:
     seed_everything(0, verbose=False)
     model = ActionClassifier(_Twice(), CLASSES)
-    with pytest.warns(UserWarning, match=r"adds up to .* times its score instead of 1: do not believe"):
-        _trainer(tmp_path, [RelevanceCallback()]).validate(model, datamodule=_data(small_set), verbose=False)
+    trainer = _trainer(tmp_path, [RelevanceCallback()])
+    with (
+        pytest.warns(UserWarning, match=r"adds up to .* times its score instead of 1: do not believe"),
+        pytest.warns(UserWarning, match="layer-wise relevance would be wrong for this network"),
+    ):
+        trainer.validate(model, datamodule=_data(small_set), verbose=False)
+
+
+def test_a_network_that_cannot_be_explained_is_refused_before_it_is_trained(small_set: Path, tmp_path: Path) -> None:
+    model = ActionClassifier(_Twice(), CLASSES)
+    before = [parameter.clone() for parameter in model.parameters()]
+    with pytest.raises(ExplanationError, match="--relevance.every_n_epochs 0, .*--relevance.method gradient") as caught:
+        _trainer(tmp_path, [RelevanceCallback()]).fit(model, datamodule=_data(small_set))
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("settings", [{"every_n_epochs": 0}, {"method": "gradient"}])
+def test_it_is_trained_without_lrp(small_set: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    callback = RelevanceCallback(**settings)
+    trainer = _trainer(tmp_path, [callback], max_epochs=1, limit_train_batches=1)
+    trainer.fit(ActionClassifier(_Twice(), CLASSES), datamodule=_data(small_set))
+    assert (tmp_path / "explanations").exists() == ("method" in settings)
+
+
+@pytest.mark.parametrize("method", ["gradient", "grad_cam:features.3", "lrp:epsilon_gamma"])
+def test_another_method_makes_pictures(small_set: Path, tmp_path: Path, method: str) -> None:
+    _trainer(tmp_path, [RelevanceCallback(method=method)]).validate(
+        _model(), datamodule=_data(small_set), verbose=False
+    )
+    for picture in PICTURES:
+        assert len(list(tmp_path.rglob(f"*.predicted.{picture}.png"))) == 3
+
+
+def test_an_explanation_that_fails_does_not_end_training(
+    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ExplanationError("one clip alone does not fit into memory")
+
+    monkeypatch.setattr("vidact.callbacks.relevance.explain_clips", fail)
+    trainer = _trainer(tmp_path, [RelevanceCallback()], max_epochs=1, limit_train_batches=1)
+    with pytest.warns(UserWarning, match="no explanations: one clip alone"):
+        trainer.fit(_model(), datamodule=_data(small_set))
+    assert trainer.state.finished
+
+
+def test_the_composite_may_be_a_file_or_a_mapping(small_set: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("rules: [{layer: convolution, rule: gamma, gamma: 0.1}]")
+    for composite in (str(path), {"rules": [{"layer": "linear", "rule": "epsilon", "epsilon": 1e-5}]}):
+        callback = RelevanceCallback(composite=composite)
+        _trainer(tmp_path, [callback]).validate(_model(), datamodule=_data(small_set), verbose=False)
+    assert list(tmp_path.rglob("*.overlay.png"))
+
+
+def test_a_flat_first_layer_that_is_blind_to_time_is_refused_before_training(small_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="every frame exactly the same relevance"):
+        _trainer(tmp_path, [RelevanceCallback(composite="epsilon_plus_flat")]).fit(
+            _model(), datamodule=_data(small_set)
+        )
 
 
 def test_more_pictures_than_wandb_shows_are_logged_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,8 +275,15 @@ def test_two_runs_in_one_folder_do_not_collide(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     "settings",
-    [{"threshold": 0.0}, {"threshold": 1.5}, {"every_n_epochs": -1}, {"clips_per_class": 0}, {"composite": "x"}],
+    [
+        {"threshold": 0.0},
+        {"threshold": 1.5},
+        {"every_n_epochs": -1},
+        {"clips_per_class": 0},
+        {"composite": "x"},
+        {"method": "x"},
+    ],
 )
 def test_settings_that_make_no_sense_are_named(settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="--relevance|composite 'x'"):
+    with pytest.raises(ConfigError, match="--relevance|composite 'x'|method 'x'"):
         RelevanceCallback(**settings)

@@ -3,13 +3,12 @@
 It connects Lightning with attribution, analysis and report; it knows no rule and draws nothing itself.
 """
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
@@ -18,66 +17,41 @@ from vidact.analysis.frames import (
     frame_relevance,
     hotspots,
     hotspots_per_frame,
-    voxel_relevance,
 )
-from vidact.attribution.composites import DEFAULT, build_composite
-from vidact.attribution.explainers import LayerwiseRelevance
+from vidact.attribution.base import Explainer
+from vidact.attribution.composites import DEFAULT, CompositeSpec, read_recipe
+from vidact.attribution.explainers import LRP, build_explainer, check_method
+from vidact.callbacks.findings import (
+    TABLE_COLUMNS,
+    Finding,
+    explain_clips,
+    table_rows,
+    title_of,
+    warn_of_lost_relevance,
+)
 from vidact.callbacks.pictures import log_pictures, log_table, run_folder
 from vidact.callbacks.processes import gather
-from vidact.core import ClipBatch, ClipSource, ConfigError, Explanation, VidactError, as_float
+from vidact.core import ClipBatch, ClipSource, ConfigError, ExplanationError, VidactError, as_float
 from vidact.report.charts import frame_relevance_bars, hotspots_per_frame_bars
 from vidact.report.images import hotspot_overlay, relevance_heatmap, save_png
 
-BATCH_SIZE = 8
-TOLERANCE = 0.05  # of ΣR / score
-NEGLIGIBLE_SCORE = 0.05  # relative relevance of a logit near zero means nothing
-PREDICTED, TRUE = "predicted", "true"
-TABLE_COLUMNS = (
-    *("clip", "true class", "predicted class"),
-    *("score", "relevance sum", "relevance sum / score"),
-    *("true class score", "true class relevance sum", "true class relevance sum / score"),
-)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One clip explained for one class, as plain arrays that travel between processes.
-
-    Attributes:
-        position: The clip's place among the clips that are explained.
-        kind: PREDICTED or TRUE.
-        target: The class number that is explained.
-        score: Its logit.
-        relevance_sum: ΣR.
-        relevance: Per voxel, summed over colour.
-    """
-
-    position: int
-    kind: str
-    target: int
-    score: float
-    relevance_sum: float
-    relevance: Float[np.ndarray, "T H W"] = field(repr=False)
-
-    @property
-    def conservation(self) -> float:
-        """ΣR / score, as in `core.Explanation`; not a number where the score is 0."""
-        return self.relevance_sum / self.score if self.score else float("nan")
-
 
 class RelevanceCallback(Callback):
-    """Runs layer-wise relevance propagation on the same few validation clips every few epochs.
+    """Explains the same few validation clips every few epochs, by layer-wise relevance propagation or another method.
 
     For each clip, for its predicted and its true class, it writes under `<run folder>/explanations/` and logs to
     wandb: the frames with their hotspots, the signed heatmap, relevance per frame, hotspots per frame; and a
     table with a row per clip. It works in fit, validate and test, and never changes training. With several
-    processes, each explains its share of the clips and rank zero writes.
+    processes, each explains its share of the clips and rank zero writes. A network that the method cannot explain is
+    refused before training starts; `validate` and `test` only warn.
 
     Args:
         every_n_epochs: Explain after every n-th epoch of training (at the first validation from then on), and
             after the last; 0 for never. `validate` and `test` always explain.
         clips_per_class: How many clips of each class.
-        composite: Which relevance rules: `epsilon_plus`, `epsilon_alpha2_beta1`, `epsilon` or `lrp_0`.
+        method: One of `explainers.METHODS`.
+        composite: Which relevance rules, for `lrp`: one of `composites.COMPOSITES`, a .yaml file, or a mapping as in
+            one.
         threshold: A voxel is a hotspot from this share of the clip's largest |R| on.
     """
 
@@ -85,7 +59,8 @@ class RelevanceCallback(Callback):
         self,
         every_n_epochs: int = 5,
         clips_per_class: int = 1,
-        composite: str = DEFAULT,
+        method: str = LRP,
+        composite: CompositeSpec = DEFAULT,
         threshold: float = HOTSPOT_THRESHOLD,
     ) -> None:
         if not 0 < threshold <= 1:
@@ -95,13 +70,31 @@ class RelevanceCallback(Callback):
                 f"expected --relevance.every_n_epochs ≥ 0 and --relevance.clips_per_class ≥ 1, got {every_n_epochs} "
                 f"and {clips_per_class}"
             )
-        build_composite(composite)
+        check_method(method)
+        read_recipe(composite)
         self.every_n_epochs = every_n_epochs
         self.clips_per_class = clips_per_class
-        self.composite = composite
+        self.method, self.composite = method, composite
         self.threshold = threshold
         self._clips: dict[str, ClipBatch] = {}
         self._epoch = self._explained_epoch = -1
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make sure that the network can be explained, before training costs anything.
+
+        Raises:
+            ExplanationError: it cannot; says what to do.
+        """
+        if not self.every_n_epochs:
+            return
+        clips = self._example_clips(trainer, stage="validate")
+        try:
+            self._prepare(pl_module, clips)
+        except ExplanationError as error:
+            raise ExplanationError(
+                f"{error}. Or train without pictures, --relevance.every_n_epochs 0, or with those of another method, "
+                "--relevance.method gradient"
+            ) from error
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Explain validation clips, in fit only in the epochs that are due."""
@@ -131,7 +124,7 @@ class RelevanceCallback(Callback):
         self._explained_epoch = self._epoch
         self._explain(trainer, pl_module, stage="validate")
 
-    def _explain(self, trainer: Trainer, pl_module: LightningModule, *, stage: str) -> None:
+    def _example_clips(self, trainer: Trainer, *, stage: str) -> ClipBatch:
         source = getattr(trainer, "datamodule", None)
         if not isinstance(source, ClipSource):
             raise ConfigError(f"the relevance callback needs a data module that gives example clips, got {source}")
@@ -139,18 +132,48 @@ class RelevanceCallback(Callback):
             self._clips[stage] = source.example_clips(stage, self.clips_per_class)
             if left_out := self._clips[stage].left_out:
                 rank_zero_warn(f"{len(left_out)} clips that were to be explained cannot be read: {left_out[0]}")
-        clips = self._clips[stage]
+        return self._clips[stage]
+
+    def _explainer(self, pl_module: LightningModule, **settings: Any) -> Explainer:
+        if self.method.startswith(LRP):
+            settings = {"composite": self.composite, "check_law": False, **settings}
+        return build_explainer(self.method, pl_module.network, **settings)  # type: ignore[arg-type]
+
+    def _prepare(self, pl_module: LightningModule, clips: ClipBatch) -> None:
+        if len(clips):
+            settings = {"check_law": True} if self.method.startswith(LRP) else {}
+            with self._explainer(pl_module, **settings) as explain:
+                explain.prepare(as_float(clips.video[:1].to(pl_module.device)))
+
+    def _warn_of_breaches(self, pl_module: LightningModule, clips: ClipBatch) -> None:
+        try:
+            self._prepare(pl_module, clips)
+        except ExplanationError as error:
+            rank_zero_warn(str(error))
+
+    def _explain(self, trainer: Trainer, pl_module: LightningModule, *, stage: str) -> None:
+        clips = self._example_clips(trainer, stage=stage)
+        if trainer.state.fn != "fit":
+            self._warn_of_breaches(pl_module, clips)
         name = f"epoch_{self._epoch:03d}" if trainer.state.fn == "fit" else stage
         folder = run_folder(trainer) / "explanations" / name
         shard = range(trainer.global_rank, len(clips), trainer.world_size)
-        findings = gather(explain_clips(pl_module, clips, shard, composite=self.composite))
+        findings = gather(self._findings(pl_module, clips, shard))
         findings.sort(key=lambda finding: (finding.position, finding.kind))
         if trainer.is_global_zero and findings:
-            _warn_of_lost_relevance(findings)
+            if self.method.startswith(LRP):
+                warn_of_lost_relevance(findings)
             try:
-                self._write(trainer, folder, clips, findings, source.class_names)
+                self._write(trainer, folder, clips, findings, trainer.datamodule.class_names)  # type: ignore[attr-defined]
             except VidactError as error:  # a full disk or a network that has diverged: training goes on
                 rank_zero_warn(f"explanations of {name} are not complete: {error}")
+
+    def _findings(self, pl_module: LightningModule, clips: ClipBatch, positions: Sequence[int]) -> list[Finding]:
+        try:
+            return explain_clips(self._explainer(pl_module), clips, positions=positions, device=pl_module.device)
+        except ExplanationError as error:  # memory that ends, for one: training goes on
+            warnings.warn(f"no explanations: {error}", stacklevel=2)
+            return []
 
     def _write(
         self,
@@ -163,13 +186,13 @@ class RelevanceCallback(Callback):
         pictures: dict[str, list[Path]] = {}
         captions = []
         for finding in findings:
-            title = _title(clips, finding, class_names)
+            title = title_of(clips, finding, class_names=class_names)
             captions.append(title)
             for name, path in self._draw(folder, clips, finding, title=title).items():
                 pictures.setdefault(name, []).append(path)
         for name, paths in pictures.items():
             log_pictures(trainer, f"explanation/{name}", paths, captions)
-        log_table(trainer, "explanation/clips", TABLE_COLUMNS, table_rows(clips, findings, class_names))
+        log_table(trainer, "explanation/clips", TABLE_COLUMNS, table_rows(clips, findings, class_names=class_names))
 
     def _draw(self, folder: Path, clips: ClipBatch, finding: Finding, *, title: str) -> dict[str, Path]:
         """Write the four pictures of one finding."""
@@ -190,76 +213,3 @@ class RelevanceCallback(Callback):
         for name, figure in figures.items():
             save_png(figure, paths[name])
         return paths
-
-
-def explain_clips(
-    pl_module: LightningModule, clips: ClipBatch, positions: Sequence[int], *, composite: str
-) -> list[Finding]:
-    """Explain some of the clips for the class that the network predicts and, where it is wrong, for the true one.
-
-    Args:
-        pl_module: Has the `network`; it stays as it is.
-        clips: All clips that are explained.
-        positions: Which of them.
-        composite: Which relevance rules.
-    """
-    findings: list[Finding] = []
-    with LayerwiseRelevance(pl_module.network, composite=composite) as explain:  # type: ignore[arg-type]
-        for start in range(0, len(positions), BATCH_SIZE):
-            part = list(positions[start : start + BATCH_SIZE])
-            video = as_float(clips.video[part].to(pl_module.device))
-            label = clips.label[part].to(pl_module.device)
-            predicted = explain.scores(video).argmax(dim=1)
-            findings += _findings(explain(video, predicted), part, PREDICTED)
-            wrong = predicted != label
-            if wrong.any():
-                rest = [position for position, is_wrong in zip(part, wrong.tolist(), strict=True) if is_wrong]
-                findings += _findings(explain(video[wrong], label[wrong]), rest, TRUE)
-    return findings
-
-
-def _findings(explanation: Explanation, positions: Sequence[int], kind: str) -> list[Finding]:
-    relevance = voxel_relevance(explanation.relevance).cpu().numpy()
-    columns = (explanation.target, explanation.score, explanation.relevance_sum)
-    rows = zip(positions, *(column.tolist() for column in columns), relevance, strict=True)
-    return [Finding(position, kind, *rest) for position, *rest in rows]
-
-
-def _warn_of_lost_relevance(findings: Sequence[Finding]) -> None:
-    """Say when relevance does not add up to the score: the rules then do not suit the network."""
-    ratios = [finding.conservation for finding in findings if abs(finding.score) > NEGLIGIBLE_SCORE]
-    worst = max(ratios, key=lambda ratio: abs(ratio - 1), default=1.0)
-    if not abs(worst - 1) <= TOLERANCE:
-        rank_zero_warn(
-            f"the relevance of a clip adds up to {worst:.4g} times its score instead of 1: do not believe these "
-            "explanations. The network does what the rules cannot follow: a module that is called twice, or an "
-            "addition or average that is no module"
-        )
-
-
-def _title(clips: ClipBatch, finding: Finding, class_names: Sequence[str]) -> str:
-    label = int(clips.label[finding.position])
-    if finding.target == label:
-        verdict = f"true class {class_names[label]}" + (", as predicted" if finding.kind == PREDICTED else "")
-    else:
-        verdict = f"predicted class {class_names[finding.target]}, true class {class_names[label]}"
-    return f"{verdict}, logit {finding.score:.2f} · {clips.clip_id[finding.position]}"
-
-
-def table_rows(
-    clips: ClipBatch, findings: Sequence[Finding], class_names: Sequence[str]
-) -> list[tuple[str | float, ...]]:
-    """Make the table's rows, one per clip, as TABLE_COLUMNS says."""
-    by_clip: dict[int, dict[str, Finding]] = {}
-    for finding in findings:
-        by_clip.setdefault(finding.position, {})[finding.kind] = finding
-    rows: list[tuple[str | float, ...]] = []
-    for position, found in sorted(by_clip.items()):
-        predicted, true = found[PREDICTED], found.get(TRUE, found[PREDICTED])
-        names = clips.clip_id[position], class_names[int(clips.label[position])], class_names[predicted.target]
-        rows.append((*names, *_sums(predicted), *_sums(true)))
-    return rows
-
-
-def _sums(finding: Finding) -> tuple[float, float, float]:
-    return finding.score, finding.relevance_sum, finding.conservation

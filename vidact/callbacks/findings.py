@@ -1,0 +1,136 @@
+"""What a clip's explanation comes to while a network trains: one row per clip and class, plain enough to travel.
+
+It knows neither Lightning's hooks nor pictures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from vidact.analysis.frames import voxel_relevance
+from vidact.attribution.base import Explainer
+from vidact.attribution.conservation import NEGLIGIBLE_SCORE, TOLERANCE
+from vidact.attribution.targets import PREDICTED, TRUE
+from vidact.core import ClipBatch, Explanation, as_float
+
+BATCH_SIZE = 8
+TABLE_COLUMNS = (
+    *("clip", "true class", "predicted class"),
+    *("score", "relevance sum", "relevance sum / score"),
+    *("true class score", "true class relevance sum", "true class relevance sum / score"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One clip explained for one class, as plain arrays that travel between processes.
+
+    Attributes:
+        position: The clip's place among the clips that are explained.
+        kind: PREDICTED or TRUE.
+        target: The class number that is explained.
+        score: Its logit.
+        largest_logit: max |logit| of the clip.
+        relevance_sum: ΣR.
+        relevance: Per voxel, summed over colour.
+    """
+
+    position: int
+    kind: str
+    target: int
+    score: float
+    largest_logit: float
+    relevance_sum: float
+    relevance: Float[np.ndarray, "T H W"] = field(repr=False)
+
+    @property
+    def conservation(self) -> float:
+        """ΣR / score, as in `core.Explanation`; not a number where the score is 0."""
+        return self.relevance_sum / self.score if self.score else float("nan")
+
+    @property
+    def is_negligible(self) -> bool:
+        """Whether the score is so small that ΣR / score means little, as `conservation.NEGLIGIBLE_SCORE` says."""
+        return abs(self.score) <= NEGLIGIBLE_SCORE * self.largest_logit
+
+
+def explain_clips(
+    explainer: Explainer, clips: ClipBatch, *, positions: Sequence[int], device: torch.device
+) -> list[Finding]:
+    """Explain some of the clips for the class that the network predicts and, where it is wrong, for the true one.
+
+    Args:
+        explainer: Not yet entered.
+        clips: All clips that are explained.
+        positions: Which of them.
+        device: The network's.
+    """
+    findings: list[Finding] = []
+    with explainer as explain:
+        for start in range(0, len(positions), BATCH_SIZE):
+            part = list(positions[start : start + BATCH_SIZE])
+            video = as_float(clips.video[part].to(device))
+            label = clips.label[part].to(device)
+            logits = explain.scores(video)
+            predicted, largest = logits.argmax(dim=1), logits.abs().amax(dim=1)
+            findings += _findings(explain(video, predicted), part, largest, kind=PREDICTED)
+            wrong = predicted != label
+            if wrong.any():
+                rest = [position for position, is_wrong in zip(part, wrong.tolist(), strict=True) if is_wrong]
+                findings += _findings(explain(video[wrong], label[wrong]), rest, largest[wrong], kind=TRUE)
+    return findings
+
+
+def _findings(
+    explanation: Explanation, positions: Sequence[int], largest_logit: Float[Tensor, " B"], *, kind: str
+) -> list[Finding]:
+    relevance = voxel_relevance(explanation.relevance).cpu().numpy()
+    columns = (explanation.target, explanation.score, largest_logit, explanation.relevance_sum)
+    rows = zip(positions, *(column.tolist() for column in columns), relevance, strict=True)
+    return [Finding(position, kind, *rest) for position, *rest in rows]
+
+
+def warn_of_lost_relevance(findings: Sequence[Finding]) -> None:
+    """Say when relevance does not add up to the score: the rules then do not suit the network."""
+    ratios = [finding.conservation for finding in findings if not finding.is_negligible]
+    worst = max(ratios, key=lambda ratio: abs(ratio - 1), default=1.0)
+    if not abs(worst - 1) <= TOLERANCE:
+        rank_zero_warn(
+            f"the relevance of a clip adds up to {worst:.4g} times its score instead of 1: do not believe these "
+            "explanations. The network does what the rules cannot follow, or a rule loses it (a large epsilon, for "
+            "one); python -m vidact inspect says where"
+        )
+
+
+def title_of(clips: ClipBatch, finding: Finding, *, class_names: Sequence[str]) -> str:
+    """Say in one line which clip is explained for which class."""
+    label = int(clips.label[finding.position])
+    if finding.target == label:
+        verdict = f"true class {class_names[label]}" + (", as predicted" if finding.kind == PREDICTED else "")
+    else:
+        verdict = f"predicted class {class_names[finding.target]}, true class {class_names[label]}"
+    return f"{verdict}, logit {finding.score:.2f} · {clips.clip_id[finding.position]}"
+
+
+def table_rows(
+    clips: ClipBatch, findings: Sequence[Finding], *, class_names: Sequence[str]
+) -> list[tuple[str | float, ...]]:
+    """Make the table's rows, one per clip, as TABLE_COLUMNS says."""
+    by_clip: dict[int, dict[str, Finding]] = {}
+    for finding in findings:
+        by_clip.setdefault(finding.position, {})[finding.kind] = finding
+    rows: list[tuple[str | float, ...]] = []
+    for position, found in sorted(by_clip.items()):
+        predicted, true = found[PREDICTED], found.get(TRUE, found[PREDICTED])
+        names = clips.clip_id[position], class_names[int(clips.label[position])], class_names[predicted.target]
+        rows.append((*names, *_sums(predicted), *_sums(true)))
+    return rows
+
+
+def _sums(finding: Finding) -> tuple[float, float, float]:
+    return finding.score, finding.relevance_sum, finding.conservation
