@@ -125,8 +125,8 @@ def test_each_layer_with_weights_is_called_once(kind: type[nn.RNNBase]) -> None:
 
 @pytest.mark.parametrize("differences", [False, True])
 def test_the_steps_are_as_many_as_the_network_reads(differences: bool) -> None:
-    network = CNNLSTM(3, num_frames=5 + differences, size=8, differences=differences).eval()
-    video = torch.rand(2, 1, 5 + differences, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = CNNLSTM(3, num_frames=5, size=8, differences=differences).eval()
+    video = torch.rand(2, 1, 5, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = network(video)
     UnrollLSTM().apply(network)
     torch.testing.assert_close(network(video), expected, rtol=0, atol=1e-5)
