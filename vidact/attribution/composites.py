@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from zennit.core import Composite, Hook
 
 from vidact.attribution.canonizers import build_canonizers
@@ -103,12 +104,17 @@ def suited_composites(network: nn.Module) -> tuple[str, ...]:
 
 
 def build_composite(
-    spec: CompositeSpec, *, first: FirstLayer | None = None, zero_biases: bool | None = None
+    spec: CompositeSpec,
+    *,
+    clip: Float[Tensor, "..."],
+    first: FirstLayer | None = None,
+    zero_biases: bool | None = None,
 ) -> Composite:
     """Build Zennit's composite of a name, a YAML file or a mapping.
 
     Args:
         spec: One of `COMPOSITES`, a path to a .yaml file, or what such a file holds.
+        clip: What the network takes; shows which BatchNorm belongs to which layer.
         first: The network's first layer, where the composite treats it apart.
         zero_biases: Whether biases take part in no rule; None for what the composite says.
 
@@ -129,7 +135,7 @@ def build_composite(
         fitting = (hook for line, hook in zip(recipe.lines, hooks, strict=True) if line.fits(name, module, **place))
         return next(fitting, None)
 
-    return Composite(module_map=choose, canonizers=build_canonizers())
+    return Composite(module_map=choose, canonizers=build_canonizers(clip))
 
 
 def read_recipe(spec: CompositeSpec) -> Recipe:
