@@ -65,13 +65,21 @@ def _pooled(values: Tensor) -> Tensor:
     return values.mean(dim=[2, 3, 4], keepdim=True)
 
 
+def _scaled(values: Tensor) -> Tensor:
+    return torch.add(torch.ones_like(values), values, alpha=3)
+
+
+def _accumulated(values: Tensor) -> Tensor:
+    return torch.index_put(values, [torch.arange(1)], values.flip(2), accumulate=True)
+
+
 def _swish(values: Tensor) -> Tensor:
     return values * torch.sigmoid(values)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("function", [_pooled, _swish])
+@pytest.mark.parametrize("function", [_pooled, _swish, _scaled, _accumulated])
 def test_a_scripted_function_is_seen(function: Callable[[Tensor], Tensor]) -> None:
     scripted = torch.jit.script(function)
     found = _hiding(_Net(lambda net, x: scripted(x)))

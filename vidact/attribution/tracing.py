@@ -208,8 +208,12 @@ class _Watch(TorchFunctionMode):
         for node in new:
             is_own = isinstance(node, torch.autograd.function.BackwardCFunction)
             name = node.name().removesuffix("Backward") if is_own else name_of_node(node.name())
+            from_video = tuple(below is not None for below, _ in node.next_functions)
+            if getattr(node, "_saved_accumulate", False):
+                name += " with accumulate"
+            elif from_video[-1:] == (True,) and getattr(node, "_saved_alpha", 1) != 1:
+                name += " with alpha"
             if name not in HARMLESS:
-                from_video = tuple(below is not None for below, _ in node.next_functions)
                 self.steps.append((Operation(self._names[self._stack[-1]], name, "", from_video, counts=False), {node}))
 
 
