@@ -113,8 +113,10 @@ def test_breaches_give_status_1_with_their_lines_and_remedies(capsys: pytest.Cap
 
 
 def test_relevance_that_does_not_add_up_gives_status_1(capsys: pytest.CaptureFixture[str]) -> None:
-    """A forward hook doubles a convolution's output: no operation of forward, so the law cannot see it."""
+    """A forward hook doubles a convolution's output."""
     said = _said(capsys, "own_network.Hooked", *SMALL, status=1)
+    line = next(number for number, text in enumerate(OWN.splitlines(), start=1) if "register_forward_hook" in text)
+    assert f"- Hooked: `mul` in own_network.py:{line} is no module" in said
     assert "times the score instead of 1: conv (Conv3d)" in said
 
 
@@ -139,6 +141,7 @@ def test_networks_of_vidact_get_their_settings(capsys: pytest.CaptureFixture[str
     num_weights = sum(parameter.numel() for parameter in expected.parameters())
     assert f"{num_weights:,} weights; input [2, 3, 4, 12, 14] (noise)" in said
     assert "- lrp:epsilon, mean of 2 clips" in said
+    assert "composites that suit it: epsilon_plus, epsilon, epsilon_alpha2_beta1, epsilon_gamma\n" in said
 
 
 def test_what_it_says_can_be_repeated(capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,7 +181,9 @@ def test_a_real_clip_is_read(capsys: pytest.CaptureFixture[str], small_set: Path
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["own_network.Lawfull"], "own_network.Lawfull is no class; networks in own_network: Lawful"),
+        (["own_network.Lawfull"], "own_network has no class Lawfull; networks in own_network: Lawful"),
+        (["own_network.Lawful", "--size", "[16]"], "inspect: --size: expected int | tuple[int, int], got [16]; see"),
+        (["own_network.Lawful", "--size", "wide"], "inspect: --size: expected int | tuple[int, int], got wide; see"),
         (["no_such_module.Net"], "no_such_module cannot be imported from"),
         (["own_network"], "expected a class path, as my_module.Net"),
         (["own_network.NoModule"], "is no torch.nn.Module; networks in own_network: "),

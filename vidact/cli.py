@@ -5,6 +5,7 @@ import inspect
 import io
 import itertools
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -137,7 +138,7 @@ def _run_function(function: Callable[..., int], name: str, args: list[str]) -> i
     except jsonargparse.ArgumentError as error:
         from vidact.core import ConfigError
 
-        raise ConfigError(f"{name}: {' '.join(str(error).split())}; see python -m vidact {name} --help") from error
+        raise ConfigError(f"{name}: {_told(error, function)}; see python -m vidact {name} --help") from error
     if "" in settings.values():
         from vidact.core import ConfigError
 
@@ -147,6 +148,16 @@ def _run_function(function: Callable[..., int], name: str, args: list[str]) -> i
     except KeyboardInterrupt:
         print("vidact: stopped; the same command goes on where it ended", file=sys.stderr)
         return INTERRUPTED
+
+
+def _told(error: Exception, function: Callable[..., int]) -> str:
+    """Say in one line what was expected and what was given."""
+    message = " ".join(str(error).split())
+    found = re.search(r'Parser key "(\w+)": Does not validate against any of the Union .* Given value: (.*)$', message)
+    if found is None:
+        return message
+    key, value = found.groups()
+    return f"--{key}: expected {inspect.signature(function).parameters[key].annotation}, got {value}"
 
 
 def _spell(args: list[str], function: Callable[..., int]) -> list[str]:

@@ -45,18 +45,14 @@ def inspect_network(
         stride: Distance between two frames of the video.
         seed: Of the noise, and of the random weights.
     """
-    import torch
-
-    from vidact.attribution.composites import read_recipe
+    from vidact.attribution.composites import read_recipe, suited_composites
     from vidact.attribution.law import examine
 
     read_recipe(composite)  # before anything takes time
     _check_at_least_1(num_classes=num_classes, num_frames=num_frames, size=size, channels=channels, stride=stride)
     height, width = (size, size) if isinstance(size, int) else size
     given = {"num_classes": num_classes, "num_frames": num_frames, "size": size, "channels": channels}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        built = _build(network, given, init or {})
+    built = _build(network, given, init or {}, seed=seed)
     if ckpt_path is not None:
         _load(built, ckpt_path)
     shape = (channels, num_frames, height, width)
@@ -64,8 +60,9 @@ def inspect_network(
     _run_once(built, network, clips)
     breaches = examine(built, clips[:1])
     table, adds_up = _table(built, clips, composite)
-    print("\n".join([_head(built, network, clips, source="noise" if video is None else video), ""]))
-    print("\n".join([*_told(breaches), "", table]))
+    head = _head(built, network, clips, source=video or "noise")
+    suited = f"composites that suit it: {', '.join(suited_composites(built))}"
+    print("\n".join([head, "", *_told(breaches), "", suited, "", table]))
     return int(not adds_up or any(breach.hides_relevance for breach in breaches))
 
 
@@ -77,10 +74,11 @@ def _check_at_least_1(**settings: int | tuple[int, int]) -> None:
             raise ConfigError(f"--{name} must be at least 1, got {value}")
 
 
-def _build(path: str, given: dict[str, Any], init: dict[str, Any]) -> "nn.Module":
+def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int) -> "nn.Module":
     """Build a network; of what is `given`, its constructor gets what it takes."""
     from inspect import Parameter, signature
 
+    import torch
     from torch import nn
 
     from vidact.core import ConfigError, VidactError
@@ -91,7 +89,9 @@ def _build(path: str, given: dict[str, Any], init: dict[str, Any]) -> "nn.Module
     takes_all &= kind.__init__ is not nn.Module.__init__
     arguments = {name: value for name, value in given.items() if takes_all or name in parameters} | init
     try:
-        network: nn.Module = kind(**arguments)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network: nn.Module = kind(**arguments)
     except VidactError:
         raise
     except Exception as error:  # whatever a constructor that is not ours may raise
@@ -126,8 +126,8 @@ def _find_class(path: str) -> "type[nn.Module]":
             if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == home
         ]
         near = difflib.get_close_matches(name, known, cutoff=0.4) or known
-        what = "is no class" if found is None else "is no torch.nn.Module"
-        raise ConfigError(f"{path} {what}; networks in {home}: {', '.join(near) or 'none'}")
+        what = f"{home} has no class {name}" if found is None else f"{path} is no torch.nn.Module"
+        raise ConfigError(f"{what}; networks in {home}: {', '.join(near) or 'none'}")
     return found
 
 

@@ -9,8 +9,9 @@ from torchvision.models import video as video_models
 from torchvision.models.video import resnet as video_resnet
 from zennit.core import RemovableHandleList
 
-from vidact.attribution.canonizers import MergeBatchNorm, batch_norm_pairs, build_canonizers, merged_parameters
+from vidact.attribution.canonizers import MergeBatchNorm, build_canonizers, merged_parameters
 from vidact.attribution.explainers import LayerwiseRelevance
+from vidact.attribution.pairs import batch_norm_pairs
 
 
 def _seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
@@ -32,9 +33,9 @@ def _random(*shape: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(1))
 
 
-def _canonize(network: nn.Module) -> RemovableHandleList:
+def _canonize(network: nn.Module, clip: Tensor) -> RemovableHandleList:
     handles = RemovableHandleList()
-    for canonizer in build_canonizers():
+    for canonizer in build_canonizers(clip):
         handles += canonizer.apply(network)
     return handles
 
@@ -67,7 +68,7 @@ def test_a_canonized_network_gives_the_same_scores(name: str) -> None:
     build, shape = NETWORKS[name]
     network, picture = _seeded(build), _random(*shape)
     before = network(picture)
-    _canonize(network)
+    _canonize(network, picture)
     # Random statistics through many layers: scores of any size, so relative to the largest.
     assert (network(picture) - before).abs().max() / before.abs().max() < 1e-5
 
@@ -81,7 +82,7 @@ def test_a_canonized_network_has_a_module_for_each_addition_and_no_batch_norm_le
     )
     norms = (nn.BatchNorm2d, nn.BatchNorm3d)
     assert any(isinstance(module, norms) for module in network.modules())
-    _canonize(network)
+    _canonize(network, _random(*NETWORKS[name][1]))
     assert sum(type(module).__name__ == "Sum" for module in network.modules()) == num_blocks
     assert not any(isinstance(module, norms) for module in network.modules())
 
@@ -92,7 +93,7 @@ def test_what_a_canonizer_did_can_be_undone(name: str) -> None:
     values = {key: value.clone() for key, value in network.state_dict().items()}
     objects = [id(parameter) for parameter in network.parameters()]
     modules = dict(network.named_modules())
-    _canonize(network).remove()
+    _canonize(network, _random(*NETWORKS[name][1])).remove()
     assert [id(parameter) for parameter in network.parameters()] == objects
     assert dict(network.named_modules()) == modules
     assert not any("forward" in vars(module) for module in network.modules())
@@ -104,7 +105,7 @@ def test_what_a_canonizer_did_can_be_undone(name: str) -> None:
 def test_s3d_averages_in_a_module() -> None:
     network = _seeded(_small_s3d)
     expected = network(_random(1, 3, 24, 64, 64))
-    handles = _canonize(network)
+    handles = _canonize(network, _random(1, 3, 24, 64, 64))
     averaged: list[Tensor] = []
     pool = network.get_submodule("mean.0")
     assert isinstance(pool, nn.AdaptiveAvgPool3d)
@@ -119,7 +120,7 @@ def test_s3d_averages_in_a_module() -> None:
 def test_a_canonized_network_can_be_copied() -> None:
     build, shape = NETWORKS["r3d_18"]
     network, video = _seeded(build), _random(*shape)
-    _canonize(network)
+    _canonize(network, video)
     copied = copy.deepcopy(network)
     expected = network(video)
     for parameter in network.parameters():
@@ -147,7 +148,7 @@ def test_a_batch_norm_merges_exactly(kind: str, bias: bool, affine: bool, eps: f
     network = _seeded(lambda: nn.Sequential(build(bias), norm(6, eps=eps, affine=affine))).double()
     values = _random(*shape).double() - 0.5
     expected = network(values)
-    instances = MergeBatchNorm().apply(network)
+    instances = MergeBatchNorm(values).apply(network)
     assert len(instances) == 1
     assert isinstance(network[1], nn.Identity)
     assert (network(values) - expected).abs().max() < 1e-12
@@ -172,18 +173,16 @@ def _alone(batch_norm: nn.Module) -> list[nn.Module]:
 
 
 class _Branching(nn.Module):
-    """Its last layer and the BatchNorm behind it are neighbours by definition only."""
+    """Its layer and the BatchNorm behind it are neighbours by definition, but others see the layer's output too."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = _Inner()
-        self.norm = nn.BatchNorm1d(4)
-
-
-class _Inner(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.linear = nn.Linear(4, 4)
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, values: Tensor) -> Tensor:
+        hidden = self.linear(values)
+        return self.norm(hidden) + hidden  # type: ignore[no-any-return]
 
 
 def test_what_cannot_be_merged_is_left_alone() -> None:
@@ -191,22 +190,21 @@ def test_what_cannot_be_merged_is_left_alone() -> None:
     parametrized = torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
     for layers in (
         _alone(nn.BatchNorm1d(4, track_running_stats=False)),
-        _alone(nn.BatchNorm1d(3)),
         _alone(nn.LayerNorm(4)),
         [nn.Linear(4, 4), nn.ReLU(), nn.BatchNorm1d(4)],
         [nn.BatchNorm1d(4), nn.Linear(4, 4)],
         [shared, nn.BatchNorm1d(4), shared, nn.BatchNorm1d(4)],
         [parametrized, nn.BatchNorm1d(4)],
     ):
-        assert batch_norm_pairs(nn.Sequential(*layers).eval()) == []
-    assert batch_norm_pairs(nn.Sequential(*_alone(nn.BatchNorm1d(4)))) == [], "in training mode"
-    assert batch_norm_pairs(_Branching().eval()) == []
+        assert batch_norm_pairs(nn.Sequential(*layers).eval(), _random(3, 4)) == []
+    assert batch_norm_pairs(nn.Sequential(*_alone(nn.BatchNorm1d(4))), _random(3, 4)) == [], "in training mode"
+    assert batch_norm_pairs(_Branching().eval(), _random(3, 4)) == []
 
 
 def test_a_batch_norm_merges_into_the_end_of_nested_layers() -> None:
     inner = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 4)))
     network = nn.Sequential(inner, nn.Sequential(nn.BatchNorm1d(4), nn.ReLU())).eval()
-    (pair,) = batch_norm_pairs(network)
+    (pair,) = batch_norm_pairs(network, _random(3, 4))
     assert (pair.linear, pair.batch_norm) == (inner[2][0], network[1][0])
 
 
@@ -216,7 +214,7 @@ def test_layers_that_share_a_weight_with_the_merged_one_stay_as_they_are() -> No
     network = _seeded(lambda: nn.Sequential(first, nn.ReLU(), second, nn.BatchNorm1d(4)))
     values = _random(3, 4)
     expected = network(values)
-    MergeBatchNorm().apply(network)
+    MergeBatchNorm(values).apply(network)
     torch.testing.assert_close(network(values), expected)
 
 

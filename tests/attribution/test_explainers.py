@@ -209,7 +209,7 @@ def test_an_input_that_is_not_finite_is_refused() -> None:
 
 def test_an_unknown_composite_is_named() -> None:
     with pytest.raises(ConfigError, match="'epsilonplus' is unknown; there are epsilon_plus, "):
-        build_composite("epsilonplus")
+        build_composite("epsilonplus", clip=_video(1))
 
 
 def _lost_sum(network: nn.Module) -> nn.Module:

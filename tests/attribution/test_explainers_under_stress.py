@@ -16,9 +16,17 @@ from vidact.attribution.explainers import METHODS, LayerwiseRelevance, build_exp
 from vidact.attribution.targets import PREDICTED
 from vidact.callbacks.findings import Finding, warn_of_lost_relevance
 from vidact.core import ConfigError, ExplanationError
-from vidact.models.layers import Sum
+from vidact.models.layers import Gate, Sum
 
 TARGET = torch.tensor([0, 2])
+
+
+@pytest.fixture
+def unchecked_shapes() -> Any:
+    """What users have: no shape is checked."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def _video() -> Tensor:
@@ -99,11 +107,85 @@ class _OutOfOrder(nn.Module):
         return self.head(self.flat(self.add(x, self.norm(self.relu_2(self.body(x))))))  # type: ignore[no-any-return]
 
 
+def test_a_batch_norm_that_is_defined_elsewhere_keeps_the_scores() -> None:
+    network = _made(_OutOfOrder)
+    with LayerwiseRelevance(network) as explain:
+        torch.testing.assert_close(explain.scores(_video()), network(_video()).detach())
+
+
+class _SeenAside(_OutOfOrder):
+    """The output of its convolution is also used without its gradient."""
+
+    def forward(self, video: Tensor) -> Tensor:
+        x = self.body(self.stem(video))
+        return self.head(self.flat(self.norm(x) + x.detach()))  # type: ignore[no-any-return]
+
+
 def test_other_scores_after_merging_are_refused() -> None:
-    with LayerwiseRelevance(_made(_OutOfOrder), check_law=False) as explain:
+    with LayerwiseRelevance(_made(_SeenAside), check_law=False) as explain:
         for _ in range(2):
-            with pytest.raises(ExplanationError, match="in the order in which they are called"):
+            with pytest.raises(ExplanationError, match="gives other scores .* used without its gradient"):
                 explain.scores(_video())
+
+
+class _Named(nn.Module):
+    """Hands everything over by its name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate, self.squash, self.sum = nn.Conv3d(1, 4, 1), Gate(), nn.Sigmoid(), Sum()
+        self.pool, self.flat = nn.AdaptiveAvgPool3d((None, 1, 1)), nn.Flatten(2)
+        self.memory, self.head = nn.LSTM(4, 4, batch_first=True), nn.Linear(4, 3)
+        self.by_name = True
+
+    def forward(self, video: Tensor) -> Tensor:
+        names = {"conv": "input", "pool": "input", "flat": "input", "squash": "input", "memory": "input"}
+
+        def call(layer: str, value: Tensor) -> Any:
+            module = self.get_submodule(layer)
+            return module(**{names.get(layer, "input"): value}) if self.by_name else module(value)
+
+        x = call("conv", video)
+        gate = call("squash", x)
+        x = self.gate(signal=x, gate=gate) if self.by_name else self.gate(x, gate)
+        x = call("flat", call("pool", self.sum(first=x) if self.by_name else self.sum(x)))
+        return call("head", call("memory", x.transpose(1, 2))[0][:, -1])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_alpha2_beta1", "epsilon_plus_box", "lrp_0"])
+def test_modules_that_are_called_by_name_get_the_same_relevance(composite: str) -> None:
+    network, found = _made(_Named), []
+    for network.by_name in (True, False):
+        with LayerwiseRelevance(network, composite=composite) as explain:
+            found.append(explain(_video(), TARGET).relevance)
+    assert found[0].abs().max() > 0
+    torch.testing.assert_close(*found)
+
+
+def test_the_table_follows_modules_that_are_called_by_name() -> None:
+    network, tables = _made(_Named), []
+    for network.by_name in (True, False):
+        tables.append(str(conservation_table(network, _video(), target=TARGET, composite="epsilon_plus")))
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int32])
+def test_class_numbers_of_any_width_are_taken(dtype: torch.dtype) -> None:
+    against = torch.tensor([1, 0])
+    with build_explainer("lrp", _made(_small)) as explain:
+        expected = explain(_video(), TARGET, against=against)
+        found = explain(_video(), TARGET.to(dtype), against=against.to(dtype))
+    torch.testing.assert_close(found.relevance, expected.relevance)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
+def test_class_numbers_that_are_not_whole_are_refused(dtype: torch.dtype) -> None:
+    with build_explainer("gradient", _made(_small)) as explain:
+        with pytest.raises(ExplanationError, match="targets are class numbers, got a tensor of torch"):
+            explain(_video(), TARGET.to(dtype))
+        with pytest.raises(ExplanationError, match="explain against are class numbers"):
+            explain(_video(), TARGET, against=torch.tensor([1, 0]).to(dtype))
 
 
 def test_a_merged_batch_norm_keeps_the_scores() -> None:
@@ -184,14 +266,6 @@ def test_a_network_that_cannot_be_copied_is_refused_in_one_line() -> None:
     with pytest.raises(ExplanationError, match="detach them") as caught, build_explainer("gradient", _made(_Keeping)):
         pass
     assert "\n" not in str(caught.value)
-
-
-@pytest.fixture
-def unchecked_shapes() -> Any:
-    """What users have: no shape is checked."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("unchecked_shapes")

@@ -325,12 +325,30 @@ class _NormTwice(_Net):
         self.sum = Sum()
 
 
-@pytest.mark.parametrize("build", [_OutOfOrder, _NormTwice])
-def test_a_batch_norm_that_does_not_belong_to_the_layer_before_it_is_named(build: Callable[[], nn.Module]) -> None:
+def test_a_batch_norm_whose_layer_is_seen_by_others_too_is_named() -> None:
     """Also where it is fresh: then it changes nothing yet, and training would make the explanation wrong."""
-    found = [breach for breach in examine(_seeded(build), _video()) if breach.hides_relevance]
-    assert [(breach.kind, breach.module) for breach in found] == [("defined_out_of_order", "norm")]
-    assert "right after conv" in found[0].why
+    found = [breach for breach in examine(_seeded(_NormTwice), _video()) if breach.hides_relevance]
+    assert [(breach.kind, breach.module) for breach in found] == [("not_merged", "norm")]
+    assert "what conv puts out" in found[0].why
+
+
+class _NormSeenAside(_NormTwice):
+    def features(self, video: Tensor) -> Tensor:
+        x = self.conv(self.input(video))
+        return self.gate(self.norm(x), x.detach().sigmoid())
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+
+
+def test_a_batch_norm_whose_layer_is_seen_without_gradient_is_named() -> None:
+    found = [breach for breach in examine(_seeded(_NormSeenAside), _video()) if breach.hides_relevance]
+    assert ("not_merged", "norm") in [(breach.kind, breach.module) for breach in found]
+
+
+def test_a_batch_norm_of_what_no_layer_gives_is_lawful_wherever_it_is_defined() -> None:
+    assert not [breach for breach in examine(_seeded(_OutOfOrder), _video()) if breach.hides_relevance]
 
 
 def _with(**modules: nn.Module) -> nn.Module:

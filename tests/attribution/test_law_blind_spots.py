@@ -3,8 +3,10 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules import activation
 from torch.nn.utils import parametrizations
 
 from vidact.attribution.law import Breach, examine
@@ -63,13 +65,21 @@ def _pooled(values: Tensor) -> Tensor:
     return values.mean(dim=[2, 3, 4], keepdim=True)
 
 
+def _scaled(values: Tensor) -> Tensor:
+    return torch.add(torch.ones_like(values), values, alpha=3)
+
+
+def _accumulated(values: Tensor) -> Tensor:
+    return torch.index_put(values, [torch.arange(1)], values.flip(2), accumulate=True)
+
+
 def _swish(values: Tensor) -> Tensor:
     return values * torch.sigmoid(values)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("function", [_pooled, _swish])
+@pytest.mark.parametrize("function", [_pooled, _swish, _scaled, _accumulated])
 def test_a_scripted_function_is_seen(function: Callable[[Tensor], Tensor]) -> None:
     scripted = torch.jit.script(function)
     found = _hiding(_Net(lambda net, x: scripted(x)))
@@ -139,11 +149,161 @@ def test_a_weight_that_is_computed_is_named() -> None:
     assert _hiding(_Net(conv=_Own(1, 4, 3))) == []
 
 
-def test_a_wrong_merge_is_found_where_the_batch_norm_gives_zero() -> None:
-    norm = nn.BatchNorm3d(4)
+def test_a_batch_norm_that_gives_zero_is_judged_as_any_other() -> None:
+    norm, inner = nn.BatchNorm3d(4), nn.Conv3d(4, 4, 1)
     nn.init.zeros_(norm.weight)
-    network = _Net(lambda net, x: net.sum(x, net.norm(net.relu(net.inner(x)))), inner=nn.Conv3d(4, 4, 1), norm=norm)
-    assert [(breach.kind, breach.module) for breach in _hiding(network)] == [("defined_out_of_order", "norm")]
+
+    def both(net: _Net, x: Tensor) -> Tensor:
+        x = net.inner(x)
+        return net.sum(x, net.norm(x))
+
+    assert [(breach.kind, breach.module) for breach in _hiding(_Net(both, inner=inner, norm=norm))] == [
+        ("not_merged", "norm")
+    ]
+    after_relu = _Net(lambda net, x: net.sum(x, net.norm(net.relu(net.inner(x)))), inner=inner, norm=norm)
+    assert _hiding(after_relu) == []
+
+
+def _index_put(net: _Net, x: Tensor) -> Tensor:
+    return x.index_put((torch.arange(len(x)),), net.relu(x), accumulate=True)
+
+
+def _index_put_by_place(net: _Net, x: Tensor) -> Tensor:
+    return torch.index_put(x, (torch.arange(len(x)),), net.relu(x), True)
+
+
+ADDING: dict[str, tuple[Callable[[_Net, Tensor], Tensor], str]] = {
+    "scaled": (lambda net, x: torch.add(torch.ones(1), x, alpha=3), "Sum, and put the factor into the weights"),
+    "scaled by a method": (lambda net, x: torch.ones_like(x).add(x, alpha=3), "put the factor into the weights"),
+    "scaled by name": (lambda net, x: torch.add(torch.ones(1), other=x, alpha=0.5), "put the factor into the weights"),
+    "index_put": (_index_put, "layers.Sum"),
+    "index_put by place": (_index_put_by_place, "layers.Sum"),
+}
+
+
+@pytest.mark.parametrize("name", ADDING)
+def test_an_addition_that_looks_harmless_is_named(name: str) -> None:
+    between, remedy = ADDING[name]
+    (breach,) = _hiding(_Net(between))
+    assert breach.kind == "functional"
+    assert "test_law_blind_spots.py:" in breach.why
+    assert remedy in breach.remedy
+
+
+def test_a_constant_may_be_scaled_and_numbers_may_be_moved() -> None:
+    for between in (
+        lambda net, x: torch.add(x, torch.ones(1), alpha=3),
+        lambda net, x: torch.sub(x, torch.ones(1), alpha=3),
+        lambda net, x: torch.zeros_like(x).index_put((torch.arange(len(x)),), x),
+    ):
+        assert _hiding(_Net(between)) == []
+
+
+def _doubling(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+    return output * 2
+
+
+def _doubling_in_place(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    output.mul_(2)
+
+
+def _doubling_before(module: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return inputs[0] * 2
+
+
+def _looking(module: nn.Module, inputs: Any, output: Tensor) -> None:
+    output.mean()
+
+
+@pytest.mark.parametrize("layer", ["conv", "relu", "flatten"])
+def test_a_hook_that_changes_what_a_module_gives_or_gets_is_named(layer: str) -> None:
+    for hook in (_doubling, _doubling_in_place):
+        network = _Net()
+        network.get_submodule(layer).register_forward_hook(hook)
+        *_, breach = _hiding(network)
+        assert breach.kind == "functional"
+        assert f"test_law_blind_spots.py:{hook.__code__.co_firstlineno + 1}" in breach.why
+    network = _Net()
+    network.get_submodule(layer).register_forward_pre_hook(_doubling_before)
+    assert [breach.kind for breach in _hiding(network)] == ["functional"]
+    network = _Net()
+    network.get_submodule(layer).register_forward_hook(_looking)
+    assert _hiding(network) == []
+
+
+class _StandardisedInside(nn.Conv3d):
+    def _conv_forward(self, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return super()._conv_forward(values, weight - weight.mean(), bias)  # type: ignore[arg-type]
+
+
+class _OtherDefaults(nn.Conv3d):
+    def __init__(self, *args: int) -> None:
+        super().__init__(*args, padding=1)
+
+    def reset_parameters(self) -> None:
+        nn.init.ones_(self.weight)
+
+
+class _AnyNorm(nn.BatchNorm3d):
+    def _check_input_dim(self, values: Tensor) -> None:
+        pass
+
+
+def test_a_subclass_that_replaces_what_forward_calls_is_looked_into() -> None:
+    (breach,) = _hiding(_Net(conv=_StandardisedInside(1, 4, 3, padding=1)))
+    assert (breach.kind, breach.module) == ("no_rule", "conv")
+    assert "another weight" in breach.why
+    replaced = nn.Conv3d(1, 4, 3, padding=1)
+    replaced._conv_forward = lambda values, weight, bias: F.conv3d(values, 2 * weight, bias, padding=1)  # type: ignore
+    assert [(breach.kind, breach.module) for breach in _hiding(_Net(conv=replaced))] == [("no_rule", "conv")]
+    assert _hiding(_Net(lambda net, x: net.norm(x), conv=_OtherDefaults(1, 4, 3), norm=_AnyNorm(4))) == []
+
+
+@pytest.mark.parametrize("name", activation.__all__)
+def test_an_activation_has_a_rule_or_a_remedy_that_is_not_itself(name: str) -> None:
+    kind = getattr(nn, name)
+    needs = {"Threshold": (0.1, 0.0), "MultiheadAttention": (4, 2)} | dict.fromkeys(["Softmax", "Softmin"], (1,))
+    needs["LogSoftmax"] = (1,)
+    module = kind(*needs.get(name, ()))
+    network = _Net(relu=_SelfAttention(module) if name == "MultiheadAttention" else module)
+    if name == "Softmax2d":
+        network.relu = _Pictures(module)
+    found = _hiding(network)
+    if name in {"GLU", "MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax"}:
+        assert {breach.kind for breach in found} == {"no_rule"}
+        assert all(f"nn.{name}" not in breach.remedy for breach in found)
+        assert not any("build it of modules" in breach.remedy for breach in found)
+    else:
+        assert found == []
+
+
+class _Pictures(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x.flatten(2, 3)).unflatten(2, x.shape[2:4])
+
+
+class _SelfAttention(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = x.flatten(2).movedim(2, 0)
+        return self.module(steps, steps, steps)[0].movedim(0, 2).unflatten(2, x.shape[2:])
+
+
+def test_a_line_of_torchvision_is_named_as_it_is_of_use() -> None:
+    network = _Net(relu=torchvision.ops.SqueezeExcitation(4, 2, activation=nn.ReLU))
+    network.relu.avgpool, network.relu.fc1, network.relu.fc2 = (  # type: ignore[assignment]
+        nn.AdaptiveAvgPool3d(1),
+        nn.Conv3d(4, 2, 1),
+        nn.Conv3d(2, 4, 1),
+    )
+    assert any("torchvision/ops/misc.py:" in breach.why for breach in _hiding(network))
 
 
 def test_an_unrolled_lstm_may_be_told_to_flatten_its_parameters() -> None:

@@ -14,6 +14,8 @@ from vidact.attribution.targets import contrast
 from vidact.core import ConfigError, Explanation, ExplanationError
 from vidact.models.attention import SpatioTemporalAttention
 from vidact.models.layers import PIXEL_MEAN, PIXEL_STD, Gate, InputLayers
+from vidact.models.pretrained import TorchvisionVideoNet
+from vidact.models.residual import SlimResNet3D
 from vidact.models.stacked import StackedFramesCNN
 
 TARGET = torch.tensor([0, 2, 1, 2, 0])
@@ -315,6 +317,50 @@ def test_grad_cam_looks_at_the_features_of_an_attention_network_not_at_its_mask(
     ]
     assert torch.equal(*found)
     assert found[0].sum(dim=(1, 3, 4)).std(dim=1).min() > 0, "every frame has its own map"
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: TorchvisionVideoNet(3, num_frames=8, channels=3, size=32, name="s3d"),
+        lambda: TorchvisionVideoNet(3, num_frames=8, channels=3, size=32, name="r3d_18"),
+        lambda: SlimResNet3D(3, num_frames=8, channels=3, size=32, widths=(4, 8)),
+    ],
+    ids=["s3d", "r3d_18", "slim residual"],
+)
+def test_grad_cam_looks_at_the_features_that_the_head_sees(build: Callable[[], nn.Module]) -> None:
+    """The last convolution of S3D is one branch of four, that of a residual block comes before the addition."""
+    network, seen = _made(build).eval(), []
+    video = torch.rand(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(0))
+    network.stages.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        network(video)
+    found, named = (
+        _explain("grad_cam", network, video, TARGET[:2], rectified=False, **chosen).relevance
+        for chosen in ({}, {"layer": "stages"})
+    )
+    torch.testing.assert_close(found, named)
+    features = seen[0]
+    with torch.enable_grad():
+        leaf = features.detach().requires_grad_()
+        head = nn.Sequential(network.pool, network.head) if hasattr(network, "pool") else network.head
+        scores = head(leaf).gather(1, TARGET[:2, None]).sum()
+        (gradient,) = torch.autograd.grad(scores, leaf)
+    small = (gradient.mean(dim=(2, 3, 4), keepdim=True) * features).sum(dim=1, keepdim=True)
+    expected = F.interpolate(small, size=(8, 32, 32), mode="trilinear", align_corners=False)
+    torch.testing.assert_close(
+        found.sum(dim=1, keepdim=True), expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max())
+    )
+
+
+def test_gradient_times_input_is_measured_from_nothing_where_no_mean_is_subtracted() -> None:
+    network, video = _made(_Folded).double(), _video().double()
+    found = _explain("gradient_x_input", network, video, TARGET, dtype=torch.float64).relevance
+    torch.testing.assert_close(found, video * _gradient(network, video, TARGET))
+    for layer in (network.features[0], network.head):
+        nn.init.zeros_(layer.bias)
+    found = _explain("gradient_x_input", network, video, TARGET, dtype=torch.float64)
+    torch.testing.assert_close(found.relevance.sum(dim=(1, 2, 3, 4)), found.score)
 
 
 def test_attention_is_the_networks_own() -> None:

@@ -151,7 +151,7 @@ def test_a_penalty_of_weight_zero_is_absent() -> None:
     assert [*network.scores_and_penalties(_random(1, 1, 4, 16, 16))[1]] == ["contrast"]
 
 
-def _composite() -> LayerMapComposite:
+def _composite(clip: Tensor) -> LayerMapComposite:
     """z⁺ for convolutions, also in the ConvLSTM, ε for the rest; biases take no part."""
     layer_map = [
         (Gate, SignalTakesAll()),
@@ -161,13 +161,13 @@ def _composite() -> LayerMapComposite:
         (nn.Conv2d, ZPlus(zero_params=["bias"])),
         (nn.Linear, Epsilon(zero_params=["bias"])),
     ]
-    return LayerMapComposite(layer_map, canonizers=build_canonizers())
+    return LayerMapComposite(layer_map, canonizers=build_canonizers(clip))
 
 
 def _relevance(network: nn.Module, video: Tensor) -> Tensor:
     """Explain class 0."""
     network, leaf = copy.deepcopy(network).requires_grad_(requires_grad=False), video.clone().requires_grad_()
-    with _composite().context(network) as hooked:
+    with _composite(video).context(network) as hooked:
         scores = hooked(leaf)
         start = scores.detach() * torch.tensor([1.0, 0, 0, 0, 0])
         (relevance,) = torch.autograd.grad(scores, leaf, start)

@@ -78,9 +78,9 @@ def _video(name: str, num_clips: int = 2) -> Tensor:
 
 
 @contextmanager
-def _canonized(network: nn.Module) -> Iterator[nn.Module]:
+def _canonized(network: nn.Module, clip: Tensor) -> Iterator[nn.Module]:
     """A copy as LRP sees it: BatchNorm merged, blocks of other libraries rewritten, recurrence unrolled."""
-    with Composite(canonizers=build_canonizers()).context(copy.deepcopy(network)) as canonized:
+    with Composite(canonizers=build_canonizers(clip)).context(copy.deepcopy(network)) as canonized:
         yield canonized
 
 
@@ -102,7 +102,7 @@ def test_the_law_finds_nothing_and_each_weighted_leaf_is_called_once(name: str) 
     network = _network(name)
     assert examine(network, _video(name, 1)) == ()
     calls: dict[str, int] = {}
-    with _canonized(network) as canonized, torch.no_grad():
+    with _canonized(network, _video(name).to(next(network.parameters()))) as canonized, torch.no_grad():
         for key, module in canonized.named_modules():
             if not list(module.children()) and list(module.parameters()):
                 calls[key] = 0
@@ -114,7 +114,7 @@ def test_the_law_finds_nothing_and_each_weighted_leaf_is_called_once(name: str) 
 
 def test_what_lrp_sees_scores_as_the_network_does(name: str) -> None:
     network, video = _network(name).double(), _video(name).double()
-    with _canonized(network) as canonized, torch.no_grad():
+    with _canonized(network, _video(name).to(next(network.parameters()))) as canonized, torch.no_grad():
         found, expected = canonized(video), network(video)
     assert (found - expected).abs().max() < 1e-10
 
@@ -124,7 +124,7 @@ def test_what_lrp_sees_scores_as_the_network_does(name: str) -> None:
 def test_lrp_0_is_gradient_times_input_where_biases_are_zero(name: str, differences: bool) -> None:
     """Ancona et al. 2018: so it is for networks of ReLU, max-pooling and linear layers; to float64 rounding."""
     network = _network(name, differences=differences).double()
-    with _canonized(network) as canonized:
+    with _canonized(network, _video(name).to(next(network.parameters()))) as canonized:
         bare = copy.deepcopy(canonized)
     with torch.no_grad():
         for module in bare.modules():
@@ -173,7 +173,10 @@ def _record_relevance(gate: nn.Module, found: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("name", sorted(GATED))
 def test_gates_hand_all_relevance_to_their_signal(name: str) -> None:
-    with _canonized(_network(name)) as canonized, build_composite(DEFAULT).context(canonized) as hooked:
+    with (
+        _canonized(_network(name), _video(name)) as canonized,
+        build_composite(DEFAULT, clip=_video(name)).context(canonized) as hooked,
+    ):
         records: dict[str, dict[str, Tensor]] = {}
         for key, gate in hooked.named_modules():
             if isinstance(gate, Gate):

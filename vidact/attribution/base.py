@@ -3,20 +3,22 @@
 It knows no method.
 """
 
-import contextlib
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 from torch import Tensor, nn
 
+from vidact.attribution.copies import compute_out_of_place, differentiable, private_copy, why_in_place
 from vidact.attribution.targets import Against, Goal, set_goal
 from vidact.core import ConfigError, Explanation, ExplanationError
 from vidact.models.layers import Normalisation
+
+Found = TypeVar("Found")
 
 
 class Explainer(ABC):
@@ -44,17 +46,10 @@ class Explainer(ABC):
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"expected a batch size of at least 1, or None for all clips at once, got {batch_size}")
         self._network, self._batch_size, self._dtype = network, batch_size, dtype
+        self._in_place: tuple[str, ...] | None = None  # unknown, before the copy has seen a clip
 
     def __enter__(self) -> "Explainer":
-        # Not under inference mode: a copy made there could not be differentiated.
-        with torch.inference_mode(mode=False):
-            self._copy = _deepcopy(self._network).to(self._dtype).eval().requires_grad_(requires_grad=False)
-        for module in self._copy.modules():
-            if getattr(module, "inplace", False):  # it would overwrite the clip that it is given
-                module.inplace = False  # type: ignore[assignment]
-            if isinstance(module, nn.RNNBase):  # cuDNN differentiates recurrent layers in training mode only
-                module.dropout = 0.0
-                module.train()
+        self._copy, self._in_place = private_copy(self._network, self._dtype), None
         return self
 
     def __exit__(
@@ -79,14 +74,31 @@ class Explainer(ABC):
         """
         if len(video):
             with differentiable(video.device):
+                self._refuse_in_place(self._own(video[:1]))
                 self._prepare(self._own(video[:1]))
+
+    def _refuse_in_place(self, video: Float[Tensor, "1 C T H W"]) -> None:
+        """Let modules compute out of place, and refuse a network that would be another one then."""
+        if self._in_place is None:
+            self._in_place = compute_out_of_place(self._copy, video)
+        if self._in_place:
+            name = self._in_place[0]
+            why, remedy = why_in_place(self._copy, name)
+            raise ExplanationError(f"{name or type(self._copy).__name__}: {why}; {remedy}")
 
     def scores(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class of each clip, as the explained copy does."""
         self.prepare(video)
-        with differentiable(video.device), torch.no_grad():
-            parts = [video[start : start + self._limit(video)] for start in range(0, len(video), self._limit(video))]
-            return torch.cat([self._copy(self._own(part)) for part in parts or [video]])
+
+        @torch.no_grad()
+        def score(part: slice) -> Tensor:
+            scores: Tensor = self._copy(self._own(video[part]))
+            return scores
+
+        if not len(video):
+            with differentiable(video.device):
+                return score(slice(None))
+        return torch.cat([found for _, found in self._by_parts(video, score)])
 
     def __call__(
         self, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, against: Against = None
@@ -116,31 +128,30 @@ class Explainer(ABC):
         self.prepare(video)
         relevance, scores = torch.empty_like(video, dtype=self._dtype), torch.empty(len(video), dtype=self._dtype)
         scores = scores.to(video.device)
+
+        def explain(part: slice) -> tuple[Tensor, Tensor]:
+            own = _part_of(goal, part, video.device)
+            found, logits = self._explain(self._own(video[part]), own)
+            weights = own.weights(logits)
+            return found.detach(), torch.where(weights == 0, 0, weights * logits).sum(dim=1).detach()
+
+        for part, found in self._by_parts(video, explain):
+            relevance[part], scores[part] = found
+        return Explanation(relevance, scores, target, self.method, goal.against)
+
+    def _by_parts(
+        self, video: Float[Tensor, "B C T H W"], work: Callable[[slice], Found]
+    ) -> Iterator[tuple[slice, Found]]:
+        """Do some work part by part; where memory ends, with half as many clips."""
         start, size = 0, self._limit(video)
         while start < len(video):
             part = slice(start, min(start + size, len(video)))
-            found = self._explain_if_it_fits(video[part], _part_of(goal, part, video.device))
+            found = _if_it_fits(work, part, video.device)
             if found is None:
                 size = self._batch_size = self._smaller(part.stop - start)
                 continue
-            relevance[part], scores[part] = found
+            yield part, found
             start = part.stop
-        return Explanation(relevance, scores, target, self.method, goal.against)
-
-    def _explain_if_it_fits(
-        self, video: Float[Tensor, "B C T H W"], goal: Goal
-    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, " B"]] | None:
-        """Give relevance and score, or None where memory ends."""
-        try:
-            with differentiable(video.device):
-                relevance, scores = self._explain(self._own(video), goal)
-        except RuntimeError as error:
-            if not is_oom_error(error):
-                raise
-            return None
-        weights = goal.weights(scores)
-        score = torch.where(weights == 0, 0, weights * scores).sum(dim=1)
-        return relevance.detach(), score.detach()
 
     def _smaller(self, size: int) -> int:
         garbage_collection_cuda()
@@ -175,42 +186,26 @@ class Explainer(ABC):
         return gradient, scores.detach()
 
 
-@contextlib.contextmanager
-def differentiable(device: torch.device) -> Iterator[None]:
-    """Allow gradients, in full precision, wherever this is called; leave the global random numbers as they are."""
-    with (
-        torch.inference_mode(mode=False),
-        torch.enable_grad(),
-        torch.autocast(device.type, enabled=False),
-        keep_rng(device),
-    ):
-        yield
-
-
-@contextlib.contextmanager
-def keep_rng(device: torch.device) -> Iterator[None]:
-    """Put torch's global generators back afterwards: a network may draw from them, as functional dropout does."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
+def _if_it_fits(work: Callable[[slice], Found], part: slice, device: torch.device) -> Found | None:
+    """Do some work, or give None where memory ends."""
+    try:
+        with differentiable(device):
+            return work(part)
+    except RuntimeError as error:
+        if not is_oom_error(error):
+            raise
+    return None
 
 
 def mean_picture(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "#B #C 1 1 1"]:
     """Give the pixel that says nothing to a network: the mean that it subtracts, else each clip's own."""
-    mean = next((module.mean for module in network.modules() if isinstance(module, Normalisation)), None)
+    mean = subtracted_mean(network)
     return video.mean(dim=(2, 3, 4), keepdim=True) if mean is None else mean.to(video)
 
 
-def _deepcopy(network: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(network)
-    except (RuntimeError, TypeError) as error:
-        if is_oom_error(error):
-            raise
-        raise ExplanationError(
-            f"the network {type(network).__name__} cannot be copied ({str(error).partition(chr(10))[0]}): do not keep "
-            "tensors of a forward pass on a module (self.attention = …), or detach them; and for weight_norm take "
-            "torch.nn.utils.parametrizations.weight_norm"
-        ) from error
+def subtracted_mean(network: nn.Module) -> Float[Tensor, "1 C 1 1 1"] | None:
+    """Give the mean that a network subtracts from its pixels, if it does."""
+    return next((module.mean for module in network.modules() if isinstance(module, Normalisation)), None)
 
 
 def _check_length(what: str, numbers: Tensor, num_clips: int) -> None:

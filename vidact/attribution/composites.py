@@ -23,20 +23,20 @@ Lapuschkin et al., Unmasking Clever Hans predictors, 2019: flat.
 import difflib
 import math
 from collections.abc import Collection, Mapping
-from inspect import getmembers, isclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from zennit.core import Composite, Hook
 
 from vidact.attribution.canonizers import build_canonizers
 from vidact.attribution.first_layer import FirstLayer
-from vidact.attribution.lines import FIRST, LAYERS, RECURRENT, RULES, TINY, Line, Recipe
+from vidact.attribution.lines import CLASSES, FIRST, LAYERS, RECURRENT, RULES, TINY, Line, Recipe, has_weights
 from vidact.attribution.unrolling import GRUStep
 from vidact.core import ConfigError
-from vidact.models import layers
 from vidact.models.recurrent import LSTMStep
 
 DEFAULT = "epsilon_plus"
@@ -98,13 +98,23 @@ SUITED: dict[str, tuple[str, ...]] = {
 }
 
 
+def suited_composites(network: nn.Module) -> tuple[str, ...]:
+    """Name the composites that suit a network of vidact, the usual one first; of others only that is known."""
+    return (DEFAULT, *SUITED.get(type(network).__name__, ()))
+
+
 def build_composite(
-    spec: CompositeSpec, *, first: FirstLayer | None = None, zero_biases: bool | None = None
+    spec: CompositeSpec,
+    *,
+    clip: Float[Tensor, "..."],
+    first: FirstLayer | None = None,
+    zero_biases: bool | None = None,
 ) -> Composite:
     """Build Zennit's composite of a name, a YAML file or a mapping.
 
     Args:
         spec: One of `COMPOSITES`, a path to a .yaml file, or what such a file holds.
+        clip: What the network takes; shows which BatchNorm belongs to which layer.
         first: The network's first layer, where the composite treats it apart.
         zero_biases: Whether biases take part in no rule; None for what the composite says.
 
@@ -125,7 +135,7 @@ def build_composite(
         fitting = (hook for line, hook in zip(recipe.lines, hooks, strict=True) if line.fits(name, module, **place))
         return next(fitting, None)
 
-    return Composite(module_map=choose, canonizers=build_canonizers())
+    return Composite(module_map=choose, canonizers=build_canonizers(clip))
 
 
 def read_recipe(spec: CompositeSpec) -> Recipe:
@@ -142,7 +152,7 @@ def read_recipe(spec: CompositeSpec) -> Recipe:
     if path.suffix not in {".yaml", ".yml"}:
         raise ConfigError(f"composite {spec!r} is unknown; there are {', '.join(COMPOSITES)}, or give a .yaml file")
     try:
-        return _read_mapping(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+        return _read_mapping(_load(path), str(path))
     except OSError as error:
         raise ConfigError(f"composite {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -159,14 +169,43 @@ def check_names(recipe: Recipe, network: nn.Module) -> None:
     Raises:
         ConfigError: a pattern that fits none.
     """
-    names = [name for name, _ in network.named_modules() if name]
+    modules = {name: module for name, module in network.named_modules() if name}
     for line in recipe.own_lines:
-        if line.name is not None and not any(line.fits(*item) for item in network.named_modules()):
-            near = difflib.get_close_matches(line.name, names, cutoff=0.3) or names[:8]
+        if line.name is None or any(line.fits(*item) for item in modules.items()):
+            continue
+        told = f"{{name: {line.name}, rule: {line.rule}}}"
+        if named := [name for name in modules if fnmatchcase(name, line.name)]:
+            fitting = f"{named[0]} ({type(modules[named[0]]).__name__})" + (" and others" if named[1:] else "")
+            what = "with" if RULES[line.rule].weighted else "without"
+            which = f" of layer {line.layer}" if line.layer else ""
             raise ConfigError(
-                f"{recipe.name}: no module fits {{name: {line.name}, rule: {line.rule}}}; nearest names: "
-                f"{', '.join(near)}"
+                f"{recipe.name}: {told} names {fitting}, but {line.rule} is for layers {what} weights, and none there "
+                f"is one{which}"
             )
+        near = difflib.get_close_matches(line.name, modules, cutoff=0.3) or list(modules)[:8]
+        raise ConfigError(f"{recipe.name}: no module fits {told}; nearest names: {', '.join(near)}")
+
+
+def _load(path: Path) -> object:
+    loader = _Loader(path.read_text(encoding="utf-8"))
+    loader.name = str(path)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads no key twice; YAML's own takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise ConfigError(f"{self.name}, line {key.start_mark.line + 1}: {key.value} is given twice")
+            seen.add(key.value)
+        content: dict[Any, Any] = super().construct_mapping(node, deep)
+        return content
 
 
 def _read_mapping(content: object, name: str) -> Recipe:
@@ -182,12 +221,12 @@ def _read_mapping(content: object, name: str) -> Recipe:
 
 
 def _read_line(content: object, place: str) -> Line:
-    if not isinstance(content, Mapping) or "rule" not in content or not {"layer", "name"} & set(content):
+    if not isinstance(content, Mapping) or "rule" not in content or not _is_placed(content):
         raise ConfigError(f"{place}: expected rule, and layer or name or both, got {content!r}")
     rule, layer, pattern = content["rule"], content.get("layer"), content.get("name")
     _check_choice(rule, RULES, f"{place}: rule")
     if layer is not None:
-        _check_choice(layer, {*LAYERS, FIRST, RECURRENT, *_CLASSES}, f"{place}: layer")
+        _check_choice(layer, {*LAYERS, FIRST, RECURRENT, *CLASSES}, f"{place}: layer")
     _check_place(rule, layer, place)
     if pattern is not None and not isinstance(pattern, str):
         raise ConfigError(f"{place}: name is a pattern as of files, got {pattern!r}")
@@ -225,21 +264,21 @@ def _number(value: object, place: str) -> float:
     return number
 
 
-def _check_place(rule: str, layer: object, place: str) -> None:
+def _is_placed(content: Mapping[Any, Any]) -> bool:
+    return content.get("layer") is not None or content.get("name") is not None
+
+
+def _check_place(rule: str, layer: str | None, place: str) -> None:
     """Make sure that a rule is for such layers."""
     if rule == "box" and layer != FIRST:
         raise ConfigError(f"{place}: box is for the layer that sees the pixels; expected layer: first, got {layer!r}")
-    if not RULES[rule].weighted and layer in _WEIGHTED:
+    if layer is None:
+        return
+    if issubclass(CLASSES.get(layer, nn.Module), nn.RNNBase):
+        raise ConfigError(f"{place}: {layer} is unrolled before it is explained; its maps are layer: {RECURRENT}")
+    weighted = has_weights(layer)
+    if weighted is True and not RULES[rule].weighted:
         raise ConfigError(f"{place}: {rule} is for layers without weights, got layer: {layer}; try epsilon or z_plus")
-
-
-_WEIGHTED = ("weighted", "convolution", "linear", FIRST, RECURRENT)
-
-
-def _class_names() -> frozenset[str]:
-    return frozenset(
-        name for place in (nn, layers) for name, kind in getmembers(place, isclass) if issubclass(kind, nn.Module)
-    )
-
-
-_CLASSES = _class_names()
+    if weighted is False and RULES[rule].weighted:
+        usual = next((line.rule for line in _WEIGHTLESS if line.layer == layer), "norm or pass")
+        raise ConfigError(f"{place}: {rule} is for layers with weights, got layer: {layer}; try {usual}")

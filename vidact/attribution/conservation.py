@@ -227,13 +227,16 @@ class _Meter:
         self.largest = max(self.largest, float(relevance.abs().max().nan_to_num(nan=torch.inf)))
         return float(relevance.double().sum())
 
-    def before(self, module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        # A view of its own for this call: the tensor itself may go to other modules as well.
-        own = [value.view_as(value) if _carries(value) else value for value in inputs]
-        for value in own:
-            if _carries(value):
-                value.register_hook(self.read_input)
-        return tuple(own)
+    def before(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return tuple(map(self._own, inputs)), {name: self._own(value) for name, value in named.items()}
+
+    def _own(self, value: Any) -> Any:
+        """Give a view for this call alone: the tensor itself may go to other modules as well."""
+        if not _carries(value):
+            return value
+        own = value.view_as(value)
+        own.register_hook(self.read_input)
+        return own
 
     def after(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if _carries(output):
@@ -280,11 +283,11 @@ def _meters(network: nn.Module) -> Iterator[dict[tuple[str, str], _Meter]]:
 def _attach(module: nn.Module, key: tuple[str, str], meters: dict[tuple[str, str], _Meter]) -> list[Any]:
     meter = _Meter()
 
-    def before(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def before(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         meters.setdefault(key, meter)
-        return meter.before(module, inputs)
+        return meter.before(inputs, named)
 
-    return [module.register_forward_pre_hook(before), module.register_forward_hook(meter.after)]
+    return [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(meter.after)]
 
 
 def _flow(shares: Any) -> Flow:

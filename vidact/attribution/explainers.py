@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from zennit.core import Composite
 
-from vidact.attribution.base import Explainer, keep_rng
+from vidact.attribution.base import Explainer
 from vidact.attribution.composites import DEFAULT, CompositeSpec, build_composite, check_names, read_recipe
 from vidact.attribution.controls import Attention, Random
+from vidact.attribution.copies import SAME, scores_of
 from vidact.attribution.first_layer import FirstLayer, find_first_layer
 from vidact.attribution.gradcam import GradCam
 from vidact.attribution.gradients import (
@@ -84,12 +85,12 @@ class LayerwiseRelevance(Explainer):
         first = find_first_layer(self._copy, video) if self._recipe.needs_first else None
         if first is not None:
             self._refuse_flat_over_time(first)
-        scores = _draw_alike(self._copy, video)
-        composite = build_composite(self._spec, first=first, zero_biases=self._zero_biases)
+        scores = scores_of(self._copy, video)
+        composite = build_composite(self._spec, first=first, zero_biases=self._zero_biases, clip=video)
         try:
             composite.register(self._copy)
             check_names(self._recipe, self._copy)
-            _refuse_other_scores(scores, _draw_alike(self._copy, video))
+            _refuse_other_scores(scores, scores_of(self._copy, video))
         except Exception:
             composite.remove()  # half a composite must explain nothing
             raise
@@ -108,21 +109,14 @@ class LayerwiseRelevance(Explainer):
         return self._backpropagate(video, lambda scores: scores * goal.weights(scores))
 
 
-def _draw_alike(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> Float[Tensor, "1 K"]:
-    """Compute the scores with the random numbers that the next call will draw as well (functional dropout)."""
-    with torch.no_grad(), keep_rng(video.device):
-        scores: Tensor = network(video)
-        return scores
-
-
 def _refuse_other_scores(plain: Float[Tensor, "1 K"], canonized: Float[Tensor, "1 K"]) -> None:
-    tolerance = max(1e-2 if plain.is_cuda else 1e-3, 16 * torch.finfo(plain.dtype).eps)  # CUDA may round to TF32
+    tolerance = max(SAME, 16 * torch.finfo(plain.dtype).eps)
     difference = float((plain - canonized).abs().max())
     if difference > tolerance * max(1.0, float(plain.abs().max())):
         raise ExplanationError(
             f"made ready for relevance rules, the network gives other scores (they differ by {difference:.2g}): a "
-            "BatchNorm was merged into a layer that does not come right before it; define modules in the order in "
-            "which they are called"
+            "parameter or a module is used in two ways, or the output of a layer before a BatchNorm is used without "
+            "its gradient as well"
         )
 
 

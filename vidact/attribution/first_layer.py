@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from zennit import types
 
 from vidact.core import ConfigError
-from vidact.models.layers import InputLayers
+from vidact.models.layers import InputLayers, Normalisation
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +48,8 @@ class FirstLayer:
 def find_first_layer(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> FirstLayer:
     """Run a network on constant clips, and catch what its first layer with weights is given.
 
-    The bounds are those of `InputLayers` where the network has them, else of pixels in [0, 1]; whatever lies between
-    them and the layer must only move values.
+    The bounds are those of `InputLayers` or of `Normalisation` where the network has one, else of pixels in [0, 1];
+    whatever lies between them and the layer must only move values.
 
     Args:
         network: Without hooks.
@@ -58,19 +58,26 @@ def find_first_layer(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> F
     Raises:
         ConfigError: the network calls no layer with weights, or does more than move values before it.
     """
-    inputs = next((module for module in network.modules() if isinstance(module, InputLayers)), None)
+    inputs = next((module for module in network.modules() if isinstance(module, InputLayers | Normalisation)), None)
     low, high = inputs.bounds() if inputs is not None else (torch.zeros(()), torch.ones(()))
-    frame = torch.arange(video.shape[2]).to(video)[:, None, None].expand_as(video)
-    given = [_catch(network, inputs, value.to(video).expand_as(video)) for value in (low, high, frame)]
-    module = given[0][0]
-    if isinstance(module, nn.RNNBase) or not torch.equal(given[2][1], given[2][1].round()):
+    # Odd numbers: neither their differences nor their means are among them; and 0 is what a layer pads with.
+    odd = 2 * torch.arange(video.shape[2]).to(video)[:, None, None].expand_as(video) + 1
+    given = [_catch(network, inputs, value.to(video).expand_as(video)) for value in (low, high, odd)]
+    module, frame = given[0][0], given[2][1]
+    if isinstance(module, nn.RNNBase) or not _are_moved(frame, odd):
         raise ConfigError(
             "rules for the first layer (box, flat, w_square) need one that sees the pixels themselves; here "
             f"that is no convolution or linear layer, or values are computed before it ({type(module).__name__}); "
             "try epsilon_plus"
         )
-    low, high, frame = (values for _, values in given)
+    low, high = given[0][1], given[1][1]
+    frame = (frame - 1).clamp(min=0) / 2
     return FirstLayer(module, low[:1], high[:1], frame)  # the same for all frames, if time is folded into the batch
+
+
+def _are_moved(found: Tensor, values: Tensor) -> bool:
+    """Say whether all that was found is among the values, or 0."""
+    return bool(torch.isin(found, torch.cat([values.flatten(), values.new_zeros(1)])).all())
 
 
 class _Caught(Exception):
@@ -84,11 +91,11 @@ class _Caught(Exception):
 def _catch(network: nn.Module, inputs: nn.Module | None, values: Tensor) -> tuple[nn.Module, Tensor]:
     """Let `values` come out of the input layers, and give the first layer with weights and its input."""
 
-    def stop(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        raise _Caught(module, arguments[0].detach())
+    def stop(module: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        raise _Caught(module, (*arguments, *named.values())[0].detach())
 
     layers = [module for module in network.modules() if isinstance(module, (types.Linear, nn.RNNBase))]
-    handles = [layer.register_forward_pre_hook(stop) for layer in layers]
+    handles = [layer.register_forward_pre_hook(stop, with_kwargs=True) for layer in layers]
     if inputs is not None:
         handles.append(inputs.register_forward_hook(lambda module, arguments, output: values))
     try:

@@ -15,9 +15,16 @@ from vidact.attribution.base import Explainer
 from vidact.attribution.targets import Goal
 from vidact.core import ConfigError
 from vidact.models.attention import SpatioTemporalAttention
+from vidact.models.pretrained import TorchvisionVideoNet
+from vidact.models.residual import SlimResNet3D
 
-# Where the last convolution is not where the features are: the mask's convolutions only weigh them.
-LAYERS: dict[type[nn.Module], str] = {SpatioTemporalAttention: "features"}
+# Where the last convolution does not give what the head sees: those of a mask only weigh features, that of a residual
+# block is without the shortcut, and that of S3D is one branch of four.
+LAYERS: dict[type[nn.Module], str] = {
+    SpatioTemporalAttention: "features",
+    TorchvisionVideoNet: "stages",
+    SlimResNet3D: "stages",
+}
 
 
 class GradCam(Explainer):

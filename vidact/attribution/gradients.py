@@ -12,7 +12,7 @@ from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidact.attribution.base import Explainer, mean_picture
+from vidact.attribution.base import Explainer, mean_picture, subtracted_mean
 from vidact.attribution.targets import Goal
 from vidact.core import ConfigError
 
@@ -39,7 +39,7 @@ class _FromBaseline(Explainer):
     Args:
         network: As in `Explainer`.
         baseline: The value of a voxel that says nothing, in [0, 1]; None for the mean that the network subtracts
-            (`Normalisation`), or each clip's own mean where it subtracts none.
+            (`Normalisation`); where it subtracts none, what the method says.
         settings: As in `Explainer`.
     """
 
@@ -49,17 +49,26 @@ class _FromBaseline(Explainer):
 
     def _start(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
         if self._baseline is None:
-            return mean_picture(self._copy, video).expand_as(video)
+            return self._neutral(video).expand_as(video)
         return torch.full_like(video, self._baseline)
+
+    def _neutral(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "#B #C 1 1 1"]:
+        """Give the pixel that says nothing, where nobody has said which: of a clip without a mean, its own."""
+        return mean_picture(self._copy, video)
 
 
 class GradientTimesInput(_FromBaseline):
     """R = (x − x₀) · ∂f/∂x (Shrikumar et al. 2016, where x₀ = 0 is what the network sees after normalisation).
 
-    It equals LRP-0 for networks of ReLU, max-pooling and linear layers without biases (Ancona et al. 2018).
+    Where the network subtracts no mean, x₀ = 0, unless `baseline` says otherwise. It equals LRP-0 for networks of ReLU,
+    max-pooling and linear layers without biases (Ancona et al. 2018).
     """
 
     method = "gradient_x_input"
+
+    def _neutral(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "#B #C 1 1 1"]:
+        mean = subtracted_mean(self._copy)
+        return torch.zeros_like(video[:1, :, :1, :1, :1]) if mean is None else mean.to(video)
 
     def _explain(
         self, video: Float[Tensor, "B C T H W"], goal: Goal
@@ -76,7 +85,8 @@ class IntegratedGradients(_FromBaseline):
     Args:
         network: As in `Explainer`.
         num_steps: How many points of the path (Gauss-Legendre).
-        settings: `baseline` as in `GradientTimesInput`, and as in `Explainer`.
+        settings: `baseline`, a value in [0, 1] (None for the mean that the network subtracts, or each clip's own mean
+            where it subtracts none), and as in `Explainer`.
 
     Raises:
         ConfigError: no step.

@@ -5,7 +5,7 @@ that has a rule.
 """
 
 import contextlib
-import copy
+import inspect
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +17,20 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from zennit import types
 
-from vidact.attribution.canonizers import Weighted, build_canonizers
+from vidact.attribution.canonizers import build_canonizers
+from vidact.attribution.copies import (
+    compute_out_of_place,
+    differ,
+    differentiable,
+    keep_rng,
+    private_copy,
+    scores_of,
+    why_in_place,
+)
 from vidact.attribution.lines import LAYERS
-from vidact.attribution.merge_check import differ, find_wrong_merges, same_random_numbers
+from vidact.attribution.merge_check import find_wrong_merges
 from vidact.attribution.operations import HARMLESS, POOLING_BY_WINNER, WEIGHTED_OPERATIONS, mend
+from vidact.attribution.pairs import Weighted, parted_pairs
 from vidact.attribution.tracing import Operation, Trace, trace
 from vidact.core import ExplanationError, VidactError
 from vidact.models import layers
@@ -28,7 +38,8 @@ from vidact.models import layers
 Kind = Literal[
     "functional",  # an operation that is no module
     "no_rule",  # a module that no rule is made for
-    "defined_out_of_order",  # a BatchNorm that does not belong to the layer before it
+    "in_place",  # a module that overwrites what another one reads
+    "not_merged",  # a BatchNorm that normalises a layer's output, and cannot be merged with it
     "output_changed",  # canonizers give another network
     "called_twice",
     "never_called",
@@ -73,19 +84,20 @@ def examine(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> tuple[Brea
         ExplanationError: the network does not give logits [B, K], holds TorchScript, or cannot be copied or run.
     """
     _refuse_scripts(network)
-    device = video.device.type
-    with torch.inference_mode(mode=False), torch.enable_grad(), torch.autocast(device, enabled=False):
+    with differentiable(video.device):
         video = video.detach().clone().float()
-        copied = _copy(network).float().eval().requires_grad_(requires_grad=False)
+        copied = private_copy(network)
         scores, breaches = _look_at_frames(copied, video)
-        breaches += [_wrong_merge(*names) for names in find_wrong_merges(copied, video)]
-        for canonizer in build_canonizers():
+        parted = find_wrong_merges(copied, video)
+        for canonizer in build_canonizers(video):
             with contextlib.suppress(ExplanationError):  # what it refuses stays as it is, and is judged below
                 canonizer.apply(copied)
-        with same_random_numbers(video):
-            found = trace(copied, video, is_leaf=_is_leaf)
-        if not _of_kind("defined_out_of_order", breaches) and differ(found.scores, scores):
+        if not parted and differ(scores_of(copied, video), scores):
             breaches.append(_output_changed(copied))
+        with keep_rng(video.device):
+            found = trace(copied, video, is_leaf=_is_leaf)
+        parted += [names for names in parted_pairs(copied, video) if names[1] in found.reaching]
+        breaches += [_not_merged(*names) for names in parted]
         breaches += [*_judge_modules(copied, found), *_judge_operations(copied, found)]
     return tuple(sorted(breaches, key=lambda breach: not breach.hides_relevance))
 
@@ -105,27 +117,12 @@ def require_lawful(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> Non
         )
 
 
-def _of_kind(kind: Kind, breaches: list[Breach]) -> list[Breach]:
-    """Pick those of one kind."""
-    return [breach for breach in breaches if breach.kind == kind]
-
-
 def _refuse_scripts(network: nn.Module) -> None:
     for name, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ExplanationError(
                 f"{name or 'the network'} is TorchScript, which nobody can look into: use its source"
             )
-
-
-def _copy(network: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(network)
-    except RuntimeError as error:
-        raise ExplanationError(
-            f"{type(network).__name__} cannot be copied: {_first_line(error)}; keep no tensor with a graph on a "
-            "module (detach it), and use torch.nn.utils.parametrizations in place of the old weight_norm"
-        ) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -136,7 +133,8 @@ def _look_at_frames(network: nn.Module, video: Tensor) -> tuple[Tensor, list[Bre
     """Run the network as it is; gives the scores, and frames that they do not depend on."""
     name, leaf = type(network).__name__, video.clone().requires_grad_()
     try:
-        with same_random_numbers(video):
+        in_place = [_in_place(network, each) for each in compute_out_of_place(network, video)]
+        with keep_rng(video.device):
             scores = network(leaf.clone())
     except VidactError:
         raise
@@ -149,17 +147,21 @@ def _look_at_frames(network: nn.Module, video: Tensor) -> tuple[Tensor, list[Bre
         raise ExplanationError(f"expected logits of shape [{len(video)}, K] from the network, got {got}")
     if not scores.requires_grad:
         why, remedy = "no gradient goes from its scores to any frame", "let gradients through: no no_grad, no detach"
-        return scores, [Breach("unseen_frames", name, why, remedy, hides_relevance=True)]
+        return scores, [*in_place, Breach("unseen_frames", name, why, remedy, hides_relevance=True)]
     try:
         (gradient,) = torch.autograd.grad((scores * scores.detach()).sum(), leaf)
     except RuntimeError as error:
         why, remedy = f"its gradient cannot be computed: {_first_line(error)}", "write into no module's output"
-        return scores.detach(), [Breach("functional", name, why, remedy, hides_relevance=True)]
+        return scores.detach(), [*in_place, Breach("functional", name, why, remedy, hides_relevance=True)]
     seen = gradient.abs().amax(dim=(0, 1, 3, 4)) > 0
     unseen = ", ".join(str(frame) for frame in torch.nonzero(~seen).flatten().tolist())
     why, remedy = f"its scores do not depend on frames {unseen} (from 0)", "they will have no relevance"
     breach = Breach("unseen_frames", name, why, remedy, hides_relevance=False)
-    return scores.detach(), [breach] if unseen else []
+    return scores.detach(), [*in_place, breach] if unseen else in_place
+
+
+def _in_place(network: nn.Module, module: str) -> Breach:
+    return Breach("in_place", module or type(network).__name__, *why_in_place(network, module), hides_relevance=True)
 
 
 def _output_changed(network: nn.Module) -> Breach:
@@ -168,10 +170,13 @@ def _output_changed(network: nn.Module) -> Breach:
     return Breach("output_changed", type(network).__name__, why, remedy, hides_relevance=True)
 
 
-def _wrong_merge(layer: str, batch_norm: str) -> Breach:
-    why = f"it is defined right after {layer} but does not normalise {layer}'s output alone, so merging them is wrong"
-    remedy = "define modules in the order in which they are called, and call each once"
-    return Breach("defined_out_of_order", batch_norm, why, remedy, hides_relevance=True)
+def _not_merged(layer: str, batch_norm: str) -> Breach:
+    why = (
+        f"it normalises what {layer} puts out and cannot be merged with it, as others get that too, or it is moved in "
+        "between: rules would take the layer's weights without the BatchNorm's signs"
+    )
+    remedy = f"call it right after {layer}, on {layer}'s very output, and hand that to nothing else"
+    return Breach("not_merged", batch_norm, why, remedy, hides_relevance=True)
 
 
 # Torch's files of modules that only move numbers or leave some out.
@@ -190,13 +195,23 @@ _WITHOUT_RULES: dict[tuple[type[nn.Module], ...], str] = {
     (nn.LPPool1d, nn.LPPool2d, nn.LPPool3d): "use nn.AvgPool3d or its like",
 }
 _RULED = (nn.Identity, types.MaxPool, *(kind for kinds in LAYERS.values() for kind in kinds))
+_OWN = ("torch.nn.modules", layers.__name__)
 _NORMALISATION = "use nn.BatchNorm in its place, whose statistics are fixed when the network is explained"
 
 
 def _is_leaf(module: nn.Module) -> bool:
     """Say whether a module is torch's own or vidact's, and has no modules inside; others are looked into."""
     no_children = not module._modules or isinstance(module, nn.MultiheadAttention)
-    return no_children and _home(module).startswith(("torch.nn.modules", layers.__name__))
+    return no_children and _home(module).startswith(_OWN) and not _is_altered(module)
+
+
+def _is_altered(module: nn.Module) -> bool:
+    """Say whether a subclass, or somebody at run time, has replaced what a layer's `forward` calls or takes."""
+    kinds = type(module).__mro__
+    theirs = [kind for kind in kinds[: kinds.index(nn.Module)] if not kind.__module__.startswith(_OWN)]
+    names = {"forward", *inspect.unwrap(type(module).forward).__code__.co_names}
+    replaced = {*vars(module)} | {name for kind in theirs for name, value in vars(kind).items() if callable(value)}
+    return any(name in replaced and callable(getattr(module, name, None)) for name in names if "check" not in name)
 
 
 def _home(module: nn.Module) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import partial
+from inspect import getmembers, isclass
 from typing import Any
 
 from torch import nn
@@ -12,6 +13,7 @@ from zennit.core import Hook
 
 from vidact.attribution import rules
 from vidact.attribution.first_layer import FirstLayer
+from vidact.models import layers
 from vidact.models.layers import FrameDifferences, Gate, Normalisation, Sum, SumOver
 
 FIRST, RECURRENT = "first", "recurrent"
@@ -19,7 +21,7 @@ TINY = 1e-30  # keeps LRP-0 from dividing by zero
 
 
 @dataclass(frozen=True)
-class Rule:
+class RuleEntry:
     """A rule that a line may name.
 
     Attributes:
@@ -33,21 +35,25 @@ class Rule:
     weighted: bool = True
 
 
-RULES: dict[str, Rule] = {
-    "lrp_0": Rule(partial(rules.Epsilon, epsilon=TINY)),
-    "epsilon": Rule(rules.Epsilon, ("epsilon",)),
-    "gamma": Rule(rules.Gamma, ("gamma", "stabilizer")),
-    "z_plus": Rule(rules.ZPlus, ("stabilizer",)),
-    "alpha_beta": Rule(rules.AlphaBeta, ("alpha", "beta", "stabilizer")),
-    "alpha1_beta0": Rule(partial(rules.AlphaBeta, alpha=1, beta=0), ("stabilizer",)),
-    "alpha2_beta1": Rule(partial(rules.AlphaBeta, alpha=2, beta=1), ("stabilizer",)),
-    "w_square": Rule(rules.WSquare, ("stabilizer",)),
-    "flat": Rule(rules.Flat, ("stabilizer",)),
-    "box": Rule(rules.Box, ("stabilizer",)),
-    "norm": Rule(rules.Norm, ("stabilizer",), weighted=False),
-    "pass": Rule(rules.Pass, weighted=False),
-    "signal_takes_all": Rule(rules.SignalTakesAll, weighted=False),
-    "even_split": Rule(rules.EvenSplit, weighted=False),
+RULES: dict[str, RuleEntry] = {
+    "lrp_0": RuleEntry(partial(rules.Epsilon, epsilon=TINY)),
+    "epsilon": RuleEntry(rules.Epsilon, ("epsilon",)),
+    "gamma": RuleEntry(rules.Gamma, ("gamma", "stabilizer")),
+    "z_plus": RuleEntry(rules.ZPlus, ("stabilizer",)),
+    "alpha_beta": RuleEntry(rules.AlphaBeta, ("alpha", "beta", "stabilizer")),
+    "alpha1_beta0": RuleEntry(partial(rules.AlphaBeta, alpha=1, beta=0), ("stabilizer",)),
+    "alpha2_beta1": RuleEntry(partial(rules.AlphaBeta, alpha=2, beta=1), ("stabilizer",)),
+    "w_square": RuleEntry(rules.WSquare, ("stabilizer",)),
+    "flat": RuleEntry(rules.Flat, ("stabilizer",)),
+    "box": RuleEntry(rules.Box, ("stabilizer",)),
+    "norm": RuleEntry(rules.Norm, ("stabilizer",), weighted=False),
+    "pass": RuleEntry(rules.Pass, weighted=False),
+    "signal_takes_all": RuleEntry(rules.SignalTakesAll, weighted=False),
+    "even_split": RuleEntry(rules.EvenSplit, weighted=False),
+}
+
+CLASSES: dict[str, type[nn.Module]] = {
+    name: kind for place in (nn, layers) for name, kind in getmembers(place, isclass) if issubclass(kind, nn.Module)
 }
 
 # Zennit's types know subclasses that are none to Python, as all convolutions.
@@ -55,7 +61,7 @@ LAYERS: dict[str, tuple[Any, ...]] = {
     "weighted": (types.Linear,),
     "convolution": (types.Convolution,),
     "linear": (nn.Linear,),
-    "activation": (types.Activation,),
+    "activation": (types.Activation, nn.Mish),
     "average_pooling": (types.AvgPool,),
     "upsampling": (nn.Upsample,),
     "batch_norm": (types.BatchNorm,),
@@ -64,6 +70,19 @@ LAYERS: dict[str, tuple[Any, ...]] = {
     "sum": (Sum, SumOver),
     "gate": (Gate,),
 }
+
+
+def has_weights(layer: str) -> bool | None:
+    """Say whether all layers that a line may name so have weights (True), none has (False), or some (None).
+
+    Args:
+        layer: One of `LAYERS`, `first`, `recurrent`, or a class of torch.nn or vidact's layers.
+    """
+    if layer in (FIRST, RECURRENT):
+        return True
+    if layer == nn.Module.__name__:
+        return None
+    return all(issubclass(kind, types.Linear) for kind in LAYERS.get(layer) or (CLASSES[layer],))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ It does not know networks. Names are those that torch gives its functions, witho
 """
 
 import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
 def _words(text: str) -> list[str]:
@@ -39,6 +41,9 @@ WEIGHTED_OPERATIONS = frozenset(
     """)
 )
 
+# They multiply their second argument, if they are given an alpha.
+_SCALING = frozenset(_words("add sub subtract"))
+
 # Of their second argument they take the shape or the type only.
 _LIKE_ANOTHER = frozenset(_words("to type_as expand_as view_as reshape_as"))
 
@@ -47,7 +52,12 @@ _FACTORS = frozenset(_words("mul imul rmul multiply div truediv rtruediv idiv it
 
 _LAYERS = "vidact.models.layers"
 _REMEDIES: dict[str, str | frozenset[str]] = {
-    f"{_LAYERS}.Sum": "add iadd radd addcmul add_relu",
+    f"{_LAYERS}.Sum": frozenset(
+        [*_words("add iadd radd addcmul add_relu index_add scatter_add put"), "index_put with accumulate"]
+    ),
+    f"{_LAYERS}.Sum, and put the factor into the weights of a layer": frozenset(
+        ["add with alpha", "sub with alpha", "subtract with alpha"]
+    ),
     f"{_LAYERS}.SumOver": "sum nansum cumsum",
     f"{_LAYERS}.FrameDifferences for frames; else Sum (the weights before it can be negative)": (
         "sub isub rsub subtract neg negative"
@@ -93,6 +103,29 @@ def mend(name: str, *, with_constant: bool) -> str:
     if with_constant and name in _FACTORS:
         return f"{_LAYERS}.InputLayers (or Normalisation) for pixels; else put the factor into the weights of a layer"
     return _REMEDY_OF.get(name, f"a module of torch.nn or {_LAYERS} that does the same")
+
+
+def name_of_call(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, from_video: Callable[[Any], bool]
+) -> str:
+    """Name a call of a function by what its arguments make of it.
+
+    Args:
+        name: Of the function.
+        args: Given by place.
+        kwargs: Given by name.
+        from_video: Whether a value comes from the video.
+
+    Returns:
+        `add with alpha` where what comes from the video is multiplied first, `index_put with accumulate` where values
+        are added and not only moved; else the name.
+    """
+    second = args[1] if len(args) > 1 else kwargs.get("other")
+    if name in _SCALING and kwargs.get("alpha", 1) != 1 and from_video(second):
+        return f"{name} with alpha"
+    if name == "index_put" and (kwargs.get("accumulate") or args[3:4] == (True,)):
+        return f"{name} with accumulate"
+    return name
 
 
 def only_first_counts(name: str) -> bool:

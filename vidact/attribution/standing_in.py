@@ -11,6 +11,7 @@ The gradient at a module's input or output, as any hook on them sees it, is the 
 """
 
 import copy
+import inspect
 from collections.abc import Callable
 from functools import partial
 from types import MethodType
@@ -157,16 +158,28 @@ class Rule(Hook):  # type: ignore[misc]
         tensors = [value for value in (*inputs, *named.values()) if isinstance(value, Tensor)]
         if not (self.active and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)):
             return forward(*inputs, **named)
+        if named:
+            inputs, named = _by_place(forward, inputs, named)
         if named or (len(tensors) > 1 and not self.several_inputs):
             raise ExplanationError(
-                f"{type(self).__name__} is a rule for modules with one input, given by its place; got {len(inputs)} by "
-                f"place and {sorted(named)} by name for {module}; try Norm for an addition, SignalTakesAll for a gate"
+                f"{type(self).__name__} is a rule for modules with one input; got {len(tensors)} tensors"
+                f"{f', {sorted(named)} by name only,' if named else ''} for {module}; try Norm for an addition, "
+                "SignalTakesAll for a gate"
             )
         return self._explain(module, forward, *inputs)
 
     def _explain(self, module: nn.Module, forward: Forward, *inputs: Any) -> Any:
         twin = twin_of(module, forward)
         return by_formula(inputs[0], twin.forward(*inputs), self, twin)
+
+
+def _by_place(
+    forward: Forward, inputs: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Give by its place what is given by name, as far as the function lets it be given so."""
+    bound = inspect.signature(forward).bind(*inputs, **named)
+    bound.apply_defaults()
+    return bound.args, bound.kwargs
 
 
 def _check(module: nn.Module, forward: Forward, *, needs_own_forward: bool) -> None:

@@ -72,13 +72,22 @@ def set_goal(target: Int[Tensor, " B"], against: Against) -> Goal:
     """Write `against` as class numbers.
 
     Raises:
-        ExplanationError: a word that is not "rest".
+        ExplanationError: a word that is not "rest", or numbers that are not whole.
     """
+    target = _whole("targets", target)
     if not isinstance(against, str):
-        return Goal(target, None if against is None else against.to(target.device))
+        other = None if against is None else _whole("classes to explain against", against)
+        return Goal(target, None if other is None else other.to(target.device))
     if against != REST_WORD:
         raise ExplanationError(f"against takes class numbers, {REST_WORD!r} or None, got {against!r}")
     return Goal(target, torch.full_like(target, REST))
+
+
+def _whole(what: str, numbers: Tensor) -> Int[Tensor, " B"]:
+    """Make class numbers of any integer type what torch looks up with."""
+    if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
+        raise ExplanationError(f"{what} are class numbers, got a tensor of {numbers.dtype}")
+    return numbers.long()
 
 
 def _check_range(what: str, numbers: Int[Tensor, " B"], least: int, num_classes: int) -> None:

@@ -5,6 +5,7 @@ It does not know which of them are good or bad for an explanation.
 
 import contextlib
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,11 +18,22 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from vidact.attribution.operations import HARMLESS, WEIGHTED_OPERATIONS, is_constructor, name_of_node, only_first_counts
+from vidact.attribution.operations import (
+    HARMLESS,
+    WEIGHTED_OPERATIONS,
+    is_constructor,
+    name_of_call,
+    name_of_node,
+    only_first_counts,
+)
 from vidact.models.layers import Gate
 
 # Lines there say nothing to the author of a network; the last are of checks of types and shapes.
-_FOREIGN = (__file__, str(Path(torch.__file__).parent), str(Path(jaxtyping.__file__).parent), "<@beartype")
+_FOREIGN = (
+    __file__,
+    *(f"{Path(file).parent}{os.sep}" for file in (str(torch.__file__), jaxtyping.__file__)),
+    "<@beartype",
+)
 
 
 @dataclass(frozen=True)
@@ -146,6 +158,7 @@ class _Watch(TorchFunctionMode):
             return func(*args, **kwargs)
         self._find_hidden((args, kwargs))
         name, tensors = getattr(func, "__name__", str(func)).strip("_"), list(_tensors((args, kwargs)))
+        name = name_of_call(name, args, kwargs, from_video=self._is_from_video)
         operation = Operation(
             module=self._names[self._stack[-1]],
             name=name,
@@ -169,8 +182,8 @@ class _Watch(TorchFunctionMode):
         yield
         self._in_hook -= 1
 
-    def _is_from_video(self, tensor: Tensor) -> bool:
-        return tensor.requires_grad or id(tensor) in self._detached
+    def _is_from_video(self, tensor: Any) -> bool:
+        return isinstance(tensor, Tensor) and (tensor.requires_grad or id(tensor) in self._detached)
 
     def _follow_detached(self, name: str, from_video: tuple[bool, ...], results: Any) -> None:
         """Remember what was computed from the video and has lost its gradient."""
@@ -195,8 +208,12 @@ class _Watch(TorchFunctionMode):
         for node in new:
             is_own = isinstance(node, torch.autograd.function.BackwardCFunction)
             name = node.name().removesuffix("Backward") if is_own else name_of_node(node.name())
+            from_video = tuple(below is not None for below, _ in node.next_functions)
+            if getattr(node, "_saved_accumulate", False):
+                name += " with accumulate"
+            elif from_video[-1:] == (True,) and getattr(node, "_saved_alpha", 1) != 1:
+                name += " with alpha"
             if name not in HARMLESS:
-                from_video = tuple(below is not None for below, _ in node.next_functions)
                 self.steps.append((Operation(self._names[self._stack[-1]], name, "", from_video, counts=False), {node}))
 
 
@@ -205,7 +222,8 @@ def _hooks(network: nn.Module, watch: _Watch) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for module in network.modules():
             before = module.register_forward_pre_hook(watch.before, with_kwargs=True)
-            after = module.register_forward_hook(watch.after, with_kwargs=True)
+            # Before hooks of others: what those do to an output is done outside of the module.
+            after = module.register_forward_hook(watch.after, with_kwargs=True, prepend=True)
             stack.callback(before.remove)
             stack.callback(after.remove)
         yield

@@ -101,18 +101,18 @@ class Unrolled(nn.Module):
         self.train(layer.training)
 
     def forward(
-        self, values: Tensor | PackedSequence, state: tuple[Tensor, Tensor] | Tensor | None = None
+        self, input: Tensor | PackedSequence, hx: tuple[Tensor, Tensor] | Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...] | Tensor]:
         """Do what the layer does: all hidden states of the last layer, and the last states of all layers.
 
         Raises:
             ExplanationError: the input is not [B, T, D] (or [T, B, D]).
         """
-        if not isinstance(values, Tensor) or values.ndim != 3:
-            shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        if not isinstance(input, Tensor) or input.ndim != 3:
+            shape = tuple(input.shape) if isinstance(input, Tensor) else type(input).__name__
             raise ExplanationError(f"an unrolled LSTM or GRU takes sequences [B, T, D] as one tensor, got {shape}")
-        sequence = values if self.batch_first else values.transpose(0, 1)
-        first = self._first_state(sequence, state)
+        sequence = input if self.batch_first else input.transpose(0, 1)
+        first = self._first_state(sequence, hx)
         last: list[tuple[Tensor, ...]] = []
         for number in range(self.num_layers):
             sequence, ends = self._layer(sequence, first, number=number)

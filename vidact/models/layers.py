@@ -41,6 +41,10 @@ class Normalisation(nn.Module):
         """Normalise a video."""
         return (video - self.mean) / self.std
 
+    def bounds(self) -> tuple[Float[Tensor, "1 C 1 1 1"], Float[Tensor, "1 C 1 1 1"]]:
+        """Give the least and the greatest value that a pixel in [0, 1] can have after this."""
+        return (0 - self.mean) / self.std, (1 - self.mean) / self.std
+
 
 class FrameDifferences(nn.Module):
     """Each frame minus the one before it: fixed, linear, without a bias; what stands still vanishes.
@@ -76,7 +80,7 @@ class InputLayers(nn.Sequential):
         """Give the least and the greatest value that a pixel in [0, 1] can have after these layers."""
         normalisation = self[0]
         assert isinstance(normalisation, Normalisation)
-        low, high = (0 - normalisation.mean) / normalisation.std, (1 - normalisation.mean) / normalisation.std
+        low, high = normalisation.bounds()
         return (low, high) if len(self) == 1 else (low - high, high - low)
 
 
