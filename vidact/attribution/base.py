@@ -20,6 +20,8 @@ from vidact.models.layers import Normalisation
 
 Found = TypeVar("Found")
 
+PIXEL_TOLERANCE = 1e-3
+
 
 class Explainer(ABC):
     """A context manager and a function `(video, target, *, against) -> Explanation`.
@@ -116,14 +118,13 @@ class Explainer(ABC):
             mean logit of the rest under their softmax.
 
         Raises:
-            ExplanationError: the input is not finite, a target is no class, targets and clips are not equally many,
+            ExplanationError: the input is not in [0, 1], a target is no class, targets and clips are not equally many,
                 or the network cannot be explained so.
         """
         _check_length("targets", target, len(video))
         if isinstance(against, Tensor):
             _check_length("classes to explain against", against, len(video))
-        if not torch.isfinite(video).all():
-            raise ExplanationError("the input holds values that are not finite; expected pixels in [0, 1]")
+        _check_pixels(video)
         goal = set_goal(target, against)
         self.prepare(video)
         relevance, scores = torch.empty_like(video, dtype=self._dtype), torch.empty(len(video), dtype=self._dtype)
@@ -182,6 +183,10 @@ class Explainer(ABC):
         """Hand what `start` makes of the logits back to the voxels; the gradient, where no hook changes it."""
         leaf = video.detach().requires_grad_()
         scores = self._copy(leaf.clone())  # a clone, for a network that begins with an in-place layer
+        if not scores.requires_grad:
+            raise ExplanationError(
+                "no gradient goes from the network's scores to the clip; let gradients through: no no_grad, no detach"
+            )
         (gradient,) = torch.autograd.grad(scores, leaf, start(scores.detach()))
         return gradient, scores.detach()
 
@@ -208,7 +213,20 @@ def subtracted_mean(network: nn.Module) -> Float[Tensor, "1 C 1 1 1"] | None:
     return next((module.mean for module in network.modules() if isinstance(module, Normalisation)), None)
 
 
+def _check_pixels(video: Float[Tensor, "B C T H W"]) -> None:
+    """Make sure that these are pixels as networks take them; rounding may lead a little beyond."""
+    if not video.is_floating_point():
+        raise ExplanationError(f"expected pixels in [0, 1] as floating point, got {video.dtype}; divide by 255")
+    if not torch.isfinite(video).all():
+        raise ExplanationError("the input holds values that are not finite; expected pixels in [0, 1]")
+    if len(video) and (video.amin() < -PIXEL_TOLERANCE or video.amax() > 1 + PIXEL_TOLERANCE):
+        low, high = float(video.amin()), float(video.amax())
+        raise ExplanationError(f"expected pixels in [0, 1], got values from {low:.4g} to {high:.4g}; divide by 255?")
+
+
 def _check_length(what: str, numbers: Tensor, num_clips: int) -> None:
+    if not isinstance(numbers, Tensor):
+        raise ExplanationError(f"expected {what} as a tensor of {num_clips} class numbers, got {numbers!r}")
     if numbers.shape != (num_clips,):
         raise ExplanationError(f"expected {what} for {num_clips} clips, one each, got shape {list(numbers.shape)}")
 

@@ -25,6 +25,7 @@ TOLERANCE = 0.05  # of ΣR / score
 # is a large logit beside others of 0.001, and rounding alone moves a 1 beside others of 1000.
 NEGLIGIBLE_SCORE = 0.01
 EXPLODED = 1e4  # max|R| / |score|
+MADE_BY_BIASES = 0.9  # share of a score that the last layer's biases make, from which on little else speaks for it
 # What adds, multiplies or has weights; the rest hands relevance on as it is.
 _FOLLOWED = (types.Linear, types.AvgPool, nn.Upsample, Sum, SumOver, Gate, FrameDifferences)
 
@@ -112,6 +113,10 @@ class ConservationTable:
         """The largest max|R| / |score| anywhere, biases handled."""
         return max((layer.handled.largest for layer in self.layers), default=0.0)
 
+    def _largest_sum(self) -> float:
+        flows = [layer.handled for layer in self.layers]
+        return max((abs(value) for flow in flows for value in (flow.arriving, flow.leaving)), default=0.0)
+
     @property
     def adds_up(self) -> bool:
         """Whether ΣR is the score, within TOLERANCE of it, for each clip whose score is not negligible."""
@@ -125,6 +130,11 @@ class ConservationTable:
         if negligible.any():
             near = float(self.score[negligible].abs().min())
             found.append(f"a score is near zero ({near:.2g}): shares of it mean little; choose another clip or target")
+        if (last := self._last_weighted()) is not None and last.counted.loss > MADE_BY_BIASES:
+            found.append(
+                f"the biases of {last.name} make {100 * last.counted.loss:.0f} % of the score, and the little that "
+                "speaks for it is blown up to make up for them, as in a network that has not learned yet"
+            )
         worst = float(self.handled[(self.handled - 1).abs().nan_to_num(nan=torch.inf).argmax()])
         if not abs(worst - 1) <= TOLERANCE:
             found.append(f"relevance adds up to {worst:.4g} times the score instead of 1: {self._culprit()}")
@@ -136,8 +146,12 @@ class ConservationTable:
             )
         return tuple(found)
 
+    def _last_weighted(self) -> LayerBalance | None:
+        return next((layer for layer in self.layers if layer.kind.startswith(("Linear", "Conv"))), None)
+
     def _culprit(self) -> str:
-        if abs(self.lost_between_layers) > TOLERANCE or not self.layers:
+        # Beside relevance that has exploded, what rounding takes is more than the score.
+        if abs(self.lost_between_layers) > TOLERANCE * max(1.0, self._largest_sum()) or not self.layers:
             return (
                 f"{self.lost_between_layers:.4g} of the score is lost between layers, where no rule is: a module "
                 "that is no layer of torch.nn or vidact, or an addition, product or average that is no module"

@@ -170,8 +170,9 @@ def check_method(method: str) -> None:
     """
     name, colon, _ = method.partition(":")
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, cutoff=0.4)
-        raise ConfigError(f"method {name!r} is unknown; nearest: {', '.join(near or METHODS)}")
+        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.6)
+        hint = f"nearest: {near[0]}; " if near else ""
+        raise ConfigError(f"method {name!r} is unknown; {hint}there are {', '.join(METHODS)}")
     if colon and name not in _DETAILS:
         raise ConfigError(f"method {method!r}: only {' and '.join(_DETAILS)} take a name after the colon")
 

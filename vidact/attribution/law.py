@@ -145,6 +145,8 @@ def _look_at_frames(network: nn.Module, video: Tensor) -> tuple[Tensor, list[Bre
     if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(video):
         got = f"a tensor of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
         raise ExplanationError(f"expected logits of shape [{len(video)}, K] from the network, got {got}")
+    if not torch.isfinite(scores).all():
+        raise ExplanationError(f"the scores of {name} are not finite; do its weights hold NaN or infinite values?")
     if not scores.requires_grad:
         why, remedy = "no gradient goes from its scores to any frame", "let gradients through: no no_grad, no detach"
         return scores, [*in_place, Breach("unseen_frames", name, why, remedy, hides_relevance=True)]
@@ -309,7 +311,8 @@ def _remedy(operation: Operation) -> str | None:
     with_constant = sum(operation.from_video) == 1
     adds = operation.name in {"add", "iadd", "radd"} or (operation.name in {"sub", "isub"} and operation.from_video[0])
     if operation.is_in_place:
-        return "not in place, as it writes into the output of a module"
+        there = mend(operation.name.removeprefix("i") if adds else operation.name, with_constant=False)
+        return f"{there}; and not in place, as it writes into the output of a module"
     if operation.name in POOLING_BY_WINNER or (adds and with_constant):
         return None
     return mend(operation.name, with_constant=with_constant)

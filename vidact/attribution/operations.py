@@ -58,7 +58,7 @@ _REMEDIES: dict[str, str | frozenset[str]] = {
     f"{_LAYERS}.Sum, and put the factor into the weights of a layer": frozenset(
         ["add with alpha", "sub with alpha", "subtract with alpha"]
     ),
-    f"{_LAYERS}.SumOver": "sum nansum cumsum",
+    f"{_LAYERS}.SumOver(dim)": "sum nansum cumsum",
     f"{_LAYERS}.FrameDifferences for frames; else Sum (the weights before it can be negative)": (
         "sub isub rsub subtract neg negative"
     ),
@@ -70,9 +70,10 @@ _REMEDIES: dict[str, str | frozenset[str]] = {
     "nn.AdaptiveAvgPool3d(1) (or nn.AvgPool3d) and nn.Flatten": (
         "mean nanmean avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d"
     ),
-    "nn.ReLU, or the module of torch.nn with its name": (
-        "relu relu6 leaky_relu elu selu celu gelu silu mish hardtanh hardswish hardsigmoid "
-        "softplus clamp clip clamp_min threshold tanh sigmoid logsigmoid"
+    "nn.ReLU": "relu clamp clip clamp_min",
+    "the module of torch.nn with its name": (
+        "relu6 leaky_relu elu selu celu gelu silu mish hardtanh hardswish hardsigmoid softplus threshold tanh sigmoid "
+        "logsigmoid"
     ),
     f"logits as scores; weights of attention go into {_LAYERS}.Gate as its second argument": (
         "softmax log_softmax softmin gumbel_softmax"
