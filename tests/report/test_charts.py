@@ -74,6 +74,28 @@ def test_the_text_of_bars_neither_overlaps_nor_is_cut_off(count: int, title: str
     assert layout_faults(counts) == []
 
 
+@pytest.mark.parametrize("count", [101, 200, 5000])
+def test_of_many_frames_neighbours_share_a_bar_and_the_axis_says_so(count: int) -> None:
+    numbers, times = frames(count)
+    positive, negative = relevance_parts(count)
+    counts = np.random.default_rng(0).integers(0, 900, count)
+    size = -(-count // 100)
+    starts = range(0, count, size)
+    bars = frame_relevance_bars(positive, negative, numbers, times, title=LONG_TITLE)
+    up, down = bars.axes[0].containers
+    assert [bar.get_height() for bar in up] == pytest.approx([positive[at : at + size].mean() for at in starts])
+    assert [bar.get_height() for bar in down] == pytest.approx([negative[at : at + size].mean() for at in starts])
+    spots = hotspots_per_frame_bars(counts, numbers, times, title=LONG_TITLE, threshold=0.3)
+    heights = [bar.get_height() for bar in spots.axes[0].containers[0]]
+    assert heights == pytest.approx([counts[at : at + size].mean() for at in starts])
+    for figure in (bars, spots):
+        axes = figure.axes[0]
+        assert f"mean of {size} frames" in axes.get_xlabel()
+        labels = [text.get_text() for text in axes.get_xticklabels()]
+        assert labels == [f"{numbers[p * size]}\n{times[p * size]:.2f}" for p in axes.get_xticks().astype(int)]
+        assert layout_faults(figure) == []
+
+
 def test_charts_without_any_relevance_are_drawn() -> None:
     zeros = np.zeros(3)
     assert layout_faults(frame_relevance_bars(zeros, zeros, *frames(3), title="")) == []

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from vidact.core import EnvironmentProblem, VidactError
-from vidact.report.images import fit_text, hotspot_overlay, plain_text, relevance_heatmap, save_png
+from vidact.report.images import hotspot_overlay, relevance_heatmap, save_png
+from vidact.report.text import fit_text, plain_text
 
 
 def gray_noise(*shape: int) -> UInt8[np.ndarray, "..."]:

@@ -6,35 +6,38 @@ Every size on a page is in inches, measured before it is drawn: nothing overlaps
 """
 
 import math
-import re
-from bisect import bisect_right
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.image import AxesImage
-from matplotlib.textpath import text_to_path
 
 from vidact.core import EnvironmentProblem, VidactError
+from vidact.report.text import LABEL_POINTS, TITLE_POINTS, fit_text, lines_inches
 
 DPI = 150
-TITLE_POINTS = 10.0
-LABEL_POINTS = 8.0
-LINE_HEIGHT = 1.3  # of the font size
 MARGIN_INCHES = 0.12
 MAX_TITLE_LINES = 2
 TITLE_SHARE = 0.92  # of the width; hinting makes drawn text up to 5 % wider than measured
 HOTSPOT_COLOUR = "#ff00c8"  # a magenta that neither skin, grass nor sky has
 HOTSPOT_OPACITY = 0.4
+LOGIT = "units of the logit"
 FOR_COLOUR = "#b2182b"
 AGAINST_COLOUR = "#2166ac"
 CLIP_PERCENTILE = 99.8
+# ColorBrewer's RdBu, safe for the colour-blind, through pure white; from against to for.
+RELEVANCE_COLOURS = (
+    *("#053061", AGAINST_COLOUR, "#4393c3", "#92c5de", "#d1e5f0", "#ffffff"),
+    *("#fddbc7", "#f4a582", "#d6604d", FOR_COLOUR, "#67001f"),
+)
+NUM_RELEVANCE_SHADES = 257  # odd: zero has one of its own, in the middle
 
 
 def hotspot_overlay(
@@ -61,12 +64,12 @@ def hotspot_overlay(
         raise VidactError(f"expected video [C, T, H, W] with C 1 or 3, got {video.shape = }")
     if hotspots.shape != video.shape[1:]:
         raise VidactError(f"expected hotspots {video.shape[1:]} as in the video, got {hotspots.shape = }")
-    labels = _frame_labels(frame_numbers, times_seconds, num_frames=video.shape[1])
-    figure, all_axes = _frame_grid(labels, frame_size=hotspots.shape[1:], title=title)
+    labels = frame_labels(frame_numbers, times_seconds, num_frames=video.shape[1])
+    figure, all_axes = frame_grid(labels, frame_size=hotspots.shape[1:], title=title)
     pictures = np.broadcast_to(video, (3, *hotspots.shape)).transpose(1, 2, 3, 0)  # [T, H, W, C]
     for axes, picture, mask in zip(all_axes, pictures, hotspots, strict=True):
         axes.imshow(picture, interpolation="hanning")
-        _draw_hotspots(axes, mask)
+        draw_hotspots(axes, mask, frame_size=mask.shape)
     return figure
 
 
@@ -76,6 +79,7 @@ def relevance_heatmap(
     times_seconds: Float[np.ndarray, " T"],
     *,
     title: str,
+    unit: str = LOGIT,
 ) -> Figure:
     """Draw the relevance of every voxel: red speaks for the target, blue against it, white is zero.
 
@@ -88,6 +92,7 @@ def relevance_heatmap(
         frame_numbers: Which frames of the file these are, from 0.
         times_seconds: When they are shown.
         title: Of any length and in any script; what the font lacks is drawn as �.
+        unit: Of the relevance.
 
     Raises:
         VidactError: the shapes do not fit each other, or a value is not finite.
@@ -96,13 +101,19 @@ def relevance_heatmap(
         raise VidactError(f"expected relevance [T, H, W], got {relevance.shape = }")
     if not np.isfinite(relevance).all():
         raise VidactError(f"expected finite relevance, got {np.sum(~np.isfinite(relevance))} NaN or infinite voxels")
-    labels = _frame_labels(frame_numbers, times_seconds, num_frames=relevance.shape[0])
-    figure, all_axes = _frame_grid(labels, frame_size=relevance.shape[1:], title=title, footer_inches=0.8)
-    limit = _colour_limit(relevance)
+    labels = frame_labels(frame_numbers, times_seconds, num_frames=relevance.shape[0])
+    figure, all_axes = frame_grid(labels, frame_size=relevance.shape[1:], title=title, footer_inches=0.8)
+    limit = colour_limit(relevance)
     for axes, frame in zip(all_axes, relevance, strict=True):
-        image = axes.imshow(frame, cmap=_relevance_colours(), vmin=-limit, vmax=limit, interpolation="nearest")
-    _draw_colour_bar(figure, image, limit=limit, largest=float(np.abs(relevance).max()))
+        image = axes.imshow(frame, cmap=relevance_colours(), vmin=-limit, vmax=limit, interpolation="nearest")
+    _draw_colour_bar(figure, image, limit=limit, largest=float(np.abs(relevance).max()), unit=unit)
     return figure
+
+
+def colour_limit(relevance: Float[np.ndarray, "T H W"]) -> float:
+    """Choose where the scale of a clip's heatmap ends: the 99.8th percentile of |R|, else max|R|, else 1."""
+    magnitude = np.abs(relevance.astype(np.float64))
+    return float(np.percentile(magnitude, CLIP_PERCENTILE) or magnitude.max() or 1.0)
 
 
 def save_png(figure: Figure, path: Path) -> None:
@@ -119,44 +130,12 @@ def save_png(figure: Figure, path: Path) -> None:
         raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
-def plain_text(text: str) -> str:
-    """Replace what the font cannot draw by �, and every run of white space by one space."""
-    font = get_font(findfont(FontProperties()))
-    text = re.sub(r"\s+", " ", text).strip()
-    return "".join(c if c.isprintable() and font.get_char_index(ord(c)) else "\ufffd" for c in text)
-
-
-def text_inches(text: str, *, points: float) -> float:
-    """Measure the width of one line of plain text."""
-    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=points), ismath=False)
-    return float(width) / 72
-
-
-def fit_text(text: str, *, points: float, inches: float, max_lines: int) -> str:
-    """Break text into lines no wider than `inches`, and end it with … where `max_lines` do not hold it.
-
-    Lines break after a space, an underscore, a hyphen or a slash; a longer word breaks anywhere.
-    """
-    lines = [""]
-    for word in re.findall(r"[^ _/-]*[ _/-]?", plain_text(text)):
-        if lines[-1] and text_inches((lines[-1] + word).rstrip(), points=points) > inches:
-            lines.append("")
-        lines[-1] += word
-        while fit := _fitting_length(lines[-1].rstrip(), points=points, inches=inches):
-            lines[-1:] = [lines[-1][:fit], lines[-1][fit:]]
-    if len(lines) > max_lines:
-        line = lines[max_lines - 1]
-        fit = _fitting_length(line, points=points, inches=inches - text_inches("…", points=points))
-        lines = [*lines[: max_lines - 1], line[: fit or None] + "…"]
-    return "\n".join(line.strip() for line in lines)
-
-
-def _fitting_length(line: str, *, points: float, inches: float) -> int:
-    """Count the characters of a line that is too wide that do fit, at least 1; 0 if all of it fits."""
-    if len(line) < 2 or text_inches(line, points=points) <= inches:
-        return 0
-    lengths = range(1, len(line))
-    return max(1, bisect_right(lengths, inches, key=lambda length: text_inches(line[:length], points=points)))
+def svg_text(figure: Figure) -> str:
+    """Draw a figure as SVG: text stays text, and the same figure gives the same bytes on every day."""
+    buffer = StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vidact"}):
+        figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
 
 
 def titled_figure(width: float, body_height: float, *, title: str) -> Figure:
@@ -187,11 +166,6 @@ def add_axes(figure: Figure, left: float, bottom: float, *, width: float, height
     return figure.add_axes((left / figure_width, bottom / figure_height, width / figure_width, height / figure_height))
 
 
-def lines_inches(text: str, *, points: float) -> float:
-    """Measure the height of the lines of a text; an empty text has none."""
-    return len(text.split("\n")) * bool(text) * points * LINE_HEIGHT / 72
-
-
 def check_frames(
     frame_numbers: Int[np.ndarray, " T1"], times_seconds: Float[np.ndarray, " T2"], *, num_frames: int
 ) -> None:
@@ -209,15 +183,16 @@ def check_frames(
         )
 
 
-def _frame_labels(
+def frame_labels(
     frame_numbers: Int[np.ndarray, " T1"], times_seconds: Float[np.ndarray, " T2"], *, num_frames: int
 ) -> list[str]:
+    """Say for each frame which one it is and when it is shown."""
     check_frames(frame_numbers, times_seconds, num_frames=num_frames)
     pairs = zip(frame_numbers, times_seconds, strict=True)
     return [f"frame {number} · {seconds:.2f} s" for number, seconds in pairs]
 
 
-def _frame_grid(
+def frame_grid(
     labels: Sequence[str], *, frame_size: tuple[int, ...], title: str, footer_inches: float = 0.0
 ) -> tuple[Figure, list[Axes]]:
     """Lay out one labelled square of axes per frame, row by row in a near-square grid."""
@@ -244,11 +219,14 @@ def _frame_grid(
     return figure, all_axes
 
 
-def _draw_hotspots(axes: Axes, mask: Bool[np.ndarray, "H W"]) -> None:
+def draw_hotspots(axes: Axes, mask: Bool[np.ndarray, "h w"], *, frame_size: tuple[int, int]) -> None:
+    """Lay a translucent fill and a line around each region over a frame of `frame_size` (height, width) pixels."""
+    height, width = frame_size
     fill = np.zeros((*mask.shape, 4))
     fill[mask] = (*to_rgb(HOTSPOT_COLOUR), HOTSPOT_OPACITY)
-    axes.imshow(fill, interpolation="nearest")
-    axes.add_collection(LineCollection(list(_outline(mask)), colors=HOTSPOT_COLOUR, linewidths=0.8), autolim=False)
+    axes.imshow(fill, interpolation="nearest", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+    lines = (_outline(mask) + 0.5) * (width / mask.shape[1], height / mask.shape[0]) - 0.5
+    axes.add_collection(LineCollection(list(lines), colors=HOTSPOT_COLOUR, linewidths=0.8), autolim=False)
 
 
 def _outline(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "segments 2 2"]:
@@ -261,19 +239,12 @@ def _outline(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "segments 2 2"]
     return np.concatenate([across, down]).reshape(-1, 2, 2)
 
 
-def _relevance_colours() -> Colormap:
+def relevance_colours() -> Colormap:
     """Blend ColorBrewer's RdBu, safe for the colour-blind, through pure white; an odd count has zero in the middle."""
-    colours = ["#053061", AGAINST_COLOUR, "#4393c3", "#92c5de", "#d1e5f0", "#ffffff"]
-    colours += ["#fddbc7", "#f4a582", "#d6604d", FOR_COLOUR, "#67001f"]
-    return LinearSegmentedColormap.from_list("relevance", colours, N=257)
+    return LinearSegmentedColormap.from_list("relevance", RELEVANCE_COLOURS, N=NUM_RELEVANCE_SHADES)
 
 
-def _colour_limit(relevance: Float[np.ndarray, "T H W"]) -> float:
-    magnitude = np.abs(relevance.astype(np.float64))
-    return float(np.percentile(magnitude, CLIP_PERCENTILE) or magnitude.max() or 1.0)
-
-
-def _draw_colour_bar(figure: Figure, image: AxesImage, *, limit: float, largest: float) -> None:
+def _draw_colour_bar(figure: Figure, image: AxesImage, *, limit: float, largest: float, unit: str) -> None:
     width = min(figure.get_figwidth() - 1.0, 6.0)
     axes = add_axes(figure, (figure.get_figwidth() - width) / 2, 0.56, width=width, height=0.14)
     extend = "both" if largest > limit else "neither"
@@ -283,5 +254,5 @@ def _draw_colour_bar(figure: Figure, image: AxesImage, *, limit: float, largest:
     axes.tick_params(labelsize=LABEL_POINTS, length=3)
     end = f"ends at the {CLIP_PERCENTILE}th percentile of |R|" if largest > limit else "ends at max |R|"
     remark = f"red: for, blue: against; the scale {end}" if largest else "the relevance is zero everywhere"
-    text = f"relevance per voxel (units of the logit)\n{remark}"
+    text = f"relevance per voxel ({unit})\n{remark}"
     figure.text(0.5, 0.06 / figure.get_figheight(), text, ha="center", va="bottom", fontsize=LABEL_POINTS)
