@@ -83,7 +83,10 @@ def _measure_frames(path: Path, bare: Inspection) -> Inspection:
             found = _decode(container, stream)
             if found.rotated:
                 reason = f"is shown turned, which decord does and PyAV does not; {_RECODE}"
-                return replace(bare, verdict=Verdict.UNSUPPORTED, reason=reason)
+                whole = found.decoded if not found.damaged else 0
+                return replace(
+                    bare, verdict=Verdict.UNSUPPORTED, reason=reason, decoded_frames=whole, rotated=whole > 0
+                )
     except (av.error.FFmpegError, ValueError) as error:
         return _no_video(bare, f"not a video that FFmpeg can read ({_reason(error)})")
     counted = replace(bare, decoded_frames=found.decoded, damaged_frames=found.damaged)

@@ -90,3 +90,26 @@ def windows(
         )
         for start in starts
     ]
+
+
+def sampled_frames(clip_frames: int, *, num_frames: int, stride: Stride) -> tuple[int, ...]:
+    """List the frames that windows all along a video see: each `stride`-th from the first one on.
+
+    A video that does not fill one window has its last frame in it as well, which fills the rest.
+    """
+    step = stride_for(clip_frames, num_frames=num_frames, stride=stride)
+    if window_span(num_frames, stride=step) > clip_frames:
+        return tuple(dict.fromkeys(frame_numbers(0, num_frames=num_frames, stride=step, clip_frames=clip_frames)))
+    return tuple(range(0, clip_frames, step))
+
+
+def sliding_starts(num_sampled: int, *, num_frames: int, hop: int) -> tuple[int, ...]:
+    """List where windows of `num_frames` start that slide over a sequence, `hop` at a time; the last reaches its end.
+
+    Args:
+        num_sampled: Length of the sequence, at least 1; a shorter one than the window has one window.
+        num_frames: Length of a window.
+        hop: From one window to the next, 1 to `num_frames`.
+    """
+    last = max(num_sampled - num_frames, 0)
+    return tuple(dict.fromkeys((*range(0, last, hop), last)))

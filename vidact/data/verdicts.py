@@ -97,6 +97,7 @@ class Inspection:
         damaged_frames: Frames that are damaged or do not decode at all.
         frame_hashes: Fingerprints of five frames, to find copies by.
         time_limit_seconds: The limit that was exceeded; 0 where none was.
+        rotated: Whether it is to be shown turned, which is what makes it unsupported.
     """
 
     verdict: Verdict
@@ -109,6 +110,7 @@ class Inspection:
     damaged_frames: int = 0
     frame_hashes: FrameHashes = ()
     time_limit_seconds: float = 0.0
+    rotated: bool = False
 
     @property
     def usable(self) -> bool:

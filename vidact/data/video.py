@@ -89,6 +89,14 @@ def read_frames(
     return ordered.transpose(0, 1).contiguous()
 
 
+def to_network_size(picture: UInt8[Tensor, "H W C"], size: tuple[int, int], *, gray: bool) -> UInt8[Tensor, "c h w"]:
+    """Bring one RGB picture to a network's size and colours, as `read_frames` does."""
+    resized = _resize(picture, size)
+    if gray:
+        resized = transforms.rgb_to_grayscale(resized)
+    return resized[0]
+
+
 def _resize(frame: UInt8[Tensor, "H W C"], size: tuple[int, int]) -> UInt8[Tensor, "1 C h w"]:
     resized: Tensor = transforms.resize(frame.permute(2, 0, 1)[None], list(size), antialias=True)
     return resized

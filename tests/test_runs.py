@@ -1,0 +1,90 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from vidact.core import CheckpointError, ConfigError, DataError
+from vidact.models.stacked import StackedFramesCNN
+from vidact.runs import open_run
+
+
+def test_a_run_folder_gives_the_network_as_it_was_trained(small_run: Path) -> None:
+    run = open_run(small_run)
+    content = torch.load(small_run / "checkpoints" / "best.ckpt", weights_only=True)
+    weights = {f"network.{name}": value for name, value in run.network.state_dict().items()}
+    assert weights.keys() == {name for name in content["state_dict"] if name.startswith("network.")}
+    assert all(torch.equal(value, content["state_dict"][name]) for name, value in weights.items())
+    assert isinstance(run.network, StackedFramesCNN)
+    assert not run.network.training
+    assert run.class_names == ("left", "right", "up")
+    assert run.name == small_run.name
+    assert run.build_data().class_names == run.class_names
+
+
+def test_a_checkpoint_alone_says_everything(small_run: Path, tmp_path: Path) -> None:
+    path = shutil.copy(small_run / "checkpoints" / "best.ckpt", tmp_path / "sent.ckpt")
+    run = open_run(path)
+    assert (run.name, run.folder) == ("sent", None)
+    video = torch.rand(2, 1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(run.network(video), open_run(small_run).network(video))
+
+
+def test_the_last_checkpoint_serves_where_there_is_no_best_one(small_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(small_run, tmp_path / "run")
+    (run / "checkpoints" / "best.ckpt").unlink()
+    assert open_run(run).checkpoint.name == "last.ckpt"
+
+
+def test_what_is_no_run_is_told_in_one_line(small_run: Path, tmp_path: Path) -> None:
+    cases = {
+        "no such run folder or checkpoint": tmp_path / "none",
+        "addresses are refused": "https://example.org/best.ckpt",
+        "expected checkpoints/best.ckpt or last.ckpt in it, found none; there are runs in it": small_run.parent,
+    }
+    for message, path in cases.items():
+        with pytest.raises(CheckpointError, match=message):
+            open_run(path)
+
+
+def test_a_damaged_checkpoint_is_told_in_one_line(small_run: Path, tmp_path: Path) -> None:
+    whole = (small_run / "checkpoints" / "best.ckpt").read_bytes()
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for content in (b"", whole[: len(whole) // 2], bytes(flipped), b"text"):
+        (path := tmp_path / "bad.ckpt").write_bytes(content)
+        with pytest.raises(CheckpointError, match=r"bad\.ckpt: (not a whole checkpoint|the part .* is damaged)"):
+            open_run(path)
+
+
+def _with_config(small_run: Path, tmp_path: Path, text: str) -> Path:
+    content = torch.load(small_run / "checkpoints" / "best.ckpt", weights_only=True)
+    torch.save(content | {"vidact_config": text}, path := tmp_path / "other.ckpt")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_path": "vidact.models.stacked.None_", "init_args": {}}, r"None_ cannot be imported"),
+        ({"class_path": "vidact.models.stacked.StackedFramesCNN", "init_args": {"hed": "pooled"}}, "does not fit"),
+        ({"class_path": "vidact.models.fusion.SlowFusion", "init_args": {}}, "frames of|other network"),
+        (None, "expected class_path and init_args"),
+    ],
+)
+def test_a_config_that_cannot_be_built_is_told(
+    small_run: Path, tmp_path: Path, change: dict[str, object] | None, message: str
+) -> None:
+    config = yaml.safe_load((small_run / "config.yaml").read_text())
+    config["model"]["network"] = change
+    with pytest.raises((ConfigError, CheckpointError), match=message):
+        open_run(_with_config(small_run, tmp_path, yaml.safe_dump(config)))
+
+
+def test_data_that_is_gone_is_told_when_it_is_wanted(small_run: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load((small_run / "config.yaml").read_text())
+    config["data"]["root"] = str(tmp_path / "moved")
+    run = open_run(_with_config(small_run, tmp_path, yaml.safe_dump(config)))
+    with pytest.raises(DataError, match="moved"):
+        run.build_data()

@@ -1,0 +1,96 @@
+"""Find and read the checkpoints that a training wrote; no code in them is run.
+
+It knows neither configs nor clips.
+"""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+
+from vidact.core import CheckpointError
+
+NETWORK_PREFIX = "network."
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what a checkpoint holds, without its numbers; no code in it is run.
+
+    Raises:
+        CheckpointError: cut, damaged, or no checkpoint of Lightning.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        content = torch.load(path, map_location="meta", weights_only=True)
+    except Exception as error:  # zipfile and torch raise a dozen kinds for damaged bytes
+        size = path.stat().st_size
+        raise CheckpointError(
+            f"{path}: not a whole checkpoint ({size:,} bytes; {type(error).__name__}); try another one"
+        ) from error
+    if damaged:
+        raise CheckpointError(f"{path}: the part {damaged} is damaged; try another checkpoint")
+    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
+        raise CheckpointError(f"{path}: not a checkpoint that `fit` has written (holds {type(content).__name__})")
+    return content
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Give a network the weights of a checkpoint; no code in it is run.
+
+    Raises:
+        CheckpointError: missing, damaged, or of another network.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: {'a folder; give the .ckpt file in it' if path.is_dir() else 'no such file'}")
+    content = load_checkpoint(path)
+    if not isinstance(content.get("state_dict"), dict):
+        raise CheckpointError(f"{path}: not a checkpoint that `fit` has written")
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    weights = {
+        str(key).removeprefix(NETWORK_PREFIX): value
+        for key, value in state.items()
+        if str(key).startswith(NETWORK_PREFIX)
+    }
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        theirs = content["vidact"] if isinstance(content.get("vidact"), dict) else {}
+        raise CheckpointError(
+            f"{path} is of another network ({theirs.get('network', 'unknown')}, "
+            f"{len(theirs.get('class_names', ()))} classes): {' '.join(str(error).split())[:300]}; give the settings "
+            "that it was trained with (number of classes, frames, size, …)"
+        ) from error
+
+
+def find_checkpoint(name: str, runs: Sequence[Path]) -> Path:
+    """Find the file that `--ckpt_path` means.
+
+    Args:
+        name: A file, or `last` for the last epoch of the first of `runs` that has one.
+        runs: Run folders, or folders of runs, where the newest counts.
+
+    Raises:
+        CheckpointError: missing, or an address.
+    """
+    if "://" in name:
+        raise CheckpointError(f"--ckpt_path {name}: addresses are refused; download the file and give its path")
+    path = _last_checkpoint(runs) if name == "last" else Path(name)
+    if not path.is_file():
+        raise CheckpointError(f"--ckpt_path {name}: no such file")
+    return path
+
+
+def _last_checkpoint(runs: Sequence[Path]) -> Path:
+    for folder in runs:
+        if (own := folder / "checkpoints" / "last.ckpt").is_file():
+            return own
+        found = sorted(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+        if found:
+            rank_zero_info(f"--ckpt_path last: {found[-1]}, of the newest run in {folder}")
+            return found[-1]
+    raise CheckpointError(f"--ckpt_path last: no run in {runs[-1]} has a last.ckpt; nothing was started")

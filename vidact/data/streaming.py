@@ -1,0 +1,243 @@
+"""Read videos of any length from their first frame to their last, a few frames in memory at a time.
+
+It does not know what the frames are for. Training reads windows by number (`video.py`); both give the same frames, but
+for rounding where training reads with decord.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import av
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+
+from vidact.core import ConfigError, DataError
+from vidact.data.inspection import TIME_LIMIT_SECONDS, inspect_clips
+from vidact.data.sampling import Stride, sampled_frames, sliding_starts
+from vidact.data.video import checked_path, to_network_size
+
+BYTES_PER_SECOND = 200_000  # what the slowest of measurements decodes; a long video has longer to be measured
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame.
+
+    Attributes:
+        number: From 0.
+        time_seconds: When it is shown, from the first one on.
+        picture: As it is to be seen: turned, where the file says so.
+    """
+
+    number: int
+    time_seconds: float
+    picture: UInt8[np.ndarray, "H W C"] = field(repr=False)
+
+
+@runtime_checkable
+class Video(Protocol):
+    """Frames that can be read from the first to the last, as often as one likes."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+
+    @property
+    def num_frames(self) -> int:
+        """How many frames there are."""
+
+    @property
+    def times_seconds(self) -> Sequence[float]:
+        """When each frame is shown, from the first one on."""
+
+    def frames(self) -> Iterator[Frame]:
+        """Give all frames in order."""
+
+
+class VideoFile:
+    """A video file, measured by decoding it once in a process that may crash or hang.
+
+    Args:
+        path: Any format that FFmpeg opens.
+
+    Raises:
+        DataError: no frame of it can be read; says why.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = checked_path(path)
+        limit = max(TIME_LIMIT_SECONDS, self.path.stat().st_size / BYTES_PER_SECOND)
+        found = inspect_clips([self.path], time_limit_seconds=limit)[self.path]
+        if not (found.usable or found.rotated):
+            raise DataError(f"{path}: {found.reason}")
+        self.num_frames = found.info.num_frames if found.info else found.decoded_frames
+        self.sha1, self.warning = found.sha1, "" if found.rotated else found.reason
+        self.times_seconds = _times_of(self.path, self.num_frames)
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    def frames(self) -> Iterator[Frame]:
+        """Give all frames in order.
+
+        Raises:
+            DataError: the file has changed or vanished since it was measured.
+        """
+        number = -1
+        for number, (frame, time) in enumerate(zip(_decode(self.path), self.times_seconds, strict=False)):
+            yield Frame(number, time, _upright(frame))
+        if number + 1 < self.num_frames:
+            raise DataError(f"{self.path}: has {number + 1} frames now, had {self.num_frames}; it changed meanwhile")
+
+
+class VideoArray:
+    """A video in memory.
+
+    Args:
+        pixels: [T, H, W, C] or [C, T, H, W], gray or RGB, 0 to 255.
+        fps: Frames per second.
+
+    Raises:
+        DataError: another shape or type.
+    """
+
+    name = "array"
+
+    def __init__(self, pixels: np.ndarray | Tensor, *, fps: float | int = 30.0) -> None:
+        array = np.asarray(pixels)
+        if array.ndim == 4 and array.shape[0] in (1, 3) and array.shape[3] not in (1, 3):
+            array = array.transpose(1, 2, 3, 0)
+        if array.ndim != 4 or array.shape[3] not in (1, 3) or not array.size or array.dtype != np.uint8:
+            raise DataError(
+                f"expected a video uint8 [T, H, W, C] or [C, T, H, W] with C 1 or 3, got {array.dtype} "
+                f"{list(array.shape)}; for values in [0, 1] multiply by 255"
+            )
+        self._pixels: UInt8[np.ndarray, "T H W C"] = array
+        self.num_frames = len(array)
+        self.times_seconds = tuple(number / fps for number in range(len(array)))
+
+    def frames(self) -> Iterator[Frame]:
+        """Give all frames in order."""
+        for number, picture in enumerate(self._pixels):
+            rgb = np.broadcast_to(picture, (*picture.shape[:2], 3))
+            yield Frame(number, self.times_seconds[number], np.array(rgb))
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """How a network sees a video.
+
+    Attributes:
+        num_frames: Frames per window.
+        stride: Distance between two frames of a window, or `adaptive`.
+        size: Height and width.
+        gray: One colour channel in place of three.
+        overlap: Share of a window that the next one sees again, in [0, 1).
+
+    Raises:
+        ConfigError: an overlap outside of that.
+    """
+
+    num_frames: int
+    stride: Stride
+    size: tuple[int, int]
+    gray: bool
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise ConfigError(
+                f"overlap is the share of a window that the next sees again, in [0, 1), got {self.overlap}"
+            )
+
+    def sampled(self, clip_frames: int) -> tuple[int, ...]:
+        """List the frames that windows see."""
+        return sampled_frames(clip_frames, num_frames=self.num_frames, stride=self.stride)
+
+    def starts(self, num_sampled: int) -> tuple[int, ...]:
+        """List where windows start, as places among the sampled frames."""
+        hop = max(1, round(self.num_frames * (1 - self.overlap)))
+        return sliding_starts(num_sampled, num_frames=self.num_frames, hop=hop)
+
+
+def sliding_windows(
+    video: Video, settings: WindowSettings
+) -> Iterator[tuple[tuple[int, ...], UInt8[Tensor, "C T H W"]]]:
+    """Give every window of a video, with the places of its frames among the sampled ones.
+
+    The last frame is repeated where a video does not fill a window. At most one window is in memory.
+    """
+    sampled = settings.sampled(video.num_frames)
+    pictures = _pictures(video, sampled, settings)
+    held: deque[UInt8[Tensor, "C H W"]] = deque(maxlen=settings.num_frames)
+    read = 0
+    for start in settings.starts(len(sampled)):
+        end = min(start + settings.num_frames, len(sampled))
+        held.extend(islice(pictures, end - read))
+        read = end
+        places = [*range(start, end), *[end - 1] * (settings.num_frames - (end - start))]
+        window = list(held) + [held[-1]] * (settings.num_frames - len(held))
+        yield tuple(places), torch.stack(window, dim=1)
+
+
+def _pictures(video: Video, numbers: Sequence[int], settings: WindowSettings) -> Iterator[UInt8[Tensor, "C H W"]]:
+    for frame in pick_frames(video, numbers):
+        yield to_network_size(torch.from_numpy(frame.picture), settings.size, gray=settings.gray)
+
+
+def pick_frames(video: Video, numbers: Iterable[int]) -> Iterator[Frame]:
+    """Give some frames, by rising number."""
+    wanted = iter(numbers)
+    following = next(wanted, None)
+    for frame in video.frames():
+        if following is None:
+            return
+        if frame.number == following:
+            yield frame
+            following = next(wanted, None)
+
+
+def _decode(path: Path) -> Iterator[av.VideoFrame]:
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, av.VideoStream):
+                raise DataError(f"{path}: holds no video stream")
+            stream.codec_context.thread_count = 1
+            yield from container.decode(stream)
+    except (av.error.FFmpegError, ValueError) as error:
+        raise DataError(f"{path}: does not decode to its end ({error})") from error
+
+
+def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W C"]:
+    picture = frame.to_ndarray(format="rgb24")
+    turns = round(frame.rotation / 90) % 4  # counter-clockwise, in degrees
+    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
+def _times_of(path: Path, num_frames: int) -> tuple[float, ...]:
+    """Read when each frame is shown, from the first one on.
+
+    Some containers hold no times, or odd ones (AVI with packed B-frames): then frames follow each other evenly.
+    """
+    times = [frame.time for frame, _ in zip(_decode(path), range(num_frames), strict=False)]
+    known = [time for time in times if time is not None]
+    if len(known) == len(times) and all(first < second for first, second in pairwise(known)):
+        return tuple(time - known[0] for time in known)
+    fps = _claimed_fps(path)
+    return tuple(number / fps for number in range(len(times)))
+
+
+def _claimed_fps(path: Path) -> float:
+    with av.open(str(path), metadata_errors="ignore") as container:
+        stream = container.streams.best("video")
+        rate = isinstance(stream, av.VideoStream) and (stream.average_rate or stream.guessed_rate)
+    return float(rate or 0) or 30.0

@@ -1,0 +1,287 @@
+"""Explain a video of any length: windows slide over it, and their relevance is stitched together over time.
+
+It draws and keeps nothing but one scratch file; memory depends on the window, not on the video.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vidact.attribution.base import Explainer
+from vidact.attribution.composites import DEFAULT, CompositeSpec, read_recipe
+from vidact.attribution.explainers import LRP, build_explainer, check_method
+from vidact.attribution.targets import PREDICTED, REST, REST_WORD, VERSUS, select_target
+from vidact.core import ConfigError, EnvironmentProblem, ExplanationError, as_float
+from vidact.data.streaming import Video, WindowSettings, sliding_windows
+
+
+@dataclass(frozen=True)
+class ExplainSettings:
+    """What is explained, and how.
+
+    Attributes:
+        method: One of `explainers.METHODS`.
+        composite: The rules per layer, for `lrp`.
+        target: `predicted`, a class, or two of them, `A-vs-B`.
+        batch_size: Windows that go through the network at once.
+    """
+
+    method: str = LRP
+    composite: CompositeSpec = DEFAULT
+    target: str = PREDICTED
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        check_method(self.method)
+        read_recipe(self.composite)
+        if self.batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
+
+    def check_target(self, class_names: Sequence[str]) -> None:
+        """Make sure that the target is a class, before anything is read.
+
+        Raises:
+            ExplanationError: it is none.
+        """
+        select_target(self.target, torch.eye(len(class_names))[:1], label=None, class_names=class_names)
+
+    def build_explainer(self, network: nn.Module) -> Explainer:
+        """Build the explainer of a network."""
+        own = {"composite": self.composite} if self.method == LRP else {}
+        return build_explainer(self.method, network, batch_size=self.batch_size, **own)
+
+
+class RelevanceFile:
+    """Relevance of many frames, one after the other in a file of float32; memory holds one.
+
+    Args:
+        path: The file.
+        shape: (T, h, w).
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
+        self.path, self.shape = path, shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Float[np.ndarray, "h w"]]:
+        return (self[number] for number in range(len(self)))
+
+    def __getitem__(self, number: int) -> Float[np.ndarray, "h w"]:
+        pixels = self.shape[1] * self.shape[2]
+        frame = np.fromfile(self.path, np.float32, count=pixels, offset=number * pixels * 4)
+        return frame.reshape(self.shape[1:])
+
+    def read(self) -> Float[np.ndarray, "T h w"]:
+        """Read all of it into memory."""
+        return np.fromfile(self.path, np.float32).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class VideoExplanation:
+    """Why a network sees a class in a video, frame by frame.
+
+    The network sees windows. The relevance of a frame is the mean over the windows that hold it, in units of a
+    window's logit; score and probabilities are means over all windows.
+
+    Attributes:
+        name: Of the video.
+        method: Name of the method, with its composite.
+        class_names: In the order of their numbers.
+        target: The class that is spoken for.
+        against: The class that is spoken against; −1 for all others, None for nobody.
+        probabilities: Of each class.
+        score: What was explained.
+        frame_numbers: The frames that windows see.
+        times_seconds: When they are shown.
+        window_starts: The first frame of each window.
+        window_scores: What was explained in each window.
+        window_conservation: ΣR / score in each window.
+        largest_logit: max |logit| in each window.
+        relevance: Of each sampled frame, summed over colour, at the network's resolution.
+        positive: Each frame's relevance for the target, its positive voxels added up.
+        negative: Against it, zero or below.
+        largest: max |R| of all voxels.
+    """
+
+    name: str
+    method: str
+    class_names: tuple[str, ...]
+    target: int
+    against: int | None
+    probabilities: Float[np.ndarray, " K"]
+    score: float
+    frame_numbers: Int[np.ndarray, " T"] = field(repr=False)
+    times_seconds: Float[np.ndarray, " T"] = field(repr=False)
+    window_starts: tuple[int, ...] = field(repr=False)
+    window_scores: Float[np.ndarray, " W"] = field(repr=False)
+    window_conservation: Float[np.ndarray, " W"] = field(repr=False)
+    largest_logit: Float[np.ndarray, " W"] = field(repr=False)
+    relevance: RelevanceFile = field(repr=False)
+    positive: Float[np.ndarray, " T"] = field(repr=False)
+    negative: Float[np.ndarray, " T"] = field(repr=False)
+    largest: float
+
+    @property
+    def target_name(self) -> str:
+        """What was explained, in words."""
+        name = self.class_names[self.target]
+        if self.against is None:
+            return name
+        return f"{name}{VERSUS}{REST_WORD if self.against == REST else self.class_names[self.against]}"
+
+    def top_classes(self, count: int) -> tuple[tuple[str, float], ...]:
+        """Give the most probable classes with their probabilities, the first is the prediction."""
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return tuple((self.class_names[k], float(self.probabilities[k])) for k in order)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A video as a network sees it.
+
+    Attributes:
+        video: Of any length and size.
+        window: What the network sees of it at once.
+        device: The network's.
+    """
+
+    video: Video
+    window: WindowSettings
+    device: torch.device
+
+    @property
+    def sampled(self) -> tuple[int, ...]:
+        """The frames that windows see."""
+        return self.window.sampled(self.video.num_frames)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Where windows start, as places among the sampled frames."""
+        return self.window.starts(len(self.sampled))
+
+    def batches(self, size: int) -> Iterator[tuple[list[tuple[int, ...]], Float[Tensor, "B C T H W"]]]:
+        """Give the windows, some at once: the places of each one's frames, and their pixels in [0, 1]."""
+        windows = sliding_windows(self.video, self.window)
+        while batch := list(islice(windows, size)):
+            places, pixels = zip(*batch, strict=True)
+            yield list(places), as_float(torch.stack(pixels).to(self.device))
+
+
+def explain_video(
+    explain: Explainer, subject: Subject, *, class_names: Sequence[str], settings: ExplainSettings, scratch: Path
+) -> VideoExplanation:
+    """Explain a video by the windows that slide over it.
+
+    It is read twice: for the scores that choose the target, and to explain.
+
+    Args:
+        explain: An open explainer.
+        subject: The video, and how the network sees it.
+        class_names: In the order of their numbers.
+        settings: What is explained.
+        scratch: A folder for the file that `relevance` reads; it must stay as long as that is read.
+
+    Raises:
+        DataError: the video does not decode to its end.
+        ExplanationError: a class that is unknown, or a network that cannot be explained so.
+        EnvironmentProblem: `scratch` cannot be written.
+    """
+    scores = torch.cat([explain.scores(pixels) for _, pixels in subject.batches(settings.batch_size)]).cpu()
+    if scores.shape[1] != len(class_names):
+        raise ExplanationError(f"the network scores {scores.shape[1]} classes, its run names {len(class_names)}")
+    probabilities = scores.softmax(dim=1).mean(dim=0)  # as the accuracy of clips is measured
+    target, against = select_target(settings.target, probabilities[None], label=None, class_names=class_names)
+    sampled = subject.sampled
+    window_scores, conservation = [], []
+    with _Stitcher(scratch / "relevance.f32", subject) as stitched:
+        for places, pixels in subject.batches(settings.batch_size):
+            rows = torch.zeros(len(pixels), dtype=torch.long)
+            found = explain(pixels, target[rows], against=None if against is None else against[rows])
+            window_scores.append(found.score.double().cpu())
+            conservation.append(found.conservation.cpu())
+            stitched.add(places, found.relevance)
+    return VideoExplanation(
+        name=subject.video.name,
+        method=explain.method,
+        class_names=tuple(class_names),
+        target=int(target),
+        against=None if against is None else int(against),
+        probabilities=probabilities.double().numpy(),
+        score=float(torch.cat(window_scores).mean()),
+        frame_numbers=np.asarray(sampled),
+        times_seconds=np.asarray(subject.video.times_seconds)[list(sampled)],
+        window_starts=tuple(sampled[start] for start in subject.starts),
+        window_scores=torch.cat(window_scores).numpy(),
+        window_conservation=torch.cat(conservation).numpy(),
+        largest_logit=scores.abs().amax(dim=1).double().numpy(),
+        relevance=RelevanceFile(scratch / "relevance.f32", (len(sampled), *subject.window.size)),
+        positive=np.asarray(stitched.positive),
+        negative=np.asarray(stitched.negative),
+        largest=stitched.largest,
+    )
+
+
+class _Stitcher:
+    """Averages the relevance of frames over the windows that hold them; frames that are done go to a file.
+
+    A frame that a window holds several times, because it fills it up, counts with all of its relevance there.
+
+    Args:
+        path: The file.
+        subject: Says which windows hold which frame.
+    """
+
+    def __init__(self, path: Path, subject: Subject) -> None:
+        length, num_sampled = subject.window.num_frames, len(subject.sampled)
+        self._coverage = Counter(
+            place for start in subject.starts for place in range(start, min(start + length, num_sampled))
+        )
+        self._path, self._open, self._written = path, dict[int, Float[np.ndarray, "h w"]](), 0
+        self.positive, self.negative, self.largest = list[float](), list[float](), 0.0
+
+    def __enter__(self) -> "_Stitcher":
+        try:
+            self._file = self._path.open("wb")
+        except OSError as error:
+            raise self._problem(error) from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is None:
+                self._write_before(len(self._coverage))
+            self._file.close()
+        except OSError as problem:
+            raise self._problem(problem) from problem
+
+    def add(self, places: Sequence[Sequence[int]], relevance: Float[Tensor, "B C T h w"]) -> None:
+        """Add the relevance of windows, in the order of their starts."""
+        for own, voxels in zip(places, relevance.sum(dim=1).float().cpu().numpy(), strict=True):
+            self._write_before(own[0])
+            for place, frame in zip(own, voxels, strict=True):
+                share = frame / np.float32(self._coverage[place])
+                self._open[place] = self._open[place] + share if place in self._open else share
+
+    def _write_before(self, place: int) -> None:
+        try:
+            for done in range(self._written, min(place, len(self._coverage))):
+                frame = self._open.pop(done)
+                self._file.write(frame.astype(np.float32).tobytes())
+                self.positive.append(float(frame.clip(min=0).sum(dtype=np.float64)))
+                self.negative.append(float(frame.clip(max=0).sum(dtype=np.float64)))
+                self.largest = max(self.largest, float(np.abs(frame).max()))
+                self._written += 1
+        except OSError as error:
+            raise self._problem(error) from error
+
+    def _problem(self, error: OSError) -> EnvironmentProblem:
+        return EnvironmentProblem(f"{self._path}: cannot be written ({error.strerror or error}); choose another --out")

@@ -1,0 +1,167 @@
+"""Read what a training left behind: its checkpoints, its config, its classes, and the network with its weights.
+
+It knows no clip and starts nothing. A config is code: the class that it names is imported.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+from torch import nn
+
+from vidact.checkpoints import load_checkpoint, load_weights
+from vidact.core import CheckpointError, ConfigError, VidactError
+from vidact.data.datamodule import VideoDataModule
+
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained network and all that is known of its training.
+
+    Attributes:
+        name: Of the run's folder or, without one, of the checkpoint.
+        folder: The run's folder; None for a checkpoint on its own.
+        checkpoint: The file that the weights are from.
+        config: Every setting, as `config.yaml` has it.
+        class_names: In the order of their numbers.
+        epoch: The epoch after which the weights were saved, from 0.
+        network: In eval mode.
+    """
+
+    name: str
+    folder: Path | None
+    checkpoint: Path
+    config: Mapping[str, Any] = field(repr=False)
+    class_names: tuple[str, ...]
+    epoch: int
+    network: nn.Module = field(repr=False)
+
+    @property
+    def data_settings(self) -> Mapping[str, Any]:
+        """The settings of the data."""
+        settings: Mapping[str, Any] = self.config["data"]
+        return settings
+
+    def build_data(self) -> VideoDataModule:
+        """Build the data module that the run was trained with; nothing is read yet.
+
+        Raises:
+            ConfigError: a setting that this version does not have.
+            DataError: the data is not where it was.
+        """
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(VideoDataModule, "data")
+        data: VideoDataModule = _instantiate(parser, {"data": dict(self.data_settings)}, "data")
+        return data
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run folder (its best checkpoint, else its last), or a checkpoint.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged, or of another network than its config says.
+        ConfigError: the config cannot be found, read or built.
+    """
+    if "://" in str(path):
+        raise CheckpointError(f"{path}: addresses are refused; download the file and give its path")
+    checkpoint = _checkpoint_of(Path(path))
+    content = load_checkpoint(checkpoint)
+    folder = next(
+        (place for place in (checkpoint.parent.parent, checkpoint.parent) if (place / CONFIG).is_file()), None
+    )
+    text = content.get("vidact_config") or (folder and (folder / CONFIG).read_text(encoding="utf-8"))
+    if not text:
+        raise ConfigError(f"{checkpoint}: expected its {CONFIG} in it, beside it or in its run folder; found none")
+    config, names = _read_config(str(text), checkpoint), content.get("vidact", {}).get("class_names")
+    if not names:
+        raise CheckpointError(f"{checkpoint}: does not name its classes; was it written by `python -m vidact fit`?")
+    network = _build_network(config, num_classes=len(names))
+    load_weights(network, checkpoint)
+    name = folder.name if folder else checkpoint.stem
+    return Run(name, folder, checkpoint, config, tuple(names), int(content.get("epoch", 0)), network.eval())
+
+
+def _checkpoint_of(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such run folder or checkpoint")
+    for name in ("best.ckpt", "last.ckpt"):
+        if (found := path / "checkpoints" / name).is_file():
+            return found
+    inside = sorted(place.parent.parent for place in path.glob("*/checkpoints/*.ckpt"))
+    hint = f"; there are runs in it: {', '.join(dict.fromkeys(map(str, inside)))}" if inside else ""
+    raise CheckpointError(f"{path}: expected checkpoints/best.ckpt or last.ckpt in it, found none{hint}")
+
+
+def _read_config(text: str, checkpoint: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{checkpoint}: its config is no YAML: {' '.join(str(error).split())}") from error
+    parts = config if isinstance(config, dict) else {}
+    if not isinstance(parts.get("data"), dict) or not isinstance(parts.get("model"), dict):
+        raise ConfigError(f"{checkpoint}: its config lacks `data` or `model`; expected what `fit` saved")
+    return parts
+
+
+def _build_network(config: Mapping[str, Any], *, num_classes: int) -> nn.Module:
+    network, data = config["model"].get("network"), config["data"]
+    if not isinstance(network, dict) or "class_path" not in network:
+        raise ConfigError(f"model.network: expected class_path and init_args in the run's config, got {network!r}")
+    given = {
+        "num_classes": num_classes,
+        "num_frames": data["num_frames"],
+        "size": data["size"],
+        "channels": 1 if data["gray"] else 3,
+    }
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(nn.Module, "network")
+    own = dict(network.get("init_args") or {})
+    own |= {name: value for name, value in given.items() if _takes(network["class_path"], name)}
+    built: nn.Module = _instantiate(parser, {"network": {**network, "init_args": own}}, "network")
+    return built
+
+
+def _takes(class_path: str, name: str) -> bool:
+    """Say whether a class's constructor names a parameter, as `fit` asks before it fills one in."""
+    home, _, kind = class_path.rpartition(".")
+    try:
+        module = __import__(home, fromlist=[kind])
+        parameters = signature(getattr(module, kind).__init__).parameters
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(
+            f"model.network: {class_path} cannot be imported from {Path.cwd()} ({error}); run this where `fit` ran"
+        ) from error
+    return name in parameters and parameters[name].kind is not Parameter.VAR_KEYWORD
+
+
+def _instantiate(parser: ArgumentParser, config: dict[str, Any], name: str) -> Any:
+    try:
+        return getattr(parser.instantiate(parser.parse_object(config)), name)
+    except VidactError:
+        raise
+    except ArgumentError as error:
+        raise ConfigError(f"the run's config does not fit this version: {' '.join(str(error).split())}") from error
+    except (TypeError, ValueError) as error:
+        raise _said_inside(error) from error
+
+
+def _said_inside(error: BaseException) -> VidactError:
+    """Find what a settings class has said: jsonargparse hides it in errors of its own."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, VidactError):
+        cause = cause.__cause__ or cause.__context__
+    return cause or ConfigError(f"the run's config cannot be built: {' '.join(str(error).split())}")
+
+
+def relative(path: str | Path) -> str:
+    """Write a path as seen from where the person is."""
+    return os.path.relpath(path)

@@ -1,0 +1,237 @@
+"""Explain many videos, one folder of files each, on one or many devices; what is done already is left as it is.
+
+It knows no file format: it asks for a video's explanation, and has it written.
+"""
+
+import contextlib
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader
+
+from vidact import __version__
+from vidact.callbacks.processes import gather
+from vidact.core import ConfigError, DataError, VidactError
+from vidact.data.containers import file_sha1
+from vidact.data.index import ENDINGS
+from vidact.data.streaming import VideoFile, WindowSettings
+from vidact.data.video import checked_path
+from vidact.explaining import ExplainSettings, Subject, VideoExplanation, explain_video
+from vidact.explanation_files import RECORD, FileSettings, write_files
+from vidact.runs import Run
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video and the folder for what explains it."""
+
+    path: Path
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What each video is explained by as well: a trained network, and how."""
+
+    run: Run
+    settings: ExplainSettings
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a video.
+
+    Attributes:
+        path: The video.
+        folder: Where its explanation is.
+        state: `explained`, `kept` from an earlier run, or `failed`.
+        told: The class with its probability, or the reason.
+    """
+
+    path: str
+    folder: str
+    state: str
+    told: str
+
+
+def list_jobs(videos: Sequence[str], out: Path) -> list[Job]:
+    """List videos, and those in folders, each with a folder of its own under `out`.
+
+    Raises:
+        DataError: a name that is neither, a folder without videos, or two videos for one folder.
+    """
+    jobs: dict[Path, Path] = {}
+    for name in videos:
+        if "://" in name:
+            raise DataError(f"{name}: addresses are refused; download the video and give its path")
+        for video, place in _videos_in(Path(name)):
+            folder = out / place
+            other = jobs.setdefault(folder, video)
+            if other.absolute() != video.absolute():
+                raise DataError(
+                    f"{video} and {other} would both be explained in {folder}; give their common folder, or explain "
+                    "them one by one with another --out"
+                )
+    return [Job(path, folder) for folder, path in jobs.items()]
+
+
+def _videos_in(path: Path) -> list[tuple[Path, Path]]:
+    """Give a video, or all of a folder, each with its place."""
+    if not path.is_dir():
+        return [(path, Path(path.stem))]
+    found = [item for item in sorted(path.rglob("*")) if item.suffix.lower() in ENDINGS and item.is_file()]
+    if not found:
+        raise DataError(f"{path}: expected videos ({', '.join(ENDINGS)}) in this folder, found none")
+    return [(item, item.relative_to(path).with_suffix("")) for item in found]
+
+
+class VideoExplainer(LightningModule):
+    """Explains the videos that `Trainer.predict` hands it; one that is broken is told, and the rest goes on.
+
+    What became of each video is in `results`.
+
+    Args:
+        run: The network and its settings.
+        jobs: The videos; it is handed their numbers.
+        window: What the network sees at once.
+        settings: What is explained.
+        files: What is written.
+        again: Whether to explain anew what is explained already.
+        beside: Another network, or the same one, and how it is explained: drawn below the first.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        jobs: Sequence[Job],
+        *,
+        window: WindowSettings,
+        settings: ExplainSettings,
+        files: FileSettings,
+        again: bool,
+        beside: Beside | None = None,
+    ) -> None:
+        super().__init__()
+        self.jobs, self.results = list(jobs), list[Result]()
+        self.network, self.run, self.settings, self.files, self.again = run.network, run, settings, files, again
+        self.window, self.beside = window, beside
+        self.other = None if beside is None else beside.run.network  # a module of its own, so that it moves along
+        self._checkpoint_sha1 = file_sha1(run.checkpoint)
+
+    def on_predict_start(self) -> None:
+        """Open the explainer, on the device where the network is by now."""
+        self._stack = contextlib.ExitStack()
+        self._explain = self._stack.enter_context(self.settings.build_explainer(self.network))
+        if self.beside is not None:
+            self._other = self._stack.enter_context(self.beside.settings.build_explainer(self.beside.run.network))
+
+    def on_predict_end(self) -> None:
+        """Close it."""
+        self._stack.close()
+
+    def predict_step(self, batch: list[int]) -> int:
+        """Explain one video after the other; gives how many."""
+        self.results += [self._result(self.jobs[number]) for number in batch]
+        return len(batch)
+
+    def _result(self, job: Job) -> Result:
+        try:
+            state, told = self._bring(job)
+        except VidactError as error:
+            state, told = "failed", str(error).removeprefix(f"{job.path}: ")
+        return Result(str(job.path), str(job.folder), state, told)
+
+    def _bring(self, job: Job) -> tuple[str, str]:
+        request = self._request(job)
+        kept = _read_record(job.folder)
+        if not self.again and kept is not None and kept.get("request") == request:
+            return "kept", _in_words(kept["classes"])
+        if job.folder.exists() and kept is None:
+            raise ConfigError(f"{job.folder}: exists, and no explanation is in it; choose another --out")
+        video = VideoFile(job.path)
+        with tempfile.TemporaryDirectory(prefix="vidact-") as scratch:
+            explanation = explain_video(
+                self._explain,
+                Subject(video, self.window, self.device),
+                class_names=self.run.class_names,
+                settings=self.settings,
+                scratch=Path(scratch),
+            )
+            beside = None if self.beside is None else self._explain_beside(video, self.beside, Path(scratch) / "beside")
+            record = write_files(job.folder, explanation, video, settings=self.files, request=request, beside=beside)
+        return "explained", _in_words(record["classes"])
+
+    def _explain_beside(self, video: VideoFile, beside: Beside, scratch: Path) -> VideoExplanation:
+        scratch.mkdir()
+        window = window_of(beside.run, overlap=self.window.overlap)
+        return explain_video(
+            self._other,
+            Subject(video, window, self.device),
+            class_names=beside.run.class_names,
+            settings=beside.settings,
+            scratch=scratch,
+        )
+
+    def _request(self, job: Job) -> dict[str, Any]:
+        """Say what an explanation depends on, as plain values."""
+        request = {
+            "vidact": __version__,
+            "video_sha1": file_sha1(checked_path(job.path)),
+            "checkpoint_sha1": self._checkpoint_sha1,
+            "window": asdict(self.window),
+            "settings": asdict(self.settings),
+            "files": asdict(self.files),
+            "beside": None
+            if self.beside is None
+            else [file_sha1(self.beside.run.checkpoint), self.beside.settings.method],
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(request))
+        plain["settings"].pop("batch_size")  # changes nothing
+        if Path(str(self.settings.composite)).is_file():
+            plain["settings"]["composite"] = hashlib.sha1(Path(str(self.settings.composite)).read_bytes()).hexdigest()
+        return plain
+
+
+def window_of(run: Run, *, overlap: float = 0.5) -> WindowSettings:
+    """Say how a run's network sees a video.
+
+    Raises:
+        ConfigError: an overlap that is no share of a window.
+    """
+    data = run.data_settings
+    size = data["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    return WindowSettings(data["num_frames"], data["stride"], (height, width), data["gray"], overlap)
+
+
+def explain_all(model: VideoExplainer, *, trainer: Trainer) -> list[Result]:
+    """Explain all videos, each on one of the devices; gives what became of each, in order, on every process."""
+    loader: DataLoader[int] = DataLoader(range(len(model.jobs)), batch_size=1, collate_fn=list)  # type: ignore[arg-type]
+    trainer.predict(model, loader, return_predictions=False)
+    found = {result.folder: result for result in gather(model.results)}
+    return [found[str(job.folder)] for job in model.jobs if str(job.folder) in found]
+
+
+def _in_words(classes: Sequence[Any]) -> str:
+    name, probability = classes[0]
+    return f"{name}, {100 * probability:.1f} %"
+
+
+def _read_record(folder: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def own_devices(accelerator: str) -> torch.device:
+    """Name the device of work that one process does alone."""
+    return torch.device("cuda" if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available() else "cpu")
