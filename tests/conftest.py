@@ -50,6 +50,22 @@ def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run of `fit`, three classes, without its report: trained once for all tests."""
+    import subprocess
+
+    folder = tmp_path_factory.mktemp("trained")
+    settings = ["--data.num_frames", "8", "--data.size", "16", "--data.batch_size", "9", "--data.num_workers", "0"]
+    settings += ["--data.classes", "[left, right, up]", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
+    settings += ["--trainer.default_root_dir", str(folder), "--report", "false", "--relevance.every_n_epochs", "0"]
+    command = [sys.executable, "-m", "vidact", "fit", "--data.root", str(small_set), *settings]
+    environment = os.environ | {"VIDACT_CACHE": str(folder / "cache")}
+    found = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert found.returncode == 0, found.stderr[-3000:]
+    return folder / "version_0"
+
+
 @pytest.fixture
 def write_clip() -> Callable[..., Path]:
     """Write a clip whose frame number can be read back from its pixels."""

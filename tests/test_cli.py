@@ -77,6 +77,10 @@ def test_fit_with_two_processes_logs_each_explanation_once(run: Path) -> None:
     assert logged.values("explanation/overlay")[0]["count"] == len(pictures) >= 6
     assert {path.name.split(".")[0] for path in pictures} == {row[0].split("/")[1] for row in rows}
     assert len(logged.values("val/clip_accuracy")) == 1
+    (report,) = logged.artifacts["report-version_0"]
+    assert report.read_bytes() == (version / "report.html").read_bytes()
+    assert "runs/version_0/report.html" in (run / "output.txt").read_text()
+    assert logged.images("val/class_accuracy")[0].read_bytes() == (version / "class_accuracy_val.png").read_bytes()
 
 
 def test_fit_says_where_everything_is(run: Path) -> None:

@@ -21,6 +21,7 @@ class OfflineRun:
 
     config: dict[str, Any]
     history: list[dict[str, Any]]  # one row per `log` call; a nested or media value is a dict of its own
+    artifacts: dict[str, list[Path]]  # the files of each artifact, by its name
     files: dict[str, Path]  # everything under files/, by its name there
     finished: bool
 
@@ -58,7 +59,12 @@ def read_offline_run(folder: Path) -> OfflineRun:
     history = [_update({}, record.history.item) for record in records if record.HasField("history")]
     root = folder / "files"
     files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
-    return OfflineRun(config, history, files, finished=any(record.HasField("exit") for record in records))
+    artifacts = {
+        record.artifact.name: [Path(entry.local_path) for entry in record.artifact.manifest.contents]
+        for record in records
+        if record.HasField("artifact")
+    }
+    return OfflineRun(config, history, artifacts, files, finished=any(record.HasField("exit") for record in records))
 
 
 def _records(log: bytes) -> Iterator[bytes]:

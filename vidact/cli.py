@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import jsonargparse
 
-from vidact import __version__, data_verbs, network_verbs
+from vidact import __version__, data_verbs, network_verbs, run_verbs
 
 HELP = """\
 vidact: train video action recognition, and see what the network looks at.
@@ -22,6 +22,8 @@ usage: python -m vidact VERB [options]
   validate   measure a checkpoint on the validation part
   test       measure a checkpoint on the test part
   predict    class probabilities of the test part's windows
+  explain RUN VIDEO…        show what a trained network looks at in any video, or in a folder of them
+  report RUN…               one HTML file: what a run learned, and what it looks at; opens without a network
   inspect NETWORK           what relevance rules cannot follow in a network (my_module.Net), and what to do; 0 or 1
 
   data check ROOT           decode every clip once, in child processes; say which can be trusted; 0 or 1
@@ -115,14 +117,15 @@ def _dispatch(args: list[str]) -> int:
         return 0
     if verb == "data" and rest and rest[0] in data_verbs.VERBS:
         return _run_function(data_verbs.VERBS[rest[0]], f"data {rest[0]}", rest[1:])
-    if verb in network_verbs.VERBS:
-        return _run_function(network_verbs.VERBS[verb], verb, rest)
+    own_verbs = network_verbs.VERBS | run_verbs.VERBS
+    if verb in own_verbs:
+        return _run_function(own_verbs[verb], verb, rest)
     if verb == "data" and (not rest or rest[0] in {"-h", "--help"}):
         print(HELP, end="")
         return 0 if rest else 2
     from vidact.core import ConfigError
 
-    known = [*TRAINER_VERBS, *network_verbs.VERBS, *(f"data {name}" for name in data_verbs.VERBS)]
+    known = [*TRAINER_VERBS, *own_verbs, *(f"data {name}" for name in data_verbs.VERBS)]
     given = " ".join(args[:2] if verb == "data" else args[:1])
     near = difflib.get_close_matches(given, known, cutoff=0.4)
     raise ConfigError(f"unknown verb {given!r}; nearest: {', '.join(near or known)}")
@@ -131,7 +134,10 @@ def _dispatch(args: list[str]) -> int:
 def _run_function(function: Callable[..., int], name: str, args: list[str]) -> int:
     """Call a verb's function with its arguments from the command line; the help comes from its docstring."""
     parser = jsonargparse.ArgumentParser(prog=f"python -m vidact {name}", exit_on_error=False)
-    parser.add_function_arguments(function, as_positional=True, as_group=False)
+    lists = _positional_lists(function)
+    parser.add_function_arguments(function, as_positional=True, as_group=False, skip=set(lists))
+    for parameter in lists:
+        parser.add_argument(parameter, nargs="+", type=str, help=lists[parameter])
     parser.description = inspect.getdoc(function).split("\n\nArgs:")[0]  # type: ignore[union-attr]
     try:
         settings = parser.parse_args(_spell(args, function)).as_dict()
@@ -148,6 +154,16 @@ def _run_function(function: Callable[..., int], name: str, args: list[str]) -> i
     except KeyboardInterrupt:
         print("vidact: stopped; the same command goes on where it ended", file=sys.stderr)
         return INTERRUPTED
+
+
+def _positional_lists(function: Callable[..., int]) -> dict[str, str]:
+    """Name the parameters that take one word or more of the command line, with what the docstring says of them."""
+    described = dict(re.findall(r"^ {4}(\w+): (.*)", inspect.getdoc(function) or "", flags=re.MULTILINE))
+    return {
+        name: described.get(name, "")
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.annotation == list[str] and parameter.default is parameter.empty
+    }
 
 
 def _told(error: Exception, function: Callable[..., int]) -> str:

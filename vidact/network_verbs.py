@@ -45,8 +45,11 @@ def inspect_network(
         stride: Distance between two frames of the video.
         seed: Of the noise, and of the random weights.
     """
+    from pathlib import Path
+
     from vidact.attribution.composites import read_recipe, suited_composites
     from vidact.attribution.law import examine
+    from vidact.checkpoints import load_weights
 
     read_recipe(composite)  # before anything takes time
     _check_at_least_1(num_classes=num_classes, num_frames=num_frames, size=size, channels=channels, stride=stride)
@@ -54,7 +57,7 @@ def inspect_network(
     given = {"num_classes": num_classes, "num_frames": num_frames, "size": size, "channels": channels}
     built = _build(network, given, init or {}, seed=seed)
     if ckpt_path is not None:
-        _load(built, ckpt_path)
+        load_weights(built, Path(ckpt_path))
     shape = (channels, num_frames, height, width)
     clips = _noise(shape, seed) if video is None else _read(video, shape, stride)
     _run_once(built, network, clips)
@@ -129,41 +132,6 @@ def _find_class(path: str) -> "type[nn.Module]":
         what = f"{home} has no class {name}" if found is None else f"{path} is no torch.nn.Module"
         raise ConfigError(f"{what}; networks in {home}: {', '.join(near) or 'none'}")
     return found
-
-
-def _load(network: "nn.Module", name: str) -> None:
-    """Give a network the weights of a checkpoint; no code in it is run."""
-    from pathlib import Path
-
-    import torch
-
-    from vidact.core import CheckpointError
-
-    path = Path(name)
-    if not path.is_file():
-        raise CheckpointError(
-            f"--ckpt_path {name}: {'a folder; give the .ckpt file in it' if path.is_dir() else 'no such file'}"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for damaged bytes
-        raise CheckpointError(f"{path}: not a whole checkpoint ({type(error).__name__}); try another one") from error
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise CheckpointError(f"{path}: not a checkpoint that `fit` has written")
-    prefix = "network."
-    weights = {
-        str(key).removeprefix(prefix): value
-        for key, value in content["state_dict"].items()
-        if str(key).startswith(prefix)
-    }
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        theirs = content["vidact"] if isinstance(content.get("vidact"), dict) else {}
-        raise CheckpointError(
-            f"{path} is of another network ({theirs.get('network', 'unknown')}, "
-            f"{len(theirs.get('class_names', ()))} classes): {_line(error)}; see --num_classes, --size and --init"
-        ) from error
 
 
 def _line(error: Exception) -> str:

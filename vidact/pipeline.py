@@ -9,36 +9,40 @@ import logging
 import os
 import re
 import warnings
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import jsonargparse
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_info
 
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.loggers import build_loggers, finish_wandb
-from vidact.callbacks.pictures import run_folder
+from vidact.callbacks.pictures import log_file, log_pictures, run_folder
 from vidact.callbacks.predictions import FILE_NAME as PREDICTIONS
 from vidact.callbacks.predictions import PredictionWriter
 from vidact.callbacks.processes import gather
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
 from vidact.callbacks.split_record import SplitRecord
-from vidact.core import CheckpointError, ConfigError, VidactError
+from vidact.checkpoints import find_checkpoint, load_checkpoint
+from vidact.core import ConfigError, VidactError
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.leakage import LeakageReport
 from vidact.recipes import resolve_configs
+from vidact.report.images import save_png
+from vidact.report.page import report_page, write_page
+from vidact.report.run_pictures import run_figures
+from vidact.reporting import ReportSettings, view_run
+from vidact.runs import relative
 from vidact.training import ActionClassifier
 
 RUNS_FOLDER = "runs"
+REPORT = "report.html"
 HARMLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own code, on newer torch
     r"Experiment logs directory .* exists and is not empty",  # it holds this run's config, written a moment before
@@ -59,6 +63,7 @@ class VidactCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the relevance callback's settings, and hand the data's settings to the network."""
         parser.add_lightning_class_args(RelevanceCallback, "relevance")
+        parser.add_argument("--report", type=bool, default=True, help="Write report.html at the end of fit.")
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         network = "model.network.init_args"
         parser.link_arguments("data.class_names", f"{network}.num_classes", compute_fn=len, apply_on="instantiate")
@@ -121,6 +126,11 @@ class VidactCLI(LightningCLI):
         left_out = sorted({*self.datamodule.left_out, *gather(list(self.model.left_out))})
         if self.trainer.is_global_zero:
             lines = summary(self.trainer, folder, left_out)
+            fit = self.config_init["fit"] if self.subcommand == "fit" else None
+            if fit is not None and fit.report and not fit.trainer.fast_dev_run:
+                lines["report"] = write_run_report(self.trainer, folder)
+            if place := finish_wandb(self.trainer):
+                lines["wandb"] = place
             for name, value in (guesses_without_pixels(self.datamodule.leakage, self.subcommand) | lines).items():
                 print(f"{name:<24} {value}", flush=True)
 
@@ -173,57 +183,6 @@ def _one_line_errors() -> Iterator[None]:
         raise cause from error
 
 
-def find_checkpoint(name: str, runs: Sequence[Path]) -> Path:
-    """Find a checkpoint's file.
-
-    Args:
-        name: A file, or `last` for the last epoch of the first of `runs` that has one.
-        runs: Run folders, or folders of runs, where the newest counts.
-
-    Raises:
-        CheckpointError: missing, or an address.
-    """
-    if "://" in name:
-        raise CheckpointError(f"--ckpt_path {name}: addresses are refused; download the file and give its path")
-    path = _last_checkpoint(runs) if name == "last" else Path(name)
-    if not path.is_file():
-        raise CheckpointError(f"--ckpt_path {name}: no such file")
-    return path
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what a checkpoint holds, without its numbers; no code in it is run.
-
-    Raises:
-        CheckpointError: cut, damaged, or no checkpoint of Lightning.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        content = torch.load(path, map_location="meta", weights_only=True)
-    except Exception as error:  # zipfile and torch raise a dozen kinds for damaged bytes
-        size = path.stat().st_size
-        raise CheckpointError(
-            f"{path}: not a whole checkpoint ({size:,} bytes; {type(error).__name__}); try another one"
-        ) from error
-    if damaged:
-        raise CheckpointError(f"{path}: the part {damaged} is damaged; try another checkpoint")
-    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
-        raise CheckpointError(f"{path}: not a checkpoint that `fit` has written (holds {type(content).__name__})")
-    return content
-
-
-def _last_checkpoint(runs: Sequence[Path]) -> Path:
-    for folder in runs:
-        if (own := folder / "checkpoints" / "last.ckpt").is_file():
-            return own
-        found = sorted(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-        if found:
-            rank_zero_info(f"--ckpt_path last: {found[-1]}, of the newest run in {folder}")
-            return found[-1]
-    raise CheckpointError(f"--ckpt_path last: no run in {runs[-1]} has a last.ckpt; nothing was started")
-
-
 def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     """Build the callbacks that every run has; training also keeps its best and its last epoch."""
     callbacks: list[Callback] = [SplitRecord(), ConfusionMatrix(), *([RichProgressBar()] if progress_bar else [])]
@@ -237,23 +196,38 @@ def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
 
 
 def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, str]:
-    """Say in a few lines what a run found and where it lies; ends wandb's run."""
+    """Say in a few lines what a run found and where it lies."""
     lines = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in REPORTED}
     best = next((found for found in trainer.checkpoint_callbacks if getattr(found, "monitor", None) == MONITOR), None)
     if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
-        lines[f"best {MONITOR}"] = f"{float(best.best_model_score):.3f}, {_relative(Path(best.best_model_path))}"
+        lines[f"best {MONITOR}"] = f"{float(best.best_model_score):.3f}, {relative(Path(best.best_model_path))}"
     if left_out:
         text = "\n".join(left_out) + "\n"
         (folder / "left_out.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
-        lines["left out"] = f"{len(left_out)} clips, listed in {_relative(folder / 'left_out.txt')}"
-    lines["run folder"] = _relative(folder)
+        lines["left out"] = f"{len(left_out)} clips, listed in {relative(folder / 'left_out.txt')}"
+    lines["run folder"] = relative(folder)
     if (folder / PREDICTIONS).is_file():
-        lines["predictions"] = _relative(folder / PREDICTIONS)
+        lines["predictions"] = relative(folder / PREDICTIONS)
     if (folder / "explanations").is_dir():
-        lines["pictures"] = f"{_relative(folder / 'explanations')}, {_relative(folder)}/confusion_*.png"
-    if place := finish_wandb(trainer):
-        lines["wandb"] = place
+        lines["pictures"] = f"{relative(folder / 'explanations')}, {relative(folder)}/confusion_*.png"
     return lines
+
+
+def write_run_report(trainer: Trainer, folder: Path) -> str:
+    """Write `report.html` into the run folder and hand it to wandb; says where it is, or why there is none."""
+    path = folder / REPORT
+    try:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        view = view_run(folder, settings=ReportSettings(), device=trainer.strategy.root_device, data=data)
+        write_page(report_page([view]), path)
+        for name, figure in run_figures(view).items():
+            picture = folder / f"{name}_val.png"
+            save_png(figure, picture)
+            log_pictures(trainer, f"val/{name}", [picture], [name])
+    except VidactError as error:  # the training is done: a report that cannot be written must not spoil it
+        return f"none: {error}"
+    log_file(trainer, path, name=f"report-{folder.name}", kind="report")
+    return relative(path)
 
 
 def guesses_without_pixels(leakage: LeakageReport, verb: str | None) -> dict[str, str]:
@@ -262,10 +236,6 @@ def guesses_without_pixels(leakage: LeakageReport, verb: str | None) -> dict[str
     shares = {guess.feature: getattr(guess, side) for guess in leakage.guesses}
     told = ", ".join(f"{feature} {100 * share:.1f} %" for feature, share in shares.items() if share is not None)
     return {"guessed without a pixel": f"{told} ({side} clips)"} if told else {}
-
-
-def _relative(path: Path) -> str:
-    return os.path.relpath(path)
 
 
 def _num_channels(gray: bool) -> int:

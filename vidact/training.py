@@ -55,6 +55,9 @@ class WindowPredictions(Metric):
     """Gathers the predictions of all windows, over batches and processes.
 
     A window that was given to two processes, because the windows do not divide evenly, counts once.
+
+    Args:
+        settings: Of torchmetrics, such as `sync_on_compute`.
     """
 
     full_state_update = False
@@ -63,8 +66,8 @@ class WindowPredictions(Metric):
     label: list[Tensor]
     scores: list[Tensor]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
         for name in ("window_index", "clip_index", "label", "scores"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -130,6 +133,7 @@ class ActionClassifier(LightningModule):
         self.predictions = nn.ModuleDict({"val": WindowPredictions(), "test": WindowPredictions()})
         self.confusion = {}
         self.left_out: set[str] = set()
+        self.run_config = ""  # every setting as YAML, from the callback that saves it
         self._trained = False
 
     def forward(self, video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
@@ -264,7 +268,8 @@ class ActionClassifier(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write the classes and the network's name into the checkpoint, as plain values."""
+        """Write the classes, the network's name and the config into the checkpoint, as plain values."""
+        checkpoint["vidact_config"] = self.run_config
         checkpoint["vidact"] = {"class_names": list(self.class_names), "network": _class_path(self.network)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -153,12 +153,28 @@ def test_an_offline_wandb_run_holds_config_metrics_images_and_table(
             logged = run.values(f"explanation/{picture}")[epoch]
             assert logged["count"] == len([p for p in written if p.name.endswith(f".{picture}.png")])
             assert len(logged["captions"]) == logged["count"]
+        videos = run.values("explanation/overlay_video")[epoch]
+        assert len(videos["videos"]) == len(list((folder / "explanations" / name).rglob("*.overlay.mp4"))) >= 3
         columns, rows = run.table("explanation/clips", epoch)
-        assert tuple(columns) == TABLE_COLUMNS
+        assert tuple(columns) == (*TABLE_COLUMNS, "overlay", "overlay video")
         assert len(rows) == 3
         for row in rows:
             assert row[0].split("/")[0] == row[1]
             assert row[5] == pytest.approx(1, abs=1e-3)
+    (name,) = [name for name in run.artifacts if "-explanationclips-" in name]
+    assert all(path.is_relative_to(folder) and path.is_file() for path in run.artifacts[name])
+    kept = {path.read_bytes() for path in run.artifacts[name]}
+    predicted = [path.read_bytes() for path in (folder / "explanations" / "epoch_002").rglob("*.predicted.overlay.*")]
+    assert len(predicted) == 6
+    assert kept >= set(predicted), "the table's pictures and videos"
+    charts = {key for row in run.history for key in row if key.startswith(("frame_relevance/", "frame_hotspots/"))}
+    assert len(charts) == 6, "two for each clip"
+    for key in charts:
+        columns, rows = run.table(key, -1)
+        assert columns[0] == "frame"
+        assert "units of the logit" in columns[1] or "voxels" in columns[1]
+        assert len(rows) == 8
+        assert len(run.values(key)) == 2, "once in each epoch that was explained, for the slider"
     assert run.images("val/confusion")[0].read_bytes() == (folder / "confusion_val.png").read_bytes()
 
 

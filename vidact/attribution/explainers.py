@@ -32,6 +32,7 @@ from vidact.attribution.targets import Goal
 from vidact.core import ConfigError, ExplanationError
 
 LRP = "lrp"
+LOGIT = "units of the logit"
 
 
 class LayerwiseRelevance(Explainer):
@@ -175,6 +176,21 @@ def check_method(method: str) -> None:
         raise ConfigError(f"method {name!r} is unknown; {hint}there are {', '.join(METHODS)}")
     if colon and name not in _DETAILS:
         raise ConfigError(f"method {method!r}: only {' and '.join(_DETAILS)} take a name after the colon")
+
+
+_UNITS = {
+    **dict.fromkeys((LRP, "gradient_x_input", "integrated_gradients", "occlusion"), LOGIT),
+    **dict.fromkeys(("gradient", "smoothgrad", "guided_backpropagation"), "logit per unit of brightness"),
+}
+
+
+def unit_of(method: str) -> str:
+    """Say what a method's relevance is measured in.
+
+    Args:
+        method: One of `METHODS`, with or without a name after the colon.
+    """
+    return _UNITS.get(method.partition(":")[0], "arbitrary units")
 
 
 _DETAILS = {LRP: "composite", "grad_cam": "layer"}

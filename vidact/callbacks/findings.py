@@ -15,6 +15,7 @@ from torch import Tensor
 from vidact.analysis.frames import voxel_relevance
 from vidact.attribution.base import Explainer
 from vidact.attribution.conservation import NEGLIGIBLE_SCORE, TOLERANCE
+from vidact.attribution.explainers import LOGIT, unit_of
 from vidact.attribution.targets import PREDICTED, TRUE
 from vidact.core import ClipBatch, Explanation, as_float
 
@@ -38,6 +39,7 @@ class Finding:
         largest_logit: max |logit| of the clip.
         relevance_sum: ΣR.
         relevance: Per voxel, summed over colour.
+        method: What explained it.
     """
 
     position: int
@@ -47,11 +49,13 @@ class Finding:
     largest_logit: float
     relevance_sum: float
     relevance: Float[np.ndarray, "T H W"] = field(repr=False)
+    method: str
 
     @property
     def conservation(self) -> float:
-        """ΣR / score, as in `core.Explanation`; not a number where the score is 0."""
-        return self.relevance_sum / self.score if self.score else float("nan")
+        """ΣR / score, as in `core.Explanation`; not a number where the score is 0 or the method hands none down."""
+        is_handed_down = unit_of(self.method) == LOGIT
+        return self.relevance_sum / self.score if self.score and is_handed_down else float("nan")
 
     @property
     def is_negligible(self) -> bool:
@@ -92,7 +96,10 @@ def _findings(
     relevance = voxel_relevance(explanation.relevance).cpu().numpy()
     columns = (explanation.target, explanation.score, largest_logit, explanation.relevance_sum)
     rows = zip(positions, *(column.tolist() for column in columns), relevance, strict=True)
-    return [Finding(position, kind, *rest) for position, *rest in rows]
+    return [
+        Finding(position, kind, target, score, largest, total, maps, explanation.method)
+        for position, target, score, largest, total, maps in rows
+    ]
 
 
 def warn_of_lost_relevance(findings: Sequence[Finding]) -> None:
@@ -114,7 +121,8 @@ def title_of(clips: ClipBatch, finding: Finding, *, class_names: Sequence[str]) 
         verdict = f"true class {class_names[label]}" + (", as predicted" if finding.kind == PREDICTED else "")
     else:
         verdict = f"predicted class {class_names[finding.target]}, true class {class_names[label]}"
-    return f"{verdict}, logit {finding.score:.2f} · {clips.clip_id[finding.position]}"
+    score = f"{finding.method}: {verdict}, logit {finding.score:.2f}"
+    return f"{score} · {clips.clip_id[finding.position]}"
 
 
 def table_rows(

@@ -6,7 +6,8 @@ The only file that knows wandb itself; everybody else goes through Lightning's l
 import itertools
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,12 @@ class GuardedWandbLogger(WandbLogger):
         """Log the config."""
         self._guard(lambda: super(GuardedWandbLogger, self).log_hyperparams(params))
 
+    def log_file(self, path: Path, *, name: str, kind: str) -> None:
+        """Keep a file as an artifact of the run; it is uploaded, or synchronised later, from where it lies."""
+        artifact = wandb.Artifact(name, type=kind)
+        artifact.add_file(str(path.absolute()), policy="immutable", skip_cache=True)
+        self._guard(lambda: self.experiment.log_artifact(artifact))
+
     def finish(self) -> str:
         """End the run and say where it is; waits no longer than FINISH_TIMEOUT_SECONDS."""
         place: list[str] = []
@@ -59,6 +66,36 @@ def _finish(run: Any) -> str:
     return place
 
 
+@dataclass(frozen=True)
+class BarChart:
+    """Numbers that wandb draws itself.
+
+    Attributes:
+        title: What they show.
+        label: What the bars are called.
+        value: What their height means, with its unit.
+        bars: Name and height of each.
+    """
+
+    title: str
+    label: str
+    value: str
+    bars: Sequence[tuple[str, float | int]]
+
+
+def as_chart(chart: BarChart) -> Any:
+    """Make a chart of wandb's own."""
+    table = wandb.Table(columns=[chart.label, chart.value], data=[list(bar) for bar in chart.bars])
+    return wandb.plot.bar(table, chart.label, chart.value, title=chart.title)
+
+
+def as_media(value: Any) -> Any:
+    """Make wandb's picture or video of a path; anything else stays what it is."""
+    if not isinstance(value, Path):
+        return value
+    return wandb.Video(str(value)) if value.suffix == ".mp4" else wandb.Image(str(value))
+
+
 def build_loggers(runs: Path, *, use_wandb: bool = True) -> list[Logger]:
     """Build the loggers of a new run: CSV files in a run folder of its own, `<runs>/version_<n>`, and wandb.
 
@@ -75,6 +112,7 @@ def build_loggers(runs: Path, *, use_wandb: bool = True) -> list[Logger]:
         return [csv]
     wandb_folder = Path(os.environ.get("WANDB_DIR") or folder)
     _check_writable(wandb_folder, hint="set WANDB_DIR to a folder that can")
+    _stage_in(wandb_folder / "wandb" / "staging")
     settings = wandb.Settings(
         silent=mode == "offline", console="off", finish_timeout=FINISH_TIMEOUT_SECONDS, finish_timeout_raises=False
     )
@@ -84,6 +122,16 @@ def build_loggers(runs: Path, *, use_wandb: bool = True) -> list[Logger]:
     logger = GuardedWandbLogger(project=project, save_dir=wandb_folder, mode=mode, settings=settings)
     logger._wandb_init.pop("anonymous", None)  # wandb warns of this setting, which Lightning always passes
     return [csv, logger]
+
+
+_own_staging: set[str] = set()
+
+
+def _stage_in(folder: Path) -> None:
+    """Let wandb keep the media of tables with the run, not in the user's home, unless `WANDB_DATA_DIR` says where."""
+    if os.environ.get("WANDB_DATA_DIR") in {None, *_own_staging}:
+        os.environ["WANDB_DATA_DIR"] = str(folder.absolute())
+        _own_staging.add(str(folder.absolute()))
 
 
 def new_run_folder(runs: Path) -> Path:

@@ -1,14 +1,16 @@
-"""Put pictures where a person finds them: PNG files under the run folder, and the same files in wandb.
+"""Put pictures where a person finds them: files under the run folder, and the same files in wandb.
 
 It does not know what the pictures show.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
+
+from vidact.callbacks.loggers import BarChart, GuardedWandbLogger, as_chart, as_media
 
 MAX_WANDB_IMAGES = 108  # wandb shows no more of one list
 
@@ -27,10 +29,30 @@ def log_pictures(trainer: Trainer, key: str, paths: Sequence[Path], captions: Se
             logger.log_image(name, [str(path) for path in paths[part]], caption=list(captions[part]))
 
 
-def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Hand a table to wandb, if it is used."""
+def log_videos(trainer: Trainer, key: str, paths: Sequence[Path], captions: Sequence[str]) -> None:
+    """Hand MP4 files to wandb, if it is used; at most as many as wandb shows of one list."""
     for logger in _wandb_loggers(trainer):
-        logger.log_table(key, columns=list(columns), data=[list(row) for row in rows])
+        part = slice(MAX_WANDB_IMAGES)
+        logger.log_video(key, [str(path) for path in paths[part]], caption=list(captions[part]))
+
+
+def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Hand a table to wandb, if it is used; a path in it becomes the picture or the video that lies there."""
+    for logger in _wandb_loggers(trainer):
+        logger.log_table(key, columns=list(columns), data=[[as_media(value) for value in row] for row in rows])
+
+
+def log_bars(trainer: Trainer, charts: Mapping[str, BarChart]) -> None:
+    """Hand numbers to wandb, if it is used, as charts of its own: its slider goes through the epochs."""
+    for logger in _wandb_loggers(trainer):
+        logger.log_metrics({key: as_chart(chart) for key, chart in charts.items()})
+
+
+def log_file(trainer: Trainer, path: Path, *, name: str, kind: str) -> None:
+    """Keep a file as an artifact of the run in wandb, if it is used."""
+    for logger in _wandb_loggers(trainer):
+        if isinstance(logger, GuardedWandbLogger):
+            logger.log_file(path, name=name, kind=kind)
 
 
 def _wandb_loggers(trainer: Trainer) -> list[WandbLogger]:

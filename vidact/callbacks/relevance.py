@@ -8,19 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from vidact.analysis.frames import (
-    HOTSPOT_THRESHOLD,
-    frame_relevance,
-    hotspots,
-    hotspots_per_frame,
-)
+from vidact.analysis.frames import HOTSPOT_THRESHOLD
 from vidact.attribution.base import Explainer
 from vidact.attribution.composites import DEFAULT, CompositeSpec, read_recipe
 from vidact.attribution.explainers import LRP, build_explainer, check_method
+from vidact.attribution.targets import PREDICTED
+from vidact.callbacks.drawing import PICTURES, VIDEO, draw_finding, frame_charts
 from vidact.callbacks.findings import (
     TABLE_COLUMNS,
     Finding,
@@ -29,20 +25,19 @@ from vidact.callbacks.findings import (
     title_of,
     warn_of_lost_relevance,
 )
-from vidact.callbacks.pictures import log_pictures, log_table, run_folder
+from vidact.callbacks.pictures import log_bars, log_pictures, log_table, log_videos, run_folder
 from vidact.callbacks.processes import gather
 from vidact.core import ClipBatch, ClipSource, ConfigError, ExplanationError, VidactError, as_float
-from vidact.report.charts import frame_relevance_bars, hotspots_per_frame_bars
-from vidact.report.images import hotspot_overlay, relevance_heatmap, save_png
 
 
 class RelevanceCallback(Callback):
     """Explains the same few validation clips every few epochs, by layer-wise relevance propagation or another method.
 
     For each clip, for its predicted and its true class, it writes under `<run folder>/explanations/` and logs to
-    wandb: the frames with their hotspots, the signed heatmap, relevance per frame, hotspots per frame; and a
-    table with a row per clip. It works in fit, validate and test, and never changes training. With several
-    processes, each explains its share of the clips and rank zero writes. A network that the method cannot explain is
+    wandb: the frames with their hotspots, the same as a video, the signed heatmap, relevance per frame, hotspots per
+    frame; and a table with a row per clip. Relevance and hotspots per frame are charts of wandb's own as well. It works
+    in fit, validate and test, and never changes training. With several processes, each explains its share of the clips
+    and rank zero writes. A network that the method cannot explain is
     refused before training starts; `validate` and `test` only warn.
 
     Args:
@@ -183,33 +178,17 @@ class RelevanceCallback(Callback):
         findings: Sequence[Finding],
         class_names: Sequence[str],
     ) -> None:
-        pictures: dict[str, list[Path]] = {}
-        captions = []
-        for finding in findings:
-            title = title_of(clips, finding, class_names=class_names)
-            captions.append(title)
-            for name, path in self._draw(folder, clips, finding, title=title).items():
-                pictures.setdefault(name, []).append(path)
-        for name, paths in pictures.items():
-            log_pictures(trainer, f"explanation/{name}", paths, captions)
-        log_table(trainer, "explanation/clips", TABLE_COLUMNS, table_rows(clips, findings, class_names=class_names))
-
-    def _draw(self, folder: Path, clips: ClipBatch, finding: Finding, *, title: str) -> dict[str, Path]:
-        """Write the four pictures of one finding."""
-        relevance = torch.from_numpy(finding.relevance)[None, None]  # [B, C, T, H, W]
-        spots = hotspots(relevance, threshold=self.threshold)
-        positive, negative = (part[0].numpy() for part in frame_relevance(relevance))
-        numbers, times = clips.frame_numbers[finding.position].numpy(), clips.times_seconds[finding.position].numpy()
-        video = clips.video[finding.position].numpy()
-        counts = hotspots_per_frame(spots)[0].numpy()
-        figures = {
-            "overlay": hotspot_overlay(video, spots[0].numpy(), numbers, times, title=title),
-            "heatmap": relevance_heatmap(finding.relevance, numbers, times, title=title),
-            "frame_relevance": frame_relevance_bars(positive, negative, numbers, times, title=title),
-            "hotspots": hotspots_per_frame_bars(counts, numbers, times, title=title, threshold=self.threshold),
-        }
-        stem = folder / f"{clips.clip_id[finding.position]}.{finding.kind}"
-        paths = {name: stem.with_name(f"{stem.name}.{name}.png") for name in figures}
-        for name, figure in figures.items():
-            save_png(figure, paths[name])
-        return paths
+        captions = [title_of(clips, finding, class_names=class_names) for finding in findings]
+        drawn = [
+            draw_finding(folder, clips, one, title=title, threshold=self.threshold)
+            for one, title in zip(findings, captions, strict=True)
+        ]
+        for name in PICTURES:
+            log_pictures(trainer, f"explanation/{name}", [paths[name] for paths in drawn], captions)
+        log_videos(trainer, f"explanation/{VIDEO}", [paths[VIDEO] for paths in drawn], captions)
+        log_bars(trainer, frame_charts(clips, findings, threshold=self.threshold))
+        by_clip = {one.position: paths for one, paths in zip(findings, drawn, strict=True) if one.kind == PREDICTED}
+        media = [(paths["overlay"], paths[VIDEO]) for _, paths in sorted(by_clip.items())]
+        rows = table_rows(clips, findings, class_names=class_names)
+        columns = (*TABLE_COLUMNS, "overlay", "overlay video")
+        log_table(trainer, "explanation/clips", columns, [row + own for row, own in zip(rows, media, strict=True)])

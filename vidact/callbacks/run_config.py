@@ -1,7 +1,5 @@
 """Save the run's full config beside its checkpoints, inside them, and in the loggers."""
 
-from typing import Any
-
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
@@ -19,9 +17,10 @@ class RunConfig(SaveConfigCallback):
         for logger in trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(self._text()))
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Write the config into the checkpoint as text, so that one file says everything."""
-        checkpoint["vidact_config"] = self._text()
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Save the config, and hand it to the model, whose checkpoints bear it: one file says everything."""
+        super().setup(trainer, pl_module, stage)
+        pl_module.run_config = self._text()  # type: ignore[assignment]
 
     def _text(self) -> str:
         text: str = self.parser.dump(self.config, skip_none=False)

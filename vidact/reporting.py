@@ -1,0 +1,237 @@
+"""Bring together what a report tells of trained runs; it draws no page and decides nothing about its looks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from vidact.analysis.intervals import ClusteredMean
+from vidact.attribution.explainers import LRP, unit_of
+from vidact.attribution.targets import PREDICTED, TRUE
+from vidact.core import ClipBatch, ConfigError, DataError, Explanation, as_float
+from vidact.data.datamodule import VideoDataModule
+from vidact.data.inspection import inspect_clips
+from vidact.data.video import read_frames
+from vidact.data.windows import Window
+from vidact.explaining import ExplainSettings
+from vidact.measured import STAGES, MeasuredPart, choose_clips, measure_part
+from vidact.report.charts import confusion_matrix
+from vidact.report.contents import ClipView, Interval, Outcome, Picture, RelevanceView, RunView
+from vidact.report.curves import training_curves
+from vidact.report.images import svg_text
+from vidact.report.run_pictures import class_figure
+from vidact.run_facts import config_text, curves, facts, split_facts, split_record, without_home
+from vidact.runs import Run, open_run
+
+VIEW_HEIGHT_PIXELS = 240
+BATCH_SIZE = 8
+TOP_CLASSES = 5
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What a report shows.
+
+    Attributes:
+        part: The clips that are measured.
+        methods: Ways of explaining that can be switched between.
+        clips_per_class: Clips of each class that are drawn at random.
+        mistakes: Further clips, those that are most surely taken for another class.
+    """
+
+    part: str = "validation"
+    methods: tuple[str, ...] = (LRP, "gradient_x_input")
+    clips_per_class: int = 2
+    mistakes: int = 8
+
+    def __post_init__(self) -> None:
+        if self.part not in STAGES:
+            raise ConfigError(f"part is one of {', '.join(STAGES)}, got {self.part!r}")
+        if not self.methods or self.clips_per_class < 0 or self.mistakes < 0:
+            raise ConfigError(f"expected methods, and numbers of clips of 0 or more, got {self}")
+        for method in self.methods:
+            ExplainSettings(method)
+
+
+def view_run(
+    path: str | Path, *, settings: ReportSettings, device: torch.device, data: VideoDataModule | None = None
+) -> RunView:
+    """Measure a run, explain some of its clips, and say all of it as a report shows it.
+
+    Where the data is not there, what the run folder holds is told.
+
+    Args:
+        path: A run folder or a checkpoint.
+        settings: What is shown.
+        device: Where to measure and explain.
+        data: The run's data module, where it is at hand; built anew if None.
+
+    Raises:
+        CheckpointError: no run, or its checkpoint is damaged.
+        ConfigError: its config cannot be built.
+        ExplanationError: its network cannot be explained by one of the methods.
+    """
+    run = open_run(path)
+    try:
+        measured = measure_part(run, settings.part, device=device, data=data)
+    except DataError as error:
+        return _view(run, None, (), settings, left_out=(f"no clip could be measured: {error}",))
+    chosen = choose_clips(measured, clips_per_class=settings.clips_per_class, num_mistakes=settings.mistakes)
+    clips = _explain(run, measured, chosen, settings, device)
+    return _view(run, measured, clips, settings, left_out=measured.left_out)
+
+
+def _view(
+    run: Run,
+    measured: MeasuredPart | None,
+    clips: Sequence[ClipView],
+    settings: ReportSettings,
+    *,
+    left_out: tuple[str, ...],
+) -> RunView:
+    record = split_record(run.folder)
+    guesses = record.get("leakage", {}).get("guesses", [])
+    shares = {guess["feature"]: guess.get(settings.part) for guess in guesses}
+    chance = shares.pop("chance", None) or 1 / len(run.class_names)
+    accuracy = None if measured is None else measured.accuracy()
+    return RunView(
+        name=run.name,
+        part=settings.part,
+        class_names=run.class_names,
+        accuracy=None if accuracy is None else _interval(accuracy),
+        chance=chance,
+        baselines=tuple((name, share) for name, share in shares.items() if share is not None),
+        facts=tuple(facts(run, record).items()),
+        split=tuple(split_facts(record, part=settings.part).items()),
+        conservation=tuple(_conservation(clips).items()),
+        per_class=() if measured is None else _per_class(run, measured),
+        outcomes=() if measured is None else _outcomes(measured),
+        pictures=tuple(_pictures(run, measured, chance=chance)),
+        clips=tuple(clips),
+        config=config_text(run),
+        left_out=tuple(without_home(line) for line in left_out),
+    )
+
+
+def _interval(mean: ClusteredMean) -> Interval:
+    return Interval(mean.value, mean.low, mean.high, mean.count)
+
+
+def _per_class(run: Run, measured: MeasuredPart) -> tuple[tuple[str, Interval], ...]:
+    means = ((name, measured.accuracy(label)) for label, name in enumerate(run.class_names))
+    return tuple((name, _interval(mean)) for name, mean in means if mean is not None)
+
+
+def _outcomes(measured: MeasuredPart) -> tuple[Outcome, ...]:
+    columns = (measured.label, measured.predicted, measured.probabilities.amax(dim=1))
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return tuple(Outcome(measured.window(clip).clip.clip_id, *row) for clip, row in enumerate(rows))
+
+
+def _explain(
+    run: Run, measured: MeasuredPart, chosen: Sequence[int], settings: ReportSettings, device: torch.device
+) -> tuple[ClipView, ...]:
+    """Explain clips by each method, for the predicted class and, where that is wrong, for the true one."""
+    wrong = [clip for clip in chosen if not measured.is_right[clip]]
+    found: dict[int, list[RelevanceView]] = {clip: [] for clip in chosen}
+    network = run.network.to(device)
+    for method in settings.methods:
+        with ExplainSettings(method, batch_size=BATCH_SIZE).build_explainer(network) as explain:
+            for role, clips, targets in (
+                (PREDICTED, chosen, measured.predicted),
+                (TRUE, wrong, measured.label),
+            ):
+                for start in range(0, len(clips), BATCH_SIZE):
+                    part = list(clips[start : start + BATCH_SIZE])
+                    video = as_float(measured.batch(part).video.to(device))
+                    explanation = explain(video, targets[part].to(device))
+                    for clip, view in zip(part, _views(run, explanation, role=role), strict=True):
+                        found[clip].append(view)
+    return tuple(_clip_view(run, measured, clip, tuple(views)) for clip, views in found.items())
+
+
+def _views(run: Run, explanation: Explanation, *, role: str) -> list[RelevanceView]:
+    """Take an explanation of several clips apart."""
+    is_handed_down = explanation.method.startswith(LRP)
+    return [
+        RelevanceView(
+            method=explanation.method,
+            target=run.class_names[int(explanation.target[row])],
+            role=role,
+            score=float(explanation.score[row]),
+            conservation=float(explanation.conservation[row]) if is_handed_down else None,
+            relevance=explanation.relevance[row].sum(dim=0).cpu().numpy(),
+            unit=unit_of(explanation.method),
+        )
+        for row in range(len(explanation.score))
+    ]
+
+
+def _clip_view(run: Run, measured: MeasuredPart, clip: int, explanations: tuple[RelevanceView, ...]) -> ClipView:
+    batch, probabilities = measured.batch([clip]), measured.probabilities[clip]
+    best = probabilities.argsort(descending=True)[:TOP_CLASSES].tolist()
+    return ClipView(
+        clip_id=measured.window(clip).clip.clip_id,
+        true_class=run.class_names[int(measured.label[clip])],
+        probabilities=tuple((run.class_names[k], float(probabilities[k])) for k in best),
+        video=_pixels(measured.window(clip), batch, folder=measured.data.folder),
+        frame_numbers=batch.frame_numbers[0].numpy(),
+        times_seconds=batch.times_seconds[0].numpy(),
+        explanations=explanations,
+    )
+
+
+def _pixels(window: Window, batch: ClipBatch, *, folder: Path) -> UInt8[np.ndarray, "C T H W"]:
+    """Read the frames as a person wants to see them: in colour, with their own aspect."""
+    info = inspect_clips([window.clip.path], root=folder)[window.clip.path].info
+    if info is None:  # it was there a moment ago
+        return batch.video[0].numpy()
+    height = min(VIEW_HEIGHT_PIXELS, info.height)
+    size = (height, max(1, round(height * info.width / info.height)))
+    try:
+        return read_frames(window.clip.path, window.frame_numbers, size=size, gray=False).numpy()
+    except DataError:
+        return batch.video[0].numpy()
+
+
+def _conservation(clips: Sequence[ClipView]) -> dict[str, str]:
+    """Say how far relevance adds up to the scores, and whether rules can follow the network."""
+    shares = [view.conservation for clip in clips for view in clip.explanations if view.conservation is not None]
+    if not shares:
+        return {}
+    worst = max(shares, key=lambda share: abs(share - 1))
+    return {
+        "ΣR / score, mean": f"{np.mean(shares):.4f} of {len(shares)} explanations",
+        "ΣR / score, worst": f"{worst:.4f}",
+    }
+
+
+def _pictures(run: Run, measured: MeasuredPart | None, *, chance: float) -> Iterator[Picture]:
+    """Draw what is known of the whole run."""
+    epochs, losses, accuracies = curves(run.folder)
+    if len(epochs):
+        title = f"Training of {run.name}"
+        figure = training_curves(
+            epochs, loss=losses, accuracy=accuracies, title=title, best_epoch=run.epoch, chance=chance
+        )
+        yield Picture(title, _curves_in_words(losses | accuracies), svg_text(figure))
+    if measured is None:
+        return
+    count = len(run.class_names)
+    matrix = torch.zeros(count, count, dtype=torch.int64)
+    matrix.index_put_((measured.label, measured.predicted), torch.tensor(1), accumulate=True)
+    title = f"Confusion of {measured.part} clips"
+    right, total = int(matrix.trace()), int(matrix.sum())
+    alt = f"{right} of {total} clips on the diagonal; the numbers are in the table below"
+    yield Picture(title, alt, svg_text(confusion_matrix(matrix.numpy(), run.class_names, title=title)))
+    per_class = _per_class(run, measured)
+    alt = ", ".join(f"{name} {100 * interval.value:.0f} %" for name, interval in per_class)
+    yield Picture("Accuracy per class", alt, svg_text(class_figure(per_class, chance=chance)))
+
+
+def _curves_in_words(series: Mapping[str, Float[np.ndarray, " E"]]) -> str:
+    ends = (f"{name} {values[np.isfinite(values)][-1]:.3g}" for name, values in series.items())
+    return f"curves over the epochs; at the end: {', '.join(ends)}"
