@@ -60,8 +60,6 @@ def test_mistakes_are_said_in_one_line(small_run: Path, tmp_path: Path) -> None:
 def test_the_lines_of_the_readme_run(small_run: Path, small_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     (lines,) = re.findall(r"```python\n(from vidact import .*?)```", text, flags=re.DOTALL)
-        r"```python\n(from vidact import .*?)```", readme.read_text(encoding="utf-8"), flags=re.DOTALL
-    )
     monkeypatch.setattr("webbrowser.open", lambda _: True)
     lines = lines.replace('"runs/version_0"', repr(str(small_run))).replace('"clip.mp4"', repr(str(_first(small_set))))
     assert len(lines.split("\n\n")[1].strip().splitlines()) <= 5
