@@ -20,7 +20,7 @@ from torch import Tensor
 from vidact.core import ConfigError, DataError
 from vidact.data.inspection import TIME_LIMIT_SECONDS, inspect_clips
 from vidact.data.sampling import Stride, sampled_frames, sliding_starts
-from vidact.data.video import checked_path, to_network_size
+from vidact.data.video import checked_path, decode_all, to_network_size
 
 BYTES_PER_SECOND = 200_000  # what the slowest of measurements decodes; a long video has longer to be measured
 
@@ -92,7 +92,7 @@ class VideoFile:
             DataError: the file has changed or vanished since it was measured.
         """
         number = -1
-        for number, (frame, time) in enumerate(zip(_decode(self.path), self.times_seconds, strict=False)):
+        for number, (frame, time) in enumerate(zip(decode_all(self.path), self.times_seconds, strict=False)):
             yield Frame(number, time, _upright(frame))
         if number + 1 < self.num_frames:
             raise DataError(f"{self.path}: has {number + 1} frames now, had {self.num_frames}; it changed meanwhile")
@@ -205,18 +205,6 @@ def pick_frames(video: Video, numbers: Iterable[int]) -> Iterator[Frame]:
             following = next(wanted, None)
 
 
-def _decode(path: Path) -> Iterator[av.VideoFrame]:
-    try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream):
-                raise DataError(f"{path}: holds no video stream")
-            stream.codec_context.thread_count = 1
-            yield from container.decode(stream)
-    except (av.error.FFmpegError, ValueError) as error:
-        raise DataError(f"{path}: does not decode to its end ({error})") from error
-
-
 def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W C"]:
     picture = frame.to_ndarray(format="rgb24")
     turns = round(frame.rotation / 90) % 4  # counter-clockwise, in degrees
@@ -228,7 +216,7 @@ def _times_of(path: Path, num_frames: int) -> tuple[float, ...]:
 
     Some containers hold no times, or odd ones (AVI with packed B-frames): then frames follow each other evenly.
     """
-    times = [frame.time for frame, _ in zip(_decode(path), range(num_frames), strict=False)]
+    times = [frame.time for frame, _ in zip(decode_all(path), range(num_frames), strict=False)]
     known = [time for time in times if time is not None]
     if len(known) == len(times) and all(first < second for first, second in pairwise(known)):
         return tuple(time - known[0] for time in known)

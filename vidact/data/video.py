@@ -8,7 +8,7 @@ right. decord turns every frame that it decodes into RGB, PyAV only those that a
 """
 
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Literal, cast
@@ -122,20 +122,32 @@ def _decode_with_decord(path: Path, wanted: set[int]) -> dict[int, UInt8[Tensor,
 
 def _decode_with_pyav(path: Path, wanted: set[int]) -> dict[int, UInt8[Tensor, "H W C"]]:
     frames, last = {}, max(wanted)
+    for number, frame in enumerate(decode_all(path)):
+        if number in wanted:
+            frames[number] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+        if number == last:
+            return frames
+    raise DataError(f"{path}: frame {last} was asked for, decoding ends before it")
+
+
+def decode_all(path: Path) -> Iterator[av.VideoFrame]:
+    """Give the frames of a checked file in order, as PyAV decodes them.
+
+    Raises:
+        DataError: it holds no video, or does not decode to its end.
+    """
+    number = 0
     try:
         with av.open(str(path), metadata_errors="ignore") as container:
             stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
                 raise DataError(f"{path}: holds no video stream")
             stream.codec_context.thread_count = 1
-            for number, frame in enumerate(container.decode(stream)):
-                if number in wanted:
-                    frames[number] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
-                if number == last:
-                    return frames
+            for frame in container.decode(stream):
+                yield frame
+                number += 1
     except (av.error.FFmpegError, ValueError) as error:
-        raise DataError(f"{path}: PyAV cannot decode it up to frame {last} ({error})") from error
-    raise DataError(f"{path}: frame {last} was asked for, decoding ends before it")
+        raise DataError(f"{path}: PyAV cannot decode it beyond frame {number} ({error})") from error
 
 
 def read_sparsely(path: Path, frame_numbers: Sequence[int]) -> UInt8[Tensor, "T H W C"]:
