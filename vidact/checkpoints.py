@@ -23,10 +23,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: cut, damaged, or no checkpoint of Lightning.
     """
+    content = _read(path, map_location="meta")
+    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
+        raise CheckpointError(f"{path}: not a checkpoint that `fit` has written (holds {type(content).__name__})")
+    return content
+
+
+def _read(path: Path, *, map_location: str) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        content = torch.load(path, map_location="meta", weights_only=True)
+        content = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:  # zipfile and torch raise a dozen kinds for damaged bytes
         size = path.stat().st_size
         raise CheckpointError(
@@ -34,8 +41,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if damaged:
         raise CheckpointError(f"{path}: the part {damaged} is damaged; try another checkpoint")
-    if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
-        raise CheckpointError(f"{path}: not a checkpoint that `fit` has written (holds {type(content).__name__})")
     return content
 
 
@@ -43,14 +48,12 @@ def load_weights(network: nn.Module, path: Path) -> None:
     """Give a network the weights of a checkpoint; no code in it is run.
 
     Raises:
-        CheckpointError: missing, damaged, or of another network.
+        CheckpointError: damaged, or of another network.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: {'a folder; give the .ckpt file in it' if path.is_dir() else 'no such file'}")
-    content = load_checkpoint(path)
-    if not isinstance(content.get("state_dict"), dict):
+    content = _read(path, map_location="cpu")
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path}: not a checkpoint that `fit` has written")
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    state = content["state_dict"]
     weights = {
         str(key).removeprefix(NETWORK_PREFIX): value
         for key, value in state.items()
@@ -81,7 +84,8 @@ def find_checkpoint(name: str, runs: Sequence[Path]) -> Path:
         raise CheckpointError(f"--ckpt_path {name}: addresses are refused; download the file and give its path")
     path = _last_checkpoint(runs) if name == "last" else Path(name)
     if not path.is_file():
-        raise CheckpointError(f"--ckpt_path {name}: no such file")
+        what = "a folder; give the .ckpt file in it" if path.is_dir() else "no such file"
+        raise CheckpointError(f"--ckpt_path {name}: {what}")
     return path
 
 

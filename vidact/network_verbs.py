@@ -49,7 +49,7 @@ def inspect_network(
 
     from vidact.attribution.composites import read_recipe, suited_composites
     from vidact.attribution.law import examine
-    from vidact.checkpoints import load_weights
+    from vidact.checkpoints import find_checkpoint, load_weights
 
     read_recipe(composite)  # before anything takes time
     _check_at_least_1(num_classes=num_classes, num_frames=num_frames, size=size, channels=channels, stride=stride)
@@ -57,7 +57,7 @@ def inspect_network(
     given = {"num_classes": num_classes, "num_frames": num_frames, "size": size, "channels": channels}
     built = _build(network, given, init or {}, seed=seed)
     if ckpt_path is not None:
-        load_weights(built, Path(ckpt_path))
+        load_weights(built, find_checkpoint(ckpt_path, [Path("runs")]))
     shape = (channels, num_frames, height, width)
     clips = _noise(shape, seed) if video is None else _read(video, shape, stride)
     _run_once(built, network, clips)

@@ -284,14 +284,16 @@ def test_whether_a_score_is_near_zero_does_not_depend_on_the_unit_of_logits(scal
     score, largest = torch.tensor([0.5, 0.005, 0.0, -0.02]), torch.tensor([1.0, 1.0, 0.0, 1.0])
     assert is_negligible(score * scale, largest * scale).tolist() == [False, True, True, False]
     findings = [
-        Finding(0, PREDICTED, 0, one * scale, beside * scale, 0.0, np.zeros((1, 1, 1), dtype=np.float32))
+        Finding(
+            0, PREDICTED, 0, one * scale, beside * scale, 0.0, np.zeros((1, 1, 1), dtype=np.float32), "lrp:epsilon_plus"
+        )
         for one, beside in zip(score.tolist(), largest.tolist(), strict=True)
     ]
     assert [finding.is_negligible for finding in findings] == [False, True, True, False]
 
 
 def test_small_logits_that_lose_relevance_are_warned_of() -> None:
-    lost = Finding(0, PREDICTED, 0, 0.04, 0.04, 0.02, np.zeros((1, 1, 1), dtype=np.float32))
+    lost = Finding(0, PREDICTED, 0, 0.04, 0.04, 0.02, np.zeros((1, 1, 1), dtype=np.float32), "lrp:epsilon_plus")
     with pytest.warns(UserWarning, match=r"adds up to 0\.5 times its score"):
         warn_of_lost_relevance([lost])
 
