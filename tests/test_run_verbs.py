@@ -93,15 +93,18 @@ def test_a_folder_of_videos_works_and_a_broken_one_is_listed(
     assert not list((tmp_path / "out").glob(".*")), "nothing half written"
 
 
-def test_it_spreads_over_processes_and_says_each_result_once(small_run: Path, small_set: Path, tmp_path: Path) -> None:
-    clips = _clips(small_set, 3)  # not divisible by two
+@pytest.mark.parametrize("count", [1, 3])  # fewer than processes, and not divisible by two
+def test_it_spreads_over_processes_and_says_each_result_once(
+    small_run: Path, small_set: Path, tmp_path: Path, count: int
+) -> None:
+    clips = _clips(small_set, count)
     command = [sys.executable, "-m", "vidact", "explain", small_run, *clips, "--out", tmp_path / "out"]
     command += ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
     found = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr[-3000:]
     lines = [line for line in found.stdout.splitlines() if line.startswith("explained")]
     assert [Path(line.split(": ")[0].split()[-1]).name for line in lines] == [clip.name for clip in clips]
-    assert len(list((tmp_path / "out").rglob("overlay.mp4"))) == 3
+    assert len(list((tmp_path / "out").rglob("overlay.mp4"))) == count
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ class VideoExplainer(LightningModule):
 
     def predict_step(self, batch: list[int]) -> int:
         """Explain one video after the other; gives how many."""
-        self.results += [self._result(self.jobs[number]) for number in batch]
+        self.results += [self._result(self.jobs[number]) for number in batch if number < len(self.jobs)]
         return len(batch)
 
     def _result(self, job: Job) -> Result:
@@ -213,7 +213,8 @@ def window_of(run: Run, *, overlap: float = 0.5) -> WindowSettings:
 
 def explain_all(model: VideoExplainer, *, trainer: Trainer) -> list[Result]:
     """Explain all videos, each on one of the devices; gives what became of each, in order, on every process."""
-    loader: DataLoader[int] = DataLoader(range(len(model.jobs)), batch_size=1, collate_fn=list)  # type: ignore[arg-type]
+    # Each process gets at least one number: one without any would leave the others waiting for it.
+    loader: DataLoader[int] = DataLoader(range(max(len(model.jobs), trainer.world_size)), batch_size=1, collate_fn=list)  # type: ignore[arg-type]
     trainer.predict(model, loader, return_predictions=False)
     found = {result.folder: result for result in gather(model.results)}
     return [found[str(job.folder)] for job in model.jobs if str(job.folder) in found]
