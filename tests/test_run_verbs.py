@@ -126,6 +126,7 @@ def test_it_spreads_over_processes_and_says_each_result_once(
         ),
         (["{run}", "{clip}", "--devices", "99"], 2, "--devices 99: this machine has"),
         (["{run}", "{clip}", "--beside", "grad_cm"], 2, "grad_cm: no such run folder or checkpoint"),
+        (["{run}", "{clip}", "--devices", "abc"], 2, "--accelerator, --devices or --strategy"),
         (["{run}", "{empty}"], 2, "expected videos"),
         (["{run}", "http://example.org/a.mp4"], 2, "addresses are refused"),
         (["{run}", "{clip}", "{same}"], 2, "would both be explained in"),
@@ -151,6 +152,44 @@ def test_a_mistake_gives_one_line(
     found = capsys.readouterr()
     assert message in found.out + found.err
     assert status == 1 or len(found.err.strip().splitlines()) == 1
+
+
+def test_what_was_written_is_not_explained_again(small_run: Path, small_set: Path, tmp_path: Path) -> None:
+    (clip,) = _clips(small_set, 1)
+    (tmp_path / "one.avi").write_bytes(clip.read_bytes())
+    for _ in range(2):
+        assert _explain(small_run, tmp_path, "--out", tmp_path / "out") == 0
+    assert [path.parent.name for path in tmp_path.rglob(RECORD)] == ["one"]
+
+
+def test_a_record_of_somebody_else_protects_its_folder(
+    small_run: Path, small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (clip,) = _clips(small_set, 1)
+    (folder := tmp_path / clip.stem).mkdir()
+    (folder / RECORD).write_text('{"mine": 1}')
+    assert _explain(small_run, clip, "--out", tmp_path) == 1
+    assert "exists, and no explanation is in it" in capsys.readouterr().out
+    assert (folder / RECORD).read_text() == '{"mine": 1}'
+
+
+def test_a_folder_that_would_hold_another_is_refused(
+    small_run: Path, small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (clip,) = _clips(small_set, 1)
+    (tmp_path / "videos" / "x").mkdir(parents=True)
+    for name in ("x.avi", "x/y.avi"):
+        (tmp_path / "videos" / name).write_bytes(clip.read_bytes())
+    assert _explain(small_run, tmp_path / "videos", "--out", tmp_path / "out") == 2
+    assert "would lie inside of its folder" in capsys.readouterr().err
+
+
+def test_an_out_that_cannot_be_written_is_told_at_once(
+    small_run: Path, small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert _explain(small_run, *_clips(small_set, 1), "--out", tmp_path / "file") == 3
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_a_folder_that_something_else_is_in_is_left_alone(

@@ -82,6 +82,21 @@ def test_a_config_that_cannot_be_built_is_told(
         open_run(_with_config(small_run, tmp_path, yaml.safe_dump(config)))
 
 
+def test_a_network_without_annotations_is_built_as_fit_builds_it(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "untyped_net.py").write_text(
+        "from vidact.models.stacked import StackedFramesCNN\n"
+        "class Net(StackedFramesCNN):\n"
+        "    def __init__(self, num_classes, num_frames, size, channels, head='pooled'):\n"
+        "        super().__init__(num_classes, num_frames=num_frames, size=size, channels=channels, head=head)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = yaml.safe_load((small_run / "config.yaml").read_text())
+    config["model"]["network"] = {"class_path": "untyped_net.Net", "init_args": {}}
+    assert type(open_run(_with_config(small_run, tmp_path, yaml.safe_dump(config))).network).__name__ == "Net"
+
+
 def test_data_that_is_gone_is_told_when_it_is_wanted(small_run: Path, tmp_path: Path) -> None:
     config = yaml.safe_load((small_run / "config.yaml").read_text())
     config["data"]["root"] = str(tmp_path / "moved")

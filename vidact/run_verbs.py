@@ -76,7 +76,10 @@ def explain(
     other = None if beside is None else _read_beside(beside, opened, settings)
     model = VideoExplainer(opened, jobs, window=window, settings=settings, files=files, again=again, beside=other)
     trainer = _trainer(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
-    results = explain_all(model, trainer=trainer)
+    try:
+        results = explain_all(model, trainer=trainer)
+    except SystemExit as error:  # so Lightning ends after Ctrl-C, having said nothing
+        raise KeyboardInterrupt from error
     return _tell(results) if trainer.is_global_zero else 0
 
 
@@ -121,7 +124,7 @@ def _trainer(*, accelerator: str, devices: str, num_nodes: int, strategy: str) -
             enable_model_summary=False,
             callbacks=[RichProgressBar()],
         )
-    except (MisconfigurationException, ValueError) as error:
+    except (MisconfigurationException, TypeError, ValueError) as error:
         raise ConfigError(f"--accelerator, --devices or --strategy: {' '.join(str(error).split())}") from error
 
 

@@ -123,7 +123,7 @@ def _build_network(config: Mapping[str, Any], *, num_classes: int) -> nn.Module:
         "channels": 1 if data["gray"] else 3,
     }
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(nn.Module, "network")
+    parser.add_subclass_arguments(nn.Module, "network", fail_untyped=False)  # as fit takes them
     own = dict(network.get("init_args") or {})
     own |= {name: value for name, value in given.items() if _takes(network["class_path"], name)}
     built: nn.Module = _instantiate(parser, {"network": {**network, "init_args": own}}, "network")

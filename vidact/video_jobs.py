@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from vidact import __version__
 from vidact.callbacks.processes import gather
-from vidact.core import ConfigError, DataError, VidactError
+from vidact.core import ConfigError, DataError, EnvironmentProblem, VidactError
 from vidact.data.containers import file_sha1
 from vidact.data.index import ENDINGS
 from vidact.data.streaming import VideoFile, WindowSettings
@@ -67,11 +67,12 @@ def list_jobs(videos: Sequence[str], out: Path) -> list[Job]:
     Raises:
         DataError: a name that is neither, a folder without videos, or two videos for one folder.
     """
+    _check_writable(out)
     jobs: dict[Path, Path] = {}
     for name in videos:
         if "://" in name:
             raise DataError(f"{name}: addresses are refused; download the video and give its path")
-        for video, place in _videos_in(Path(name)):
+        for video, place in _videos_in(Path(name), out=out):
             folder = out / place
             other = jobs.setdefault(folder, video)
             if other.absolute() != video.absolute():
@@ -79,17 +80,41 @@ def list_jobs(videos: Sequence[str], out: Path) -> list[Job]:
                     f"{video} and {other} would both be explained in {folder}; give their common folder, or explain "
                     "them one by one with another --out"
                 )
+    for folder, video in jobs.items():
+        if inside := next((other for other in jobs if folder in other.parents), None):
+            raise DataError(f"{video}: {inside} would lie inside of its folder {folder}; explain it with another --out")
     return [Job(path, folder) for folder, path in jobs.items()]
 
 
-def _videos_in(path: Path) -> list[tuple[Path, Path]]:
-    """Give a video, or all of a folder, each with its place."""
+def _check_writable(out: Path) -> None:
+    """Try by a real write, before anything expensive starts."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out) as file:
+            file.write(b"vidact")
+    except OSError as error:
+        raise EnvironmentProblem(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+
+
+def _videos_in(path: Path, *, out: Path) -> list[tuple[Path, Path]]:
+    """Give a video, or all of a folder but what was written under `out`, each with its place."""
     if not path.is_dir():
         return [(path, Path(path.stem))]
-    found = [item for item in sorted(path.rglob("*")) if item.suffix.lower() in ENDINGS and item.is_file()]
+    found = [
+        item
+        for item in sorted(path.rglob("*"))
+        if item.suffix.lower() in ENDINGS and item.is_file() and not _is_ours(item, out)
+    ]
     if not found:
         raise DataError(f"{path}: expected videos ({', '.join(ENDINGS)}) in this folder, found none")
     return [(item, item.relative_to(path).with_suffix("")) for item in found]
+
+
+def _is_ours(path: Path, out: Path) -> bool:
+    """Say whether a video is an overlay that was written here, or half of one."""
+    if (path.parent / RECORD).is_file():
+        return True
+    return path.name == "overlay.mp4" and out.resolve() in path.resolve().parents
 
 
 class VideoExplainer(LightningModule):
@@ -230,7 +255,7 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) else None
+    return record if isinstance(record, dict) and "request" in record else None
 
 
 def own_devices(accelerator: str) -> torch.device:
