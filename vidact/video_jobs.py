@@ -149,6 +149,7 @@ class VideoExplainer(LightningModule):
         self.window, self.beside = window, beside
         self.other = None if beside is None else beside.run.network  # a module of its own, so that it moves along
         self._checkpoint_sha1 = file_sha1(run.checkpoint)
+        self._beside = None if beside is None else [file_sha1(beside.run.checkpoint), beside.settings.method]
 
     def on_predict_start(self) -> None:
         """Open the explainer, on the device where the network is by now."""
@@ -213,9 +214,7 @@ class VideoExplainer(LightningModule):
             "window": asdict(self.window),
             "settings": asdict(self.settings),
             "files": asdict(self.files),
-            "beside": None
-            if self.beside is None
-            else [file_sha1(self.beside.run.checkpoint), self.beside.settings.method],
+            "beside": self._beside,
         }
         plain: dict[str, Any] = json.loads(json.dumps(request))
         plain["settings"].pop("batch_size")  # changes nothing
