@@ -228,27 +228,61 @@ def download(
 
 def synthesize(
     out: str,
+    preset: str = "demo",
     num_sources: int | None = None,
     num_frames: int | None = None,
     size: tuple[int, int] | None = None,
+    action_frames: tuple[int, int] | None = None,
+    walkers: int | None = None,
+    blobs: int | None = None,
+    drift: float | None = None,
+    cut_probability: float | None = None,
+    confounder: Literal["patch", "band", "flicker"] | None = None,
+    agreement: float | None = None,
     seed: int | None = None,
 ) -> int:
-    """Render the synthetic set: eight motion-only classes as video files in HMDB51's layout.
+    """Render a synthetic set: eight motion-only classes as video files in HMDB51's layout, and the truth about them.
+
+    Beside the videos: five kinds of masks, a JSON file of the truth for each clip, and split files by scene.
 
     Args:
         out: The folder to make.
+        preset: demo, motion (a walker, a drifting camera and cuts as well) or clever-hans (a patch that agrees with
+            the class in 95 % of the clips); what is given besides goes before it.
         num_sources: Scenes, each with a clip of every class.
         num_frames: Frames per clip.
         size: Height and width in pixels, even, as '[64, 64]'.
+        action_frames: Least and greatest number of frames that an action takes, as '[4, 16]'.
+        walkers: Discs that step to and fro with the action's motion energy, at most 4.
+        blobs: Pairs of a dark and a bright blob that lie still.
+        drift: How far the camera drifts per frame at most, in shares of the frame's shorter side.
+        cut_probability: Share of the clips with a cut.
+        confounder: A sign that seems to tell the class.
+        agreement: How often the sign is that of the class, from 0.125 (chance) to 1.
         seed: Equal seeds give equal clips.
     """
-    from vidact.data import synthetic
+    from vidact.core import ConfigError
+    from vidact.data import synthetic, synthetic_files
     from vidact.data.progress import progress_bar
 
-    settings: dict[str, Any] = {"num_sources": num_sources, "num_frames": num_frames, "size": size, "seed": seed}
-    chosen = replace(synthetic.DEMO, **{name: value for name, value in settings.items() if value is not None})
+    given: dict[str, Any] = {
+        "num_sources": num_sources,
+        "num_frames": num_frames,
+        "size": size,
+        "action_frames": action_frames,
+        "walkers": walkers,
+        "blobs": blobs,
+        "drift": drift,
+        "cut_probability": cut_probability,
+        "confounder": confounder,
+        "agreement": agreement,
+        "seed": seed,
+    }
+    if preset not in synthetic.PRESETS:
+        raise ConfigError(f"--preset {preset}: unknown; there are {', '.join(synthetic.PRESETS)}")
+    chosen = replace(synthetic.PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
     with progress_bar("rendering") as progress:
-        synthetic.synthesize(Path(out), settings=chosen, progress=progress)
+        synthetic_files.synthesize(Path(out), settings=chosen, progress=progress)
     print(f"{out}: ready; python -m vidact fit --data.root {out}")
     return 0
 

@@ -14,13 +14,14 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, RandomSampler
 
 from vidact.core import ClipBatch, ConfigError, DataError
-from vidact.data import synthetic
+from vidact.data import synthetic_files
 from vidact.data.augmentation import AugmentationSettings, augment
 from vidact.data.decoded import decode_windows
 from vidact.data.findings import check_clips
 from vidact.data.index import Clip, choose_classes
 from vidact.data.leakage import LeakageReport
 from vidact.data.masks import choose_masks
+from vidact.data.motions import CLASS_NAMES
 from vidact.data.preparation import DivisionSettings, divide, examine, list_unusable, load_clips
 from vidact.data.progress import progress_bar
 from vidact.data.sampling import Stride, least_frames
@@ -132,10 +133,10 @@ class VideoDataModule(LightningDataModule):
             raise ConfigError(f"--data.classes needs {MIN_CLASSES} or more, got {classes}; without it, all are used")
         if self.root is not None:
             return choose_classes(self.root, classes)
-        unknown = sorted(set(classes or ()) - set(synthetic.CLASS_NAMES))
+        unknown = sorted(set(classes or ()) - set(CLASS_NAMES))
         if unknown:
-            raise DataError(f"the synthetic set has no class {unknown[0]!r}; it has {list(synthetic.CLASS_NAMES)}")
-        return tuple(classes) if classes is not None else synthetic.CLASS_NAMES
+            raise DataError(f"the synthetic set has no class {unknown[0]!r}; it has {list(CLASS_NAMES)}")
+        return tuple(classes) if classes is not None else CLASS_NAMES
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -145,7 +146,7 @@ class VideoDataModule(LightningDataModule):
     @property
     def folder(self) -> Path:
         """Where the clips are."""
-        return self.root if self.root is not None else synthetic.default_folder()
+        return self.root if self.root is not None else synthetic_files.default_folder()
 
     @property
     def leakage(self) -> LeakageReport:
@@ -161,7 +162,7 @@ class VideoDataModule(LightningDataModule):
         """Render the synthetic set if it is the one asked for, and measure every clip (one process per node)."""
         if self.root is None:
             with progress_bar("rendering the synthetic set") as progress:
-                synthetic.synthesize(self.folder, progress=progress)
+                synthetic_files.synthesize(self.folder, progress=progress)
         load_clips(self.folder, classes=self.class_names, follow_links=self.follow_links)
 
     def setup(self, stage: str) -> None:

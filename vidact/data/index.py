@@ -21,7 +21,16 @@ from vidact.data.hmdb51 import ClipTags, film_of, parse_name
 ENDINGS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
 TABLE_ENDING = ".csv"
 # What lies beside class folders: split files and masks.
-NO_CLASSES = {"splits", "testTrainMulti_7030_splits", "ucfTrainTestlist", "masks", "puppet_mask", "archives"}
+NO_CLASSES = {
+    "splits",
+    "testTrainMulti_7030_splits",
+    "ucfTrainTestlist",
+    "masks",
+    "puppet_mask",
+    "archives",
+    "truth",
+    "without_confounder",
+}
 _COLUMNS = ("path", "class")
 _GROUP = "group"
 

@@ -19,9 +19,11 @@ from torchvision.transforms.v2 import functional as transforms
 from vidact.core import DataError
 from vidact.data.jhmdb import FOLDER as JHMDB_FOLDER
 from vidact.data.jhmdb import puppet_mask_places, read_puppet_mask
-from vidact.data.synthetic import load_mask
+from vidact.data.synthetic import MASK_KINDS
+from vidact.data.synthetic_files import load_mask
 
 FOLDER_NAMES = ("masks", JHMDB_FOLDER)
+JHMDB_KIND = "actor"
 
 
 def find_masks(root: Path) -> Path | None:
@@ -47,10 +49,23 @@ class MaskFolder:
         places = (*puppet_mask_places(self.folder, clip_id), self.folder / f"{clip_id}.npz")
         return next((place for place in places if place.exists()), None)
 
+    def kinds(self, clip_id: str) -> tuple[str, ...]:
+        """Name the masks that a clip has, the one that is read by default first; none where it has none."""
+        path = self.find(clip_id)
+        if path is None:
+            return ()
+        return MASK_KINDS if path.suffix == ".npz" else (JHMDB_KIND,)
+
     def read(
-        self, clip_id: str, frame_numbers: Sequence[int], *, clip_frames: int, size: tuple[int, int]
+        self,
+        clip_id: str,
+        frame_numbers: Sequence[int],
+        *,
+        clip_frames: int,
+        size: tuple[int, int],
+        kind: str | None = None,
     ) -> Bool[Tensor, "T H W"]:
-        """Read the mask of some frames, True on the actor.
+        """Read the mask of some frames, True on the actor (or on what the kind of mask says).
 
         It is resized by the filter that `video.read_frames` uses for the pixels, bilinear with antialiasing: a
         pixel is the actor's where at least half of its light came from the actor.
@@ -60,14 +75,18 @@ class MaskFolder:
             frame_numbers: From 0, in any order, with repeats if wanted.
             clip_frames: Frames that the clip has when it is decoded; the header may claim more.
             size: Height and width of the result in pixels; the frame's aspect is not kept.
+            kind: One of `kinds`; the first if None.
 
         Raises:
-            DataError: no mask, a damaged one, one of another number of frames, or a frame that it does not have.
+            DataError: no mask, none of this kind, a damaged one, one of another number of frames, or a frame that it
+                does not have.
         """
         path = self.find(clip_id)
         if path is None:
             raise DataError(f"{clip_id}: has no mask in {self.folder}; leave the clip out, or do without masks")
-        mask = load_mask(path) if path.suffix == ".npz" else read_puppet_mask(path)
+        if kind is not None and kind not in self.kinds(clip_id):
+            raise DataError(f"{path}: holds no mask {kind!r}; there are {', '.join(self.kinds(clip_id))}")
+        mask = load_mask(path, kind or MASK_KINDS[0]) if path.suffix == ".npz" else read_puppet_mask(path)
         _check(mask, frame_numbers, clip_frames=clip_frames, path=path)
         return _resize(torch.from_numpy(mask[np.asarray(frame_numbers, dtype=np.int64)]), size)
 
