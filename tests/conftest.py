@@ -43,7 +43,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.fixture(scope="session")
 def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight classes, ten sources, small pictures: rendered once for all tests."""
-    from vidact.data.synthetic import SyntheticSettings, synthesize
+    from vidact.data.synthetic import SyntheticSettings
+    from vidact.data.synthetic_files import synthesize
 
     folder = tmp_path_factory.mktemp("synthetic") / "set"
     synthesize(folder, settings=SyntheticSettings(num_sources=10, num_frames=20, size=(32, 32)))

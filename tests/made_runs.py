@@ -5,17 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from vidact.data.synthetic import CLASS_NAMES, draw_scene, render_clip
+from vidact.data.motions import CLASS_NAMES
+from vidact.data.synthetic import SyntheticSettings, render_clip
 from vidact.report.contents import ClipView, Interval, Outcome, Picture, RelevanceView, RunView
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 100"><path d="M0 99 L300 1" stroke="#1f5fa8"/></svg>'
 
 
 def render(class_name: str, *, seed: int, num_frames: int = 16, size: int = 64) -> UInt8[np.ndarray, "3 T H W"]:
-    generator = np.random.default_rng(seed)
-    scene = draw_scene(generator, size=(size, size))
-    frames, _ = render_clip(class_name, scene=scene, generator=generator, num_frames=2 * num_frames)
-    return np.ascontiguousarray(frames[::2].transpose(3, 0, 1, 2))
+    frames = render_clip(
+        class_name, settings=SyntheticSettings(num_frames=num_frames, size=(size, size), seed=seed)
+    ).video
+    return np.ascontiguousarray(frames.transpose(3, 0, 1, 2))
 
 
 def moving_relevance(video: UInt8[np.ndarray, "3 T H W"], *, seed: int) -> Float[np.ndarray, "T H W"]:

@@ -8,9 +8,10 @@ import torch
 from torch.utils.data import DataLoader, RandomSampler
 
 from vidact.core import ClipBatch, ClipSource, ConfigError, DataError, DividedData, as_float
-from vidact.data import synthetic
+from vidact.data import synthetic_files
 from vidact.data.augmentation import AugmentationSettings
 from vidact.data.datamodule import VideoDataModule
+from vidact.data.motions import CLASS_NAMES
 from vidact.data.windows import join
 
 
@@ -163,12 +164,12 @@ def test_short_clips_are_counted(
 
 def test_without_a_root_the_synthetic_set_is_rendered_once(monkeypatch: pytest.MonkeyPatch, small_set: Path) -> None:
     calls = []
-    monkeypatch.setattr(synthetic, "synthesize", lambda folder, progress: calls.append(folder))
-    monkeypatch.setattr(synthetic, "default_folder", lambda: small_set)
+    monkeypatch.setattr(synthetic_files, "synthesize", lambda folder, progress: calls.append(folder))
+    monkeypatch.setattr(synthetic_files, "default_folder", lambda: small_set)
     module = VideoDataModule()
     module.prepare_data()
     assert calls == [small_set]
-    assert module.class_names == synthetic.CLASS_NAMES
+    assert module.class_names == CLASS_NAMES
 
 
 @pytest.mark.parametrize(
@@ -216,7 +217,7 @@ def test_masks_come_with_their_frames(small_set: Path) -> None:
     batch = _only(_module(small_set, masks=True, size=32).val_dataloader())
     assert batch.mask is not None
     for mask, name, numbers in zip(batch.mask, batch.clip_id, batch.frame_numbers, strict=True):
-        truth = synthetic.load_mask(small_set / "masks" / f"{name}.npz")[numbers.numpy()]
+        truth = synthetic_files.load_mask(small_set / "masks" / f"{name}.npz")[numbers.numpy()]
         assert torch.equal(mask, torch.from_numpy(truth))
     assert _only(_module(small_set).val_dataloader()).mask is None
 
@@ -277,3 +278,24 @@ def test_a_shift_in_time_keeps_stride_and_place(small_set: Path, stride: Any) ->
     for window, wider in zip(*windows, strict=True):
         runs = [wider.frame_numbers[first : first + 4] for first in range(3)]
         assert window.frame_numbers in runs
+
+
+@pytest.mark.parametrize("cache_gigabytes", [0.0, 1.0])
+def test_frames_come_in_the_order_that_was_asked_for(small_set: Path, cache_gigabytes: float) -> None:
+    plain = next(iter(_module(small_set, cache_gigabytes=cache_gigabytes).val_dataloader()))
+    for order in ("reversed", "frozen", "shuffled"):
+        module = _module(small_set, frame_order=order, masks=True, cache_gigabytes=cache_gigabytes)
+        batch = next(iter(module.val_dataloader()))
+        assert batch.clip_id == plain.clip_id
+        for row, numbers in enumerate(batch.frame_numbers.tolist()):
+            own = plain.frame_numbers[row].tolist()
+            places = [own.index(number) for number in numbers]
+            assert torch.equal(batch.video[row], plain.video[row][:, places])
+            expected = {"reversed": own[::-1], "frozen": [own[2]] * 4, "shuffled": numbers}[order]
+            assert numbers == expected
+    assert any(row.diff().min() < 0 for row in batch.frame_numbers)
+
+
+def test_a_shift_in_time_cannot_be_had_with_another_order(small_set: Path) -> None:
+    with pytest.raises(ConfigError, match="frame_order shuffled allows no temporal_jitter"):
+        _module(small_set, frame_order="shuffled", augmentation=AugmentationSettings(temporal_jitter=1))

@@ -11,7 +11,8 @@ from vidact.core import DataError
 from vidact.data.index import index_clips
 from vidact.data.masks import MaskFolder, _check, _resize, find_masks
 from vidact.data.measuring import measure_video
-from vidact.data.synthetic import load_mask
+from vidact.data.synthetic import MASK_KINDS
+from vidact.data.synthetic_files import load_mask
 from vidact.data.video import read_frames, write_video
 
 
@@ -19,7 +20,8 @@ def _write(path: Path, mask: np.ndarray) -> None:
     """Write a mask [T, H, W] in the manner of the file's ending."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".npz":
-        np.savez_compressed(path, mask=mask.astype(bool))
+        packed = dict.fromkeys(MASK_KINDS, np.packbits(mask.astype(bool)))
+        np.savez_compressed(path, shape=np.array(mask.shape), **packed)
     else:
         savemat(path, {"part_mask": np.moveaxis(mask, 0, 2).astype(np.uint8)})
 
@@ -68,8 +70,22 @@ def test_the_synthetic_sets_masks_are_found_and_read(small_set: Path) -> None:
     folder = find_masks(small_set)
     assert folder == small_set / "masks"
     for clip in index_clips(small_set)[::17]:
-        found = MaskFolder(folder).read(clip.clip_id, range(20), clip_frames=20, size=(32, 32))
-        assert (found.numpy() == load_mask(folder / f"{clip.clip_id}.npz")).all()
+        path = folder / f"{clip.clip_id}.npz"
+        assert MaskFolder(folder).kinds(clip.clip_id) == MASK_KINDS
+        for kind in (None, *MASK_KINDS):
+            found = MaskFolder(folder).read(clip.clip_id, range(20), clip_frames=20, size=(32, 32), kind=kind)
+            assert (found.numpy() == load_mask(path, kind or "strict")).all()
+
+
+def test_kinds_of_masks_are_named_and_others_refused(tmp_path: Path) -> None:
+    _write(tmp_path / "run" / "a.mat", _random())
+    masks = MaskFolder(tmp_path)
+    assert masks.kinds("run/a") == ("actor",)
+    assert masks.kinds("run/b") == ()
+    same = [masks.read("run/a", [1], clip_frames=5, size=(8, 12), kind=kind) for kind in (None, "actor")]
+    assert same[0].equal(same[1])
+    with pytest.raises(DataError, match=r"a\.mat: holds no mask 'strict'; there are actor"):
+        masks.read("run/a", [1], clip_frames=5, size=(8, 12), kind="strict")
 
 
 def test_a_mask_lies_on_its_actor_after_the_frames_resizing(tmp_path: Path) -> None:

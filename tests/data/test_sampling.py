@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vidact.data.sampling import Stride, stride_for, window_starts, windows
+from vidact.data.sampling import Stride, reorder, stride_for, window_starts, windows
 
 lengths = st.integers(1, 1100)
 strides = st.one_of(st.integers(1, 12), st.just("adaptive"))
@@ -73,3 +73,21 @@ def test_a_margin_keeps_the_window_and_repeats_no_frame_that_fits(
         step = stride_for(clip_frames, num_frames=num_frames, stride=stride)
         if len(range(window[0] % step, clip_frames, step)) >= len(wide):  # of the frames in step with the window
             assert {b - a for a, b in itertools.pairwise(wide)} <= {step}
+
+
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=30), st.text(max_size=5))
+def test_frame_orders_do_what_they_are_called(numbers: list[int], seed: str) -> None:
+    assert reorder(numbers, "natural", seed=seed) == tuple(numbers)
+    assert reorder(numbers, "reversed", seed=seed) == tuple(numbers[::-1])
+    assert reorder(numbers, "frozen", seed=seed) == (numbers[len(numbers) // 2],) * len(numbers)
+    shuffled = reorder(numbers, "shuffled", seed=seed)
+    assert sorted(shuffled) == sorted(numbers)
+    assert shuffled == reorder(numbers, "shuffled", seed=seed)
+
+
+def test_shuffling_puts_each_frame_anywhere_equally_often() -> None:
+    counts = [[0] * 4 for _ in range(4)]
+    for seed in range(4000):
+        for place, number in enumerate(reorder(range(4), "shuffled", seed=str(seed))):
+            counts[place][number] += 1
+    assert all(abs(count - 1000) < 5 * (4000 * 3 / 16) ** 0.5 for row in counts for count in row)

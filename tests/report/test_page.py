@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from made_runs import make_clip, make_run
 
 from vidact.core import EnvironmentProblem, VidactError
-from vidact.data.synthetic import CLASS_NAMES
+from vidact.data.motions import CLASS_NAMES
 from vidact.report.contents import Interval, Outcome, RunView
 from vidact.report.images import HOTSPOT_COLOUR, RELEVANCE_COLOURS
 from vidact.report.page import clip_page, report_page, write_page

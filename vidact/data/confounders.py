@@ -9,8 +9,6 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from vidact.core import ConfigError
-
 Confounder = Literal["patch", "band", "flicker"]
 KINDS: tuple[Confounder, ...] = get_args(Confounder)
 
@@ -50,12 +48,7 @@ def plant(
 
     Returns:
         The clip with the sign, and a mask that is True where it was painted.
-
-    Raises:
-        ConfigError: there is no such kind.
     """
-    if kind not in _PAINTERS:
-        raise ConfigError(f"confounder {kind!r} is unknown; there are {', '.join(KINDS)}")
     painted, mask = video.copy(), np.zeros(video.shape[:3], dtype=bool)
     _PAINTERS[kind](painted, mask, code)
     return painted, mask

@@ -24,7 +24,7 @@ from vidact.data.masks import choose_masks
 from vidact.data.motions import CLASS_NAMES
 from vidact.data.preparation import DivisionSettings, divide, examine, list_unusable, load_clips
 from vidact.data.progress import progress_bar
-from vidact.data.sampling import Stride, least_frames
+from vidact.data.sampling import FrameOrder, Stride, least_frames
 from vidact.data.split_files import split_record
 from vidact.data.splits import NUM_FOLDS
 from vidact.data.verdicts import Inspection
@@ -57,6 +57,8 @@ class VideoDataModule(LightningDataModule):
         num_frames: Frames per window.
         stride: Distance between two frames of a window; `adaptive` is the report's scheme, 3 to 6 by the
             clip's length. A clip shorter than its window repeats its last frame.
+        frame_order: `shuffled`, `reversed` or `frozen` (the middle frame repeated) show what a network can do without
+            the order of frames; each clip's own order stays the same.
         num_windows: Windows per clip, spread evenly from its start to its end; one sits in the middle.
         size: Side in pixels, or height and width. Frames are squeezed to it.
         gray: One colour channel in place of three.
@@ -83,6 +85,7 @@ class VideoDataModule(LightningDataModule):
         use_unused: bool = False,
         num_frames: int = 16,
         stride: Stride = 2,
+        frame_order: FrameOrder = "natural",
         num_windows: int = 1,
         size: int | tuple[int, int] = 100,
         gray: bool = True,
@@ -102,6 +105,7 @@ class VideoDataModule(LightningDataModule):
             split, fold=fold, num_folds=num_folds, seed=seed, splits_folder=folder, use_unused=use_unused
         )
         self.num_frames, self.stride, self.num_windows = num_frames, stride, num_windows
+        self.frame_order: FrameOrder = frame_order
         self.size = (size, size) if isinstance(size, int) else size
         self.gray = gray
         self.augmentation = augmentation
@@ -125,6 +129,8 @@ class VideoDataModule(LightningDataModule):
                 raise ConfigError(f"--data.{name} must be at least {smallest}, got {value}")
         if min(self.size) < 1:
             raise ConfigError(f"--data.size must be at least 1 pixel, got {self.size}")
+        if self.frame_order != "natural" and self.augmentation and self.augmentation.temporal_jitter:
+            raise ConfigError(f"--data.frame_order {self.frame_order} allows no temporal_jitter; set it to 0")
         if self.cache_gigabytes < 0:
             raise ConfigError(f"--data.cache_gigabytes must be at least 0, got {self.cache_gigabytes}")
 
@@ -199,6 +205,7 @@ class VideoDataModule(LightningDataModule):
             num_windows=self.num_windows,
             margin=self.augmentation.temporal_jitter if training and self.augmentation else 0,
             sha1s={clip.path: found[clip.path].sha1 for clip in clips},
+            frame_order=self.frame_order,
         )
 
     def _part(self, stage: str) -> WindowDataset:
@@ -222,13 +229,9 @@ class VideoDataModule(LightningDataModule):
                     num_workers=self.num_workers,
                     progress=progress,
                 )
+        windows = self._windows[stage]
         return WindowDataset(
-            self._windows[stage],
-            size=self.size,
-            gray=self.gray,
-            decoder=self.decoder,
-            decoded=decoded,
-            masks=masks,
+            windows, size=self.size, gray=self.gray, decoder=self.decoder, decoded=decoded, masks=masks
         )
 
     def _check_stride(self, inspections: Mapping[Path, Inspection]) -> None:

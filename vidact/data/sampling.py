@@ -6,9 +6,12 @@ A clip shorter than its window is not left out: its last frame is repeated until
 """
 
 import math
+import random
+from collections.abc import Sequence
 from typing import Literal
 
 Stride = int | Literal["adaptive"]
+FrameOrder = Literal["natural", "shuffled", "reversed", "frozen"]
 
 ADAPTIVE_STRIDES = (3, 6)
 
@@ -90,6 +93,26 @@ def windows(
         )
         for start in starts
     ]
+
+
+def reorder(numbers: Sequence[int], order: FrameOrder, *, seed: str) -> tuple[int, ...]:
+    """Take from a window what its frames tell by their order.
+
+    Args:
+        numbers: The window's frames.
+        order: `natural` leaves them, `reversed` turns them round, `shuffled` permutes them, `frozen` repeats the one in
+            the middle.
+        seed: What the permutation depends on, besides the number of frames.
+    """
+    match order:
+        case "natural":
+            return tuple(numbers)
+        case "reversed":
+            return tuple(reversed(numbers))
+        case "shuffled":
+            return tuple(random.Random(seed).sample(numbers, len(numbers)))
+        case "frozen":
+            return (numbers[len(numbers) // 2],) * len(numbers)
 
 
 def sampled_frames(clip_frames: int, *, num_frames: int, stride: Stride) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int8, UInt8
 
 from vidact.core import ConfigError
-from vidact.data.confounders import KINDS, NUM_CODES, Confounder, draw_code, plant
+from vidact.data.confounders import NUM_CODES, Confounder, draw_code, plant
 from vidact.data.motions import CLASS_NAMES, LENGTH_RANGE, MAX_WALKERS, Motion, draw_motion
 from vidact.data.scenes import Disc, draw_discs, draw_scene, paint
 
@@ -75,8 +75,6 @@ class SyntheticSettings:
             raise ConfigError(f"expected 0 to {MAX_WALKERS} walkers and 0 blobs or more, got {self}")
         if not 0 <= self.cut_probability <= 1 or not 0 <= self.drift <= 0.1:
             raise ConfigError(f"expected a cut_probability in [0, 1] and a drift in [0, 0.1], got {self}")
-        if self.confounder not in (None, *KINDS):
-            raise ConfigError(f"confounder {self.confounder!r} is unknown; there are {', '.join(KINDS)}")
         if not 1 / NUM_CODES <= self.agreement <= 1:
             raise ConfigError(f"agreement is from {1 / NUM_CODES:g} (chance) to 1, got {self.agreement:g}")
 

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from vidact.core import ClipBatch, DataError
 from vidact.data.index import Clip
 from vidact.data.measuring import VideoInfo
-from vidact.data.sampling import Stride, windows
+from vidact.data.sampling import FrameOrder, Stride, reorder, windows
 from vidact.data.video import Decoder, read_frames
 
 
@@ -72,6 +72,7 @@ def list_windows(
     num_windows: int,
     margin: int = 0,
     sha1s: Mapping[Path, str] | None = None,
+    frame_order: FrameOrder = "natural",
 ) -> list[Window]:
     """List the windows of all clips, clip by clip.
 
@@ -83,12 +84,13 @@ def list_windows(
         num_windows: Windows to spread over each clip.
         margin: Further frames before and after each window, see `sampling.windows`.
         sha1s: Of the files, as far as they are known.
+        frame_order: See `sampling.reorder`; a clip is shuffled in the same way each time.
     """
     return [
         Window(
             clip=clip,
             clip_index=clip_index,
-            frame_numbers=frame_numbers,
+            frame_numbers=reorder(frame_numbers, frame_order, seed=f"{clip.clip_id} {frame_numbers[0]}"),
             fps=infos[clip.path].fps,
             clip_frames=infos[clip.path].num_frames,
             sha1=(sha1s or {}).get(clip.path, ""),
