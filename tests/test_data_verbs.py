@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -91,6 +92,95 @@ class TestSplit:
         (tmp_path / "x.json").write_text("{}")
         assert "x.json: not a split file" in _error(capsys, "check", small_set, "--split", tmp_path / "x.json")
         assert "a split is one of" in _error(capsys, "check", small_set, "--split", "sauce")
+
+
+class TestKeepOut:
+    @pytest.fixture
+    def measured(self, small_set: Path, tmp_path: Path) -> Path:
+        """Another data set: clips of the first three sources, of which the official fold 1 tests on the third."""
+        root = tmp_path / "measured"
+        for name in ("up", "left"):
+            (root / "videos" / name).mkdir(parents=True)
+            (root / "splits").mkdir(exist_ok=True)
+            paths = sorted((small_set / "videos" / name).glob("*.avi"))[:3]
+            for path in paths:
+                (root / "videos" / name / path.name).symlink_to(path)
+            lines = [f"{path.name} {flag} " for path, flag in zip(paths, (0, 1, 2), strict=True)]
+            (root / "splits" / f"{name}_test_split1.txt").write_text("\n".join(lines))
+        return root
+
+    def test_the_films_that_another_set_tests_on_are_tested_and_fit_takes_the_file(
+        self, small_set: Path, measured: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        args = ("split", small_set, "--keep_out", measured, "--follow_links", "--out", tmp_path / "a.json")
+        note = "kept out of training and validation: 8 clips (clockwise 1, contract 1, "
+        said = _said(capsys, *args)
+        assert note in said
+        assert "of 1 films that measured tests on (the test side of its official fold 1, 2 clips, 2 of them" in said
+        record = json.loads((tmp_path / "a.json").read_text())
+        assert len(record["kept_out"]["clips"]) == 8
+        assert set(record["kept_out"]["clips"]) < set(record["test"])
+        module = VideoDataModule(str(small_set), split=str(tmp_path / "a.json"), num_frames=4, size=16, num_workers=0)
+        module.prepare_data()
+        module.setup("fit")
+        assert module.split_record == record
+
+    @pytest.mark.parametrize("keep", ["all", "no split files"])
+    def test_all_clips_are_measured_on_where_that_is_asked_for_or_nothing_says_which(
+        self, small_set: Path, measured: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, keep: str
+    ) -> None:
+        args = ["split", small_set, "--keep_out", measured, "--follow_links", "--out", tmp_path / "a.json"]
+        if keep == "all":
+            args += ["--keep-out-fold", "all"]
+        else:
+            shutil.rmtree(measured / "splits")
+        said = _said(capsys, *args)
+        assert "24 clips" in said
+        assert "of 3 films that measured tests on (all its clips, 6 clips, 6 of them here by name)" in said
+
+    def test_every_fold_of_kfold_tests_on_them(
+        self, small_set: Path, measured: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        args = ("split", small_set, "--keep_out", measured, "--follow_links", "--scheme", "kfold", "--num_folds", 3)
+        _said(capsys, *args, "--out", tmp_path / "k.json")
+        records = [json.loads((tmp_path / f"k_{fold}.json").read_text()) for fold in (1, 2, 3)]
+        common = set.intersection(*(set(record["test"]) for record in records))
+        assert common == set(records[0]["kept_out"]["clips"])
+
+    def test_mistakes_are_told_in_one_line(
+        self, small_set: Path, measured: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        (tmp_path / "others" / "up").mkdir(parents=True)
+        shutil.copy(min((small_set / "videos" / "up").glob("*.avi")), tmp_path / "others" / "up" / "mine.avi")
+        (tmp_path / "empty").mkdir()
+        out = ("--out", tmp_path / "a.json")
+        for folder, message in {
+            tmp_path / "nowhere": "--keep_out: .*nowhere: no such folder",
+            tmp_path / "empty": "--keep_out: .*empty: the folder is empty",
+            tmp_path / "others": "--keep_out: there is nothing to keep out: no clip to divide is of a film of others",
+            measured: "links out of the data set are followed only with --follow_links true",
+            small_set: "no clip is left to train class 'clockwise', ",
+        }.items():
+            options = ("--keep_out", folder, *(("--keep_out_fold", "all") if folder == small_set else ()))
+            assert re.search(message, _error(capsys, "split", small_set, *options, *out))
+        for fold, message in {"2": "no file for split 2", "7": "has folds 1 to 3, got fold 7", "x": "got x"}.items():
+            options = ("--keep_out", measured, "--keep_out_fold", fold, "--follow_links")
+            line = _error(capsys, "split", small_set, *options, *out)
+            assert "--keep_out" in line
+            assert message in line
+        for path in (measured / "splits").iterdir():
+            path.write_text("gone.avi 2\n")
+        options = ("--keep_out", measured, "--follow_links")
+        assert "fold 1 tests on none of the clips" in _error(capsys, "split", small_set, *options, *out)
+        assert not (tmp_path / "a.json").exists()
+
+    def test_the_split_of_hmdb51_for_jhmdb(
+        self, hmdb51: Path, jhmdb: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    ) -> None:
+        args = ("split", hmdb51, "--scheme", "film", "--keep_out", jhmdb, "--out", tmp_path / "a.json")
+        said = _said(capsys, *args)
+        assert "split film, fold 1 of 5, seed 0: 532 training, 133 validation, 327 test" in said
+        assert "154 clips (catch 1, fall_floor 30, hit 12, jump 46, kick_ball 27, push 1, run 37) of 22 films" in said
 
 
 def test_frames_compares_with_a_sequential_decode(small_set: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,6 +81,8 @@ def split(
     seed: int = 0,
     splits_folder: str | None = None,
     use_unused: bool = False,
+    keep_out: str | None = None,
+    keep_out_fold: int | Literal["all"] = 1,
     json: bool = False,
     follow_links: bool = False,
 ) -> int:
@@ -100,10 +102,15 @@ def split(
         seed: Chooses the groups.
         splits_folder: Where the official files are; searched in and beside the root if not given.
         use_unused: Clips that the official split leaves aside may train where their film is on no other side.
+        keep_out: Another data set that the network is to be measured on: clips of the films that it tests on are on the
+            test side, whatever the scheme.
+        keep_out_fold: The other one tests on its official test side of that fold; on all its clips if all, or if it has
+            no official split files.
         json: Print the records as JSON.
         follow_links: Follow links that lead out of the root.
     """
     from vidact.data.preparation import DivisionSettings, divide, examine, load_clips
+    from vidact.data.preparation import keep_out as find_kept_out
     from vidact.data.split_files import split_record, write_split_file
 
     clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links)
@@ -111,9 +118,13 @@ def split(
     settings = DivisionSettings(
         scheme, fold=fold, num_folds=num_folds, seed=seed, splits_folder=folder, use_unused=use_unused
     )
+    kept_out = None
+    if keep_out is not None:
+        kept_fold = None if keep_out_fold == "all" else keep_out_fold
+        kept_out = find_kept_out(clips, Path(keep_out), fold=kept_fold, follow_links=follow_links)
     records = []
     for number in range(1, num_folds + 1) if scheme == "kfold" else [fold]:
-        divided = divide(clips, Path(root), settings=replace(settings, fold=number))
+        divided = divide(clips, Path(root), settings=replace(settings, fold=number), kept_out=kept_out)
         leakage = examine(divided, inspections)
         path = _split_path(out, scheme=scheme, fold=number)
         write_split_file(path, divided, leakage=leakage.record())

@@ -10,13 +10,14 @@ from typing import Any, get_args
 
 from vidact.core import ConfigError, DataError
 from vidact.data.guessing import ClipFacts
-from vidact.data.hmdb51 import FOLDS
+from vidact.data.hmdb51 import FOLDS, TEST
 from vidact.data.index import Clip, index_clips
 from vidact.data.inspection import inspect_clips
+from vidact.data.kept_out import KeptOut, find_kept_out
 from vidact.data.leakage import LeakageReport, measure_leakage
 from vidact.data.progress import progress_bar
 from vidact.data.similarity import near_duplicates
-from vidact.data.split_files import find_official_folder, read_official_flags, read_split_file
+from vidact.data.split_files import find_official_folder, read_official_flags, read_split_file, search_official_folder
 from vidact.data.splits import NUM_FOLDS, Split, SplitScheme, make_split
 from vidact.data.verdicts import Inspection
 
@@ -98,13 +99,49 @@ def list_unusable(clips: Sequence[Clip], inspections: Mapping[Path, Inspection])
     return tuple(lines.values())
 
 
-def divide(clips: Sequence[Clip], root: Path, *, settings: DivisionSettings) -> Split:
+def keep_out(clips: Sequence[Clip], root: Path, *, fold: int | None = 1, follow_links: bool = False) -> KeptOut:
+    """Find the clips that share a film with those that another data set tests on.
+
+    Args:
+        clips: The data set that is to be divided, readable or not.
+        root: The other one, as `index.index_clips` takes it.
+        fold: Its official test side of that fold is what is tested on. All its clips are if None, or if no official
+            split files lie in or beside it.
+        follow_links: Whether links may lead out of `root`.
+
+    Raises:
+        DataError: there is no such data set, its split files are not understood or name none of its clips for the
+            test, or no film is shared.
+    """
+    try:
+        measured, part = _tested_clips(root, fold=fold, follow_links=follow_links)
+        return find_kept_out(clips, measured, data_set=root.resolve().name, part=part)
+    except DataError as error:
+        raise DataError(f"--keep_out: {error}".replace("--data.root", "it").replace("--data.fold", "fold")) from error
+
+
+def _tested_clips(root: Path, *, fold: int | None, follow_links: bool) -> tuple[Sequence[Clip], str]:
+    """Choose the clips that a data set tests on, and say which they are."""
+    clips = index_clips(root, follow_links=follow_links)
+    folder = search_official_folder(root)
+    if fold is None or folder is None:
+        return clips, "all its clips"
+    names = list(dict.fromkeys(clip.class_name for clip in clips))
+    flags = read_official_flags(folder, fold=fold, class_names=names)
+    tested = [clip for clip in clips if flags.get(clip.clip_id) == TEST]
+    if not tested:
+        raise DataError(f"{folder}: official fold {fold} tests on none of the clips of {root}")
+    return tested, f"the test side of its official fold {fold}"
+
+
+def divide(clips: Sequence[Clip], root: Path, *, settings: DivisionSettings, kept_out: KeptOut | None = None) -> Split:
     """Divide clips by a scheme, or as a split file says.
 
     Args:
         clips: The whole data set, readable or not: the split must not depend on what a machine can read.
         root: Where the data set is; official split files are searched there.
         settings: How.
+        kept_out: What may neither train nor validate; a split file says that by itself.
 
     Raises:
         DataError: see `splits.make_split`, `split_files.read_split_file` and `split_files.read_official_flags`.
@@ -128,6 +165,7 @@ def divide(clips: Sequence[Clip], root: Path, *, settings: DivisionSettings) -> 
         num_folds=settings.num_folds,
         flags=flags,
         use_unused=settings.use_unused,
+        kept_out=kept_out,
     )
 
 

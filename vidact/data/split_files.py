@@ -17,6 +17,7 @@ from vidact.core import DataError
 from vidact.data import hmdb51, ucf101
 from vidact.data.cache import atomic_writer
 from vidact.data.index import Clip
+from vidact.data.kept_out import read_record as read_kept_out
 from vidact.data.splits import Split, SplitScheme
 
 FORMAT = "vidact split"
@@ -33,14 +34,25 @@ def find_official_folder(root: Path) -> Path:
     Raises:
         DataError: they are in none of the usual places.
     """
-    places = [parent / name for parent in (root, root.parent) for name in _OFFICIAL_FOLDERS]
-    for place in places:
-        if any(place.glob(_HMDB51_FILES)) or any(place.glob(_UCF101_FILES)):
-            return place
-    raise DataError(
-        f"official split files not found for {root}: looked for <class>_test_split1.txt and trainlist01.txt in "
-        f"{', '.join(map(str, places))}; give their folder as --data.splits_folder"
+    found = search_official_folder(root)
+    if found is None:
+        raise DataError(
+            f"official split files not found for {root}: looked for <class>_test_split1.txt and trainlist01.txt in "
+            f"{', '.join(map(str, _official_places(root)))}; give their folder as --data.splits_folder"
+        )
+    return found
+
+
+def search_official_folder(root: Path) -> Path | None:
+    """Search where `find_official_folder` does; None if there is nothing."""
+    holding = (
+        place for place in _official_places(root) if any(place.glob(_HMDB51_FILES)) or any(place.glob(_UCF101_FILES))
     )
+    return next(holding, None)
+
+
+def _official_places(root: Path) -> list[Path]:
+    return [parent / name for parent in (root, root.parent) for name in _OFFICIAL_FOLDERS]
 
 
 def read_official_flags(folder: Path, *, fold: int, class_names: Sequence[str]) -> dict[str, int]:
@@ -100,6 +112,7 @@ def split_record(split: Split, *, leakage: Mapping[str, Any] | None = None) -> d
         "num_folds": split.num_folds,
         "seed": split.seed,
         "notes": list(split.notes),
+        "kept_out": split.kept_out.record() if split.kept_out else None,
         "fingerprint": fingerprint(split),
         **_sides_record(split),
         "leakage": leakage,
@@ -160,6 +173,7 @@ def read_split_file(path: Path, clips: Sequence[Clip]) -> Split:
         num_folds=record["num_folds"],
         seed=record["seed"],
         notes=(*record["notes"], *notes),
+        kept_out=read_kept_out(record.get("kept_out")),
     )
 
 
@@ -184,6 +198,10 @@ def _read_record(path: Path) -> dict[str, Any]:
     for key in ("fold", "num_folds", "seed"):
         if not isinstance(record.get(key), int):
             raise DataError(f"{path}: {key!r} is not a whole number; write the file again with `vidact data split`")
+    try:
+        read_kept_out(record.get("kept_out"))
+    except ValueError as error:
+        raise DataError(f"{path}: 'kept_out': {error}; write the file again with `vidact data split`") from error
     if record.get("scheme") not in get_args(SplitScheme):
         raise DataError(f"{path}: 'scheme' is none of {', '.join(get_args(SplitScheme))}; got {record.get('scheme')!r}")
     return record

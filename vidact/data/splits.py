@@ -9,7 +9,7 @@ The same seed gives the same split on every machine, with every version of every
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,6 +17,7 @@ from vidact.core import ConfigError, DataError
 from vidact.data.dealing import deal
 from vidact.data.hmdb51 import FOLDS, TEST, TRAINING, UNUSED
 from vidact.data.index import Clip
+from vidact.data.kept_out import KeptOut, check_left
 
 SplitScheme = Literal["official", "source", "film", "clip", "kfold"]
 NUM_FOLDS = 5
@@ -45,6 +46,7 @@ class Split:
         num_folds: How many folds there are.
         seed: What was drawn.
         notes: What is not as one would expect, one line each.
+        kept_out: What may neither train nor validate, because another data set is to be measured on it.
     """
 
     training: tuple[Clip, ...]
@@ -56,6 +58,7 @@ class Split:
     num_folds: int = NUM_FOLDS
     seed: int = 0
     notes: tuple[str, ...] = ()
+    kept_out: KeptOut | None = None
 
     @property
     def sides(self) -> dict[str, tuple[Clip, ...]]:
@@ -83,6 +86,7 @@ def make_split(
     num_folds: int = NUM_FOLDS,
     flags: Mapping[str, int] | None = None,
     use_unused: bool = False,
+    kept_out: KeptOut | None = None,
 ) -> Split:
     """Divide a data set into training, validation and test.
 
@@ -98,16 +102,30 @@ def make_split(
         flags: For `official`: from clip id to flag, as `hmdb51.read_official_split` gives them for the fold.
         use_unused: For `official`: let clips of flag 0 join training where their film is neither in test nor in
             validation.
+        kept_out: Its clips join the test side whatever the scheme; the others are divided as if they were all.
 
     Raises:
         ConfigError: too few folds, or an argument that the scheme has no use for, or lacks.
-        DataError: a class has too few groups, there is no such fold, or `flags` names clips that are not there (how
-            many, the first three).
+        DataError: a class has too few groups, or none that may train, there is no such fold, or `flags` names clips
+            that are not there (how many, the first three).
     """
     _check_settings(scheme, num_folds=num_folds, use_unused=use_unused)
-    if scheme == "official":
-        return _split_officially(clips, fold=fold, seed=seed, flags=flags, use_unused=use_unused)
-    return _split_by_group(clips, scheme=scheme, fold=fold, seed=seed, num_folds=num_folds)
+    kept = set(kept_out.clips) if kept_out else set()
+    if kept_out:
+        check_left(clips, (clip for clip in clips if clip.clip_id not in kept), kept_out)
+    try:
+        if scheme == "official":
+            if flags is not None:
+                flags = {**flags, **dict.fromkeys(kept, TEST)}
+            split = _split_officially(clips, fold=fold, seed=seed, flags=flags, use_unused=use_unused)
+        else:
+            split = _split_by_group(clips, kept, scheme=scheme, fold=fold, seed=seed, num_folds=num_folds)
+    except DataError as error:
+        raise DataError(f"{error}; {len(kept)} clips are kept out") if kept else error from None
+    if kept_out is None:
+        return split
+    check_left(clips, split.training, kept_out)
+    return replace(split, kept_out=kept_out, notes=(kept_out.note(), *split.notes))
 
 
 def _check_settings(scheme: str, *, num_folds: int, use_unused: bool) -> None:
@@ -117,7 +135,10 @@ def _check_settings(scheme: str, *, num_folds: int, use_unused: bool) -> None:
         raise ConfigError(f"only the official split leaves clips unused; use_unused does not go with {scheme!r}")
 
 
-def _split_by_group(clips: Sequence[Clip], *, scheme: SplitScheme, fold: int, seed: int, num_folds: int) -> Split:
+def _split_by_group(
+    everything: Sequence[Clip], kept: Collection[str], *, scheme: SplitScheme, fold: int, seed: int, num_folds: int
+) -> Split:
+    clips = [clip for clip in everything if clip.clip_id not in kept]
     wanted, least = (num_folds, num_folds) if scheme == "kfold" else (NUM_FOLDS, NUM_SIDES)
     group, unit = _GROUPS[scheme]
     rarest, count = _rarest_class(clips, group)
@@ -131,9 +152,9 @@ def _split_by_group(clips: Sequence[Clip], *, scheme: SplitScheme, fold: int, se
     notes = [] if len(parts) == wanted else [f"{len(parts)} folds in place of {wanted}: {why}"]
     if not 1 <= fold <= len(parts):
         raise DataError("; ".join([f"this split has folds 1 to {len(parts)}, got --data.fold {fold}", *notes]))
-    test = parts.pop(fold - 1)
+    test = [*parts.pop(fold - 1), *(clip for clip in everything if clip.clip_id in kept)]
     split = _with_validation([clip for part in parts for clip in part], test, seed=seed, notes=notes)
-    return _finish(split, clips, scheme=scheme, fold=fold, num_folds=len(parts) + 1)
+    return _finish(split, everything, scheme=scheme, fold=fold, num_folds=len(parts) + 1)
 
 
 def _split_officially(
@@ -225,4 +246,5 @@ def _finish(split: Split, clips: Sequence[Clip], *, scheme: SplitScheme, fold: i
         num_folds=num_folds,
         seed=split.seed,
         notes=(*split.notes, *lacking),
+        kept_out=split.kept_out,
     )
