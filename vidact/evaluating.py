@@ -31,7 +31,7 @@ class EvaluateSettings:
     """What is measured.
 
     Attributes:
-        methods: Ways of explaining, as `explainers.METHODS` names them; controls are run beside them.
+        methods: Ways of explaining, as `explainers.METHODS` names them; `CONTROLS` are run beside them.
         measures: Of `FAMILIES`; None for the cheap ones, and for localisation where there are masks.
         units: What is taken away at once: tubes, frames, columns.
         fills: What takes its place; those that are nothing for a unit are left out there. The first unit with the first
@@ -56,8 +56,10 @@ class EvaluateSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.methods:
-            raise ConfigError("--methods expects one method or more")
+        if not self.methods or set(self.methods) & set(CONTROLS):
+            raise ConfigError(
+                f"--methods expects one method or more beside the controls, which always run; got {list(self.methods)}"
+            )
         for method in self.methods:
             check_method(method)
             name, _, detail = method.partition(":")
@@ -87,11 +89,6 @@ class EvaluateSettings:
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """Units with the fills that suit them."""
         return tuple((units, fill) for units in self.units for fill in self.fills if _suits(units, fill))
-
-    @property
-    def controls(self) -> tuple[str, ...]:
-        """Controls that are no methods already."""
-        return tuple(name for name in CONTROLS if name not in self.methods)
 
     def families(self, *, has_masks: bool) -> tuple[str, ...]:
         """Name the families that are measured.

@@ -26,7 +26,7 @@ def open_bench(network: nn.Module, settings: EvaluateSettings, families: Sequenc
         settings: What is measured.
         families: Of measures.
     """
-    names = (*settings.methods, *settings.controls)
+    names = (*settings.methods, *CONTROLS)
     with contextlib.ExitStack() as stack:
         explainers = {name: stack.enter_context(_build(name, network, settings)) for name in names}
         others: dict[str, Explainer] = {}
@@ -65,6 +65,6 @@ def possible_methods(
             kept.append(method)
         except (ConfigError, ExplanationError) as error:
             lines.append(f"{method} is left out: {error}")
-    if all(method in CONTROLS for method in kept):
-        raise ConfigError(f"no method is left to evaluate: {'; '.join(lines) or 'only controls were asked for'}")
+    if not kept:
+        raise ConfigError(f"no method is left to evaluate: {'; '.join(lines)}")
     return replace(settings, methods=tuple(kept)), lines

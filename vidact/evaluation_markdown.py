@@ -1,5 +1,6 @@
 """Write an evaluation as Markdown that a person reads: the verdict first, then a table for each family and detail."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from vidact.evaluation_tables import (
@@ -165,7 +166,7 @@ def _with_ends(value: float, low: float | None, high: float | None) -> str:
 
 def _number(value: float | None) -> str:
     """Write three digits that matter."""
-    return "" if value is None else f"{value:.3g}".replace("-", "−")
+    return "" if value is None or math.isnan(value) else f"{value:.3g}".replace("-", "−")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
