@@ -49,15 +49,8 @@ MAY_IMPORT = {
     "evaluation_files": {"core", "data", "evaluation_markdown", "evaluation_tables"},
     "evaluating": {"core", "attribution", "evaluation", "evaluation_tables"},
     "evaluation_clips": {"core", "runs", "data", "measured", "run_facts"},
-    "evaluation_measures": {"attribution", "evaluation", "evaluating", "evaluation_clips", "evaluation_tables"},
-    "evaluation_bench": {
-        "core",
-        "attribution",
-        "evaluation",
-        "evaluating",
-        "evaluation_measures",
-        "evaluation_tables",
-    },
+    "evaluation_bench": {"core", "attribution", "evaluation", "evaluating", "evaluation_clips", "evaluation_tables"},
+    "evaluation_measures": {"attribution", "evaluation", "evaluation_bench", "evaluation_tables"},
     "evaluation_jobs": {
         *("core", "runs", "data", "callbacks", "evaluating", "evaluation_bench", "evaluation_clips"),
         *("evaluation_files", "evaluation_measures", "evaluation_statistics", "evaluation_tables", "__init__"),
