@@ -19,6 +19,7 @@ from vidact.evaluation_files import read_evaluation
 from vidact.evaluation_tables import CONTROLS
 
 CLASSES = ("left", "right", "up")
+KIND = "actor"  # of the small set's masks
 QUICK = ["--methods", "[gradient, grad_cam]", "--units", "[tubes]", "--fills", "[blur]", "--num-steps", "3"]
 QUICK += ["--random-orders", "2"]
 
@@ -69,7 +70,7 @@ def test_each_clip_of_the_part_that_the_run_recorded_has_a_file(small_run: Path,
         assert set(content["values"]) == {"gradient", "grad_cam", *CONTROLS}
         assert content["label"] == path.parent.name
         assert content["source"] == named_clip(content["clip_id"]).source
-        assert {"rma/actor", "abpc/tubes/blur", "sparseness"} <= set(content["values"]["gradient"])
+        assert {f"rma/{KIND}", "abpc/tubes/blur", "sparseness"} <= set(content["values"]["gradient"])
         assert len(content["curves"]["random"]["morf/tubes/blur"]) == len(content["removed"]["tubes"]) == 4
 
 
@@ -210,7 +211,7 @@ def test_another_data_set_is_evaluated_without_what_the_run_knows(
     assert "only the data set knows 1 classes, which are not evaluated: expand" in told
     evaluation = read_evaluation(tmp_path / "out")
     assert (evaluation.clips, evaluation.data, evaluation.class_names) == (3, "set", CLASSES)
-    assert evaluation.row("gradient", "rma/actor") is not None
+    assert evaluation.row("gradient", f"rma/{KIND}") is not None
     assert all(path.stem.startswith("new_film") for path in _clip_files(tmp_path / "out"))
 
 
@@ -258,7 +259,7 @@ def test_several_runs_are_compared(small_run: Path, tmp_path: Path, capsys: pyte
     one, two = read_evaluation(tmp_path / "out" / first), read_evaluation(tmp_path / "out" / second)
     assert [row.mean for row in one.rows] == pytest.approx([row.mean for row in two.rows])
     comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert [agreement["key"] for agreement in comparison["agreements"]] == ["abpc/tubes/blur", "rma/actor"]
+    assert [agreement["key"] for agreement in comparison["agreements"]] == ["abpc/tubes/blur", f"rma/{KIND}"]
     for agreement in comparison["agreements"]:
         assert agreement["pairs"] == [[first, second, pytest.approx(1)]]
         assert agreement["methods"] == ["gradient", "grad_cam"]
@@ -294,7 +295,7 @@ def test_the_evaluation_of_another_checkpoint_is_not_overwritten(
         (["{run}", "--units", "[]"], 2, "--units expects one or more of"),
         (["{run}", "--fills", "[blurr]"], 2, "--fills: 'blurr' is unknown; nearest: blur"),
         (["{run}", "--fills", "[freeze]", "--units", "[tubes]"], 2, "none of them suits tubes; add blur"),
-        (["{run}", "--masks", "[actors]"], 2, "--masks: 'actors' is unknown; nearest: actor"),
+        (["{run}", "--masks", "[nobody]"], 2, "--masks: 'nobody' is unknown; there are "),
         (["{run}", "--part", "training"], 2, "--part is one of validation, test, got 'training'"),
         (["{run}", "--target", "true"], 2, "--target: 'true' is unknown"),
         (["{run}", "--num-steps", "0"], 2, "--num_steps must be at least 1, got 0"),
