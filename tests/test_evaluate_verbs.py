@@ -20,7 +20,7 @@ from vidact.evaluation_files import read_evaluation
 from vidact.evaluation_tables import CONTROLS
 
 CLASSES = ("left", "right", "up")
-KIND = "strict" if hasattr(MaskFolder, "kinds") else "actor"  # the first kind of the small set's masks
+KIND = "strict"  # the first kind of the small set's masks
 QUICK = ["--methods", "[gradient, grad_cam]", "--units", "[tubes]", "--fills", "[blur]", "--num-steps", "3"]
 QUICK += ["--random-orders", "2"]
 

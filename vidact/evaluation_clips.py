@@ -86,12 +86,7 @@ class ChosenClips:
         return tuple(dict.fromkeys(kind for clip_id in clip_ids for kind in self._kinds_of(clip_id)))
 
     def _kinds_of(self, clip_id: str) -> tuple[str, ...]:
-        if self.masks is None:
-            return ()
-        own: Any = getattr(self.masks, "kinds", None)
-        if own is not None:
-            return tuple(own(clip_id))
-        return (ACTOR,) if self.masks.find(clip_id) is not None else ()
+        return self.masks.kinds(clip_id) if self.masks is not None else ()
 
     def read_mask(self, window: Window, kind: str, *, size: tuple[int, int]) -> Bool[Tensor, "T H W"] | None:
         """Read the mask of a window's frames; None where its clip has none of the kind.
@@ -102,9 +97,8 @@ class ChosenClips:
         clip_id = window.clip.clip_id
         if self.masks is None or kind not in self._kinds_of(clip_id):
             return None
-        which: dict[str, Any] = {"kind": kind} if hasattr(self.masks, "kinds") else {}
         frames = window.clip_frames
-        return self.masks.read(clip_id, window.frame_numbers, clip_frames=frames, size=size, **which)
+        return self.masks.read(clip_id, window.frame_numbers, clip_frames=frames, size=size, kind=kind)
 
     def without_confounder(self, window: Window) -> Path | None:
         """Name the same clip without its confounder; None where there is none."""
