@@ -32,7 +32,7 @@ usage: python -m vidact VERB [options]
   data frames ROOT          compare the frames that are read with a sequential decode, and with sparse reads
   data download hmdb51 DIR  fetch HMDB51 and its split files, and unpack them
   data transcode ROOT OUT   write a small copy of a data set
-  data synthesize OUT       render the synthetic set: eight motion-only classes in HMDB51's layout
+  data synthesize OUT       render a synthetic set with its truth: eight motion-only classes in HMDB51's layout
 
   python -m vidact VERB --help     the options of a verb
   python -m vidact --version       the version

@@ -88,6 +88,7 @@ def test_walkers_take_single_steps_to_and_fro_all_the_time():
     walks = np.diff(found.steps[4:], axis=1)
     assert (np.abs(walks) == 1).all()
     assert np.abs(walks.mean(axis=1)).max() < 0.3
+    assert not (np.abs(walks[:, :-2] + walks[:, 1:-1] + walks[:, 2:]) == 3).any()
 
 
 def test_without_decoys_there_is_the_actor_alone():

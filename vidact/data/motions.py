@@ -5,7 +5,7 @@ It does not know what discs look like.
 Four discs each have an axis of their own: to move along it is to go across, to go down, to turn, or to grow
 inwardly. In the action's frames the disc whose axis is the class's takes its steps in order (or in reverse order, for
 the opposite class), and each decoy takes as many steps of the same length on its own axis, in disorder. Before and
-after, all four tremble. Walkers step to and fro all the time, with steps of an action's length.
+after, all four tremble. Walkers take steps of an action's length all the time, to and fro.
 
 What a clip's frames show, taken as a set without order, therefore has exactly the same distribution for all classes:
 relative to one another the four orders are random, whichever of them is put in order.
@@ -102,9 +102,12 @@ def draw_motion(
 def _walk(
     generator: np.random.Generator, *, num_frames: int, count: int
 ) -> tuple[Float[np.ndarray, "D T"], tuple[str, ...]]:
-    """Draw axes of walkers and their paths, one step to either side per frame."""
+    """Draw axes of walkers and their paths: a step per frame, at most two in a row to one side."""
     axes = tuple(AXES[number] for number in generator.integers(len(AXES), size=count))
     sides = generator.choice([-1.0, 1.0], (count, num_frames))
+    for frame in range(2, num_frames):
+        alike = sides[:, frame - 2] == sides[:, frame - 1]
+        sides[alike, frame] = -sides[alike, frame - 1]
     return np.cumsum(sides, axis=1), axes
 
 

@@ -35,8 +35,8 @@ class SyntheticSettings:
         action_frames: Least and greatest number of frames that an action takes; as many as a clip has at most.
         decoys: Whether three more discs take the action's steps in disorder; without them the set of a clip's frames
             shows along which axis it goes (not in which direction).
-        walkers: Further discs, at most four, whose steps are all as long as the action's, to and fro: equal motion
-            energy.
+        walkers: Further discs, at most four, whose steps are all as long as the action's, to and fro and never more
+            than two in a row: equal motion energy.
         blobs: Pairs of a dark and a bright blob that lie still in the background.
         drift: How far the camera drifts per frame at most, as a share of the frame's shorter side.
         cut_probability: Share of the clips with a cut, to another scene, before or after the action.
@@ -88,11 +88,11 @@ class SyntheticSettings:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 
-DEMO = SyntheticSettings()
+DEMO = SyntheticSettings(num_sources=480, action_frames=(8, 16))
 PRESETS = {
     "demo": DEMO,
-    "motion": replace(DEMO, num_sources=320, walkers=1, drift=0.006, cut_probability=0.2),
-    "clever-hans": replace(DEMO, confounder="patch", agreement=0.95),
+    "motion": SyntheticSettings(num_sources=960, walkers=1, drift=0.006, cut_probability=0.2),
+    "clever-hans": replace(DEMO, num_sources=240, confounder="patch", agreement=0.95),
 }
 
 
