@@ -13,7 +13,6 @@ from vidact import evaluation_jobs
 from vidact.cli import main
 from vidact.core import DataError
 from vidact.data.index import named_clip
-from vidact.data.masks import MaskFolder
 from vidact.evaluate_verbs import evaluate
 from vidact.evaluating import EvaluateSettings
 from vidact.evaluation_files import read_evaluation
