@@ -29,6 +29,23 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A mean of any size with its 95 % interval.
+
+    Attributes:
+        value: The mean.
+        low: Lower end; NaN where there is no interval.
+        high: Upper end.
+        count: Of how many clips.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
 class Picture:
     """A figure as SVG text.
 
