@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from vidact.analysis.intervals import clustered_mean
+from vidact.analysis.intervals import clustered_mean, clustered_means
 
 
 def _generator() -> torch.Generator:
@@ -64,3 +64,73 @@ def test_the_value_lies_in_its_interval_and_both_in_0_to_1(rows: list[tuple[bool
 def test_no_clips_and_other_numbers_of_groups_are_refused(values: list[float], groups: list[str]) -> None:
     with pytest.raises(ValueError, match="as many groups"):
         clustered_mean(torch.tensor(values), groups, generator=_generator())
+
+
+def test_values_of_any_size_get_the_ordinary_bootstrap_where_every_clip_has_a_source_of_its_own() -> None:
+    values = 5 * torch.randn(80, 1, generator=_generator()) - 2
+    groups = [str(number) for number in range(80)]
+    found = clustered_means(values, groups, generator=_generator(), levels=(0.95, 0.99), num_resamples=20_000)
+    for row, level in enumerate((0.95, 0.99)):
+        expected = stats.bootstrap(
+            (values[:, 0].numpy(),),
+            lambda x, axis: x.mean(axis=axis),
+            method="percentile",
+            n_resamples=20_000,
+            confidence_level=level,
+            rng=1,
+        ).confidence_interval
+        assert float(found.low[row]) == pytest.approx(expected.low, abs=0.08)
+        assert float(found.high[row]) == pytest.approx(expected.high, abs=0.08)
+
+
+def test_many_means_are_those_of_a_plain_loop_over_resamples() -> None:
+    """Sources of different sizes, clips without a value: draw sources, join all their clips, take the mean."""
+    generator = _generator()
+    groups = [str(int(number)) for number in torch.randint(0, 7, (30,), generator=generator)]
+    values = torch.randn(30, 3, generator=generator, dtype=torch.float64)
+    values[torch.rand(30, 3, generator=generator) < 0.2] = torch.nan
+    found = clustered_means(values, groups, generator=_generator(), num_resamples=300)
+    for column in range(3):
+        own = values[:, column]
+        names = sorted({group for group, value in zip(groups, own, strict=True) if not value.isnan()})
+        members = [[v for g, v in zip(groups, own.tolist(), strict=True) if g == name and v == v] for name in names]
+        means = []
+        for draw in torch.randint(len(names), (300, len(names)), generator=_generator()).tolist():
+            joined = [value for place in draw for value in members[place]]
+            means.append(sum(joined) / len(joined))
+        ends = torch.quantile(torch.tensor(means, dtype=torch.float64), torch.tensor([0.025, 0.975]).double())
+        assert found.low[0, column] == pytest.approx(float(ends[0]))
+        assert found.high[0, column] == pytest.approx(float(ends[1]))
+        assert found.value[column] == pytest.approx(float(own.nanmean()))
+        assert int(found.count[column]) == sum(map(len, members))
+        assert int(found.num_groups[column]) == len(names)
+
+
+def test_a_column_does_not_know_the_others_and_the_generator_stays_as_it_was() -> None:
+    values = torch.randn(20, 4, generator=_generator())
+    values[:5, 2] = torch.nan
+    groups = [str(number // 2) for number in range(20)]
+    generator = _generator()
+    state = generator.get_state()
+    together = clustered_means(values, groups, generator=generator, num_resamples=200)
+    assert torch.equal(generator.get_state(), state)
+    for column in range(4):
+        alone = clustered_means(values[:, [column]], groups, generator=generator, num_resamples=200)
+        assert torch.equal(alone.low[:, 0], together.low[:, column])
+        assert torch.equal(alone.high[:, 0], together.high[:, column])
+
+
+def test_one_source_has_a_mean_and_no_interval() -> None:
+    values = torch.tensor([[1.0, torch.nan], [3.0, torch.nan], [torch.nan, torch.nan]])
+    found = clustered_means(values, ["a", "a", "b"], generator=_generator())
+    assert found.value[0] == 2
+    assert found.value[1].isnan()
+    assert found.low.isnan().all()
+    assert found.high.isnan().all()
+    assert found.count.tolist() == [2, 0]
+    assert found.num_groups.tolist() == [1, 0]
+
+
+def test_groups_of_another_number_than_clips_are_refused() -> None:
+    with pytest.raises(ValueError, match="as many groups"):
+        clustered_means(torch.zeros(2, 1), ["a"], generator=_generator())

@@ -1,14 +1,16 @@
-"""How sure a share is that was measured on clips which come in groups; it does not know what was measured."""
+"""How sure a mean is that was measured on clips which come in groups; it does not know what was measured."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 LEVEL = 0.95
 NUM_RESAMPLES = 2000
+MANY_RESAMPLES = 10_000  # for the far ends of wider intervals
+_AT_ONCE = 4_000_000  # resampled means in memory
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,12 @@ def clustered_mean(
     generator: torch.Generator,
     num_resamples: int = NUM_RESAMPLES,
 ) -> ClusteredMean:
-    """Give a mean and its 95 % interval, where clips of one group (a source video) resemble each other.
+    """Give the mean of shares and its 95 % interval, where clips of one group (a source video) resemble each other.
 
     Groups are drawn with replacement, with all their clips, and the mean is taken anew: the percentile bootstrap of
     clusters (Efron & Tibshirani 1993, ch. 13; Field & Welsh 2007). For shares of 0 or 1 it sees no spread: there the
-    interval is the exact binomial one of as many draws as there are groups (Clopper & Pearson 1934).
+    interval is the exact binomial one of as many draws as there are groups (Clopper & Pearson 1934). `clustered_means`
+    is for values of any size.
 
     Args:
         values: One per clip, in [0, 1] (right or wrong).
@@ -79,3 +82,87 @@ def _ends(
     means = total[drawn].sum(dim=1) / count[drawn].sum(dim=1)
     low, high = torch.quantile(means, torch.tensor([outside, 1 - outside], dtype=torch.float64)).tolist()
     return low, high
+
+
+@dataclass(frozen=True)
+class ClusteredMeans:
+    """Many means with their intervals.
+
+    Attributes:
+        value: Mean over clips; NaN where there is none.
+        low: Lower ends, a row for each level; NaN with fewer than two groups.
+        high: Upper ends.
+        count: How many clips have a value.
+        num_groups: How many groups they come from.
+    """
+
+    value: Float[Tensor, " M"]
+    low: Float[Tensor, "L M"]
+    high: Float[Tensor, "L M"]
+    count: Int[Tensor, " M"]
+    num_groups: Int[Tensor, " M"]
+
+
+def clustered_means(
+    values: Float[Tensor, "N M"],
+    groups: Sequence[str],
+    *,
+    generator: torch.Generator,
+    levels: Sequence[float] = (LEVEL,),
+    num_resamples: int = MANY_RESAMPLES,
+) -> ClusteredMeans:
+    """Give the means of values of any size, such as paired differences, with the bootstrap of `clustered_mean`.
+
+    A column's interval depends on that column alone: columns whose values come from the same groups are resampled
+    alike, from the same random numbers, and groups without a value are not drawn.
+
+    Args:
+        values: A row for each clip, a column for each mean; NaN for a clip that has no value.
+        groups: The group of each clip.
+        generator: Draws the groups; its state afterwards is the one it had.
+        levels: Of the intervals.
+        num_resamples: How often.
+
+    Raises:
+        ValueError: not one group for each clip.
+    """
+    if len(values) != len(groups):
+        raise ValueError(f"expected values and as many groups, got {len(values)} and {len(groups)}")
+    names = sorted(set(groups))
+    values, rows = values.double().cpu(), _rows(groups, names)
+    known = ~values.isnan()
+    shape = len(names), values.shape[1]
+    total = torch.zeros(shape, dtype=torch.float64).index_add_(0, rows, values.nan_to_num(nan=0.0))
+    count = torch.zeros(shape, dtype=torch.float64).index_add_(0, rows, known.double())
+    low = torch.full((len(levels), values.shape[1]), torch.nan, dtype=torch.float64)
+    high = low.clone()
+    has_value = count > 0
+    patterns, which = torch.unique(has_value.T, dim=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        if pattern.sum() < 2:
+            continue
+        weights = _weights(int(pattern.sum()), num_resamples, generator)
+        columns = torch.nonzero(which == number).flatten()
+        for part in columns.split(max(1, _AT_ONCE // num_resamples)):
+            own = total[pattern][:, part], count[pattern][:, part]
+            low[:, part], high[:, part] = _many_ends(weights, *own, levels=levels)
+    number_of_clips = known.sum(dim=0)
+    return ClusteredMeans(values.nansum(dim=0) / number_of_clips, low, high, number_of_clips, has_value.sum(dim=0))
+
+
+def _weights(num_groups: int, num_resamples: int, generator: torch.Generator) -> Float[Tensor, "R G"]:
+    """Say how often each group is drawn in each resample, from a copy of the generator."""
+    own = torch.Generator()
+    own.set_state(generator.get_state())
+    drawn = torch.randint(num_groups, (num_resamples, num_groups), generator=own)
+    ones = torch.ones(1, dtype=torch.float64).expand(drawn.shape)
+    return torch.zeros(drawn.shape, dtype=torch.float64).scatter_add_(1, drawn, ones)
+
+
+def _many_ends(
+    weights: Float[Tensor, "R G"], total: Float[Tensor, "G M"], count: Float[Tensor, "G M"], *, levels: Sequence[float]
+) -> tuple[Float[Tensor, "L M"], Float[Tensor, "L M"]]:
+    means = (weights @ total) / (weights @ count)
+    outside = (1 - torch.tensor(list(levels), dtype=torch.float64)) / 2
+    ends = torch.quantile(means, torch.cat([outside, 1 - outside]), dim=0)
+    return ends[: len(levels)], ends[len(levels) :]
