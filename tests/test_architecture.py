@@ -82,6 +82,7 @@ OWNERS = {
     "matplotlib": {
         *("report/text.py", "report/images.py", "report/charts.py", "report/contact.py", "report/accuracy.py"),
         *("report/curves.py", "report/comparison.py", "report/strip.py", "report/overlay.py", "report/run_pictures.py"),
+        *("report/faithfulness.py", "report/ranks.py", "report/agreement.py"),
     },
     "jinja2": {"report/page.py"},
     "markupsafe": {"report/page.py"},

@@ -44,14 +44,13 @@ class Band:
     """
 
     mean: Float[np.ndarray, " S"] = field(repr=False)
-    low: Float[np.ndarray, " S"] = field(repr=False)
-    high: Float[np.ndarray, " S"] = field(repr=False)
+    low: Float[np.ndarray, " S1"] = field(repr=False)
+    high: Float[np.ndarray, " S2"] = field(repr=False)
 
     def __post_init__(self) -> None:
         if not self.mean.shape == self.low.shape == self.high.shape:
-            raise VidactError(
-                f"expected a mean and both ends at every step, got {self.mean.shape}, {self.low.shape}, {self.high.shape}"
-            )
+            shapes = f"{self.mean.shape}, {self.low.shape} and {self.high.shape}"
+            raise VidactError(f"expected a mean and both ends at every step, got {shapes}")
 
 
 @dataclass(frozen=True)
@@ -199,9 +198,9 @@ def _draw_list(axes: Axes, panel: FillPanel, styles: dict[str, MethodStyle], *, 
 
 
 def _draw_key(figure: Figure, *, bottom: float, has_random: bool) -> None:
-    """Say above all panels what full, broken and gray lines are, and what the numbers are where there is room; in inches."""
+    """Say above all panels what the lines are, and what the numbers are where there is room; in inches."""
     width = figure.get_figwidth()
-    axes = add_axes(figure, 0, bottom, width=width, height=KEY_INCHES)
+    axes = add_axes(figure, 0.0, bottom, width=width, height=KEY_INCHES)
     axes.set(xlim=(0, width), ylim=(0, KEY_INCHES))
     axes.set_axis_off()
     parts: list[tuple[str, Any]] = [("most relevant first", "-"), ("least relevant first", DASHES)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 # Okabe and Ito's palette without yellow, which white paper swallows: told apart by colour-blind readers.
 METHOD_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "black")
 CONTROL_COLOUR = "0.5"
-_MARKERS = ("", "o", "s", "^", "D", "v", "P", "X")
+_MARKERS = ("s", "^", "D", "v", "P", "X", "o")  # a circle last: a line without a marker has it where dots are runs
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ def method_styles(methods: Sequence[str], *, controls: Sequence[str]) -> dict[st
     styles = {}
     for place, name in enumerate(name for name in methods if name not in controls):
         turn, colour = divmod(place, len(METHOD_COLOURS))
-        styles[name] = MethodStyle(METHOD_COLOURS[colour], _MARKERS[turn % len(_MARKERS)])
+        marker = _MARKERS[(turn - 1) % len(_MARKERS)] if turn else ""
+        styles[name] = MethodStyle(METHOD_COLOURS[colour], marker)
     for place, name in enumerate(controls):
-        styles[name] = MethodStyle(CONTROL_COLOUR, _MARKERS[1 + place % (len(_MARKERS) - 1)])
+        styles[name] = MethodStyle(CONTROL_COLOUR, _MARKERS[-1 - place % len(_MARKERS)])
     return styles

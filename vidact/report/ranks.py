@@ -4,7 +4,7 @@ It does not know how anything was measured.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,9 @@ def rank_dots(panels: Sequence[RankPanel], *, methods: Sequence[str], controls: 
         raise VidactError("expected at least one panel, and in each of them some of the methods")
     styles = method_styles(methods, controls=[name for name in methods if name in controls])
     left = MARGIN_INCHES + 0.14 + 1.06 * max(text_inches(_short(name), points=TICK_POINTS) for name in methods)
-    right = 0.1 + 1.08 * max(text_inches(text, points=TICK_POINTS) for panel in panels for text in _texts(panel))
+    right = 0.1 + 1.08 * max(
+        text_inches(text, points=TICK_POINTS) for panel in panels for text in _texts(panel).values()
+    )
     columns = min(MAX_COLUMNS, len(panels))
     step_across = left + PANEL_INCHES + right + MARGIN_INCHES
     rows = [panels[start : start + columns] for start in range(0, len(panels), columns)]
@@ -98,16 +100,22 @@ def rank_dots(panels: Sequence[RankPanel], *, methods: Sequence[str], controls: 
     return figure
 
 
-def number_text(value: float) -> str:
-    """Write a value of any size with three digits that count: 3.21, 0.0432, −12.5."""
-    if not math.isfinite(value):
-        return NOT_MEASURED
-    digits = max(0, 2 - (math.floor(math.log10(abs(value))) if value else 0))
-    return f"{value:.{min(digits, 4 if abs(value) < 0.1 else 2)}f}".replace("-", "−")
+def decimals_of(values: Iterable[float]) -> int:
+    """Choose as many decimals as the largest of some values needs for three digits: 1 to 4."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return min(4, max(1, 2 - math.floor(math.log10(largest)))) if largest else 2
 
 
-def _texts(panel: RankPanel) -> list[str]:
-    return [NOT_MEASURED if estimate is None else number_text(estimate.value) for estimate in panel.values.values()]
+def number_text(value: float, *, decimals: int) -> str:
+    """Write a value with a real minus; one that is not finite is `none`."""
+    return f"{value:.{decimals}f}".replace("-", "−") if math.isfinite(value) else NOT_MEASURED
+
+
+def _texts(panel: RankPanel) -> dict[str, str]:
+    """Write the value of each method, all with the same decimals."""
+    values = {name: math.nan if estimate is None else estimate.value for name, estimate in panel.values.items()}
+    decimals = decimals_of(values.values())
+    return {name: number_text(value, decimals=decimals) for name, value in values.items()}
 
 
 def _short(name: str) -> str:
@@ -116,14 +124,16 @@ def _short(name: str) -> str:
 
 def _num_rows(panel: RankPanel, controls: Sequence[str]) -> float:
     methods, others = ranked(panel, controls=controls)
-    return len(methods) + len(others) + (GAP_ROWS if methods and others else 0)
+    return len(methods) + len(others) + (GAP_ROWS if methods and others else 0.0)
 
 
 def _draw_panel(axes: Axes, panel: RankPanel, styles: dict[str, MethodStyle], *, controls: Sequence[str]) -> None:
     methods, others = ranked(panel, controls=controls)
     gap = GAP_ROWS if methods and others else 0.0
-    places = {name: row + (gap if name in others else 0) for row, name in enumerate([*methods, *others])}
+    places = {name: row + (gap if name in others else 0.0) for row, name in enumerate([*methods, *others])}
+    texts = _texts(panel)
     for name, row in places.items():
+        _write_right(axes, row, texts[name], colour=_text_colour(name in others))
         _draw_dot(axes, row, panel.values[name], styles[name], is_control=name in others)
     if methods and others:
         axes.axhline(len(methods) - 0.5 + gap / 2, color="0.8", linewidth=0.6)
@@ -135,16 +145,21 @@ def _draw_panel(axes: Axes, panel: RankPanel, styles: dict[str, MethodStyle], *,
     names = [_short(name) for name in places]
     axes.set_yticks(list(places.values()), names, fontsize=TICK_POINTS, parse_math=False)
     for text, name in zip(axes.get_yticklabels(), places, strict=True):
-        text.set_color("0.4" if name in others else "black")
+        text.set_color(_text_colour(name in others))
     axes.set_ylim(len(places) - 0.5 + gap, -0.5)
     _label(axes, panel)
 
 
-def _draw_dot(axes: Axes, row: float, estimate: Estimate | None, style: MethodStyle, *, is_control: bool) -> None:
-    text = NOT_MEASURED if estimate is None else number_text(estimate.value)
+def _text_colour(is_control: bool) -> str:
+    return "0.4" if is_control else "black"
+
+
+def _write_right(axes: Axes, row: float, text: str, *, colour: str) -> None:
     place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
-    colour = "0.4" if is_control else "black"
     axes.annotate(text, (1, row), xytext=(5, 0), fontsize=TICK_POINTS, color=colour, annotation_clip=False, **place)
+
+
+def _draw_dot(axes: Axes, row: float, estimate: Estimate | None, style: MethodStyle, *, is_control: bool) -> None:
     if estimate is None or not math.isfinite(estimate.value):
         return
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
@@ -156,10 +171,12 @@ def _draw_dot(axes: Axes, row: float, estimate: Estimate | None, style: MethodSt
 
 
 def _label(axes: Axes, panel: RankPanel) -> None:
-    better = "→ is better" if panel.higher_is_better else "← is better"
-    head = fit_text(f"{panel.measure}  {better}", points=LABEL_POINTS, inches=PANEL_INCHES, max_lines=1)
-    axes.set_title(head, fontsize=LABEL_POINTS, loc="left", parse_math=False, pad=5)
-    axes.set_xlabel(fit_text(panel.label, points=LABEL_POINTS, inches=PANEL_INCHES, max_lines=1), fontsize=LABEL_POINTS)
+    head = fit_text(panel.measure, points=LABEL_POINTS, inches=PANEL_INCHES, max_lines=1)
+    axes.set_title(head, fontsize=LABEL_POINTS, loc="left", fontweight="bold", parse_math=False, pad=5)
+    better = "better →" if panel.higher_is_better else "← better"
+    room = PANEL_INCHES - text_inches(f"  ({better})", points=LABEL_POINTS)
+    label = fit_text(panel.label, points=LABEL_POINTS, inches=room, max_lines=1)
+    axes.set_xlabel(f"{label}  ({better})", fontsize=LABEL_POINTS, parse_math=False)
     axes.tick_params(axis="x", labelsize=TICK_POINTS)
     axes.tick_params(axis="y", length=0)
     axes.locator_params(axis="x", nbins=5)
@@ -173,9 +190,7 @@ def _label(axes: Axes, panel: RankPanel) -> None:
 
 def _draw_key(figure: Figure, *, bottom: float, has_controls: bool) -> None:
     """Say in one line what the lines and the hollow dots are."""
-    text = "bars: 95 % intervals"
-    if has_controls:
-        text += "; hollow: controls, which look at no network; dotted: the best of them"
+    text = "bars: 95 % intervals" + ("; hollow: controls; dotted: the best control" if has_controls else "")
     width = figure.get_figwidth()
     text = fit_text(text, points=LABEL_POINTS, inches=0.95 * (width - 2 * MARGIN_INCHES), max_lines=1)
     y = (bottom + KEY_INCHES / 2) / figure.get_figheight()
