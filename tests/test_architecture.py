@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "training": {"core"},
     "attribution": {"core", "models"},
     "analysis": {"core"},
+    "evaluation": {"core"},
     "report": {"core"},
     "callbacks": {"core", "training", "attribution", "analysis", "report"},
     "recipes": {"core"},

@@ -143,7 +143,7 @@ def clustered_means(
             continue
         weights = _weights(int(pattern.sum()), num_resamples, generator)
         columns = torch.nonzero(which == number).flatten()
-        for part in columns.split(max(1, _AT_ONCE // num_resamples)):
+        for part in torch.split(columns, max(1, _AT_ONCE // num_resamples)):
             own = total[pattern][:, part], count[pattern][:, part]
             low[:, part], high[:, part] = _many_ends(weights, *own, levels=levels)
     number_of_clips = known.sum(dim=0)

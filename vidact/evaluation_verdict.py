@@ -1,0 +1,176 @@
+"""Which method to trust for a checkpoint, by a rule that is stated before anybody looks.
+
+A method passes where it beats every control (random order, centre, motion energy, intensity) in the area between the
+perturbation curves (ABPC) and, where there are masks, in the share of positive relevance in them (RMA): the interval of
+each paired difference lies above zero. All of a method's intervals have to, so the number of controls needs no
+correction (an intersection-union test, Berger 1982); that there are several methods does, and intervals are widened for
+their number (Bonferroni). Of those that pass, the one with the highest ABPC is named; those whose paired difference
+with it has an interval that holds zero are named as its ties.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from vidact.evaluation_statistics import Table, or_none
+from vidact.evaluation_tables import ALL, CONTROLS, Difference, Row, Verdict
+
+MAX_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Lead:
+    """The best method less another, in ABPC.
+
+    Attributes:
+        other: The other.
+        mean: Over clips.
+        low: Lower end of the widened interval; None with fewer than two sources.
+        high: Upper end.
+    """
+
+    other: str
+    mean: float
+    low: float | None
+    high: float | None
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether the best is not clearly better."""
+        return self.low is None or self.low <= 0
+
+
+def least_sources(level: float) -> int:
+    """Count the sources that an interval of this level needs to say anything about a sign.
+
+    Were there no difference, n sources would all lie on one side of zero with a chance of 2 · 2⁻ⁿ, and any bootstrap
+    of them would exclude zero. That chance must not exceed 1 − level.
+    """
+    return math.ceil(1 - math.log2(1 - level))
+
+
+def decide(table: Table, rows: Sequence[Row], *, criteria: Sequence[str]) -> Verdict:
+    """Name the method to trust, or say that none is.
+
+    Args:
+        table: Of all clips.
+        rows: Its rows.
+        criteria: Keys in which a method has to beat the controls, ABPC first: `abpc/tubes/blur`, `rma/strict`.
+    """
+    of = {(row.method, row.key): row for row in rows if row.subset == ALL}
+    level = table.levels[1]
+    measured = [method for method in table.methods if all((method, key) in of for key in criteria)]
+    comparisons = sum(len(_against(of[method, key])) for method in measured for key in criteria)
+
+    def say(words: str, passed: Sequence[str] = (), ties: Sequence[str] = ()) -> Verdict:
+        best = passed[0] if passed else None
+        return Verdict(f"{table.run}: {words}", best, tuple(passed), tuple(ties), tuple(criteria), comparisons, level)
+
+    if not criteria or not measured:
+        return say("which method to trust was not asked: it takes the perturbation measure and at least one method")
+    sources = min(of[method, key].sources for method in measured for key in criteria)
+    if sources < (least := least_sources(level)):
+        return say(
+            f"nothing can be said about which method to trust: the clips come from {sources} source"
+            f"{'s' if sources != 1 else ''}, and {len(measured)} methods take {least} or more"
+        )
+    ranked = sorted(measured, key=lambda method: -of[method, criteria[0]].mean)
+    passed = [method for method in ranked if not _failures(of, method, criteria)]
+    if not passed:
+        return say(_none_passes(of, ranked, criteria, level))
+    leads = _leads(table, passed, criteria[0])
+    ties = [lead.other for lead in leads if lead.is_tie]
+    return say(_trust(of, passed, leads, criteria, num_methods=len(measured), level=level), passed, ties)
+
+
+def _against(row: Row) -> list[Difference]:
+    return [row.differences[control] for control in CONTROLS if control in row.differences]
+
+
+def _failures(of: Mapping[tuple[str, str], Row], method: str, criteria: Sequence[str]) -> list[tuple[str, str]]:
+    """List the criteria and controls that a method does not clearly beat; a control that is not there is not beaten."""
+    found = []
+    for key in criteria:
+        differences = of[method, key].differences
+        for control in CONTROLS:
+            low = differences[control].wide_low if control in differences else None
+            if low is None or low <= 0:
+                found.append((key, control))
+    return found
+
+
+def _leads(table: Table, passed: Sequence[str], key: str) -> list[Lead]:
+    best, *others = passed
+    if not others:
+        return []
+    found = table.means([table.column(best, key) - table.column(other, key) for other in others])
+    return [
+        Lead(other, float(found.value[place]), or_none(found.low[1, place]), or_none(found.high[1, place]))
+        for place, other in enumerate(others)
+    ]
+
+
+def _trust(
+    of: Mapping[tuple[str, str], Row],
+    passed: Sequence[str],
+    leads: Sequence[Lead],
+    criteria: Sequence[str],
+    *,
+    num_methods: int,
+    level: float,
+) -> str:
+    best = passed[0]
+    row = of[best, criteria[0]]
+    nearest = min(_against(row), key=lambda difference: difference.mean)
+    words = [
+        f"trust {best}: its ABPC ({_detail(criteria[0])}) is {row.mean:.3g}{_between(row.low, row.high)}, "
+        f"{nearest.mean:.3g}{_between(nearest.wide_low, nearest.wide_high)} above the best control, {nearest.control}"
+    ]
+    for key in criteria[1:]:
+        own = of[best, key]
+        closest = min(_against(own), key=lambda difference: difference.mean)
+        words.append(
+            f"{own.mean:.3g} of its positive relevance lies in the mask ({own.detail}), "
+            f"{closest.mean:.3g}{_between(closest.wide_low, closest.wide_high)} more than of {closest.control}"
+        )
+    ties = [lead.other for lead in leads if lead.is_tie]
+    if ties:
+        words.append(f"not clearly better than {_and(ties)}")
+    elif leads:
+        words.append(
+            f"runner-up {leads[0].other}, {leads[0].mean:.3g}{_between(leads[0].low, leads[0].high)} below in ABPC"
+        )
+    words.append(f"{len(passed)} of {num_methods} methods beat all controls (differences at {100 * level:.4g} %)")
+    return "; ".join(words)
+
+
+def _none_passes(
+    of: Mapping[tuple[str, str], Row], ranked: Sequence[str], criteria: Sequence[str], level: float
+) -> str:
+    """Say what the method that came closest fails."""
+    closest = min(ranked, key=lambda method: len(_failures(of, method, criteria)))
+    failed = []
+    for key, control in _failures(of, closest, criteria):
+        difference = of[closest, key].differences.get(control)
+        by = "was not measured" if difference is None else f"{difference.mean:+.3g}"
+        ends = "" if difference is None else _between(difference.wide_low, difference.wide_high)
+        failed.append(f"{control} in {key} ({by}{ends.replace(' (', ', ').rstrip(')')})")
+    if len(failed) > MAX_NAMED:
+        failed[MAX_NAMED:] = [f"{len(failed) - MAX_NAMED} more"]
+    asked = _and(criteria)
+    return (
+        f"trust none of {len(ranked)} methods: none clearly beats all of {_and(CONTROLS)} in {asked}; the closest, "
+        f"{closest}, does not beat {_and(failed)} (differences at {100 * level:.4g} %)"
+    )
+
+
+def _detail(key: str) -> str:
+    return ", ".join(key.split("/")[1:])
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" ({low:.3g} to {high:.3g})"
+
+
+def _and(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
