@@ -29,7 +29,12 @@ MAY_IMPORT = {
     "explaining": {"core", "data", "attribution"},
     "explanation_files": {"core", "data", "attribution", "analysis", "report", "explaining"},
     "video_jobs": {"core", "runs", "data", "callbacks", "explaining", "explanation_files", "__init__"},
-    "reporting": {"core", "runs", "data", "attribution", "analysis", "report", "measured", "explaining", "run_facts"},
+    "evaluation_pictures": {"evaluation_tables", "report"},
+    "evaluation_view": {"core", "evaluation_files", "evaluation_pictures", "evaluation_tables", "report"},
+    "reporting": {
+        *("core", "runs", "data", "attribution", "analysis", "report", "measured", "explaining", "run_facts"),
+        "evaluation_view",
+    },
     "notebook": {"core", "runs", "data", "analysis", "attribution", "report", "explaining", "video_jobs"},
     "run_verbs": {
         "core",
@@ -83,7 +88,7 @@ OWNERS = {
     "matplotlib": {
         *("report/text.py", "report/images.py", "report/charts.py", "report/contact.py", "report/accuracy.py"),
         *("report/curves.py", "report/comparison.py", "report/strip.py", "report/overlay.py", "report/run_pictures.py"),
-        *("report/faithfulness.py", "report/ranks.py", "report/agreement.py"),
+        *("report/faithfulness.py", "report/ranks.py", "report/agreement.py", "evaluation_pictures.py"),
     },
     "jinja2": {"report/page.py"},
     "markupsafe": {"report/page.py"},

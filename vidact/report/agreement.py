@@ -130,7 +130,7 @@ def spread_out(places: Sequence[float], *, least: float, low: float, high: float
     """Move places as little as order allows, until neighbours are at least `least` apart and all lie in the range."""
     order = np.argsort(places, kind="stable")
     least = min(least, (high - low) / max(1, len(places) - 1))
-    moved = np.clip(np.asarray(places, dtype=np.float64)[order], low, high)
+    moved: Float[np.ndarray, " N"] = np.clip(np.asarray(places, dtype=np.float64)[order], low, high)
     for _ in range(200):
         for i in range(len(moved) - 1):
             push = (least - (moved[i + 1] - moved[i])) / 2
