@@ -73,7 +73,10 @@ OWNERS = {
     "scipy": {"data/jhmdb.py"},
     "rarfile": {"data/archives.py"},
     "httpx": {"data/transfer.py", "data/download.py"},
-    "captum": {"attribution/gradcam.py", "attribution/gradients.py", "attribution/occlusion.py"},
+    "captum": {
+        *("attribution/gradcam.py", "attribution/gradients.py", "attribution/occlusion.py"),
+        *("evaluation/sensitivity.py",),
+    },
     "torchvision": {
         *("attribution/canonizers.py", "models/pretrained.py", "models/weights.py"),
         *("data/decoded.py", "data/masks.py", "data/transcode.py", "data/video.py"),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import jsonargparse
 
-from vidact import __version__, data_verbs, network_verbs, run_verbs
+from vidact import __version__, data_verbs, evaluate_verbs, network_verbs, run_verbs
 
 HELP = """\
 vidact: train video action recognition, and see what the network looks at.
@@ -24,6 +24,7 @@ usage: python -m vidact VERB [options]
   predict    class probabilities of the test part's windows
   explain RUN VIDEO…        show what a trained network looks at in any video, or in a folder of them
   report RUN…               one HTML file: what a run learned, and what it looks at; opens without a network
+  evaluate RUN…             measure how good explanations are; which method to trust for a checkpoint, if any
   inspect NETWORK           what relevance rules cannot follow in a network (my_module.Net), and what to do; 0 or 1
 
   data check ROOT           decode every clip once, in child processes; say which can be trusted; 0 or 1
@@ -117,7 +118,7 @@ def _dispatch(args: list[str]) -> int:
         return 0
     if verb == "data" and rest and rest[0] in data_verbs.VERBS:
         return _run_function(data_verbs.VERBS[rest[0]], f"data {rest[0]}", rest[1:])
-    own_verbs = network_verbs.VERBS | run_verbs.VERBS
+    own_verbs = network_verbs.VERBS | run_verbs.VERBS | evaluate_verbs.VERBS
     if verb in own_verbs:
         return _run_function(own_verbs[verb], verb, rest)
     if verb == "data" and (not rest or rest[0] in {"-h", "--help"}):

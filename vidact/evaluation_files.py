@@ -6,7 +6,7 @@ Each file appears under its name only when it is whole.
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -122,16 +122,3 @@ def _cells(row: Row) -> dict[str, Any]:
         )
         cells |= {f"minus_{control}{end}": value for end, value in ends}
     return cells
-
-
-def versions_of(libraries: Sequence[str]) -> dict[str, str]:
-    """Name the versions of libraries that are installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in libraries:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

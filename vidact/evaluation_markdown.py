@@ -1,5 +1,6 @@
 """Write an evaluation as Markdown that a person reads: the verdict first, then a table for each family and detail."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from vidact.evaluation_tables import (
@@ -50,8 +51,8 @@ def comparison_markdown(comparison: Comparison) -> str:
         lines += ["## Is there more relevance on the confounder where a run leans on it more?", ""]
         first = comparison.dose_responses[0]
         lines += [
-            "Reliance is what a class's logit loses when the confounder is removed. The last column is the rank correlation "
-            f"of the {len(first.runs)} runs' mean reliance with their mean share of positive relevance on it.",
+            "Reliance is what a class's logit loses when the confounder is removed. The last column is the rank "
+            f"correlation of the {len(first.runs)} runs' mean reliance with their mean share on it.",
             "",
         ]
         rows = [["reliance", *map(_number, first.reliance), ""]]
@@ -67,8 +68,8 @@ def _facts(evaluation: Evaluation) -> list[str]:
     return [
         f"{evaluation.clips} clips of {evaluation.sources} sources, {evaluation.part} part of {evaluation.data}, "
         f"{len(evaluation.class_names)} classes; {evaluation.right} of the clips are taken for what they are. "
-        "Intervals are 95 %, bootstrap clustered by source; a clip where a measure is undefined is not in its mean. The "
-        "best of a column is bold, controls are in italics."
+        "Intervals are 95 %, bootstrap clustered by source; a clip where a measure is undefined is not in its mean. "
+        "The best of a column is bold, controls are in italics."
     ]
 
 
@@ -165,7 +166,7 @@ def _with_ends(value: float, low: float | None, high: float | None) -> str:
 
 def _number(value: float | None) -> str:
     """Write three digits that matter."""
-    return "" if value is None else f"{value:.3g}".replace("-", "−")
+    return "" if value is None or math.isnan(value) else f"{value:.3g}".replace("-", "−")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -75,7 +75,7 @@ def explain(
     window = window_of(opened, overlap=overlap)
     other = None if beside is None else _read_beside(beside, opened, settings)
     model = VideoExplainer(opened, jobs, window=window, settings=settings, files=files, again=again, beside=other)
-    trainer = _trainer(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
+    trainer = build_trainer(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
     try:
         results = explain_all(model, trainer=trainer)
     except SystemExit as error:  # so Lightning ends after Ctrl-C, having said nothing
@@ -98,7 +98,7 @@ def _read_beside(beside: str, run: "Run", settings: "ExplainSettings") -> "Besid
     return Beside(other, settings)
 
 
-def _trainer(*, accelerator: str, devices: str, num_nodes: int, strategy: str) -> "Trainer":
+def build_trainer(*, accelerator: str, devices: str, num_nodes: int, strategy: str) -> "Trainer":
     """Build Lightning's trainer, which shares work out among devices and machines."""
     import logging
     import warnings

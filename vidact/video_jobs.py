@@ -67,7 +67,7 @@ def list_jobs(videos: Sequence[str], out: Path) -> list[Job]:
     Raises:
         DataError: a name that is neither, a folder without videos, or two videos for one folder.
     """
-    _check_writable(out)
+    check_writable(out)
     jobs: dict[Path, Path] = {}
     for name in videos:
         if "://" in name:
@@ -86,7 +86,7 @@ def list_jobs(videos: Sequence[str], out: Path) -> list[Job]:
     return [Job(path, folder) for folder, path in jobs.items()]
 
 
-def _check_writable(out: Path) -> None:
+def check_writable(out: Path) -> None:
     """Try by a real write, before anything expensive starts."""
     try:
         out.mkdir(parents=True, exist_ok=True)

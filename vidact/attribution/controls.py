@@ -1,8 +1,9 @@
-"""Explanations that look at no score: chance, and the attention that a network states itself.
+"""Explanations that look at no score: chance, the clip itself, and the attention that a network states itself.
 
-They are what the others are measured against.
+They are what the others are measured against, and the same for every target.
 """
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -14,9 +15,25 @@ from vidact.attribution.gradients import noise
 from vidact.attribution.targets import Goal
 from vidact.core import Attentive, ConfigError
 
+CENTRE_WIDTH = 0.25
 
-class Random(Explainer):
-    """Standard normal noise per voxel: the control that a method has to beat. It is the same for every target.
+
+class Control(Explainer):
+    """An explanation that looks at no score."""
+
+    def _explain(
+        self, video: Float[Tensor, "B C T H W"], goal: Goal
+    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
+        with torch.no_grad():
+            return self._relevance(video), self._copy(video)
+
+    @abstractmethod
+    def _relevance(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+        """Say what the clips get, whatever the network makes of them."""
+
+
+class Random(Control):
+    """Standard normal noise per voxel: the control that a method has to beat.
 
     Args:
         network: As in `Explainer`.
@@ -30,15 +47,67 @@ class Random(Explainer):
         super().__init__(network, **settings)
         self._seed = seed
 
-    def _explain(
-        self, video: Float[Tensor, "B C T H W"], goal: Goal
-    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
-        with torch.no_grad():
-            return noise(video, seed=self._seed)(), self._copy(video)
+    def _relevance(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+        return noise(video, seed=self._seed)()
 
 
-class Attention(Explainer):
-    """The network's own attention maps, spread evenly over the colours. They are the same for every target.
+class Centre(Control):
+    """The middle of the picture, in every frame alike: a Gaussian of height 1, spread evenly over the colours.
+
+    Actions are filmed so that they are in the middle; a method that does not beat this has not found them.
+
+    Args:
+        network: As in `Explainer`.
+        width: The Gaussian's standard deviation, in shares of the picture's height and of its width.
+        settings: As in `Explainer`.
+
+    Raises:
+        ConfigError: no width.
+    """
+
+    method = "centre"
+
+    def __init__(self, network: nn.Module, *, width: float = CENTRE_WIDTH, **settings: Any) -> None:
+        super().__init__(network, **settings)
+        if width <= 0:
+            raise ConfigError(f"width is a share of the picture, above 0, got {width:g}")
+        self._width = width
+
+    def _relevance(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+        down, across = (
+            torch.exp(-(((torch.arange(size).to(video) + 0.5) / size - 0.5) / self._width).square() / 2)
+            for size in video.shape[3:]
+        )
+        return (down[:, None] * across / video.shape[1]).expand_as(video)
+
+
+class MotionEnergy(Control):
+    """How much each pixel has changed since the frame before: Σ_C |x_t − x_{t−1}|, spread evenly over the colours.
+
+    The first frame has none before it and gets what the second has; a single frame has no motion, and gets 0.
+    A method that does not beat this has shown nothing but that something moves.
+    """
+
+    method = "motion_energy"
+
+    def _relevance(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+        if video.shape[2] == 1:
+            return torch.zeros_like(video)
+        change = video.diff(dim=2).abs().mean(dim=1, keepdim=True)
+        return torch.cat([change[:, :, :1], change], dim=2).expand_as(video)
+
+
+class Intensity(Control):
+    """How bright each pixel is: its value, colour by colour."""
+
+    method = "intensity"
+
+    def _relevance(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+        return video.clone()
+
+
+class Attention(Control):
+    """The network's own attention maps, spread evenly over the colours.
 
     Args:
         network: A `core.Attentive`.
@@ -58,9 +127,6 @@ class Attention(Explainer):
                 "try lrp or grad_cam"
             )
 
-    def _explain(
-        self, video: Float[Tensor, "B C T H W"], goal: Goal
-    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
-        with torch.no_grad():
-            maps = self._copy.attention_maps(video)[:, None]  # type: ignore[operator]  # [B, 1, T, H, W]
-            return (maps / video.shape[1]).expand_as(video), self._copy(video)
+    def _relevance(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+        maps: Tensor = self._copy.attention_maps(video)[:, None]  # type: ignore[operator]  # [B, 1, T, H, W]
+        return (maps / video.shape[1]).expand_as(video)

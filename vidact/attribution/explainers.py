@@ -15,7 +15,7 @@ from zennit.core import Composite
 
 from vidact.attribution.base import Explainer
 from vidact.attribution.composites import DEFAULT, CompositeSpec, build_composite, check_names, read_recipe
-from vidact.attribution.controls import Attention, Random
+from vidact.attribution.controls import Attention, Centre, Intensity, MotionEnergy, Random
 from vidact.attribution.copies import SAME, scores_of
 from vidact.attribution.first_layer import FirstLayer, find_first_layer
 from vidact.attribution.gradcam import GradCam
@@ -132,6 +132,9 @@ METHODS: dict[str, type[Explainer]] = {
     "grad_cam": GradCam,
     "attention": Attention,
     "random": Random,
+    "centre": Centre,
+    "motion_energy": MotionEnergy,
+    "intensity": Intensity,
 }
 
 

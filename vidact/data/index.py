@@ -144,6 +144,12 @@ def index_clips(root: Path, *, classes: Sequence[str] | None = None, follow_link
     return tuple(clips)
 
 
+def named_clip(clip_id: str) -> Clip:
+    """Read what a clip's id alone tells of its source and its film; its path leads nowhere."""
+    class_name, _, stem = clip_id.partition("/")
+    return _index_clip(Path(f"{stem}.avi"), class_name=class_name, label=0)
+
+
 def count_other_files(root: Path, *, classes: Sequence[str] | None = None) -> Counter[str]:
     """Count what lies in the class folders and is no clip, by its ending (lower case; empty where it has none)."""
     if _is_table(root):

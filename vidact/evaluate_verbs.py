@@ -1,0 +1,128 @@
+"""What `evaluate` does: a plain function that prints, and returns an exit status.
+
+It holds no arithmetic. Heavy imports happen when it runs, so that its help answers at once.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vidact.evaluation_runs import Measured, Prepared
+    from vidact.evaluation_tables import Evaluation
+
+
+def evaluate(
+    runs: list[str],
+    out: str = "evaluation",
+    part: str = "validation",
+    root: str | None = None,
+    methods: list[str] = [  # noqa: B006  # jsonargparse shows it in the help
+        "lrp:epsilon_plus",
+        "lrp:epsilon_gamma",
+        "lrp:epsilon",
+        "gradient",
+        "gradient_x_input",
+        "smoothgrad",
+        "integrated_gradients",
+        "grad_cam",
+    ],
+    measures: list[str] | None = None,
+    units: list[str] = ["tubes", "frames"],  # noqa: B006
+    fills: list[str] = ["blur", "temporal_mean", "freeze"],  # noqa: B006
+    num_steps: int = 10,
+    random_orders: int = 20,
+    masks: list[str] | None = None,
+    num_clips: int | None = None,
+    target: str = "label",
+    batch_size: int = 16,
+    seed: int = 0,
+    again: bool = False,
+    accelerator: str = "auto",
+    devices: str = "auto",
+    num_nodes: int = 1,
+    strategy: str = "auto",
+) -> int:
+    """Measure how good explanations are, and say which method to trust for a checkpoint, if any.
+
+    The window in the middle of each clip is explained by each method and by controls that know nothing of the network:
+    random, centre, motion_energy, intensity. What is measured already is left as it is. Exit status 0 if all clips were
+    measured, 1 if some could not be. The network's module is imported: its code is run.
+
+    Args:
+        runs: Run folders (runs/version_0) or checkpoints; several are compared.
+        out: Where to; with several runs, a folder for each.
+        part: The clips that are measured: validation or test.
+        root: Another data set, such as one with masks; clips that the run can know are left out.
+        methods: Ways of explaining, as '[lrp:epsilon_plus, grad_cam, occlusion]'.
+        measures: perturbation, localisation, composition, randomisation, sensitivity, sparseness; null for
+            perturbation, sparseness and, where there are masks, localisation.
+        units: What is taken away at once: tubes, frames, columns.
+        fills: What takes its place: blur, temporal_mean, spatial_blur, dataset_mean, noise and, for frames, freeze and
+            mean_frame. The first unit and the first fill that suits it decide which method is best.
+        num_steps: Points of a perturbation curve.
+        random_orders: How many random orders the methods are compared with.
+        masks: Kinds of masks; null for all that the data set has.
+        num_clips: At most so many clips, equally many of each class, drawn by the seed; null for all.
+        target: What is explained: label or predicted.
+        batch_size: Clips that go through the network at once.
+        seed: Of all that is drawn.
+        again: Measure anew what is measured already.
+        accelerator: As Lightning has it: auto, cpu, gpu, …
+        devices: How many, or which; clips are shared out among them.
+        num_nodes: How many machines.
+        strategy: As Lightning has it: auto, ddp, …
+    """
+    from vidact.evaluating import EvaluateSettings
+    from vidact.evaluation_clips import Choice
+    from vidact.evaluation_runs import measure, prepare
+    from vidact.run_verbs import build_trainer
+    from vidact.video_jobs import check_writable
+
+    own = tuple(methods), _tuple(measures), tuple(units), tuple(fills), num_steps, random_orders, _tuple(masks)
+    settings = EvaluateSettings(*own, target, batch_size, seed)
+    choice = Choice(part, root, num_clips, seed)
+    trainer = build_trainer(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
+    check_writable(Path(out))
+    prepared = prepare(runs, out=Path(out), settings=settings, choice=choice, again=again)
+    if trainer.is_global_zero:
+        for one in prepared:
+            print(*(f"{one.name}: {note}" for note in one.notes), sep="\n", end="\n" * bool(one.notes))
+    try:
+        measured = [measure(one, trainer=trainer) for one in prepared]
+    except SystemExit as error:  # so Lightning ends after Ctrl-C, having said nothing
+        raise KeyboardInterrupt from error
+    return _tell(prepared, measured, Path(out)) if trainer.is_global_zero else 0
+
+
+def _tuple(names: list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
+
+
+def _tell(prepared: "Sequence[Prepared]", measured: "Sequence[Measured]", out: Path) -> int:
+    """Write everything, and say what was found."""
+    from vidact.evaluation_comparison import compare
+    from vidact.evaluation_files import write_comparison, write_evaluation
+    from vidact.evaluation_runs import summarise
+    from vidact.runs import relative
+
+    evaluations: list[Evaluation] = []
+    for one, found in zip(prepared, measured, strict=True):
+        evaluation = summarise(one, found)
+        write_evaluation(one.plan.folder, evaluation)
+        evaluations.append(evaluation)
+        for line in found.left_out:
+            print(f"left out   {line}")
+        kept = f", {found.num_kept} of them before" if found.num_kept else ""
+        print(f"{one.name}: {evaluation.clips} clips measured{kept}  {relative(one.plan.folder / 'evaluation.md')}")
+        print(f"{evaluation.verdict.sentence}.")
+    if len(evaluations) > 1:
+        write_comparison(out, compare(evaluations))
+        print(relative(out / "comparison.md"))
+    failed = sum(found.num_failed for found in measured)
+    if failed:
+        print(f"{failed} clips could not be measured")
+    return int(bool(failed))
+
+
+VERBS: dict[str, Callable[..., int]] = {"evaluate": evaluate}

@@ -1,0 +1,354 @@
+"""Measure explanations of some clips at once; each clip's numbers depend on that clip, the settings and the seed alone.
+
+It reads no file. Whatever is drawn for a clip is drawn from the seed and the clip's id.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import product
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vidact.attribution.base import Explainer, mean_picture
+from vidact.attribution.explainers import unit_of
+from vidact.evaluating import EvaluateSettings
+from vidact.evaluation import localisation, randomisation, sensitivity
+from vidact.evaluation.composition import splice_into, tile
+from vidact.evaluation.fill_ins import build_fill
+from vidact.evaluation.perturbation import (
+    Order,
+    abpc,
+    aopc,
+    area,
+    of_class,
+    perturbation_curves,
+    random_orders,
+    removal_steps,
+)
+from vidact.evaluation.units import COLUMN_SIZE, COLUMNS, FRAMES, TUBE_SIZE, Units, columns, frames, sum_by_unit, tubes
+from vidact.evaluation_clips import draw_key
+from vidact.evaluation_tables import RANDOM
+
+NUM_PARTNERS = 3  # of a mosaic; the first is spliced with
+LOCAL_UNIT = "brightness"  # what relevance of gradients is per unit of
+SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "rma": localisation.relevance_mass,
+    "lift": localisation.lift,
+    "rra": localisation.relevance_rank,
+    "pointing_game": localisation.pointing_game,
+    "auroc": localisation.auroc,
+}
+REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "": lambda values: values,
+    "time_": localisation.over_time,
+    "space_": localisation.over_space,
+}
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Clips and what lies beside them, on the network's device.
+
+    Attributes:
+        video: In [0, 1].
+        label: The true classes.
+        target: What is explained.
+        clip_ids: One of each.
+        masks: By kind; nowhere True for a clip that has none.
+        partners: Clips of other classes for each, where composition is measured.
+    """
+
+    video: Float[Tensor, "B C T H W"]
+    label: Int[Tensor, " B"]
+    target: Int[Tensor, " B"]
+    clip_ids: tuple[str, ...]
+    masks: Mapping[str, Bool[Tensor, "B T H W"]] = field(default_factory=dict)
+    partners: Float[Tensor, "B P C T H W"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+
+@dataclass
+class Found:
+    """What was measured: a value for each clip, and curves, by method and key.
+
+    Attributes:
+        values: NaN where undefined.
+        curves: The target's logit at each point.
+        removed: The share of units that is gone at each point, by the units' name.
+    """
+
+    values: dict[str, dict[str, Float[Tensor, " B"]]] = field(default_factory=dict)
+    curves: dict[str, dict[str, Float[Tensor, "B P"]]] = field(default_factory=dict)
+    removed: dict[str, list[float]] = field(default_factory=dict)
+
+    def put(self, method: str, key: str, values: Float[Tensor, " B"]) -> None:
+        """Note a value for each clip."""
+        self.values.setdefault(method, {})[key] = values.double().cpu()
+
+    def values_of(self, row: int) -> dict[str, dict[str, float | None]]:
+        """Give one clip's values as plain numbers."""
+        return {
+            method: {key: _plain(float(values[row])) for key, values in own.items()}
+            for method, own in self.values.items()
+        }
+
+    def curves_of(self, row: int) -> dict[str, dict[str, list[float]]]:
+        """Give one clip's curves as plain numbers, without those that cannot be."""
+        return {
+            method: {key: curve[row].tolist() for key, curve in own.items() if bool(curve[row].isfinite().all())}
+            for method, own in self.curves.items()
+        }
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The network, its explainers, and what is measured.
+
+    Attributes:
+        network: From [B, C, T, H, W] to logits, on its device.
+        explainers: By method, open.
+        random_explainers: Of the network with random weights, where randomisation is measured.
+        settings: What is measured, and how.
+        families: As `settings.families` names them.
+    """
+
+    network: nn.Module
+    explainers: Mapping[str, Explainer]
+    random_explainers: Mapping[str, Explainer]
+    settings: EvaluateSettings
+    families: tuple[str, ...]
+
+    def scores(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
+        """Score each class, a few clips at a time."""
+        with torch.no_grad():
+            return torch.cat([self.network(part) for part in torch.split(video, self.settings.batch_size)])
+
+    def measure(self, subjects: Subjects) -> Found:
+        """Measure each method on each clip.
+
+        Raises:
+            VidactError: a clip that cannot be explained or measured.
+        """
+        found, maps = Found(), {}
+        broken: dict[str, Bool[Tensor, " B"]] = {}
+        for method, explain in self.explainers.items():
+            relevance = explain(subjects.video, subjects.target).relevance
+            finite = relevance.isfinite().flatten(1).all(dim=1)
+            broken[method] = ~finite.cpu()
+            maps[method] = torch.where(finite[:, None, None, None, None], relevance, 0)
+        for family in self.families:
+            MEASURE[family](self, subjects, maps, found)
+        for method, rows in broken.items():
+            for values in found.values.get(method, {}).values():
+                values[rows] = math.nan
+            for curve in found.curves.get(method, {}).values():
+                curve[rows] = math.nan
+        return found
+
+    def map(self, method: str, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"]) -> Tensor:
+        """Explain, and sum over colour; a map that is not finite is 0 everywhere, which measures call undefined."""
+        return _finite(self.explainers[method](video, target).relevance).sum(dim=1)
+
+    def generator(self, *words: str) -> torch.Generator:
+        """Start chance from the seed and words."""
+        number = int.from_bytes(draw_key(self.settings.seed, *words)[:6], "big")
+        return torch.Generator().manual_seed(number)
+
+
+Maps = Mapping[str, Float[Tensor, "B C T H W"]]
+
+
+def _finite(relevance: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+    finite = relevance.isfinite().flatten(1).all(dim=1)
+    return torch.where(finite[:, None, None, None, None], relevance, 0)
+
+
+def perturb(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
+    """Take units away, most and least relevant first; `random` is the mean of many orders, most and least alike."""
+    for name, fill_name in bench.settings.pairs:
+        units = build_units(name, subjects.video)
+        steps = removal_steps(units.count, bench.settings.num_steps)
+        found.removed[name] = (steps / units.count).tolist()
+        methods = [method for method in maps if method != RANDOM]
+        relevance = torch.stack([sum_by_unit(maps[method].sum(dim=1), units) for method in methods])
+        morf, lerf, every = _curves(bench, subjects, units, relevance, fill_name=fill_name)
+        pairs = {method: (morf[[place]], lerf[[place]]) for place, method in enumerate(methods)}
+        for method, curves in (pairs | {RANDOM: (every, every)}).items():
+            _put_curves(found, f"{name}/{fill_name}", method, curves, subjects.target, steps)
+
+
+def _curves(
+    bench: Bench, subjects: Subjects, units: Units, relevance: Float[Tensor, "M B U"], *, fill_name: str
+) -> tuple[Float[Tensor, "M B P K"], Float[Tensor, "M B P K"], Float[Tensor, "n B P K"]]:
+    """Follow all logits: most relevant first, least relevant first, and in random orders."""
+    fill = build_fill(
+        fill_name,
+        subjects.video,
+        units=units,
+        mean=mean_picture(bench.network, subjects.video),
+        generator=bench.generator("noise"),
+    )
+
+    def follow(relevance: Tensor, order: Order) -> Tensor:
+        return perturbation_curves(
+            bench.network,
+            subjects.video,
+            units=units,
+            relevance=relevance,
+            fill=fill,
+            order=order,
+            num_steps=bench.settings.num_steps,
+            clips_per_call=bench.settings.batch_size,
+        ).double()
+
+    drawn = torch.cat([_orders(bench, clip_id, units) for clip_id in subjects.clip_ids], dim=1)  # [n, B, U]
+    morf = follow(torch.cat([relevance, drawn.to(relevance)]), "morf")
+    return morf[: len(relevance)], follow(relevance, "lerf"), morf[len(relevance) :]
+
+
+def _orders(bench: Bench, clip_id: str, units: Units) -> Float[Tensor, "n 1 U"]:
+    generator = bench.generator("orders", clip_id, units.name)
+    return random_orders(bench.settings.random_orders, 1, units, generator=generator)
+
+
+def _put_curves(
+    found: Found,
+    pair: str,
+    method: str,
+    curves: tuple[Float[Tensor, "n B P K"], Float[Tensor, "n B P K"]],
+    target: Int[Tensor, " B"],
+    steps: Int[Tensor, " P"],
+) -> None:
+    """Note what two curves of all logits tell of the target, the mean over their orders."""
+    logits = [of_class(curve, target).mean(dim=0).cpu() for curve in curves]
+    probabilities = [of_class(curve.softmax(dim=-1), target).mean(dim=0).cpu() for curve in curves]
+    morf, lerf = logits
+    for name, curve in zip(("morf", "lerf"), logits, strict=True):
+        found.curves.setdefault(method, {})[f"{name}/{pair}"] = curve
+    found.put(method, f"abpc/{pair}", abpc(lerf, morf))
+    found.put(method, f"aopc/{pair}", aopc(morf))
+    found.put(method, f"deletion/{pair}", area(probabilities[0], steps=steps))
+    found.put(method, f"insertion/{pair}", area(probabilities[1], steps=steps))
+
+
+def build_units(name: str, video: Float[Tensor, "B C T H W"]) -> Units:
+    """Divide clips into tubes, frames or columns; in clips that are smaller than one, it has their size."""
+    clip = (video.shape[2], video.shape[3], video.shape[4])
+    if name == FRAMES:
+        return frames(clip)
+    if name == COLUMNS:
+        return columns(clip, size=(min(COLUMN_SIZE[0], clip[1]), min(COLUMN_SIZE[1], clip[2])))
+    size = (min(TUBE_SIZE[0], clip[0]), min(TUBE_SIZE[1], clip[1]), min(TUBE_SIZE[2], clip[2]))
+    return tubes(clip, size=size)
+
+
+def localise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
+    """Compare maps with masks: in space and time, in time alone, in space alone."""
+    for (kind, mask), (prefix, reduce) in product(subjects.masks.items(), REDUCTIONS.items()):
+        place = reduce(mask)
+        flat = place.flatten(1)
+        share = torch.where(flat.any(dim=1) & ~flat.all(dim=1), localisation.chance(place), math.nan)
+        for method, colours in maps.items():
+            relevance = reduce(colours.sum(dim=1))
+            for name, score in SCORES.items():
+                found.put(method, f"{prefix}{name}/{kind}", score(relevance, place))
+            found.put(method, f"{prefix}chance/{kind}", share)
+
+
+def compose(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
+    """Put half of each clip's frames into another clip, and show each clip beside three others."""
+    if subjects.partners is None:
+        return
+    video, partners, num_frames = subjects.video, subjects.partners, subjects.video.shape[2]
+    places = [torch.rand(2, generator=bench.generator("composition", clip_id)) for clip_id in subjects.clip_ids]
+    place = torch.stack(places).to(video.device)  # [B, 2]
+    composed = {}
+    if num_frames > 1:
+        own = num_frames // 2
+        first = (place[:, 0] * (num_frames - own + 1)).long()
+        composed["splice"] = splice_into(video, partners[:, 0], first=first, num_frames=own)
+    quadrant = (place[:, 1] * (NUM_PARTNERS + 1)).long()
+    is_own = torch.arange(NUM_PARTNERS + 1, device=video.device) == quadrant[:, None]  # [B, 4]
+    slots = (torch.arange(NUM_PARTNERS + 1, device=video.device) - quadrant[:, None] - 1) % (NUM_PARTNERS + 1)
+    every = torch.cat([partners, video[:, None]], dim=1)  # the clip itself is last: slot 3
+    rows = torch.arange(len(video), device=video.device)[:, None]
+    composed["mosaic"] = tile(every[rows, slots], is_own)
+    for (name, (clips, mask)), method in product(composed.items(), maps):
+        relevance = bench.map(method, clips, subjects.target)
+        found.put(method, name, localisation.relevance_mass(relevance, mask))
+        found.put(method, f"{name}_chance", localisation.chance(mask))
+
+
+def randomise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
+    """Compare maps with those of a network with random weights, and with those of another class."""
+    num_classes = bench.scores(subjects.video[:1]).shape[1]
+    other = torch.cat([_other_class(bench, subjects, row, num_classes) for row in range(len(subjects))])
+    for method, explain in bench.random_explainers.items():
+        relevance = maps[method].sum(dim=1)
+        random = _finite(explain(subjects.video, subjects.target).relevance).sum(dim=1)
+        found.put(method, "randomised_spearman", randomisation.spearman(relevance, random))
+        found.put(method, "emprt", randomisation.emprt(relevance, random))
+        if min(relevance.shape[2:]) >= randomisation.SMALLEST_PICTURE:
+            found.put(method, "randomised_ssim", randomisation.ssim(relevance, random))
+        found.put(
+            method, "random_logit", randomisation.random_logit(relevance, bench.map(method, subjects.video, other))
+        )
+
+
+def _other_class(bench: Bench, subjects: Subjects, row: int, num_classes: int) -> Int[Tensor, " 1"]:
+    generator = bench.generator("class", subjects.clip_ids[row])
+    return randomisation.draw_other_class(subjects.target[[row]], num_classes=num_classes, generator=generator)
+
+
+def be_sensitive(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
+    """Ask of maps what random boxes cost, and how far they move for small noise; clip by clip."""
+    for method, colours in maps.items():
+        rows = [_sensitivity(bench, method, subjects, colours, row=row) for row in range(len(subjects))]
+        for key, values in zip(("infidelity", "max_sensitivity"), zip(*rows, strict=True), strict=True):
+            found.put(method, key, torch.cat(values))
+
+
+def _sensitivity(
+    bench: Bench, method: str, subjects: Subjects, colours: Float[Tensor, "B C T H W"], *, row: int
+) -> tuple[Float[Tensor, " 1"], Float[Tensor, " 1"]]:
+    video, target, clip_id = subjects.video[[row]], subjects.target[row], subjects.clip_ids[row]
+    fill = build_fill("blur", video, units=build_units(FRAMES, video))
+    infidelity = sensitivity.infidelity(
+        lambda clips: bench.scores(clips)[:, target],
+        video,
+        relevance=colours[[row]],
+        fill=lambda removed: fill(removed[None])[0],
+        generator=bench.generator("boxes", clip_id),
+        local=unit_of(method).endswith(LOCAL_UNIT),
+    )
+    largest = sensitivity.max_sensitivity(
+        lambda clips: bench.map(method, clips, target.expand(len(clips))),
+        video,
+        generator=bench.generator("small noise", clip_id),
+    )
+    return infidelity, largest
+
+
+def be_sparse(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
+    """Say how unequal a map's voxels are."""
+    for method, colours in maps.items():
+        found.put(method, "sparseness", sensitivity.sparseness(colours.sum(dim=1)))
+
+
+MEASURE: dict[str, Callable[[Bench, Subjects, Maps, Found], None]] = {
+    "perturbation": perturb,
+    "localisation": localise,
+    "composition": compose,
+    "randomisation": randomise,
+    "sensitivity": be_sensitive,
+    "sparseness": be_sparse,
+}
