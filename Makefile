@@ -11,11 +11,14 @@ READY := $(VENV)/.ready
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
+# Quantus (LGPL, for tests only) comes without its requirements: it asks for opencv-python, which would overwrite the
+# headless one and needs a display's libraries. The others are in [dev].
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "vidact needs Python 3.11 or newer; give one as PYTHON=/path/to/python3.12"; exit 3; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --editable '.[dev]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip install --quiet --no-deps quantus
 	touch $@
 
 .PHONY: install
@@ -31,7 +34,8 @@ test: $(READY)  ## Run the tests; VIDACT_HMDB51 and VIDACT_JHMDB name folders of
 
 .PHONY: bench
 bench: $(READY)  ## Run the benchmarks, on real clips where VIDACT_HMDB51 names them
-	$(BIN)/python -m pytest tests/benchmarks/bench_loading.py tests/benchmarks/bench_attribution.py $(ARGS)
+	$(BIN)/python -m pytest tests/benchmarks/bench_loading.py tests/benchmarks/bench_attribution.py \
+	  tests/benchmarks/bench_evaluation.py $(ARGS)
 
 .PHONY: check
 check: $(READY)  ## Run ruff (format and lint) and mypy --strict

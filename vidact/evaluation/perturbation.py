@@ -7,6 +7,7 @@ what is left at a step are the most relevant units in the filled clip. So `area`
 deletion on the MoRF curve and its insertion on the LeRF curve.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -66,13 +67,14 @@ def perturbation_curves(
     """
     _check(video, units, relevance, order, clips_per_call)
     steps = removal_steps(units.count, num_steps)
-    rank = rank_units(relevance, order=order).reshape(-1, *relevance.shape[-2:])  # [O, B, U]
+    num_orders = math.prod(relevance.shape[:-2])
+    rank = rank_units(relevance, order=order).reshape(num_orders, *relevance.shape[-2:])  # [O, B, U]
     # Versions of the clips: the first and the last point of the first order stand for those of all.
-    middle = torch.cartesian_prod(torch.arange(len(rank)), steps[1:-1]).reshape(-1, 2)
+    middle = torch.cartesian_prod(torch.arange(num_orders), steps[1:-1]).reshape(-1, 2)
     versions = torch.cat([torch.tensor([[0, 0]]), middle, torch.tensor([[0, units.count]])])  # [V, 2]
     scores = _score_versions(score, video, units, rank, fill, versions, max(1, clips_per_call // max(1, len(video))))
-    ends = scores[[0, -1]].expand(len(rank), *[-1] * scores.dim())  # [O, 2, B, …]
-    between = scores[1:-1].reshape(len(rank), len(steps) - 2, *scores.shape[1:])  # [O, P − 2, B, …]
+    ends = scores[[0, -1]].expand(num_orders, *[-1] * scores.dim())  # [O, 2, B, …]
+    between = scores[1:-1].reshape(num_orders, len(steps) - 2, *scores.shape[1:])  # [O, P − 2, B, …]
     curves = torch.cat([ends[:, :1], between, ends[:, 1:]], dim=1).transpose(1, 2)
     return curves.reshape(*relevance.shape[:-1], *curves.shape[2:])
 
