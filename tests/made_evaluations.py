@@ -1,5 +1,6 @@
 """Makes up evaluations to show: methods whose orders are better the earlier they are listed, and controls."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -95,7 +96,7 @@ def make_comparison(*, num_runs: int = 3) -> Comparison:
     """Make up what several runs tell together."""
     evaluations = tuple(make_evaluation(f"version_{n}", seed=n, num_clips=16) for n in range(num_runs))
     names = tuple(evaluation.run for evaluation in evaluations)
-    pairs = tuple((a, b, 0.8) for a, b in zip(names, names[1:], strict=False))
+    pairs = tuple((a, b, 0.8) for a, b in itertools.pairwise(names))
     responses = tuple(
         DoseResponse(
             method,

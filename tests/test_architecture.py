@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "analysis": {"core"},
     "evaluation": {"core"},
     "report": {"core"},
-    "callbacks": {"core", "training", "attribution", "analysis", "report"},
+    "callbacks": {"core", "training", "attribution", "analysis", "evaluation", "report"},
     "recipes": {"core"},
     "checkpoints": {"core"},
     "runs": {"core", "checkpoints", "data"},

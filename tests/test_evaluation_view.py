@@ -80,8 +80,14 @@ def test_the_sentence_stands_without_the_runs_name(evaluation: Evaluation) -> No
 
 def test_chance_is_told_where_there_is_one(evaluation: Evaluation) -> None:
     expected = {
-        **{"abpc/tubes/blur": 0.0, "rma/strict": 0.04, "time_rma/strict": 0.4, "space_rma/strict": 0.08},
-        **{"auroc/strict": 0.5, "lift/strict": 1.0, "max_sensitivity": None, "splice": None},
+        "abpc/tubes/blur": 0.0,
+        "rma/strict": 0.04,
+        "time_rma/strict": 0.4,
+        "space_rma/strict": 0.08,
+        "auroc/strict": 0.5,
+        "lift/strict": 1.0,
+        "max_sensitivity": None,
+        "splice": None,
     }
     for key, value in expected.items():
         assert chance_of(evaluation, key) == (None if value is None else pytest.approx(value))
@@ -107,9 +113,7 @@ def test_every_picture_can_be_read(evaluation: Evaluation) -> None:
 
 def test_the_difference_to_the_nearest_control_is_the_smallest_one(evaluation: Evaluation) -> None:
     axes = evaluation_figures(evaluation)["ranks"].axes[1]
-    shown = {
-        label.get_text(): text.get_text() for label, text in zip(axes.get_yticklabels(), axes.texts, strict=True)
-    }
+    shown = {label.get_text(): text.get_text() for label, text in zip(axes.get_yticklabels(), axes.texts, strict=True)}
     for name in METHODS:
         row = evaluation.row(name, "abpc/tubes/blur")
         assert row is not None
