@@ -46,6 +46,28 @@ MAY_IMPORT = {
         "video_jobs",
         "reporting",
     },
+    "evaluation_tables": set(),
+    "evaluation_statistics": {"analysis", "evaluation_tables"},
+    "evaluation_verdict": {"evaluation_statistics", "evaluation_tables"},
+    "evaluation_comparison": {"evaluation_tables"},
+    "evaluation_markdown": {"evaluation_tables"},
+    "evaluation_files": {"core", "data", "evaluation_markdown", "evaluation_tables"},
+    "evaluating": {"core", "attribution", "evaluation", "evaluation_tables"},
+    "evaluation_clips": {"core", "runs", "data", "measured", "run_facts"},
+    "evaluation_bench": {"core", "attribution", "evaluation", "evaluating", "evaluation_clips", "evaluation_tables"},
+    "evaluation_measures": {"attribution", "evaluation", "evaluation_bench", "evaluation_tables"},
+    "evaluation_jobs": {
+        *("core", "runs", "data", "callbacks", "evaluating", "evaluation_bench", "evaluation_clips"),
+        *("evaluation_files", "evaluation_measures", "evaluation_statistics", "evaluation_tables", "__init__"),
+    },
+    "evaluation_runs": {
+        *("core", "runs", "data", "evaluating", "evaluation_bench", "evaluation_clips", "evaluation_files"),
+        *("evaluation_jobs", "evaluation_statistics", "evaluation_tables", "evaluation_verdict", "__init__"),
+    },
+    "evaluate_verbs": {
+        *("run_verbs", "runs", "video_jobs", "evaluating", "evaluation_clips", "evaluation_comparison"),
+        *("evaluation_files", "evaluation_runs", "evaluation_tables"),
+    },
     "pipeline": {
         "core",
         "recipes",
@@ -60,7 +82,7 @@ MAY_IMPORT = {
     },
     "data_verbs": {"core", "data"},
     "network_verbs": {"core", "checkpoints", "data", "models", "attribution"},
-    "cli": {"core", "pipeline", "data_verbs", "network_verbs", "run_verbs", "__init__"},
+    "cli": {"core", "pipeline", "data_verbs", "network_verbs", "run_verbs", "evaluate_verbs", "__init__"},
 }
 
 OWNERS = {
@@ -70,7 +92,7 @@ OWNERS = {
         *("report/video.py",),
     },
     "sklearn": {"data/guessing.py"},
-    "scipy": {"data/jhmdb.py"},
+    "scipy": {"data/jhmdb.py", "evaluation_comparison.py"},
     "rarfile": {"data/archives.py"},
     "httpx": {"data/transfer.py", "data/download.py"},
     "captum": {

@@ -18,15 +18,15 @@ from torch.utils.data import DataLoader
 
 from vidact import __version__
 from vidact.callbacks.processes import gather
-from vidact.core import DataError, EnvironmentProblem, VidactError, as_float
+from vidact.core import DataError, EnvironmentProblem, ExplanationError, VidactError, as_float
 from vidact.data.containers import file_sha1
 from vidact.data.video import read_frames
 from vidact.data.windows import Window
 from vidact.evaluating import LABEL, EvaluateSettings
-from vidact.evaluation_bench import open_bench
+from vidact.evaluation_bench import Bench, Found, Subjects, open_bench
 from vidact.evaluation_clips import ChosenClips, draw_key
 from vidact.evaluation_files import write_json
-from vidact.evaluation_measures import NUM_PARTNERS, Bench, Found, Subjects
+from vidact.evaluation_measures import NUM_PARTNERS, measure
 from vidact.evaluation_statistics import ClipResult
 from vidact.evaluation_tables import COMPOSITION, LOCALISATION, NETWORK
 from vidact.runs import Run
@@ -200,6 +200,8 @@ class ClipEvaluator(LightningModule):
             self._bench = self._stack.enter_context(open_bench(self.network, self.plan.settings, self.plan.families))
         bench, video = self._bench, together["video"]
         scores = bench.scores(video)
+        if not bool(scores.isfinite().all()):
+            raise ExplanationError("the network's scores are not finite, so there is nothing to explain")
         label = torch.tensor([window.clip.label for window, *_ in ready], device=self.device)
         predicted = scores.argmax(dim=1)
         target = label if self.plan.settings.target == LABEL else predicted
@@ -211,7 +213,7 @@ class ClipEvaluator(LightningModule):
             masks={kind: together[f"mask/{kind}"] for kind in self.plan.kinds},
             partners=together.get("partners"),
         )
-        found = bench.measure(subjects)
+        found = measure(bench, subjects)
         _put_reliance(bench, found, together["without"], scores, subjects)
         for row, (window, request, _) in enumerate(ready):
             self._write(window, request, found, row, scores[row], target=int(target[row]))

@@ -5,16 +5,14 @@ It reads no file. Whatever is drawn for a clip is drawn from the seed and the cl
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from itertools import product
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from vidact.attribution.base import Explainer, mean_picture
+from vidact.attribution.base import mean_picture
 from vidact.attribution.explainers import unit_of
-from vidact.evaluating import EvaluateSettings
 from vidact.evaluation import localisation, randomisation, sensitivity
 from vidact.evaluation.composition import splice_into, tile
 from vidact.evaluation.fill_ins import build_fill
@@ -29,7 +27,7 @@ from vidact.evaluation.perturbation import (
     removal_steps,
 )
 from vidact.evaluation.units import COLUMN_SIZE, COLUMNS, FRAMES, TUBE_SIZE, Units, columns, frames, sum_by_unit, tubes
-from vidact.evaluation_clips import draw_key
+from vidact.evaluation_bench import Bench, Found, Subjects
 from vidact.evaluation_tables import RANDOM
 
 NUM_PARTNERS = 3  # of a mosaic; the first is spliced with
@@ -48,128 +46,7 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@dataclass(frozen=True)
-class Subjects:
-    """Clips and what lies beside them, on the network's device.
-
-    Attributes:
-        video: In [0, 1].
-        label: The true classes.
-        target: What is explained.
-        clip_ids: One of each.
-        masks: By kind; nowhere True for a clip that has none.
-        partners: Clips of other classes for each, where composition is measured.
-    """
-
-    video: Float[Tensor, "B C T H W"]
-    label: Int[Tensor, " B"]
-    target: Int[Tensor, " B"]
-    clip_ids: tuple[str, ...]
-    masks: Mapping[str, Bool[Tensor, "B T H W"]] = field(default_factory=dict)
-    partners: Float[Tensor, "B P C T H W"] | None = None
-
-    def __len__(self) -> int:
-        return len(self.clip_ids)
-
-
-@dataclass
-class Found:
-    """What was measured: a value for each clip, and curves, by method and key.
-
-    Attributes:
-        values: NaN where undefined.
-        curves: The target's logit at each point.
-        removed: The share of units that is gone at each point, by the units' name.
-    """
-
-    values: dict[str, dict[str, Float[Tensor, " B"]]] = field(default_factory=dict)
-    curves: dict[str, dict[str, Float[Tensor, "B P"]]] = field(default_factory=dict)
-    removed: dict[str, list[float]] = field(default_factory=dict)
-
-    def put(self, method: str, key: str, values: Float[Tensor, " B"]) -> None:
-        """Note a value for each clip."""
-        self.values.setdefault(method, {})[key] = values.double().cpu()
-
-    def values_of(self, row: int) -> dict[str, dict[str, float | None]]:
-        """Give one clip's values as plain numbers."""
-        return {
-            method: {key: _plain(float(values[row])) for key, values in own.items()}
-            for method, own in self.values.items()
-        }
-
-    def curves_of(self, row: int) -> dict[str, dict[str, list[float]]]:
-        """Give one clip's curves as plain numbers, without those that cannot be."""
-        return {
-            method: {key: curve[row].tolist() for key, curve in own.items() if bool(curve[row].isfinite().all())}
-            for method, own in self.curves.items()
-        }
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-@dataclass(frozen=True)
-class Bench:
-    """The network, its explainers, and what is measured.
-
-    Attributes:
-        network: From [B, C, T, H, W] to logits, on its device.
-        explainers: By method, open.
-        random_explainers: Of the network with random weights, where randomisation is measured.
-        settings: What is measured, and how.
-        families: As `settings.families` names them.
-    """
-
-    network: nn.Module
-    explainers: Mapping[str, Explainer]
-    random_explainers: Mapping[str, Explainer]
-    settings: EvaluateSettings
-    families: tuple[str, ...]
-
-    def scores(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
-        """Score each class, a few clips at a time."""
-        with torch.no_grad():
-            return torch.cat([self.network(part) for part in torch.split(video, self.settings.batch_size)])
-
-    def measure(self, subjects: Subjects) -> Found:
-        """Measure each method on each clip.
-
-        Raises:
-            VidactError: a clip that cannot be explained or measured.
-        """
-        found, maps = Found(), {}
-        broken: dict[str, Bool[Tensor, " B"]] = {}
-        for method, explain in self.explainers.items():
-            relevance = explain(subjects.video, subjects.target).relevance
-            finite = relevance.isfinite().flatten(1).all(dim=1)
-            broken[method] = ~finite.cpu()
-            maps[method] = torch.where(finite[:, None, None, None, None], relevance, 0)
-        for family in self.families:
-            MEASURE[family](self, subjects, maps, found)
-        for method, rows in broken.items():
-            for values in found.values.get(method, {}).values():
-                values[rows] = math.nan
-            for curve in found.curves.get(method, {}).values():
-                curve[rows] = math.nan
-        return found
-
-    def map(self, method: str, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"]) -> Tensor:
-        """Explain, and sum over colour; a map that is not finite is 0 everywhere, which measures call undefined."""
-        return _finite(self.explainers[method](video, target).relevance).sum(dim=1)
-
-    def generator(self, *words: str) -> torch.Generator:
-        """Start chance from the seed and words."""
-        number = int.from_bytes(draw_key(self.settings.seed, *words)[:6], "big")
-        return torch.Generator().manual_seed(number)
-
-
 Maps = Mapping[str, Float[Tensor, "B C T H W"]]
-
-
-def _finite(relevance: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
-    finite = relevance.isfinite().flatten(1).all(dim=1)
-    return torch.where(finite[:, None, None, None, None], relevance, 0)
 
 
 def perturb(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
@@ -292,9 +169,9 @@ def randomise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> Non
     """Compare maps with those of a network with random weights, and with those of another class."""
     num_classes = bench.scores(subjects.video[:1]).shape[1]
     other = torch.cat([_other_class(bench, subjects, row, num_classes) for row in range(len(subjects))])
-    for method, explain in bench.random_explainers.items():
-        relevance = maps[method].sum(dim=1)
-        random = _finite(explain(subjects.video, subjects.target).relevance).sum(dim=1)
+    for method, colours in maps.items():
+        relevance = colours.sum(dim=1)
+        random = bench.map(method, subjects.video, subjects.target, is_random=True)
         found.put(method, "randomised_spearman", randomisation.spearman(relevance, random))
         found.put(method, "emprt", randomisation.emprt(relevance, random))
         if min(relevance.shape[2:]) >= randomisation.SMALLEST_PICTURE:
@@ -352,3 +229,20 @@ MEASURE: dict[str, Callable[[Bench, Subjects, Maps, Found], None]] = {
     "sensitivity": be_sensitive,
     "sparseness": be_sparse,
 }
+
+
+def measure(bench: Bench, subjects: Subjects) -> Found:
+    """Measure each method on each clip.
+
+    Raises:
+        VidactError: a clip that cannot be explained or measured.
+    """
+    found = Found()
+    maps, broken = {}, {}
+    for method in bench.explainers:
+        maps[method], broken[method] = bench.explain(method, subjects.video, subjects.target)
+    for family in bench.families:
+        MEASURE[family](bench, subjects, maps, found)
+    for method, rows in broken.items():
+        found.strike(method, rows.cpu())
+    return found

@@ -10,16 +10,19 @@ import torch
 from lightning.pytorch import Trainer
 
 from vidact import __version__
-from vidact.core import CheckpointError, DataError
+from vidact.core import CheckpointError, ConfigError, DataError
+from vidact.data.containers import file_sha1
 from vidact.evaluating import EvaluateSettings, headline
 from vidact.evaluation_bench import possible_methods
 from vidact.evaluation_clips import Choice, ChosenClips, choose_clips
+from vidact.evaluation_files import NAME, read_evaluation
 from vidact.evaluation_jobs import ClipEvaluator, Plan, evaluate_all
 from vidact.evaluation_statistics import ClipResult, Table
 from vidact.evaluation_tables import CONTROLS, LOCALISATION, Evaluation
 from vidact.evaluation_verdict import decide
 from vidact.runs import Run, open_run
 
+CHECKPOINT = "checkpoint_sha1"
 LIBRARIES = ("torch", "zennit", "captum", "lightning", "numpy", "scipy", "av", "decord")
 
 
@@ -80,11 +83,24 @@ def prepare(
     """
     runs = [open_run(path) for path in paths]
     names = unique_names(runs)
-    single = len(runs) == 1
+    folders = [out] if len(runs) == 1 else [out / name for name in names]
+    if not again:
+        for run, folder in zip(runs, folders, strict=True):
+            _refuse_another(folder, file_sha1(run.checkpoint))
     return [
-        _prepare(run, name, out if single else out / name, settings=settings, choice=choice, again=again)
-        for run, name in zip(runs, names, strict=True)
+        _prepare(run, name, folder, settings=settings, choice=choice, again=again)
+        for run, name, folder in zip(runs, names, folders, strict=True)
     ]
+
+
+def _refuse_another(folder: Path, checkpoint_sha1: str) -> None:
+    """Make sure that what is in a folder is not of another checkpoint: it would be overwritten."""
+    path = folder / f"{NAME}.json"
+    if path.exists() and (other := read_evaluation(path)).settings.get(CHECKPOINT) != checkpoint_sha1:
+        raise ConfigError(
+            f"{folder}: holds the evaluation of another checkpoint ({other.run}); choose another --out, or replace it "
+            "with --again"
+        )
 
 
 def unique_names(runs: Sequence[Run]) -> list[str]:
@@ -162,6 +178,7 @@ def _settings(prepared: Prepared) -> dict[str, Any]:
     """List all settings; not the batch size and devices, on which nothing depends."""
     settings: dict[str, Any] = asdict(prepared.plan.settings) | asdict(prepared.choice)
     settings |= {"measures": list(prepared.plan.families), "masks": list(prepared.plan.kinds)}
+    settings[CHECKPOINT] = file_sha1(prepared.run.checkpoint)
     settings["root"] = None if prepared.choice.root is None else Path(prepared.choice.root).name
     settings.pop("batch_size")
     return settings

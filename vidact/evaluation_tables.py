@@ -43,19 +43,16 @@ MEASURES: dict[str, Measure] = {
     "deletion": Measure(PERTURBATION, "area under the probability, most relevant removed first", -1),
     "insertion": Measure(PERTURBATION, "area under the probability, most relevant inserted first", 1),
     **{
-        f"{part}{name}": Measure(LOCALISATION, title + where, 1)
+        f"{part}{name}": Measure(LOCALISATION, title + where, better)
         for part, where in (("", ""), ("time_", ", per frame"), ("space_", ", summed over time"))
-        for name, title in (
-            ("rma", "share of positive relevance in the mask"),
-            ("lift", "that share over the mask's own share of the clip"),
-            ("rra", "share of the top voxels in the mask, as many as it has"),
-            ("pointing_game", "the largest relevance is in the mask"),
-            ("auroc", "relevance tells mask from rest"),
+        for name, title, better in (
+            ("rma", "share of positive relevance in the mask", 1),
+            ("chance", "the mask's own share", 0),
+            ("lift", "share of positive relevance in the mask over the mask's own share", 1),
+            ("rra", "share of the top voxels in the mask, as many as it has", 1),
+            ("pointing_game", "the largest relevance is in the mask", 1),
+            ("auroc", "relevance tells mask from rest", 1),
         )
-    },
-    **{
-        f"{part}chance": Measure(LOCALISATION, "the mask's own share of the clip" + where, 0)
-        for part, where in (("", ""), ("time_", ", in time"), ("space_", ", in space"))
     },
     "splice": Measure(COMPOSITION, "share of positive relevance in the class's own frames", 1),
     "splice_chance": Measure(COMPOSITION, "the share of its own frames", 0),

@@ -58,7 +58,7 @@ def infidelity(
         for _ in range(num_samples):
             removed = random_boxes(video, generator=generator)
             without = torch.where(removed[:, None], fill(removed), video)
-            weight = video - without if local else removed[:, None].expand_as(video)
+            weight = video - without if local else removed[:, None].expand_as(video).to(relevance)
             said.append((rows(relevance) * rows(weight)).sum(dim=1))
             happened.append(before - score(without).double())
     predicted, actual = torch.stack(said, dim=1), torch.stack(happened, dim=1)  # [B, samples]
@@ -118,11 +118,11 @@ def max_sensitivity(
         return video.new_empty(0)
     norms: list[Tensor] = []
 
-    def explained(inputs: Tensor | tuple[Tensor]) -> Tensor:
+    def explained(inputs: Tensor | tuple[Tensor]) -> tuple[Tensor]:
         found = explain(inputs[0] if isinstance(inputs, tuple) else inputs)  # captum wraps the clip itself
         check_map(found)
         norms.append(found.flatten(1).norm(dim=1))
-        return found
+        return (found,)  # a tensor alone would be taken for a tuple of clips
 
     def near(inputs: Tensor) -> Tensor:
         noise = torch.rand(inputs.shape, generator=generator, device=generator.device).to(inputs)

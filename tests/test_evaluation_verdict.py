@@ -1,0 +1,111 @@
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_results import ABPC, RMA, make_results
+
+from vidact.evaluation_statistics import Table
+from vidact.evaluation_tables import CONTROLS, Verdict
+from vidact.evaluation_verdict import decide, least_sources
+
+METHODS = ("one", "two", "three")
+
+
+def _decide(levels: Mapping[str, Sequence[float]], *, keys: Sequence[str] = (ABPC, RMA), **options: float) -> Verdict:
+    methods = [method for method in levels if method not in CONTROLS]
+    results = make_results(levels, keys=keys, **options)  # type: ignore[arg-type]
+    table = Table(results, run="run", methods=methods, num_resamples=2000)
+    return decide(table, table.rows(), criteria=keys)
+
+
+def test_the_best_of_those_that_beat_all_controls_is_trusted_and_the_runner_up_named() -> None:
+    verdict = _decide({"one": [1, 1], "two": [2, 1], "three": [3, 0]})
+    assert (verdict.method, verdict.beats_controls, verdict.ties) == ("two", ("two", "one"), ())
+    assert verdict.sentence.startswith("run: trust two: its ABPC (tubes, blur) is ")
+    assert "runner-up one, 1" in verdict.sentence
+    assert "2 of 3 methods beat all controls (differences at 98.33 %)" in verdict.sentence
+    assert verdict.comparisons == 3 * 2 * 4
+
+
+def test_a_single_control_that_is_not_beaten_is_enough() -> None:
+    verdict = _decide({"one": [1, 1], "motion_energy": [1, 0.2]})
+    assert verdict.method is None
+    assert "trust none of 1 methods" in verdict.sentence
+    assert f"the closest, one, does not beat motion_energy in {ABPC}" in verdict.sentence
+
+
+def test_ties_are_named() -> None:
+    verdict = _decide({"one": [1, 1], "two": [1.001, 1], "three": [0.5, 1]})
+    assert verdict.method in {"one", "two"}
+    assert set(verdict.ties) | {verdict.method} == {"one", "two"}
+    assert f"not clearly better than {verdict.ties[0]}" in verdict.sentence
+
+
+def test_without_masks_abpc_alone_decides() -> None:
+    verdict = _decide({"one": [1]}, keys=(ABPC,))
+    assert verdict.method == "one"
+    assert "mask" not in verdict.sentence
+
+
+def test_few_sources_say_nothing_however_large_the_difference() -> None:
+    verdict = _decide({"one": [9, 9]}, num_sources=4, clips_per_source=20)
+    assert verdict.method is None
+    assert "nothing can be said about which method to trust: the clips come from 4 sources" in verdict.sentence
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    results = make_results({"one": [1, 1]})
+    table = Table(results, run="run", methods=("one",))
+    assert decide(table, table.rows(), criteria=()).method is None
+    assert decide(table, (), criteria=(ABPC,)).method is None
+
+
+def test_a_control_that_has_no_value_is_not_beaten() -> None:
+    results = make_results({"one": [1, 1]})
+    for result in results:
+        result.values["centre"][ABPC] = None  # type: ignore[index]
+    table = Table(results, run="run", methods=("one",))
+    verdict = decide(table, table.rows(), criteria=(ABPC, RMA))
+    assert verdict.method is None
+    assert f"centre in {ABPC} (was not measured)" in verdict.sentence
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0.95, 6), (1 - 0.05 / 8, 9)])
+def test_sources_are_as_many_as_a_sign_test_needs(level: float, expected: int) -> None:
+    assert least_sources(level) == expected
+    assert 2 * 0.5**expected <= 1 - level < 2 * 0.5 ** (expected - 1)
+
+
+def test_where_nothing_is_better_it_rarely_says_so() -> None:
+    """Six methods that are noise, ten sources: at most one time in twenty is one of them trusted."""
+    levels = {f"method {number}": [0.0] for number in range(6)}
+    named = sum(_decide(levels, keys=(ABPC,), num_sources=12, seed=seed).method is not None for seed in range(40))
+    assert named <= 3
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.fixed_dictionaries(
+        {name: st.tuples(st.sampled_from([-1, 0, 1, 2]), st.sampled_from([-1, 1])) for name in METHODS}
+    ),
+    st.fixed_dictionaries({name: st.tuples(st.sampled_from([-1, 0]), st.just(0)) for name in CONTROLS}),
+    st.integers(0, 3),
+)
+def test_the_verdict_follows_the_rule(
+    methods: dict[str, tuple[int, int]], controls: dict[str, tuple[int, int]], seed: int
+) -> None:
+    """With clear differences, exactly those that are above every control in both criteria pass."""
+    verdict = _decide({**methods, **controls}, spread=0.01, seed=seed)
+    highest = max(level for level, _ in controls.values())
+    passing = {name for name, (abpc, rma) in methods.items() if abpc > highest and rma > 0}
+    above = {name for name, (abpc, _) in methods.items() if abpc == highest}  # equal levels: chance may decide
+    assert passing <= set(verdict.beats_controls) <= passing | above
+    if passing:
+        best = max(methods[name][0] for name in passing)
+        assert verdict.method is not None
+        assert methods[verdict.method][0] == best
+        assert verdict.method not in verdict.ties
+        assert set(verdict.ties) < set(verdict.beats_controls)
+        assert all(methods[name][0] == best for name in verdict.ties)
+    assert "\n" not in verdict.sentence
