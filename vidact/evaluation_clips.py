@@ -152,7 +152,7 @@ def _own_clips(run: Run, choice: Choice, record: Mapping[str, Any]) -> _Found:
     data.prepare_data()
     clips = index_clips(data.folder, classes=run.class_names, follow_links=data.follow_links)
     if record:
-        wanted = set(record[choice.part])
+        wanted = set(record.get(choice.part, ()))
         gone = sorted(wanted - {clip.clip_id for clip in clips})
         lines = [f"{clip_id}: is in the run's split, and not in the data set any more" for clip_id in gone]
         return data.folder, [clip for clip in clips if clip.clip_id in wanted], lines, []

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vidact.analysis.intervals import LEVEL, MANY_RESAMPLES, ClusteredMeans, clustered_means
+from vidact.analysis.intervals import LEVEL, MANY_RESAMPLES, NUM_RESAMPLES, ClusteredMeans, clustered_means
 from vidact.evaluation_tables import (
     ALL,
     COMPARED_WITH,
@@ -195,7 +195,8 @@ class Table:
         values = torch.tensor([list(curve) for curve, _ in pairs], dtype=torch.float64)
         generator = torch.Generator().manual_seed(SEED)
         groups = [source for _, source in pairs]
-        means = clustered_means(values, groups, generator=generator, num_resamples=self._num_resamples)
+        resamples = min(NUM_RESAMPLES, self._num_resamples)
+        means = clustered_means(values, groups, generator=generator, num_resamples=resamples)
         order, units, fill = key.split("/")
         removed = next((result.removed[units] for result in self.results if units in result.removed), None)
         return Curve(

@@ -72,7 +72,7 @@ def decide(table: Table, rows: Sequence[Row], *, criteria: Sequence[str]) -> Ver
     if sources < (least := least_sources(level)):
         return say(
             f"nothing can be said about which method to trust: the clips come from {sources} source"
-            f"{'s' if sources != 1 else ''}, and {len(measured)} methods take {least} or more"
+            f"{'s' if sources != 1 else ''}, and {len(table.methods)} methods take {least} or more"
         )
     ranked = sorted(measured, key=lambda method: -of[method, criteria[0]].mean)
     passed = [method for method in ranked if not _failures(of, method, criteria)]
