@@ -31,6 +31,7 @@ MAY_IMPORT = {
     "video_jobs": {"core", "runs", "data", "callbacks", "explaining", "explanation_files", "__init__"},
     "evaluation_pictures": {"evaluation_tables", "report"},
     "evaluation_view": {"core", "evaluation_files", "evaluation_pictures", "evaluation_tables", "report"},
+    "evaluation_output": {"callbacks", "evaluation_pictures", "evaluation_tables", "report"},
     "reporting": {
         *("core", "runs", "data", "attribution", "analysis", "report", "measured", "explaining", "run_facts"),
         "evaluation_view",
@@ -65,8 +66,8 @@ MAY_IMPORT = {
         *("evaluation_jobs", "evaluation_statistics", "evaluation_tables", "evaluation_verdict", "__init__"),
     },
     "evaluate_verbs": {
-        *("run_verbs", "runs", "video_jobs", "evaluating", "evaluation_clips", "evaluation_comparison"),
-        *("evaluation_files", "evaluation_runs", "evaluation_tables"),
+        *("callbacks", "run_verbs", "runs", "video_jobs", "evaluating", "evaluation_clips", "evaluation_comparison"),
+        *("evaluation_files", "evaluation_output", "evaluation_runs", "evaluation_tables"),
     },
     "pipeline": {
         "core",
