@@ -34,14 +34,14 @@ def subjects(run: Run) -> Subjects:
     video, masks = [], []
     for window in windows:
         video.append(as_float(read_frames(window.clip.path, window.frame_numbers, size=(16, 16), gray=True)[None])[0])
-        mask = chosen.read_mask(window, "actor", size=(16, 16))
+        mask = chosen.read_mask(window, chosen.mask_kinds[0], size=(16, 16))
         assert mask is not None
         masks.append(mask)
     clips = torch.stack(video)
     label = torch.tensor([window.clip.label for window in windows])
     partners = clips.flip(0)[:, None].expand(-1, 3, -1, -1, -1, -1)
     names = tuple(window.clip.clip_id for window in windows)
-    return Subjects(clips, label, label, names, {"actor": torch.stack(masks)}, partners)
+    return Subjects(clips, label, label, names, {"mask": torch.stack(masks)}, partners)
 
 
 def _one(subjects: Subjects, row: int) -> Subjects:
@@ -82,15 +82,15 @@ def test_numbers_are_those_of_the_measures_called_directly(run: Run, subjects: S
     logits = {order: of_class(curve, target) for order, curve in curves.items()}
     shares = {order: of_class(curve.softmax(dim=-1), target) for order, curve in curves.items()}
     steps = removal_steps(units.count, 4)
-    mask = subjects.masks["actor"]
+    mask = subjects.masks["mask"]
     expected = {
         "abpc/tubes/blur": abpc(logits["lerf"], logits["morf"]),
         "aopc/tubes/blur": aopc(logits["morf"]),
         "deletion/tubes/blur": area(shares["morf"], steps=steps),
         "insertion/tubes/blur": area(shares["lerf"], steps=steps),
-        "rma/actor": localisation.relevance_mass(relevance, mask),
-        "chance/actor": localisation.chance(mask),
-        "space_auroc/actor": localisation.auroc(localisation.over_space(relevance), localisation.over_space(mask)),
+        "rma/mask": localisation.relevance_mass(relevance, mask),
+        "chance/mask": localisation.chance(mask),
+        "space_auroc/mask": localisation.auroc(localisation.over_space(relevance), localisation.over_space(mask)),
         "sparseness": sensitivity.sparseness(relevance),
     }
     for key, values in expected.items():
@@ -162,8 +162,8 @@ def test_a_map_that_is_not_finite_counts_as_undefined(
     assert found.curves_of(0)["gradient"] == {}
     other = found.values_of(1)["gradient"]
     undefined = {key for key, value in other.items() if value is None}
-    assert all(key.startswith("time_") for key in undefined), "the actor is there in every frame"
-    assert found.values_of(0)["lrp:epsilon_plus"]["rma/actor"] is not None
+    assert all(key.startswith("time_") for key in undefined), "in every frame there is some of the mask"
+    assert found.values_of(0)["lrp:epsilon_plus"]["rma/mask"] is not None
 
 
 def test_what_a_network_cannot_have_is_left_out_unless_nothing_is_left(run: Run) -> None:

@@ -129,6 +129,7 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
     if not usable:
         raise DataError(f"{folder}: no clip is left to evaluate: {'; '.join([*notes, *left_out[:3]]) or choice.part}")
     settings = run.data_settings
+    order: dict[str, Any] = {name: settings[name] for name in ("frame_order",) if name in settings}  # as it was trained
     windows = list_windows(
         usable,
         {path: found.info for path, found in inspections.items() if found.info},
@@ -136,6 +137,7 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
         stride=settings["stride"],
         num_windows=1,
         sha1s={path: found.sha1 for path, found in inspections.items()},
+        **order,
     )
     place = find_masks(folder)
     return ChosenClips(folder, tuple(windows), MaskFolder(place) if place else None, tuple(left_out), tuple(notes))

@@ -81,12 +81,16 @@ def splice_into(
         The clips, and masks that are True in those frames.
 
     Raises:
-        VidactError: frames that the clips do not have.
+        VidactError: clips of other shapes, or frames that they do not have.
     """
+    if other.shape != video.shape:
+        raise VidactError(f"expected other clips of shape {list(video.shape)}, got {list(other.shape)}")
     length = video.shape[2]
     _check_num_frames(num_frames, length)
-    if len(first) and (int(first.min()) < 0 or int(first.max()) > length - num_frames):
-        raise VidactError(f"{num_frames} frames of {length} can start at 0 to {length - num_frames}, got {first}")
+    low, high = (int(first.min()), int(first.max())) if len(first) else (0, 0)
+    if low < 0 or high > length - num_frames:
+        last = length - num_frames
+        raise VidactError(f"{num_frames} frames of {length} can start at 0 to {last}, got {low} to {high}")
     frames = torch.arange(length, device=video.device)
     inside = (frames >= first[:, None]) & (frames < first[:, None] + num_frames)  # [B, T]
     spliced = torch.where(inside[:, None, :, None, None], video, other)
@@ -108,11 +112,17 @@ def splice(
         VidactError: one class only, or as many frames as the clips have.
     """
     length = video.shape[2]
+    _check_labels(label, len(video))
     _check_num_frames(num_frames, length)
     partner = draw_partners(label, generator=generator).squeeze(1)
     first = torch.randint(length - num_frames + 1, (len(label),), generator=generator, device=generator.device)
     spliced, mask = splice_into(video, video[partner], first=first.to(video.device), num_frames=num_frames)
     return Composition(spliced, mask, torch.stack([torch.arange(len(label), device=label.device), partner], dim=1))
+
+
+def _check_labels(label: Tensor, num_clips: int) -> None:
+    if label.shape != (num_clips,):
+        raise VidactError(f"expected a class number for each of {num_clips} clips, got shape {list(label.shape)}")
 
 
 def _check_num_frames(num_frames: int, length: int) -> None:
@@ -168,6 +178,7 @@ def mosaic(
     """
     if not 0 < num_own < NUM_QUADRANTS:
         raise VidactError(f"1 to {NUM_QUADRANTS - 1} quadrants can show the clip's class, got {num_own}")
+    _check_labels(label, len(video))
     parts = [torch.arange(len(label), device=label.device)[:, None]]
     if num_own > 1:
         parts.append(draw_partners(label, count=num_own - 1, same=True, generator=generator))
