@@ -70,7 +70,7 @@ def make_evaluation(
     """
     generator = np.random.default_rng(seed)
     results = [made_clip(n, methods=methods, skill=skill, generator=generator) for n in range(num_clips)]
-    table = Table(results, run=run, methods=methods, num_resamples=200)
+    table = Table(results, run=run, methods=methods, num_resamples=100)
     rows = table.rows()
     return Evaluation(
         run=run,

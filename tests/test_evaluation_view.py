@@ -20,11 +20,17 @@ from vidact.evaluation_pictures import (
 )
 from vidact.evaluation_tables import CONTROLS, Comparison, Evaluation
 from vidact.evaluation_view import FOLDER, find_evaluation, view_evaluation
+from vidact.report.contents import EvaluationView
 
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    return make_evaluation(num_clips=24)
+    return make_evaluation(num_clips=16)
+
+
+@pytest.fixture(scope="module")
+def view(evaluation: Evaluation) -> EvaluationView:
+    return view_evaluation(evaluation)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +48,7 @@ def test_the_verdicts_measures_come_first_and_one_of_each_kind_follows(evaluatio
     }
 
 
-def test_the_table_has_the_means_and_marks_the_best_method(evaluation: Evaluation) -> None:
-    view = view_evaluation(evaluation)
+def test_the_table_has_the_means_and_marks_the_best_method(evaluation: Evaluation, view: EvaluationView) -> None:
     assert [row.method for row in view.methods] == list(METHODS), "they are made better from the first on"
     assert {row.method for row in view.controls} == set(CONTROLS)
     for column, key in enumerate(main_keys(evaluation)):
@@ -63,17 +68,16 @@ def test_the_table_has_the_means_and_marks_the_best_method(evaluation: Evaluatio
             assert better_end(key) * own.mean == best
 
 
-def test_a_share_on_a_confounder_is_neither_good_nor_bad(evaluation: Evaluation) -> None:
+def test_a_share_on_a_confounder_is_neither_good_nor_bad(view: EvaluationView) -> None:
     assert better_end("rma/confounder") == 0
-    view = view_evaluation(evaluation)
     column = next(column for column in view.columns if column.detail == "confounder")
     assert "follow what the network leans on" in column.meaning
 
 
-def test_the_sentence_stands_without_the_runs_name(evaluation: Evaluation) -> None:
-    assert view_evaluation(evaluation).sentence.startswith("Trust lrp:epsilon_plus: its ABPC")
-    assert view_evaluation(evaluation).methods[0].remark == "to be trusted"
-    weak = view_evaluation(make_evaluation(skill=0.2, num_clips=24))
+def test_the_sentence_stands_without_the_runs_name(view: EvaluationView) -> None:
+    assert view.sentence.startswith("Trust lrp:epsilon_plus: its ABPC")
+    assert view.methods[0].remark == "to be trusted"
+    weak = view_evaluation(make_evaluation(skill=0.2, num_clips=16))
     assert not weak.is_trusted
     assert all(row.remark == "" for row in weak.methods)
 
@@ -147,17 +151,17 @@ def test_values_that_are_missing_are_left_empty(evaluation: Evaluation) -> None:
     assert layout_faults(evaluation_figures(replace(evaluation, rows=odd))["ranks"]) == []
 
 
-def test_a_report_finds_what_evaluate_left_in_the_run_folder(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_a_report_finds_what_evaluate_left_in_the_run_folder(
+    evaluation: Evaluation, view: EvaluationView, tmp_path: Path
+) -> None:
     assert find_evaluation(None) == (None, "")
     assert find_evaluation(tmp_path) == (None, "")
     (tmp_path / FOLDER).mkdir()
     write_evaluation(tmp_path / FOLDER, evaluation)
-    view, problem = find_evaluation(tmp_path)
-    assert problem == ""
-    assert view == view_evaluation(evaluation)
+    assert find_evaluation(tmp_path) == (view, "")
     (tmp_path / FOLDER / "evaluation.json").write_text("{}")
-    view, problem = find_evaluation(tmp_path)
-    assert view is None
+    broken, problem = find_evaluation(tmp_path)
+    assert broken is None
     assert "evaluate again" in problem
 
 

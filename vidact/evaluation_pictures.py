@@ -71,7 +71,7 @@ def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
             panel for fill in _fills(evaluation, units) if (panel := _fill_panel(evaluation, units, fill)).methods
         ]
         if panels:
-            title = f"Score while {units} are replaced, mean of {_clips(evaluation, units)} clips, 95 % intervals"
+            title = f"score while {units} are replaced, mean of {_clips(evaluation, units)} clips"
             figures[f"curves_{units}"] = perturbation_curves(
                 panels, controls=evaluation.controls, unit_name=units, title=f"{evaluation.run}: {title}"
             )

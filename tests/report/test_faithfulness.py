@@ -47,6 +47,24 @@ def test_both_orders_of_each_method_and_the_random_one_are_drawn() -> None:
     assert {line.get_linestyle() for line in axes.lines[1:]} == {"-", "--"}
 
 
+def test_of_many_methods_only_the_best_and_the_best_control_have_bands() -> None:
+    figure = figure_of(panel(count=6))  # the later, the wider apart
+    axes = next(axes for axes in figure.axes if axes.get_xlabel())
+    colours = [to_rgba(band.get_facecolor()[0])[:3] for band in axes.collections]
+    fourth = method_styles([*METHODS, *CONTROLS], controls=CONTROLS)["smoothgrad"].colour
+    expected = {to_rgba(fourth)[:3]: 2, to_rgba(CONTROL_COLOUR)[:3]: 2, to_rgba("0.85")[:3]: 1}
+    assert {colour: colours.count(colour) for colour in colours} == expected
+
+
+def test_bands_that_reach_far_do_not_make_the_curves_flat() -> None:
+    falling = np.linspace(5.0, 4.0, 11)
+    one = MethodCurves("a", band(falling, half=90.0), band(falling + 1, half=90.0))
+    axes = next(axes for axes in figure_of(FillPanel("n", np.linspace(0, 1, 11), (one,))).axes if axes.get_xlabel())
+    assert axes.get_ylim() == pytest.approx((3.4, 6.6))
+    flat = MethodCurves("a", band(np.ones(11), half=0.0), band(np.ones(11), half=0.0))
+    assert layout_faults(figure_of(FillPanel("n", np.linspace(0, 1, 11), (flat,)))) == []
+
+
 def test_methods_are_listed_by_the_area_between_their_curves_and_those_without_come_last() -> None:
     methods = [curves("a", gap=1.0), curves("b", gap=2.5), curves("c", gap=float("nan")), curves("d", gap=-0.5)]
     figure = figure_of(FillPanel("noise", np.linspace(0, 1, 11), tuple(methods)))

@@ -19,6 +19,8 @@ from vidact.report.method_styles import MethodStyle, method_styles
 from vidact.report.text import LABEL_POINTS, TICK_POINTS, fit_text, text_inches
 
 MAX_COLUMNS = 2
+MAX_BANDED = 3
+BAND_SHARE = 0.3  # of the range of all curves: how far beyond it bands are shown
 PANEL_INCHES = 3.2
 LEFT_INCHES = 0.75
 NAME_INCHES = 1.6
@@ -101,6 +103,8 @@ class FillPanel:
 def perturbation_curves(panels: Sequence[FillPanel], *, controls: Sequence[str], unit_name: str, title: str) -> Figure:
     """Draw a panel per fill-in: each method's two curves with their bands, and those of random order in gray.
 
+    Of more than three methods, only the best and the best control have bands: more of them hide each other.
+
     Beside a panel its methods are listed by the area between their curves, the widest first: the list is the legend.
 
     Args:
@@ -122,12 +126,12 @@ def perturbation_curves(panels: Sequence[FillPanel], *, controls: Sequence[str],
     rows = math.ceil(len(panels) / columns)
     step_across, step_down = width + list_inches + MARGIN_INCHES, HEAD_INCHES + height + FOOT_INCHES
     figure = titled_figure(columns * step_across + MARGIN_INCHES, rows * step_down + KEY_INCHES, title=title)
-    _draw_key(figure, bottom=rows * step_down, has_random=any(panel.random_order for panel in panels))
+    _draw_key(figure, panels, bottom=rows * step_down)
     for place, panel in enumerate(panels):
         row, column = divmod(place, columns)
         left, bottom = column * step_across, (rows - 1 - row) * step_down + FOOT_INCHES
         axes = add_axes(figure, left + LEFT_INCHES, bottom, width=PANEL_INCHES, height=height)
-        _draw_panel(axes, panel, styles)
+        _draw_panel(axes, panel, styles, banded=_banded(panel, controls))
         _label(axes, panel.fill, unit_name)
         place_of_list = add_axes(figure, left + width, bottom, width=list_inches, height=height)
         _draw_list(place_of_list, panel, styles, size=(list_inches, height))
@@ -151,7 +155,21 @@ def _short(name: str) -> str:
     return fit_text(name, points=TICK_POINTS, inches=NAME_INCHES, max_lines=1)
 
 
-def _draw_panel(axes: Axes, panel: FillPanel, styles: dict[str, MethodStyle]) -> None:
+def _by_gap(panel: FillPanel) -> list[MethodCurves]:
+    """Sort methods, the widest gap first, those without one last."""
+    return sorted(panel.methods, key=lambda one: -one.gap if math.isfinite(one.gap) else math.inf)
+
+
+def _banded(panel: FillPanel, controls: Sequence[str]) -> set[str]:
+    """Choose the methods whose bands are drawn."""
+    names = [one.method for one in _by_gap(panel)]
+    if len(names) <= MAX_BANDED:
+        return set(names)
+    groups = ([name for name in names if (name in controls) == is_control] for is_control in (False, True))
+    return {name for group in groups for name in group[:1]}
+
+
+def _draw_panel(axes: Axes, panel: FillPanel, styles: dict[str, MethodStyle], *, banded: set[str]) -> None:
     percent = 100 * panel.share_removed
     if panel.random_order is not None:
         band = panel.random_order
@@ -162,9 +180,22 @@ def _draw_panel(axes: Axes, panel: FillPanel, styles: dict[str, MethodStyle]) ->
         style = styles[one.method]
         marks: dict[str, Any] = {"marker": style.marker, "markersize": 3, "markevery": max(1, len(percent) // 8)}
         for band, dashes in ((one.least_first, DASHES), (one.most_first, "-")):
-            axes.fill_between(percent, band.low, band.high, color=style.colour, alpha=0.1, linewidth=0)
+            if one.method in banded:
+                axes.fill_between(percent, band.low, band.high, color=style.colour, alpha=0.13, linewidth=0)
             axes.plot(percent, band.mean, color=style.colour, linestyle=dashes, linewidth=1.3, **marks)
     axes.set_xlim(0, 100)
+    _limit_to_means(axes, panel)
+
+
+def _limit_to_means(axes: Axes, panel: FillPanel) -> None:
+    """Leave out of sight how far bands reach beyond the curves: clips differ more in their scores than orders do."""
+    bands = [band for one in panel.methods for band in (one.most_first, one.least_first)]
+    bands += [panel.random_order] if panel.random_order else []
+    means = np.concatenate([band.mean[np.isfinite(band.mean)] for band in bands])
+    room = BAND_SHARE * float(np.ptp(means)) if len(means) else 0.0
+    if room:
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, float(means.min()) - room), min(high, float(means.max()) + room))
 
 
 def _label(axes: Axes, fill: str, unit_name: str) -> None:
@@ -187,8 +218,7 @@ def _draw_list(axes: Axes, panel: FillPanel, styles: dict[str, MethodStyle], *, 
     axes.set_axis_off()
     left = 0.1 + SWATCH_INCHES + 0.06
     axes.text(width - 0.04, 0.06, AREA, ha="right", va="center", fontsize=TICK_POINTS, color="0.35")
-    order = sorted(panel.methods, key=lambda one: -one.gap if math.isfinite(one.gap) else math.inf)
-    for number, one in enumerate(order, start=1):
+    for number, one in enumerate(_by_gap(panel), start=1):
         y, style = 0.06 + ROW_INCHES * number, styles[one.method]
         middle = [0.1, 0.1 + SWATCH_INCHES / 2, 0.1 + SWATCH_INCHES]
         axes.plot(middle, [y] * 3, color=style.colour, marker=style.marker, markersize=3, markevery=[1], linewidth=1.6)
@@ -197,14 +227,14 @@ def _draw_list(axes: Axes, panel: FillPanel, styles: dict[str, MethodStyle], *, 
         axes.text(width - 0.04, y, gap_text(one.gap), ha="right", **place)
 
 
-def _draw_key(figure: Figure, *, bottom: float, has_random: bool) -> None:
-    """Say above all panels what the lines are, and what the numbers are where there is room; in inches."""
+def _draw_key(figure: Figure, panels: Sequence[FillPanel], *, bottom: float) -> None:
+    """Say above all panels what the lines are and, where there is room, what else there is; in inches."""
     width = figure.get_figwidth()
     axes = add_axes(figure, 0.0, bottom, width=width, height=KEY_INCHES)
     axes.set(xlim=(0, width), ylim=(0, KEY_INCHES))
     axes.set_axis_off()
     parts: list[tuple[str, Any]] = [("most relevant first", "-"), ("least relevant first", DASHES)]
-    parts += [("random order", None)] if has_random else []
+    parts += [("random order", None)] if any(panel.random_order for panel in panels) else []
     x, y = MARGIN_INCHES, KEY_INCHES / 2
     for text, dashes in parts:
         if dashes is None:
@@ -214,5 +244,9 @@ def _draw_key(figure: Figure, *, bottom: float, has_random: bool) -> None:
             axes.plot([x, x + 0.36], [y, y], color="0.2", linestyle=dashes, linewidth=1.3)
         axes.text(x + 0.43, y, text, va="center", fontsize=LABEL_POINTS)
         x += 0.43 + 1.08 * text_inches(text, points=LABEL_POINTS) + 0.25
-    if x + 1.08 * text_inches(AREA_IN_WORDS, points=LABEL_POINTS) + MARGIN_INCHES < width:
-        axes.text(x, y, AREA_IN_WORDS, va="center", fontsize=LABEL_POINTS)
+    many = any(len(panel.methods) > MAX_BANDED for panel in panels)
+    remark = AREA_IN_WORDS + ("; bands: 95 %, of the best method and the best control" if many else "; bands: 95 %")
+    for text in (remark, AREA_IN_WORDS):
+        if x + 1.08 * text_inches(text, points=LABEL_POINTS) + MARGIN_INCHES < width:
+            axes.text(x, y, text, va="center", fontsize=LABEL_POINTS)
+            break

@@ -164,9 +164,9 @@ def _draw_dot(axes: Axes, row: float, estimate: Estimate | None, style: MethodSt
         return
     if math.isfinite(estimate.low) and math.isfinite(estimate.high):
         axes.plot([estimate.low, estimate.high], [row, row], color=style.colour, linewidth=1.8, solid_capstyle="butt")
-    inside = "white" if is_control else style.colour
+    inside, marker = ("white", "o") if is_control else (style.colour, style.marker or "o")
     axes.plot(
-        [estimate.value], [row], "o", color=style.colour, markerfacecolor=inside, markersize=5.5, markeredgewidth=1.3
+        [estimate.value], [row], marker, color=style.colour, markerfacecolor=inside, markersize=5.5, markeredgewidth=1.3
     )
 
 
