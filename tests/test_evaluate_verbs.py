@@ -13,13 +13,14 @@ from vidact import evaluation_jobs
 from vidact.cli import main
 from vidact.core import DataError
 from vidact.data.index import named_clip
+from vidact.data.masks import MaskFolder
 from vidact.evaluate_verbs import evaluate
 from vidact.evaluating import EvaluateSettings
 from vidact.evaluation_files import read_evaluation
 from vidact.evaluation_tables import CONTROLS
 
 CLASSES = ("left", "right", "up")
-KIND = "actor"  # of the small set's masks
+KIND = "strict" if hasattr(MaskFolder, "kinds") else "actor"  # the first kind of the small set's masks
 QUICK = ["--methods", "[gradient, grad_cam]", "--units", "[tubes]", "--fills", "[blur]", "--num-steps", "3"]
 QUICK += ["--random-orders", "2"]
 
