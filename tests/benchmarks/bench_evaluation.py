@@ -23,9 +23,9 @@ from vidact.models.residual import SlimResNet3D
 from vidact.models.stacked import StackedFramesCNN
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-NUM_ROUNDS = 5
+NUM_ROUNDS, NUM_LONG_ROUNDS = 5, 3
 LEAST_RATE = 0.8  # of plain forward passes
-LEAST_SPEED = 20.0  # times Quantus's
+LEAST_SPEED, LEAST_CERTAIN_SPEED = 20.0, 0.9  # times Quantus's: the goal, and what has to be
 SIDES = {"slim residual": 64, "stacked frames": 100}
 UNITS = {
     ("slim residual", "tubes"): tubes((16, 64, 64), size=(2, 8, 8)),
@@ -63,11 +63,9 @@ def _seconds(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def _take_turns(works: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
-    for work in works.values():
-        work()
+def _take_turns(works: dict[str, Callable[[], Any]], *, num_rounds: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(NUM_ROUNDS):
+    for _ in range(num_rounds):
         for name, work in works.items():
             seconds[name].append(_seconds(work))
     return seconds
@@ -124,7 +122,8 @@ def test_a_curve_costs_little_more_than_its_forward_passes(name: str, capsys: py
             {
                 "plain": lambda batch=batch, sizes=sizes: _plain(network, batch, sizes),
                 "curves": lambda evaluate=evaluate: evaluate(network),
-            }
+            },
+            num_rounds=NUM_ROUNDS,
         )
         rates[kind, fill_in] = _ratio(seconds["plain"], seconds["curves"])
         own, plain = (1000 * statistics.median(seconds[which]) for which in ("curves", "plain"))
@@ -206,8 +205,8 @@ def _ours(
 def test_curves_are_computed_faster_than_by_quantus(capsys: pytest.CaptureFixture[str]) -> None:
     """The same network, clips, units per step and points; the goal is 20 times Quantus's speed."""
     lines = [
-        f"| zero for tubes, {DEVICE.type} | Quantus, ms | vidact, ms | times Quantus's speed | forward passes alone, ms "
-        "| at most | curves differ by |",
+        f"| zero for tubes, {DEVICE.type} | Quantus, ms | vidact, ms | times Quantus's speed "
+        "| forward passes alone, ms | at most | curves differ by |",
         "| --- | --: | --: | --: | --: | --: | --: |",
     ]
     speeds = {}
@@ -228,7 +227,7 @@ def test_curves_are_computed_faster_than_by_quantus(capsys: pytest.CaptureFixtur
             "vidact": lambda setting=setting, network=network, arguments=arguments: _ours(setting, network, *arguments),
             "plain": lambda network=network, batch=batch, sizes=sizes: _plain(network, batch, sizes),
         }
-        seconds = _take_turns(works)
+        seconds = _take_turns(works, num_rounds=NUM_LONG_ROUNDS)
         speeds[setting.title] = _ratio(seconds["Quantus"], seconds["vidact"])
         bound = _ratio(seconds["Quantus"], seconds["plain"])
         quantus, own, plain = (1000 * statistics.median(seconds[which]) for which in works)
@@ -238,9 +237,10 @@ def test_curves_are_computed_faster_than_by_quantus(capsys: pytest.CaptureFixtur
         )
     with capsys.disabled():
         print("\n\n" + "\n".join(lines) + "\n")
-    slowest = min(speeds.values())
-    if max(speeds.values()) < LEAST_SPEED:
+    slowest, fastest = min(speeds.values()), max(speeds.values())
+    assert slowest >= LEAST_CERTAIN_SPEED, speeds
+    if fastest < LEAST_SPEED:
         pytest.xfail(
-            f"{slowest:.1f} to {max(speeds.values()):.1f} times Quantus's speed; the goal is {LEAST_SPEED:.0f}. Both run "
-            "the same forward passes, and those are most of the time: see 'at most'"
+            f"{slowest:.1f} to {fastest:.1f} times Quantus's speed; the goal is {LEAST_SPEED:.0f}. Both run the same "
+            "forward passes, and those are most of the time: see 'at most'"
         )

@@ -1,8 +1,8 @@
 """Does an explanation lie where it should? Maps against masks of any shape; it does not know who made either.
 
 Shape legend: `*shape` is [T, H, W], [T] alone (`over_time`) or [H, W] alone (`over_space`); voxels are its elements.
-A map that says nothing scores the mask's share of the voxels (`chance`) by every measure here, and 0.5 by `auroc`:
-where relevance is equal, the result is the mean over all orders of the equal voxels.
+A positive map that is equal everywhere scores the mask's share of the voxels (`chance`) by every measure here, and 0.5
+by `auroc`: where relevance ties, the result is the mean over all orders of the voxels that tie.
 """
 
 import torch

@@ -63,7 +63,11 @@ def mask_rows(mask: Bool[Tensor, "B ..."]) -> Bool[Tensor, "B N"]:
 
 def mid_ranks(values: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
     """Rank each row from 1, equal values sharing the mean of their ranks."""
-    ordered = values.sort(dim=1).values
-    below = torch.searchsorted(ordered, values)
-    not_above = torch.searchsorted(ordered, values, right=True)
-    return (below + not_above + 1).double() / 2
+    ordered, place = values.sort(dim=1)
+    number = torch.arange(values.shape[1], device=values.device).expand_as(place)
+    edge = ordered[:, 1:] != ordered[:, :-1]  # between voxels that do not tie
+    first, last = torch.zeros_like(place), torch.full_like(place, values.shape[1] - 1)
+    first[:, 1:] = torch.where(edge, number[:, 1:], 0)
+    last[:, :-1] = torch.where(edge, number[:, :-1], values.shape[1] - 1)
+    first, last = first.cummax(dim=1).values, last.flip(1).cummin(dim=1).values.flip(1)
+    return torch.empty_like(values, dtype=torch.float64).scatter_(1, place, (first + last).double() / 2 + 1)

@@ -148,11 +148,12 @@ def _score_versions(
     versions_per_call: int,
 ) -> Float[Tensor, "V B *values"]:
     """Score versions of the clips; each is the number of an order and how many units are gone."""
-    number, rank = units.number.flatten().to(video.device), rank.to(video.device, torch.int32)
+    number = units.number.flatten().to(video.device).expand(len(video), -1)
+    rank = rank.to(video.device, torch.int32)
 
     @lru_cache(maxsize=1)  # versions come order by order
     def turns(order: int) -> Int[Tensor, "B T H W"]:
-        return rank[order].index_select(1, number).reshape(-1, *units.clip)
+        return rank[order].gather(1, number).reshape(-1, *units.clip)
 
     scores = []
     with torch.no_grad():
