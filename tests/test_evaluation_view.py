@@ -25,7 +25,7 @@ from vidact.report.contents import EvaluationView
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    return make_evaluation(num_clips=16)
+    return make_evaluation(num_clips=24)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_share_on_a_confounder_is_neither_good_nor_bad(view: EvaluationView) -
 def test_the_sentence_stands_without_the_runs_name(view: EvaluationView) -> None:
     assert view.sentence.startswith("Trust lrp:epsilon_plus: its ABPC")
     assert view.methods[0].remark == "to be trusted"
-    weak = view_evaluation(make_evaluation(skill=0.2, num_clips=16))
+    weak = view_evaluation(make_evaluation(skill=0.2, num_clips=24))
     assert not weak.is_trusted
     assert all(row.remark == "" for row in weak.methods)
 
