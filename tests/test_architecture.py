@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "analysis": {"core"},
     "evaluation": {"core"},
     "report": {"core"},
-    "callbacks": {"core", "training", "attribution", "analysis", "report"},
+    "callbacks": {"core", "training", "attribution", "analysis", "evaluation", "report"},
     "recipes": {"core"},
     "checkpoints": {"core"},
     "runs": {"core", "checkpoints", "data"},
@@ -29,7 +29,13 @@ MAY_IMPORT = {
     "explaining": {"core", "data", "attribution"},
     "explanation_files": {"core", "data", "attribution", "analysis", "report", "explaining"},
     "video_jobs": {"core", "runs", "data", "callbacks", "explaining", "explanation_files", "__init__"},
-    "reporting": {"core", "runs", "data", "attribution", "analysis", "report", "measured", "explaining", "run_facts"},
+    "evaluation_pictures": {"evaluation_tables", "report"},
+    "evaluation_view": {"core", "evaluation_files", "evaluation_pictures", "evaluation_tables", "report"},
+    "evaluation_output": {"callbacks", "evaluation_pictures", "evaluation_tables", "report"},
+    "reporting": {
+        *("core", "runs", "data", "attribution", "analysis", "report", "measured", "explaining", "run_facts"),
+        "evaluation_view",
+    },
     "notebook": {"core", "runs", "data", "analysis", "attribution", "report", "explaining", "video_jobs"},
     "run_verbs": {
         "core",
@@ -60,8 +66,8 @@ MAY_IMPORT = {
         *("evaluation_jobs", "evaluation_statistics", "evaluation_tables", "evaluation_verdict", "__init__"),
     },
     "evaluate_verbs": {
-        *("run_verbs", "runs", "video_jobs", "evaluating", "evaluation_clips", "evaluation_comparison"),
-        *("evaluation_files", "evaluation_runs", "evaluation_tables"),
+        *("callbacks", "run_verbs", "runs", "video_jobs", "evaluating", "evaluation_clips", "evaluation_comparison"),
+        *("evaluation_files", "evaluation_output", "evaluation_runs", "evaluation_tables"),
     },
     "pipeline": {
         "core",
@@ -108,6 +114,7 @@ OWNERS = {
     "matplotlib": {
         *("report/text.py", "report/images.py", "report/charts.py", "report/contact.py", "report/accuracy.py"),
         *("report/curves.py", "report/comparison.py", "report/strip.py", "report/overlay.py", "report/run_pictures.py"),
+        *("report/faithfulness.py", "report/ranks.py", "report/agreement.py", "evaluation_pictures.py"),
     },
     "jinja2": {"report/page.py"},
     "markupsafe": {"report/page.py"},

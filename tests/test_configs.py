@@ -16,7 +16,7 @@ def test_a_recipe_is_understood_and_keeps_its_values(path: Path, capsys: pytest.
         main(["fit", "--config", path.stem, "--print_config"])
     printed = yaml.safe_load(capsys.readouterr().out)
     written = yaml.safe_load(path.read_text())
-    for part in ("data", "relevance"):
+    for part in ("data", "relevance", "faithfulness"):
         assert {key: printed[part][key] for key in written[part]} == written[part]
     assert printed["model"]["network"]["class_path"] == written["model"]["network"]["class_path"]
     assert printed["trainer"]["max_epochs"] == written["trainer"]["max_epochs"]
@@ -27,12 +27,13 @@ def test_a_recipe_is_complete_and_says_how_to_launch_it(path: Path) -> None:
     text = path.read_text()
     assert "python -m vidact fit" in text.split("\nseed_everything")[0]
     config = yaml.safe_load(text)
-    for part in ("seed_everything", "trainer", "data", "model", "relevance"):
+    for part in ("seed_everything", "trainer", "data", "model", "relevance", "faithfulness"):
         assert part in config
     assert {"root", "split", "fold", "num_frames", "stride", "num_windows", "size", "gray", "batch_size"} <= set(
         config["data"]
     )
     assert {"every_n_epochs", "clips_per_class", "method", "composite", "threshold"} == set(config["relevance"])
+    assert {"every_n_epochs", "clips_per_class", "num_steps"} == set(config["faithfulness"])
 
 
 def test_the_reports_protocol_is_the_reports() -> None:

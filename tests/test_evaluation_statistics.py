@@ -74,8 +74,23 @@ def test_a_curve_is_the_mean_of_the_clips_curves() -> None:
     assert curve.mean == pytest.approx(np.mean(own, axis=0))
     assert (curve.order, curve.units, curve.fill, curve.clips) == ("morf", "tubes", "blur", len(own))
     assert curve.removed.tolist() == [0, 0.5, 1]
-    assert (curve.low <= curve.mean).all()
-    assert (curve.mean <= curve.high).all()
+    assert (curve.low <= curve.mean + 1e-12).all()
+    assert (curve.mean <= curve.high + 1e-12).all()
+
+
+def test_the_interval_of_a_curve_is_that_of_the_fall_whatever_clips_score() -> None:
+    results = make_results(LEVELS)
+    raised = []
+    for number, one in enumerate(results):
+        curves = {
+            name: {key: [value + 100 * number for value in curve] for key, curve in own.items()}
+            for name, own in one.curves.items()
+        }
+        raised.append(replace(one, curves=curves))
+    for plain, high in zip(_table(results).curves(), _table(raised).curves(), strict=True):
+        assert plain.low[0] == plain.mean[0] == plain.high[0]
+        assert high.mean - high.low == pytest.approx(plain.mean - plain.low)
+        assert high.high - high.mean == pytest.approx(plain.high - plain.mean)
 
 
 def test_the_level_is_widened_for_the_number_of_methods() -> None:

@@ -1,4 +1,4 @@
-"""Trains a network twice, with and without explanations, and prints what differs as JSON.
+"""Trains a network twice, with and without explanations and their measures, and prints what differs as JSON.
 
 A script of its own: the type checker of the tests draws from Python's random numbers.
 """
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 
+from vidact.callbacks.faithfulness import FaithfulnessCallback
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.data.datamodule import VideoDataModule
 from vidact.models.stacked import StackedFramesCNN
@@ -72,7 +73,8 @@ def main(root: Path, folder: Path) -> dict[str, object]:
     warnings.simplefilter("ignore")
     result: dict[str, object] = {}
     for precision in ("32-true", "bf16-mixed"):
-        with_it = train(root, folder / precision, [RelevanceCallback(every_n_epochs=1)], precision)
+        callbacks = [RelevanceCallback(every_n_epochs=1), FaithfulnessCallback(every_n_epochs=1)]
+        with_it = train(root, folder / precision, callbacks, precision)
         without = train(root, folder, [], precision)
         differing = [
             name

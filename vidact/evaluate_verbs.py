@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from vidact.evaluating import EvaluateSettings
+    from vidact.evaluation_clips import Choice
     from vidact.evaluation_runs import Measured, Prepared
     from vidact.evaluation_tables import Evaluation
 
 
 def evaluate(
     runs: list[str],
-    out: str = "evaluation",
+    out: str | None = None,
     part: str = "validation",
     root: str | None = None,
     methods: list[str] = [  # noqa: B006  # jsonargparse shows it in the help
@@ -38,6 +42,7 @@ def evaluate(
     batch_size: int = 16,
     seed: int = 0,
     again: bool = False,
+    wandb: bool = False,
     accelerator: str = "auto",
     devices: str = "auto",
     num_nodes: int = 1,
@@ -51,7 +56,8 @@ def evaluate(
 
     Args:
         runs: Run folders (runs/version_0) or checkpoints; several are compared.
-        out: Where to; with several runs, a folder for each.
+        out: Where to; with several runs, a folder for each. Null for the folder evaluation in each run folder, where
+            `report` finds it; what compares several runs is then in the folder evaluation here.
         part: The clips that are measured: validation or test.
         root: Another data set, such as one with masks; clips that the run can know are left out.
         methods: Ways of explaining, as '[lrp:epsilon_plus, grad_cam, occlusion]'.
@@ -68,6 +74,7 @@ def evaluate(
         batch_size: Clips that go through the network at once.
         seed: Of all that is drawn.
         again: Measure anew what is measured already.
+        wandb: Log table, pictures and files to wandb too: offline without a key, as WANDB_MODE has it.
         accelerator: As Lightning has it: auto, cpu, gpu, …
         devices: How many, or which; clips are shared out among them.
         num_nodes: How many machines.
@@ -75,50 +82,85 @@ def evaluate(
     """
     from vidact.evaluating import EvaluateSettings
     from vidact.evaluation_clips import Choice
-    from vidact.evaluation_runs import measure, prepare
     from vidact.run_verbs import build_trainer
-    from vidact.video_jobs import check_writable
 
     own = tuple(methods), _tuple(measures), tuple(units), tuple(fills), num_steps, random_orders, _tuple(masks)
     settings = EvaluateSettings(*own, target, batch_size, seed)
     choice = Choice(part, root, num_clips, seed)
     trainer = build_trainer(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
-    check_writable(Path(out))
-    prepared = prepare(runs, out=Path(out), settings=settings, choice=choice, again=again)
+    return _evaluate(runs, out, settings=settings, choice=choice, again=again, use_wandb=wandb, trainer=trainer)
+
+
+def _evaluate(
+    runs: Sequence[str],
+    out: str | None,
+    *,
+    settings: "EvaluateSettings",
+    choice: "Choice",
+    again: bool,
+    use_wandb: bool,
+    trainer: "Trainer",
+) -> int:
+    from vidact.callbacks.loggers import build_wandb_logger
+    from vidact.evaluation_files import NAME
+    from vidact.evaluation_runs import measure, prepare
+    from vidact.video_jobs import check_writable
+
+    shared = Path(out or NAME)
+    if out is not None or len(runs) > 1:
+        check_writable(shared)
+    prepared = prepare(runs, out=None if out is None else shared, settings=settings, choice=choice, again=again)
+    for one in prepared:
+        check_writable(one.plan.folder)
+    logger = None
     if trainer.is_global_zero:
+        logger = build_wandb_logger(prepared[0].plan.folder if len(prepared) == 1 else shared) if use_wandb else None
         for one in prepared:
             print(*(f"{one.name}: {note}" for note in one.notes), sep="\n", end="\n" * bool(one.notes))
     try:
         measured = [measure(one, trainer=trainer) for one in prepared]
     except SystemExit as error:  # so Lightning ends after Ctrl-C, having said nothing
         raise KeyboardInterrupt from error
-    return _tell(prepared, measured, Path(out)) if trainer.is_global_zero else 0
+    trainer.loggers = [] if logger is None else [logger]
+    return _tell(prepared, measured, shared, trainer=trainer) if trainer.is_global_zero else 0
 
 
 def _tuple(names: list[str] | None) -> tuple[str, ...] | None:
     return None if names is None else tuple(names)
 
 
-def _tell(prepared: "Sequence[Prepared]", measured: "Sequence[Measured]", out: Path) -> int:
+def _tell(prepared: "Sequence[Prepared]", measured: "Sequence[Measured]", out: Path, *, trainer: "Trainer") -> int:
     """Write everything, and say what was found."""
     from vidact.evaluation_comparison import compare
     from vidact.evaluation_files import write_comparison, write_evaluation
+    from vidact.evaluation_output import draw_comparison, draw_evaluation, log_evaluations, written_files
     from vidact.evaluation_runs import summarise
     from vidact.runs import relative
 
     evaluations: list[Evaluation] = []
+    pictures: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for one, found in zip(prepared, measured, strict=True):
         evaluation = summarise(one, found)
         write_evaluation(one.plan.folder, evaluation)
         evaluations.append(evaluation)
+        prefix = f"{one.name}/" if len(prepared) > 1 else ""
+        drawn = draw_evaluation(one.plan.folder, evaluation)
+        pictures |= {f"{prefix}{name}": path for name, path in drawn.items()}
+        files |= written_files(one.plan.folder, prefix=prefix)
         for line in found.left_out:
             print(f"left out   {line}")
         kept = f", {found.num_kept} of them before" if found.num_kept else ""
         print(f"{one.name}: {evaluation.clips} clips measured{kept}  {relative(one.plan.folder / 'evaluation.md')}")
         print(f"{evaluation.verdict.sentence}.")
     if len(evaluations) > 1:
-        write_comparison(out, compare(evaluations))
+        comparison = compare(evaluations)
+        write_comparison(out, comparison)
+        pictures |= draw_comparison(out, comparison)
+        files |= written_files(out)
         print(relative(out / "comparison.md"))
+    if place := log_evaluations(trainer, evaluations, pictures=pictures, files=files):
+        print(f"wandb      {place}")
     failed = sum(found.num_failed for found in measured)
     if failed:
         print(f"{failed} clips could not be measured")

@@ -65,13 +65,14 @@ class Measured:
 
 
 def prepare(
-    paths: Sequence[str], *, out: Path, settings: EvaluateSettings, choice: Choice, again: bool
+    paths: Sequence[str], *, out: Path | None, settings: EvaluateSettings, choice: Choice, again: bool
 ) -> list[Prepared]:
     """Open runs, choose their clips, and find out what can be measured, before anything expensive starts.
 
     Args:
         paths: Run folders or checkpoints.
-        out: Where to; with several runs, each gets a folder of its own in it.
+        out: Where to; with several runs, each gets a folder of its own in it. None for a folder in each run's own or,
+            for a checkpoint that lies in none, here.
         settings: What is measured.
         choice: Of which clips.
         again: Whether to measure anew what is measured already.
@@ -83,7 +84,7 @@ def prepare(
     """
     runs = [open_run(path) for path in paths]
     names = unique_names(runs)
-    folders = [out] if len(runs) == 1 else [out / name for name in names]
+    folders = [_folder(run, name, out=out, is_single=len(runs) == 1) for run, name in zip(runs, names, strict=True)]
     if not again:
         for run, folder in zip(runs, folders, strict=True):
             _refuse_another(folder, file_sha1(run.checkpoint))
@@ -91,6 +92,13 @@ def prepare(
         _prepare(run, name, folder, settings=settings, choice=choice, again=again)
         for run, name, folder in zip(runs, names, folders, strict=True)
     ]
+
+
+def _folder(run: Run, name: str, *, out: Path | None, is_single: bool) -> Path:
+    if out is None and run.folder is not None:
+        return run.folder / NAME
+    shared = Path(NAME) if out is None else out
+    return shared if is_single else shared / name
 
 
 def _refuse_another(folder: Path, checkpoint_sha1: str) -> None:

@@ -196,7 +196,9 @@ class Table:
         generator = torch.Generator().manual_seed(SEED)
         groups = [source for _, source in pairs]
         resamples = min(NUM_RESAMPLES, self._num_resamples)
-        means = clustered_means(values, groups, generator=generator, num_resamples=resamples)
+        # Clips differ more in their scores than orders do: the interval is that of the fall from each clip's own score.
+        start = values[:, 0].mean()
+        falls = clustered_means(values - values[:, :1], groups, generator=generator, num_resamples=resamples)
         order, units, fill = key.split("/")
         removed = next((result.removed[units] for result in self.results if units in result.removed), None)
         return Curve(
@@ -207,9 +209,9 @@ class Table:
             fill=fill,
             subset=subset,
             removed=np.linspace(0, 1, values.shape[1]) if removed is None else np.asarray(removed, dtype=np.float64),
-            mean=means.value.numpy(),
-            low=means.low[0].numpy(),
-            high=means.high[0].numpy(),
+            mean=(start + falls.value).numpy(),
+            low=(start + falls.low[0]).numpy(),
+            high=(start + falls.high[0]).numpy(),
             clips=len(pairs),
         )
 

@@ -145,7 +145,8 @@ class Curve:
         subset: `all`, `right` or `wrong`.
         removed: The share of units that is removed, from 0 to 1.
         mean: The target's logit.
-        low: Lower end of the 95 % interval, clustered by source; NaN with fewer than two sources.
+        low: Lower end of the 95 % interval of the fall from each clip's own score, clustered by source; NaN with
+            fewer than two sources.
         high: Upper end.
         clips: How many.
     """

@@ -21,6 +21,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import Logger
 
 from vidact.callbacks.confusion import ConfusionMatrix
+from vidact.callbacks.faithfulness import FaithfulnessCallback
 from vidact.callbacks.loggers import build_loggers, finish_wandb
 from vidact.callbacks.pictures import log_file, log_pictures, run_folder
 from vidact.callbacks.predictions import FILE_NAME as PREDICTIONS
@@ -61,8 +62,11 @@ class VidactCLI(LightningCLI):
     _checkpoint: dict[str, Any] | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the relevance callback's settings, and hand the data's settings to the network."""
+        """Add the callbacks' settings, and hand the data's settings to the network."""
         parser.add_lightning_class_args(RelevanceCallback, "relevance")
+        parser.add_lightning_class_args(FaithfulnessCallback, "faithfulness")
+        for name in ("method", "composite"):
+            parser.link_arguments(f"relevance.{name}", f"faithfulness.{name}")
         parser.add_argument("--report", type=bool, default=True, help="Write report.html at the end of fit.")
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         network = "model.network.init_args"

@@ -16,6 +16,7 @@ from vidact.data.datamodule import VideoDataModule
 from vidact.data.inspection import inspect_clips
 from vidact.data.video import read_frames
 from vidact.data.windows import Window
+from vidact.evaluation_view import find_evaluation
 from vidact.explaining import ExplainSettings
 from vidact.measured import STAGES, MeasuredPart, choose_clips, measure_part
 from vidact.report.charts import confusion_matrix
@@ -97,6 +98,7 @@ def _view(
     shares = {guess["feature"]: guess.get(settings.part) for guess in guesses}
     chance = shares.pop("chance", None) or 1 / len(run.class_names)
     accuracy = None if measured is None else measured.accuracy()
+    evaluation, problem = find_evaluation(run.folder)
     return RunView(
         name=run.name,
         part=settings.part,
@@ -112,7 +114,8 @@ def _view(
         pictures=tuple(_pictures(run, measured, chance=chance)),
         clips=tuple(clips),
         config=config_text(run),
-        left_out=tuple(without_home(line) for line in left_out),
+        left_out=tuple(without_home(line) for line in (*left_out, problem) if line),
+        evaluation=evaluation,
     )
 
 

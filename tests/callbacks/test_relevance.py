@@ -69,6 +69,7 @@ def test_training_is_bit_identical_with_and_without_it(small_set: Path, tmp_path
         assert found[precision]["records"] == 8, "two epochs of two steps, three validations and the end"
         assert found[precision]["states"] == 5, "the fingerprint sees every step"
         assert list((tmp_path / precision).rglob("*.overlay.png"))
+        assert len(list((tmp_path / precision / "faithfulness").glob("epoch_*.png"))) == 2
 
 
 @pytest.mark.parametrize("verb", ["validate", "test"])

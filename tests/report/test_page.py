@@ -17,7 +17,16 @@ from made_runs import make_clip, make_run
 
 from vidact.core import EnvironmentProblem, VidactError
 from vidact.data.motions import CLASS_NAMES
-from vidact.report.contents import Interval, Outcome, RunView
+from vidact.report.contents import (
+    EvaluationView,
+    Interval,
+    MeasureCell,
+    MeasureColumn,
+    MethodRow,
+    Outcome,
+    Picture,
+    RunView,
+)
 from vidact.report.images import HOTSPOT_COLOUR, RELEVANCE_COLOURS
 from vidact.report.page import clip_page, report_page, write_page
 from vidact.report.players import fair_order, gather_players, make_player
@@ -108,7 +117,15 @@ def named_run(name: str) -> RunView:
         split=((name, name),),
         left_out=(name,),
         config=name,
+        evaluation=named_evaluation(name),
     )
+
+
+def named_evaluation(name: str) -> EvaluationView:
+    row = MethodRow(name, name or "remark", (MeasureCell(name or "1", name or "0 to 2", is_best=True),))
+    column = MeasureColumn(name, name or "detail", name, name or "0")
+    picture = Picture(name, name, "<svg/>")
+    return EvaluationView(name, True, name, (column,), (row,), (row,), (picture,), (name,))
 
 
 @given(texts)
@@ -244,6 +261,36 @@ def test_confusion_counts_every_outcome_once(run: RunView) -> None:
     for outcome in run.outcomes:
         assert cells[outcome.true][outcome.predicted].count > 0
     assert all((cell.shade > 0) == (cell.count > 0) for row in cells for cell in row)
+
+
+def evaluated(run: RunView) -> RunView:
+    return replace(run, evaluation=named_evaluation("lrp"))
+
+
+def test_an_evaluation_has_a_section_and_a_way_to_it(run: RunView, page: str) -> None:
+    assert 'id="evaluation"' not in page
+    assert '<a href="#evaluation">' not in page
+    html = report_page([evaluated(run)])
+    assert "Is the explanation right?" in html
+    assert '<a href="#evaluation">Evaluation</a>' in html
+    assert '<p class="verdict good">lrp</p>' in html
+    assert '<td class="number best"><span>lrp</span><small>lrp</small></td>' in html
+    assert '<abbr title="lrp">lrp</abbr>' in html
+    assert "controls, which look at no network" in html
+    assert "without any knowledge" in html
+
+
+def test_of_several_runs_those_that_were_evaluated_are_told(run: RunView) -> None:
+    html = report_page([run, replace(evaluated(run), name="other")])
+    assert "Are the explanations right?" in html
+    assert html.count('<div class="card evaluation">') == 1
+
+
+def test_an_evaluation_without_a_measure_is_told(run: RunView) -> None:
+    empty = EvaluationView("nothing was asked", False, "0 clips", (), (), (), ())
+    html = report_page([replace(run, evaluation=empty)])
+    assert '<p class="verdict doubt">nothing was asked</p>' in html
+    assert "Nothing was measured." in html
 
 
 def test_two_runs_share_a_player_a_picture_and_a_time_line() -> None:

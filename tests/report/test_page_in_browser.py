@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_evaluations import make_evaluation
 from made_runs import make_clip, make_run
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
+from vidact.evaluation_view import view_evaluation
 from vidact.report.contents import ClipView, Outcome, RelevanceView, RunView
 from vidact.report.page import clip_page, report_page, write_page
 
@@ -299,6 +301,47 @@ def long_names(run: RunView) -> RunView:
     long = "Aussie_Brunette_Brushing_Long_Hair_II_brush_hair_u_nm_np1_ri_med_3" * 2
     clips = [replace(clip, clip_id=f"{number}/{long}", true_class=long) for number, clip in enumerate(run.clips)]
     return replace(run, name=long, clips=tuple(clips), facts=((long, long),), class_names=(long,) * 8, left_out=(long,))
+
+
+@pytest.fixture(scope="module")
+def evaluated_run(run: RunView) -> RunView:
+    methods = ("lrp:epsilon_plus", "grad_cam:a_layer_with_a_long_name." * 4, "gradient")
+    view = view_evaluation(make_evaluation(methods=methods, num_clips=12))
+    return replace(run, clips=(), evaluation=view)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_an_evaluation_scrolls_in_its_table_and_its_text_can_be_seen(
+    open_page: OpenPage, evaluated_run: RunView, width: int, scheme: str
+) -> None:
+    page = open_page(report_page([evaluated_run]), width=width, scheme=scheme)
+    page.locator("nav").get_by_role("link", name="Evaluation").click()
+    expect(page.locator("#evaluation-title")).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    table = page.locator("#evaluation .measures")
+    expect(table.locator("tbody").first.locator("tr")).to_have_count(3)
+    region = page.locator("#evaluation .scroller").first
+    wide = region.evaluate("area => area.scrollWidth > area.clientWidth")
+    assert wide == (width == 390)
+    if wide:
+        region.evaluate("area => area.scrollTo(area.scrollWidth, 0)")
+        expect(table.locator("tbody th").first).to_be_in_viewport()  # the names stay
+    for picture in page.locator("#evaluation img").all():
+        picture.scroll_into_view_if_needed()
+        assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
+        assert picture.evaluate("image => image.clientWidth") >= 600, "its text is large enough to read"
+    colours = "cell => [getComputedStyle(cell).color, getComputedStyle(cell.closest('.card')).backgroundColor]"
+    ink, paper = (
+        int(re.findall(r"\d+", colour)[0]) for colour in table.locator(".best > span").first.evaluate(colours)
+    )
+    assert abs(ink - paper) > 120
+
+
+def test_the_pictures_of_an_evaluation_are_on_white_in_the_dark(open_page: OpenPage, evaluated_run: RunView) -> None:
+    page = open_page(report_page([evaluated_run]), scheme="dark")
+    background = page.locator("#evaluation .picture").first.evaluate("f => getComputedStyle(f).backgroundColor")
+    assert background == "rgb(255, 255, 255)"
 
 
 @pytest.mark.parametrize("kind", ["one run", "two runs", "long names"])

@@ -5,8 +5,9 @@ The only file that knows wandb itself; everybody else goes through Lightning's l
 
 import itertools
 import os
+import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,16 @@ class GuardedWandbLogger(WandbLogger):
         """Log the config."""
         self._guard(lambda: super(GuardedWandbLogger, self).log_hyperparams(params))
 
-    def log_file(self, path: Path, *, name: str, kind: str) -> None:
-        """Keep a file as an artifact of the run; it is uploaded, or synchronised later, from where it lies."""
-        artifact = wandb.Artifact(name, type=kind)
-        artifact.add_file(str(path.absolute()), policy="immutable", skip_cache=True)
-        self._guard(lambda: self.experiment.log_artifact(artifact))
+    def log_files(self, paths: Mapping[str, Path], *, name: str, kind: str) -> None:
+        """Keep files, by their names there, as an artifact; they are uploaded, or synchronised, from where they lie."""
+
+        def log() -> None:
+            artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:MAX_PROJECT_LENGTH], type=kind)
+            for inside, path in paths.items():
+                artifact.add_file(str(path.absolute()), name=inside, policy="immutable", skip_cache=True)
+            self.experiment.log_artifact(artifact)
+
+        self._guard(log)
 
     def finish(self) -> str:
         """End the run and say where it is; waits no longer than FINISH_TIMEOUT_SECONDS."""
@@ -108,8 +114,21 @@ def build_loggers(runs: Path, *, use_wandb: bool = True) -> list[Logger]:
     mode = wandb_mode() if use_wandb else "disabled"
     folder = new_run_folder(runs)
     csv = CSVLogger(save_dir=runs, name="", version=folder.name)
-    if mode == "disabled":
-        return [csv]
+    return [csv] if mode == "disabled" else [csv, _wandb_logger(folder, mode)]
+
+
+def build_wandb_logger(folder: Path) -> GuardedWandbLogger | None:
+    """Build wandb's logger alone, for a run that is written into a folder; None where `WANDB_MODE` is disabled.
+
+    Raises:
+        EnvironmentProblem: a folder cannot be written, or wandb is to be online and has no key.
+        ConfigError: `WANDB_MODE` is none of wandb's.
+    """
+    mode = wandb_mode()
+    return None if mode == "disabled" else _wandb_logger(folder, mode)
+
+
+def _wandb_logger(folder: Path, mode: str) -> GuardedWandbLogger:
     wandb_folder = Path(os.environ.get("WANDB_DIR") or folder)
     _check_writable(wandb_folder, hint="set WANDB_DIR to a folder that can")
     _stage_in(wandb_folder / "wandb" / "staging")
@@ -121,7 +140,7 @@ def build_loggers(runs: Path, *, use_wandb: bool = True) -> list[Logger]:
         raise ConfigError(f"WANDB_PROJECT {project!r}: wandb refuses {REFUSED_CHARACTERS} and more than 128 characters")
     logger = GuardedWandbLogger(project=project, save_dir=wandb_folder, mode=mode, settings=settings)
     logger._wandb_init.pop("anonymous", None)  # wandb warns of this setting, which Lightning always passes
-    return [csv, logger]
+    return logger
 
 
 _own_staging: set[str] = set()

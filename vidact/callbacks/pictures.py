@@ -50,9 +50,14 @@ def log_bars(trainer: Trainer, charts: Mapping[str, BarChart]) -> None:
 
 def log_file(trainer: Trainer, path: Path, *, name: str, kind: str) -> None:
     """Keep a file as an artifact of the run in wandb, if it is used."""
+    log_files(trainer, {path.name: path}, name=name, kind=kind)
+
+
+def log_files(trainer: Trainer, paths: Mapping[str, Path], *, name: str, kind: str) -> None:
+    """Keep files, by their names there, as an artifact of the run in wandb, if it is used."""
     for logger in _wandb_loggers(trainer):
         if isinstance(logger, GuardedWandbLogger):
-            logger.log_file(path, name=name, kind=kind)
+            logger.log_files(paths, name=name, kind=kind)
 
 
 def _wandb_loggers(trainer: Trainer) -> list[WandbLogger]:

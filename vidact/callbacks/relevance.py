@@ -27,6 +27,7 @@ from vidact.callbacks.findings import (
 )
 from vidact.callbacks.pictures import log_bars, log_pictures, log_table, log_videos, run_folder
 from vidact.callbacks.processes import gather
+from vidact.callbacks.schedule import Schedule
 from vidact.core import ClipBatch, ClipSource, ConfigError, ExplanationError, VidactError, as_float
 
 
@@ -67,12 +68,11 @@ class RelevanceCallback(Callback):
             )
         check_method(method)
         read_recipe(composite)
-        self.every_n_epochs = every_n_epochs
+        self._schedule = Schedule(every_n_epochs)
         self.clips_per_class = clips_per_class
         self.method, self.composite = method, composite
         self.threshold = threshold
         self._clips: dict[str, ClipBatch] = {}
-        self._epoch = self._explained_epoch = -1
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make sure that the network can be explained, before training costs anything.
@@ -80,7 +80,7 @@ class RelevanceCallback(Callback):
         Raises:
             ExplanationError: it cannot; says what to do.
         """
-        if not self.every_n_epochs:
+        if not self._schedule.every_n_epochs:
             return
         clips = self._example_clips(trainer, stage="validate")
         try:
@@ -95,28 +95,24 @@ class RelevanceCallback(Callback):
         """Explain validation clips, in fit only in the epochs that are due."""
         if trainer.state.fn != "fit":
             self._explain(trainer, pl_module, stage="validate")
-        elif not trainer.sanity_checking and self._is_due():
+        elif not trainer.sanity_checking and self._schedule.is_due():
             self._explain_epoch(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note which epoch it is: when training ends, the trainer counts one more."""
-        self._epoch = trainer.current_epoch
+        self._schedule.epoch = trainer.current_epoch
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Explain the last epoch, however training came to its end."""
-        if self.every_n_epochs and self._explained_epoch < self._epoch:
+        if self._schedule.is_last_due():
             self._explain_epoch(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Explain test clips."""
         self._explain(trainer, pl_module, stage="test")
 
-    def _is_due(self) -> bool:
-        n = self.every_n_epochs
-        return n > 0 and (self._epoch + 1) // n > (self._explained_epoch + 1) // n
-
     def _explain_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._explained_epoch = self._epoch
+        self._schedule.note_done()
         self._explain(trainer, pl_module, stage="validate")
 
     def _example_clips(self, trainer: Trainer, *, stage: str) -> ClipBatch:
@@ -150,7 +146,7 @@ class RelevanceCallback(Callback):
         clips = self._example_clips(trainer, stage=stage)
         if trainer.state.fn != "fit":
             self._warn_of_breaches(pl_module, clips)
-        name = f"epoch_{self._epoch:03d}" if trainer.state.fn == "fit" else stage
+        name = f"epoch_{self._schedule.epoch:03d}" if trainer.state.fn == "fit" else stage
         folder = run_folder(trainer) / "explanations" / name
         shard = range(trainer.global_rank, len(clips), trainer.world_size)
         findings = gather(self._findings(pl_module, clips, shard))

@@ -29,6 +29,23 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A mean of any size with its 95 % interval.
+
+    Attributes:
+        value: The mean.
+        low: Lower end; NaN where there is no interval.
+        high: Upper end.
+        count: Of how many clips.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass(frozen=True)
 class Picture:
     """A figure as SVG text.
 
@@ -113,6 +130,78 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class MeasureColumn:
+    """A measure of explanations, a column of the table.
+
+    Attributes:
+        name: Short: `ABPC`.
+        detail: What it was measured with, may be empty: `tubes, blur`.
+        meaning: What it is and which end is the good one, in one line.
+        chance: What it is without any knowledge; empty where there is no such value.
+    """
+
+    name: str
+    detail: str
+    meaning: str
+    chance: str = ""
+
+
+@dataclass(frozen=True)
+class MeasureCell:
+    """A method's value of a measure, written.
+
+    Attributes:
+        value: The mean; empty where nothing was measured.
+        interval: Its 95 % interval; empty where there is none.
+        is_best: Whether no other method is better.
+    """
+
+    value: str = ""
+    interval: str = ""
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A method or control with its values.
+
+    Attributes:
+        method: Its name.
+        remark: What the verdict says of it; may be empty.
+        cells: One of each measure.
+    """
+
+    method: str
+    remark: str
+    cells: tuple[MeasureCell, ...]
+
+
+@dataclass(frozen=True)
+class EvaluationView:
+    """Whether a network's explanations are right.
+
+    Attributes:
+        sentence: Which method to trust, in words.
+        is_trusted: Whether the sentence names one.
+        facts: How many clips of what, in one line.
+        columns: The measures.
+        methods: The best first.
+        controls: What looks at no network, the best first.
+        pictures: Ranks and curves.
+        notes: What else is to be known, a line each.
+    """
+
+    sentence: str
+    is_trusted: bool
+    facts: str
+    columns: tuple[MeasureColumn, ...]
+    methods: tuple[MethodRow, ...]
+    controls: tuple[MethodRow, ...]
+    pictures: tuple[Picture, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunView:
     """All that a report tells of one trained network.
 
@@ -132,6 +221,7 @@ class RunView:
         clips: Those that are shown.
         config: The run's whole config as YAML.
         left_out: What could not be shown or measured, and why; a line each.
+        evaluation: Whether its explanations are right; None where nobody has asked.
     """
 
     name: str
@@ -149,3 +239,4 @@ class RunView:
     clips: tuple[ClipView, ...]
     config: str = field(repr=False)
     left_out: tuple[str, ...] = ()
+    evaluation: EvaluationView | None = None

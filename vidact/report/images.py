@@ -6,7 +6,7 @@ Every size on a page is in inches, measured before it is drawn: nothing overlaps
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
 
@@ -128,6 +128,18 @@ def save_png(figure: Figure, path: Path) -> None:
         figure.savefig(path, dpi=DPI, format="png", facecolor="white", pil_kwargs={"compress_level": 1})
     except OSError as error:
         raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def save_figures(folder: Path, figures: Mapping[str, Figure]) -> dict[str, Path]:
+    """Write figures as `<name>.png` into a folder, as `save_png` does; gives their files by name.
+
+    Raises:
+        EnvironmentProblem: a file cannot be written.
+    """
+    paths = {name: folder / f"{name}.png" for name in figures}
+    for name, figure in figures.items():
+        save_png(figure, paths[name])
+    return paths
 
 
 def svg_text(figure: Figure) -> str:
