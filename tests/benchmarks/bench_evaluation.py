@@ -145,7 +145,7 @@ class _Setting:
     @property
     def title(self) -> str:
         curves = ", MoRF and LeRF, logits and probabilities" if self.everything else ""
-        return f"{self.name}, {self.clips} clips, {self.points} points{curves}"
+        return f"{self.name}, clips: {self.clips}, points: {self.points}{curves}"
 
 
 SETTINGS = [
@@ -239,7 +239,7 @@ def test_curves_are_computed_faster_than_by_quantus(capsys: pytest.CaptureFixtur
         print("\n\n" + "\n".join(lines) + "\n")
     slowest, fastest = min(speeds.values()), max(speeds.values())
     assert slowest >= LEAST_CERTAIN_SPEED, speeds
-    if fastest < LEAST_SPEED:
+    if slowest < LEAST_SPEED:
         pytest.xfail(
             f"{slowest:.1f} to {fastest:.1f} times Quantus's speed; the goal is {LEAST_SPEED:.0f}. Both run the same "
             "forward passes, and those are most of the time: see 'at most'"
