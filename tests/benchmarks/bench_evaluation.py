@@ -4,7 +4,6 @@ Run by `make bench`, not by `make test`; on a CUDA device where there is one. Wh
 else the machine does hits all alike; each number is worth something only beside the others of its run.
 """
 
-import statistics
 import time
 import warnings
 from collections.abc import Callable
@@ -72,8 +71,8 @@ def _take_turns(works: dict[str, Callable[[], Any]], *, num_rounds: int) -> dict
 
 
 def _ratio(seconds: list[float], others: list[float]) -> float:
-    """Compare rounds that ran side by side."""
-    return statistics.median(one / other for one, other in zip(seconds, others, strict=True))
+    """Compare the best rounds: what disturbs a round only adds to it."""
+    return min(seconds) / min(others)
 
 
 def _plain(network: nn.Module, video: Tensor, sizes: list[int]) -> None:
@@ -126,7 +125,7 @@ def test_a_curve_costs_little_more_than_its_forward_passes(name: str, capsys: py
             num_rounds=NUM_ROUNDS,
         )
         rates[kind, fill_in] = _ratio(seconds["plain"], seconds["curves"])
-        own, plain = (1000 * statistics.median(seconds[which]) for which in ("curves", "plain"))
+        own, plain = (1000 * min(seconds[which]) for which in ("curves", "plain"))
         lines.append(f"| {kind}, {fill_in} | {sum(sizes)} | {own:.0f} | {plain:.0f} | {rates[kind, fill_in]:.2f} |")
     with capsys.disabled():
         print("\n\n" + "\n".join(lines) + "\n")
@@ -145,7 +144,7 @@ class _Setting:
     @property
     def title(self) -> str:
         curves = ", MoRF and LeRF, logits and probabilities" if self.everything else ""
-        return f"{self.name}, {self.clips} clips, {self.points} points{curves}"
+        return f"{self.name}, clips: {self.clips}, points: {self.points}{curves}"
 
 
 SETTINGS = [
@@ -230,7 +229,7 @@ def test_curves_are_computed_faster_than_by_quantus(capsys: pytest.CaptureFixtur
         seconds = _take_turns(works, num_rounds=NUM_LONG_ROUNDS)
         speeds[setting.title] = _ratio(seconds["Quantus"], seconds["vidact"])
         bound = _ratio(seconds["Quantus"], seconds["plain"])
-        quantus, own, plain = (1000 * statistics.median(seconds[which]) for which in works)
+        quantus, own, plain = (1000 * min(seconds[which]) for which in works)
         lines.append(
             f"| {setting.title} | {quantus:.0f} | {own:.0f} | {speeds[setting.title]:.2f} | {plain:.0f} | {bound:.2f} "
             f"| {difference:.0e} |"
@@ -239,7 +238,7 @@ def test_curves_are_computed_faster_than_by_quantus(capsys: pytest.CaptureFixtur
         print("\n\n" + "\n".join(lines) + "\n")
     slowest, fastest = min(speeds.values()), max(speeds.values())
     assert slowest >= LEAST_CERTAIN_SPEED, speeds
-    if fastest < LEAST_SPEED:
+    if slowest < LEAST_SPEED:
         pytest.xfail(
             f"{slowest:.1f} to {fastest:.1f} times Quantus's speed; the goal is {LEAST_SPEED:.0f}. Both run the same "
             "forward passes, and those are most of the time: see 'at most'"

@@ -363,8 +363,8 @@ def _run(**changed: Any) -> Tensor:
         ({"clips_per_call": 0}, ConfigError, "a call scores one clip or more, got clips_per_call = 0"),
         ({"relevance": torch.zeros(3, 4)}, ConfigError, "expected relevance of 3 clips and 5 frames, got (3, 4)"),
         ({"units": frames((4, 7, 6))}, ConfigError, "these frames divide clips of (4, 7, 6)"),
-        ({"score": lambda clips: clips.sum()}, ConfigError, "a score of 15 clips has as many rows"),
-        ({"score": lambda clips: clips[:, :, 0]}, ConfigError, "a score of 15 clips has as many rows"),
+        ({"score": lambda clips: clips.sum()}, ConfigError, "a score of 6 clips has as many rows"),
+        ({"score": lambda clips: clips[:, :, 0]}, ConfigError, "a score of 6 clips has as many rows"),
         (
             {"relevance": torch.full((3, 5), torch.nan)},
             ExplanationError,

@@ -24,7 +24,7 @@ Score = Callable[[Tensor], Tensor]
 Order = Literal["morf", "lerf"]
 
 NUM_STEPS = 20
-CLIPS_PER_CALL, ON_CPU = 64, 16  # on a CPU more at once are slower: they leave its caches
+CLIPS_PER_CALL, ON_CPU = 64, 8  # on a CPU more at once are slower: they leave its caches
 
 
 def perturbation_curves(
@@ -56,7 +56,7 @@ def perturbation_curves(
             one with the lower number goes first in both, so `lerf` of R is `morf` of −R.
         num_steps: S, the most points after the start; units that are fewer go one by one. See `removal_steps`.
         clips_per_call: At most how many clips one call of `score` gets, but never less than the B clips once; None
-            for 16 on a CPU and 64 elsewhere.
+            for 8 on a CPU and 64 elsewhere.
 
     Returns:
         The score at the P points of `removal_steps`: of the clip, …, of the clip with every unit replaced. The shape
