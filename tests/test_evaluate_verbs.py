@@ -2,9 +2,12 @@ import csv
 import inspect
 import json
 import math
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -142,7 +145,10 @@ def test_two_processes_measure_the_same(small_run: Path, evaluated: Path, tmp_pa
         assert second.mean == pytest.approx(first.mean, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_what_was_measured_before_an_interruption_is_not_lost(
+    number: int,
+    status: int,
     small_run: Path,
     evaluated: Path,
     tmp_path: Path,
@@ -154,12 +160,13 @@ def test_what_was_measured_before_an_interruption_is_not_lost(
     def interrupted(*args: object) -> object:
         calls.append(1)
         if len(calls) == 3:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), number)
+            time.sleep(1)  # the signal comes between two steps
         return measure(*args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(evaluation_jobs, "measure", interrupted)
-        assert _evaluate(small_run, "--out", tmp_path, "--batch-size", 2) == 130
+        assert _evaluate(small_run, "--out", tmp_path, "--batch-size", 2) == status
     assert len(_clip_files(tmp_path)) == 4
     assert list(tmp_path.rglob(".*")) == [], "nothing half written"
     assert _evaluate(small_run, "--out", tmp_path) == 0

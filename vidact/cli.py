@@ -6,8 +6,10 @@ import io
 import itertools
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 import jsonargparse
 
@@ -60,7 +62,8 @@ usage: python -m vidact {verb} [--config RECIPE] [options]
   python -m vidact {verb} --config hmdb51 --data.root /data/hmdb51
 """
 
-INTERRUPTED = 130  # what shells say of a program that Ctrl-C ended
+INTERRUPTED, TERMINATED = 130, 143  # what shells say of a program that Ctrl-C or SIGTERM ended
+STOPPED = "vidact: stopped; the same command goes on where it ended"
 TRAINER_VERBS = {"fit": "go on from", "validate": "measure", "test": "measure", "predict": "use"}
 
 
@@ -150,11 +153,25 @@ def _run_function(function: Callable[..., int], name: str, args: list[str]) -> i
         from vidact.core import ConfigError
 
         raise ConfigError(f"{name}: an empty name was given; expected a path")
+    before = signal.signal(signal.SIGTERM, _end)  # Lightning alone would go on
     try:
         return function(**settings)
+    except _Terminated:
+        print(STOPPED, file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
-        print("vidact: stopped; the same command goes on where it ended", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Terminated(BaseException):
+    """SIGTERM has come; no `except Exception` may hold it up."""
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise _Terminated
 
 
 def _positional_lists(function: Callable[..., int]) -> dict[str, str]:
