@@ -180,10 +180,11 @@ def test_a_complete_set_is_left_alone_and_other_settings_are_refused(folder):
     assert json.loads((folder / "synthetic.json").read_text())["size"] == [32, 64]
 
 
-def test_a_set_with_missing_files_is_refused(tmp_path):
-    settings = SyntheticSettings(num_sources=3, num_frames=2, size=(32, 32))
+@pytest.mark.parametrize("part", ["videos", "masks", "truth", "without_confounder"])
+def test_a_set_with_missing_files_is_refused(tmp_path, part):
+    settings = SyntheticSettings(num_sources=3, num_frames=2, size=(32, 32), confounder="patch")
     synthesize(tmp_path / "set", settings=settings)
-    next((tmp_path / "set" / "videos").rglob("*.avi")).unlink()
+    next((tmp_path / "set" / part).rglob("*_scene_*")).unlink()
     with pytest.raises(DataError, match="1 files are missing"):
         synthesize(tmp_path / "set", settings=settings)
 

@@ -1,8 +1,8 @@
 """Render clips of the synthetic benchmark, with the truth: what acts where and when, and what only seems to.
 
-It writes no file. Eight motions (`motions`) of textured discs (`scenes`); at any one frame, and in the set of all
-frames without their order, every class has exactly the same distribution: only the order of frames tells them apart.
-Mirroring a clip changes its class.
+It writes no file. Eight motions (`motions`) of textured discs (`scenes`); at any one frame every class has exactly the
+same distribution, and so have all frames without their order in sets without walkers and drift (which leave traces of
+that order): only motion tells the classes apart. Mirroring a clip changes its class.
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -16,7 +16,7 @@ from vidact.data.confounders import NUM_CODES, Confounder, draw_code, plant
 from vidact.data.motions import CLASS_NAMES, LENGTH_RANGE, MAX_WALKERS, Motion, draw_motion
 from vidact.data.scenes import Disc, draw_discs, draw_scene, paint
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 # Where a network ought to look, where it might, and where it must not.
 MASK_KINDS = ("strict", "swept", "always", "all_objects", "confounder")
 
@@ -39,7 +39,8 @@ class SyntheticSettings:
             than two in a row: equal motion energy.
         blobs: Pairs of a dark and a bright blob that lie still in the background.
         drift: How far the camera drifts per frame at most, as a share of the frame's shorter side.
-        cut_probability: Share of the clips with a cut, to another scene, before or after the action.
+        cut_probability: Share of the clips with a cut, to another scene, before or after the action; clips that the
+            action fills have none.
         confounder: A sign that seems to tell the class, at a known place: none, patch, band or flicker.
         agreement: How often the sign is that of the clip's class; at 1/8 it says nothing.
     """
@@ -103,8 +104,10 @@ class RenderedClip:
     Attributes:
         video: RGB.
         masks: Under each of `MASK_KINDS`, True on: the acting disc in the action's frames; what it covers in a frame
-            of the action or in one beside it; the acting disc in all frames; all discs; the confounder.
-        truth: The class, the action's frames and all that was drawn, as plain values.
+            of the action or in one beside it; the acting disc in all frames; all discs; the confounder. What something
+            nearer hides is in none, and nothing is both a disc's and the confounder's.
+        truth: The class, the action's frames and all that was drawn, as plain values; places are those in the scene of
+            the action, before the camera moves.
         without_confounder: The same clip without it, where it has one.
     """
 
@@ -147,7 +150,8 @@ def render_clip(class_name: str, *, source: int = 0, index: int = 0, settings: S
     if settings.confounder is not None:
         chance = settings.generator(source, label, index, 2)
         code = draw_code(label, agreement=settings.agreement, generator=chance)
-        video, masks["confounder"] = plant(plain, kind=settings.confounder, code=code)
+        video, sign = plant(plain, kind=settings.confounder, code=code)
+        masks = {kind: mask & ~sign for kind, mask in masks.items()} | {"confounder": sign}
     truth = _tell(class_name, motion, discs) | {
         "camera_velocity_pixels": velocity.tolist(),
         "cut_frame": cut,

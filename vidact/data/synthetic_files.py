@@ -74,7 +74,8 @@ def _is_complete(out: Path, settings: SyntheticSettings) -> bool:
     if found != settings.record():
         what = "not a synthetic set" if found is None else "a set with other settings"
         raise DataError(f"{out} is {what}; choose another folder or remove it")
-    if missing := [clip.path for clip in _clips(out, settings) if not clip.path.is_file()]:
+    files = (path for clip in _clips(out, settings) for path in _files(out, clip, settings))
+    if missing := [path for path in files if not path.is_file()]:
         raise DataError(f"{out}: {len(missing)} files are missing, among them {missing[0]}; remove the folder")
     return True
 
@@ -102,6 +103,13 @@ def _clips(folder: Path, settings: SyntheticSettings) -> Iterator[_ClipFile]:
         yield _ClipFile(source, name, index, folder / "videos" / name / file)
 
 
+def _files(folder: Path, clip: _ClipFile, settings: SyntheticSettings) -> list[Path]:
+    """Name all files of a clip: its video, its masks, the truth and, where it has one, the video without the sign."""
+    place = Path(clip.class_name) / clip.path.stem
+    files = [clip.path, folder / "masks" / place.with_suffix(".npz"), folder / "truth" / place.with_suffix(".json")]
+    return files + [folder / WITHOUT_CONFOUNDER / clip.class_name / clip.path.name] * bool(settings.confounder)
+
+
 def _build(folder: Path, settings: SyntheticSettings, progress: Callable[[int, int], None] | None) -> None:
     parts = ["videos", "masks", "truth", *([WITHOUT_CONFOUNDER] if settings.confounder else [])]
     for part, name in product(parts, CLASS_NAMES):
@@ -118,16 +126,14 @@ def _build(folder: Path, settings: SyntheticSettings, progress: Callable[[int, i
 
 def _write_clip(folder: Path, clip: _ClipFile, settings: SyntheticSettings) -> None:
     rendered = render_clip(clip.class_name, source=clip.source, index=clip.index, settings=settings)
-    write_video(clip.path, rendered.video, fps=settings.fps, options=_ENCODER_OPTIONS)
-    place = Path(clip.class_name) / clip.path.stem
+    video, masks, truth, *plain = _files(folder, clip, settings)
+    write_video(video, rendered.video, fps=settings.fps, options=_ENCODER_OPTIONS)
     if rendered.without_confounder is not None:
-        plain = folder / WITHOUT_CONFOUNDER / place.with_suffix(clip.path.suffix)
-        write_video(plain, rendered.without_confounder, fps=settings.fps, options=_ENCODER_OPTIONS)
+        write_video(plain[0], rendered.without_confounder, fps=settings.fps, options=_ENCODER_OPTIONS)
     arrays: dict[str, Any] = {kind: np.packbits(mask) for kind, mask in rendered.masks.items()}
     arrays["shape"] = np.array(rendered.video.shape[:3])
-    np.savez_compressed(folder / "masks" / place.with_suffix(".npz"), **arrays)
-    text = json.dumps(rendered.truth, indent=1) + "\n"
-    (folder / "truth" / place.with_suffix(".json")).write_text(text, encoding="utf-8")
+    np.savez_compressed(masks, **arrays)
+    truth.write_text(json.dumps(rendered.truth, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_splits(folder: Path, settings: SyntheticSettings) -> None:
