@@ -110,10 +110,10 @@ def test_the_split_and_its_leaks_are_kept_with_the_run(run: Path, small_set: Pat
 def test_the_runs_config_is_complete_and_in_wandb(run: Path) -> None:
     config = yaml.safe_load((run / "runs/version_0/config.yaml").read_text())
     assert config["data"]["size"] == 16
-    assert config["model"]["network"]["init_args"]["head"] == "pooled"
+    assert config["model"]["network"]["init_args"]["widths"] == [8, 16, 32, 64]
     logged = read_offline_run(find_offline_runs(run)[0]).config
     assert logged["data"]["size"] == 16
-    assert logged["model"]["network"]["class_path"] == "vidact.models.stacked.StackedFramesCNN"
+    assert logged["model"]["network"]["class_path"] == "vidact.models.residual.SlimResNet3D"
 
 
 def test_a_run_is_tested_and_resumed_from_its_own_files(
