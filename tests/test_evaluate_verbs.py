@@ -255,6 +255,23 @@ def test_reliance_is_measured_where_a_set_has_clips_without_their_confounder(
     assert "## Reliance" in (tmp_path / "out" / "evaluation.md").read_text()
 
 
+def test_a_network_of_single_frames_is_evaluated(
+    small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", "--data.root", small_set, "--data.num_frames", 1, "--data.size", 16, "--data.num_workers", 0]
+    fit += ["--data.classes", "[left, right]", "--trainer.max_epochs", 1, "--trainer.accelerator", "cpu"]
+    fit += ["--trainer.default_root_dir", tmp_path, "--report", "false", "--relevance.every_n_epochs", 0]
+    fitted = subprocess.run([sys.executable, "-m", "vidact", *map(str, fit)], capture_output=True, text=True)
+    assert fitted.returncode == 0, fitted.stderr[-3000:]
+    own = ["--accelerator", "cpu", "--methods", "[gradient]", "--num-steps", "3", "--random-orders", "2"]
+    assert main(["evaluate", str(tmp_path / "version_0"), "--out", str(tmp_path / "out"), *own]) == 0
+    told = capsys.readouterr().out
+    assert "clips of 1 frame: left out are tubes with temporal_mean, frames with blur, frames with freeze" in told
+    evaluation = read_evaluation(tmp_path / "out")
+    assert {row.detail for row in evaluation.rows if row.measure == "abpc"} == {"tubes/blur"}
+    assert evaluation.verdict.criteria[0] == "abpc/tubes/blur"
+
+
 def test_several_runs_are_compared(small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twin = tmp_path / "twin" / "version_0"
     shutil.copytree(small_run, twin, ignore=shutil.ignore_patterns("wandb", "last.ckpt"))

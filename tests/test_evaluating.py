@@ -178,12 +178,24 @@ def test_what_a_network_cannot_have_is_left_out_unless_nothing_is_left(run: Run)
 
 def test_the_headline_is_the_first_pair_and_the_truth() -> None:
     settings = EvaluateSettings(units=("frames", "tubes"), fills=("temporal_mean", "freeze"))
-    assert settings.pairs == (("frames", "freeze"), ("tubes", "temporal_mean"))
+    assert settings.pairs_of(8) == (("frames", "freeze"), ("tubes", "temporal_mean"))
     kinds = ("always", "confounder", "strict")
     assert headline(settings, ("perturbation", "localisation"), kinds) == ("abpc/frames/freeze", "rma/strict")
     assert headline(settings, ("perturbation",), kinds) == ("abpc/frames/freeze",)
     assert headline(settings, ("perturbation", "localisation"), ("confounder",)) == ("abpc/frames/freeze",)
     assert headline(settings, ("localisation",), kinds) == ()
+
+
+def test_in_a_single_frame_nothing_is_taken_from_time() -> None:
+    settings = EvaluateSettings()
+    assert settings.pairs_of(1) == (("tubes", "blur"),)
+    assert settings.idle_note(2) == []
+    (note,) = settings.idle_note(1)
+    assert note.startswith("clips of 1 frame: left out are tubes with temporal_mean, frames with blur")
+    first = EvaluateSettings(fills=("temporal_mean", "blur"))
+    assert headline(first, ("perturbation",), (), num_frames=1) == ("abpc/tubes/blur",)
+    with pytest.raises(ConfigError, match="nothing is taken away by frames with freeze; add tubes"):
+        EvaluateSettings(units=("frames",), fills=("freeze",)).idle_note(1)
 
 
 def test_localisation_is_measured_where_there_are_masks() -> None:

@@ -51,7 +51,7 @@ Maps = Mapping[str, Float[Tensor, "B C T H W"]]
 
 def perturb(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
     """Take units away, most and least relevant first; `random` is the mean of many orders, most and least alike."""
-    for name, fill_name in bench.settings.pairs:
+    for name, fill_name in bench.settings.pairs_of(subjects.video.shape[2]):
         units = build_units(name, subjects.video)
         steps = removal_steps(units.count, bench.settings.num_steps)
         found.removed[name] = (steps / units.count).tolist()

@@ -18,7 +18,7 @@ from vidact.evaluation_clips import Choice, ChosenClips, choose_clips
 from vidact.evaluation_files import NAME, read_evaluation
 from vidact.evaluation_jobs import ClipEvaluator, Plan, evaluate_all
 from vidact.evaluation_statistics import ClipResult, Table
-from vidact.evaluation_tables import CONTROLS, LOCALISATION, Evaluation
+from vidact.evaluation_tables import CONTROLS, LOCALISATION, PERTURBATION, Evaluation
 from vidact.evaluation_verdict import decide
 from vidact.runs import Run, open_run
 
@@ -140,6 +140,8 @@ def _prepare(run: Run, name: str, folder: Path, *, settings: EvaluateSettings, c
     chosen = choose_clips(run, choice)
     families = own.families(has_masks=bool(chosen.mask_kinds))
     kinds = own.mask_kinds(chosen.mask_kinds) if LOCALISATION in families else ()
+    if PERTURBATION in families:
+        lines += own.idle_note(data["num_frames"])
     return Prepared(name, run, chosen, Plan(own, families, kinds, folder, again), choice, (*chosen.notes, *lines))
 
 
@@ -161,7 +163,8 @@ def summarise(prepared: Prepared, measured: Measured) -> Evaluation:
     plan, results = prepared.plan, measured.results
     table = Table(results, run=prepared.name, methods=plan.settings.methods)
     rows = table.rows()
-    criteria = headline(plan.settings, plan.families, plan.kinds)
+    num_frames = prepared.run.data_settings["num_frames"]
+    criteria = headline(plan.settings, plan.families, plan.kinds, num_frames=num_frames)
     return Evaluation(
         run=prepared.name,
         part=prepared.choice.part if prepared.choice.root is None else "other data",
