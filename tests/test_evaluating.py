@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,52 @@ def test_a_map_that_is_not_finite_counts_as_undefined(
     undefined = {key for key, value in other.items() if value is None}
     assert all(key.startswith("time_") for key in undefined), "in every frame there is some of the mask"
     assert found.values_of(0)["lrp:epsilon_plus"]["rma/mask"] is not None
+
+
+def test_a_map_that_breaks_on_the_way_is_no_number(
+    run: Run, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explain, calls = Bench.explain, list[str]()
+
+    def spoiled(
+        self: Bench, method: str, video: torch.Tensor, target: torch.Tensor, *, is_random: bool = False
+    ) -> object:
+        relevance, broken = explain(self, method, video, target, is_random=is_random)
+        calls.append(method)
+        if is_random or calls.count(method) > 1:  # only the clips' own maps are whole
+            return torch.zeros_like(relevance), torch.ones_like(broken)
+        return relevance, broken
+
+    monkeypatch.setattr(Bench, "explain", spoiled)
+    with open_bench(run.network, SETTINGS, FAMILIES) as bench:
+        own = measure(bench, subjects).values_of(0)["gradient"]
+    broken = ("randomised_spearman", "randomised_ssim", "emprt", "random_logit", "max_sensitivity")
+    for key in (*broken, "splice", "mosaic", "splice_chance", "mosaic_chance"):
+        assert own[key] is None, key
+    assert own["rma/mask"] is not None
+    assert own["infidelity"] is not None
+
+
+def test_chance_is_of_the_clips_that_the_share_is_of(run: Run, subjects: Subjects) -> None:
+    class Sinking(torch.nn.Module):
+        def forward(self, video: torch.Tensor) -> torch.Tensor:
+            return -video.flatten(1).sum(dim=1, keepdim=True) * torch.tensor([1.0, -1.0, -1.0])
+
+    with open_bench(Sinking(), EvaluateSettings(("gradient",)), ("localisation",)) as bench:
+        found = measure(bench, replace(subjects, target=torch.tensor([0, 1, 0, 1])))
+    own = found.values["gradient"]
+    for part in ("", "space_"):
+        assert own[f"{part}rma/mask"].isnan().tolist() == [True, False, True, False], "nothing is positive"
+        assert own[f"{part}chance/mask"].isnan().tolist() == [True, False, True, False]
+    assert not found.values["centre"]["chance/mask"].isnan().any()
+
+
+def test_what_is_composed_is_explained_for_the_class_that_it_shows(run: Run, subjects: Subjects) -> None:
+    other = replace(subjects, target=(subjects.label + 1) % 3)
+    with open_bench(run.network, SETTINGS, ("composition",)) as bench:
+        right, predicted = (measure(bench, each).values["gradient"] for each in (subjects, other))
+    for name in ("splice", "mosaic"):
+        assert predicted[name].tolist() == right[name].tolist()
 
 
 def test_what_a_network_cannot_have_is_left_out_unless_nothing_is_left(run: Run) -> None:

@@ -132,17 +132,20 @@ def localise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None
     """Compare maps with masks: in space and time, in time alone, in space alone."""
     for (kind, mask), (prefix, reduce) in product(subjects.masks.items(), REDUCTIONS.items()):
         place = reduce(mask)
-        flat = place.flatten(1)
-        share = torch.where(flat.any(dim=1) & ~flat.all(dim=1), localisation.chance(place), math.nan)
+        share = localisation.chance(place)
         for method, colours in maps.items():
             relevance = reduce(colours.sum(dim=1))
             for name, score in SCORES.items():
                 found.put(method, f"{prefix}{name}/{kind}", score(relevance, place))
-            found.put(method, f"{prefix}chance/{kind}", share)
+            undefined = found.values[method][f"{prefix}rma/{kind}"].isnan()  # chance is of the clips that RMA is of
+            found.put(method, f"{prefix}chance/{kind}", share, undefined=undefined)
 
 
 def compose(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
-    """Put half of each clip's frames into another clip, and show each clip beside three others."""
+    """Put half of each clip's frames into another clip, and show each clip beside three others.
+
+    It is the clip's own class that is explained there, not what the network takes the clip for.
+    """
     if subjects.partners is None:
         return
     video, partners, num_frames = subjects.video, subjects.partners, subjects.video.shape[2]
@@ -160,9 +163,10 @@ def compose(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
     rows = torch.arange(len(video), device=video.device)[:, None]
     composed["mosaic"] = tile(every[rows, slots], is_own)
     for (name, (clips, mask)), method in product(composed.items(), maps):
-        relevance = bench.map(method, clips, subjects.target)
-        found.put(method, name, localisation.relevance_mass(relevance, mask))
-        found.put(method, f"{name}_chance", localisation.chance(mask))
+        relevance, broken = bench.map(method, clips, subjects.label)  # whatever is explained elsewhere: it is there
+        mass = localisation.relevance_mass(relevance, mask)
+        found.put(method, name, mass, undefined=broken)
+        found.put(method, f"{name}_chance", localisation.chance(mask), undefined=broken | mass.isnan())
 
 
 def randomise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
@@ -171,14 +175,13 @@ def randomise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> Non
     other = torch.cat([_other_class(bench, subjects, row, num_classes) for row in range(len(subjects))])
     for method, colours in maps.items():
         relevance = colours.sum(dim=1)
-        random = bench.map(method, subjects.video, subjects.target, is_random=True)
-        found.put(method, "randomised_spearman", randomisation.spearman(relevance, random))
-        found.put(method, "emprt", randomisation.emprt(relevance, random))
+        random, broken = bench.map(method, subjects.video, subjects.target, is_random=True)
+        found.put(method, "randomised_spearman", randomisation.spearman(relevance, random), undefined=broken)
+        found.put(method, "emprt", randomisation.emprt(relevance, random), undefined=broken)
         if min(relevance.shape[2:]) >= randomisation.SMALLEST_PICTURE:
-            found.put(method, "randomised_ssim", randomisation.ssim(relevance, random))
-        found.put(
-            method, "random_logit", randomisation.random_logit(relevance, bench.map(method, subjects.video, other))
-        )
+            found.put(method, "randomised_ssim", randomisation.ssim(relevance, random), undefined=broken)
+        of_other, broken = bench.map(method, subjects.video, other)
+        found.put(method, "random_logit", randomisation.random_logit(relevance, of_other), undefined=broken)
 
 
 def _other_class(bench: Bench, subjects: Subjects, row: int, num_classes: int) -> Int[Tensor, " 1"]:
@@ -207,12 +210,15 @@ def _sensitivity(
         generator=bench.generator("boxes", clip_id),
         local=unit_of(method).endswith(LOCAL_UNIT),
     )
-    largest = sensitivity.max_sensitivity(
-        lambda clips: bench.map(method, clips, target.expand(len(clips))),
-        video,
-        generator=bench.generator("small noise", clip_id),
-    )
-    return infidelity, largest
+    broken = []
+
+    def explain(clips: Float[Tensor, "n C T H W"]) -> Float[Tensor, "n T H W"]:
+        relevance, flags = bench.map(method, clips, target.expand(len(clips)))
+        broken.append(bool(flags.any()))
+        return relevance
+
+    largest = sensitivity.max_sensitivity(explain, video, generator=bench.generator("small noise", clip_id))
+    return infidelity, torch.full_like(largest, math.nan) if any(broken) else largest
 
 
 def be_sparse(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
