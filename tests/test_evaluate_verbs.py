@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from vidact.core import DataError
 from vidact.data.index import named_clip
 from vidact.evaluate_verbs import evaluate
 from vidact.evaluating import EvaluateSettings
+from vidact.evaluation_clips import Choice
 from vidact.evaluation_files import read_evaluation
+from vidact.evaluation_runs import folder_name
 from vidact.evaluation_tables import CONTROLS
 
 CLASSES = ("left", "right", "up")
@@ -107,7 +110,9 @@ def test_the_verdict_is_printed(small_run: Path, evaluated: Path, capsys: pytest
     assert "6 clips measured, 6 of them before" in told
 
 
-def test_what_is_measured_is_kept_until_something_changes(small_run: Path, evaluated: Path, tmp_path: Path) -> None:
+def test_what_is_measured_is_kept_until_something_changes(
+    small_run: Path, evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     shutil.copytree(evaluated, out)
     times = {path: path.stat().st_mtime_ns for path in _clip_files(out)}
@@ -130,6 +135,10 @@ def test_what_is_measured_is_kept_until_something_changes(small_run: Path, evalu
     assert renewed("--batch-size", 2) == []
     assert len(renewed("--seed", 1)) == 6
     assert len(renewed("--seed", 1, "--again")) == 6
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation_jobs, "MEASURES_VERSION", evaluation_jobs.MEASURES_VERSION + 1)
+        assert len(renewed("--seed", 1)) == 6
+    assert {json.loads(path.read_text())["request"]["input"]["decoder"] for path in _clip_files(out)} == {"decord"}
 
 
 def test_two_processes_measure_the_same(small_run: Path, evaluated: Path, tmp_path: Path) -> None:
@@ -303,6 +312,44 @@ def test_the_evaluation_of_another_checkpoint_is_not_overwritten(
     assert (out / "evaluation.json").read_bytes() == before
     assert _evaluate(last, "--out", out, "--again") == 0
     assert (out / "evaluation.json").read_bytes() != before
+
+
+def test_the_evaluation_of_other_clips_is_not_overwritten(
+    small_run: Path, small_set: Path, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, root = tmp_path / "out", _other_set(tmp_path / "set", small_set)
+    shutil.copytree(evaluated, out)
+    before = (out / "evaluation.json").read_bytes()
+    assert _evaluate(small_run, "--out", out, "--part", "test") == 2
+    told = capsys.readouterr().err
+    assert "holds the evaluation of other clips (part validation, not part test); choose another --out" in told
+    assert _evaluate(small_run, "--out", out, "--root", root) == 2
+    assert "other clips (part validation, not data set set); choose another --out" in capsys.readouterr().err
+    assert (out / "evaluation.json").read_bytes() == before
+    assert _evaluate(small_run, "--out", out, "--root", root, "--again") == 0
+    assert read_evaluation(out).data == "set"
+    assert _evaluate(small_run, "--out", out, "--root", root, "--part", "test") == 0, "of another set all clips are"
+
+
+def test_each_part_and_data_set_has_a_folder_of_its_own() -> None:
+    names = [folder_name(Choice()), folder_name(Choice("test")), folder_name(Choice(root="/data/jhmdb/"))]
+    assert names == ["evaluation", "evaluation_test", "evaluation_jhmdb"]
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:500], lambda text: "{}"])
+def test_a_damaged_evaluation_is_replaced_with_again(
+    damage: Callable[[str], str], small_run: Path, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(evaluated, out)
+    path = out / "evaluation.json"
+    path.write_text(damage(path.read_text()))
+    assert _evaluate(small_run, "--out", out) == 2
+    told = capsys.readouterr().err
+    assert "evaluation.json: not what `python -m vidact evaluate` wrote" in told
+    assert "replace it with --again" in told
+    assert _evaluate(small_run, "--out", out, "--again") == 0
+    assert read_evaluation(out).clips == 6
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,9 @@ def evaluate(
 
     Args:
         runs: Run folders (runs/version_0) or checkpoints; several are compared.
-        out: Where to; with several runs, a folder for each. Null for the folder evaluation in each run folder, where
-            `report` finds it; what compares several runs is then in the folder evaluation here.
+        out: Where to; with several runs, a folder for each. Null for a folder in each run folder: evaluation, where
+            `report` finds it, of the test part evaluation_test, of another data set evaluation_<its name>; what
+            compares several runs is then in a folder of that name here.
         part: The clips that are measured: validation or test.
         root: Another data set, such as one with masks; clips that the run can know are left out.
         methods: Ways of explaining, as '[lrp:epsilon_plus, grad_cam, occlusion]'.
@@ -102,11 +103,10 @@ def _evaluate(
     trainer: "Trainer",
 ) -> int:
     from vidact.callbacks.loggers import build_wandb_logger
-    from vidact.evaluation_files import NAME
-    from vidact.evaluation_runs import measure, prepare
+    from vidact.evaluation_runs import folder_name, measure, prepare
     from vidact.video_jobs import check_writable
 
-    shared = Path(out or NAME)
+    shared = Path(out or folder_name(choice))
     if out is not None or len(runs) > 1:
         check_writable(shared)
     prepared = prepare(runs, out=None if out is None else shared, settings=settings, choice=choice, again=again)

@@ -30,6 +30,7 @@ from vidact.evaluation.units import COLUMN_SIZE, COLUMNS, FRAMES, TUBE_SIZE, Uni
 from vidact.evaluation_bench import Bench, Found, Subjects
 from vidact.evaluation_tables import RANDOM
 
+MEASURES_VERSION = 2  # one more whenever a measure gives other numbers, so that none of before is kept
 NUM_PARTNERS = 3  # of a mosaic; the first is spliced with
 LOCAL_UNIT = "brightness"  # what relevance of gradients is per unit of
 SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
