@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,14 @@ import pytest
 from vidact import evaluation_jobs
 from vidact.cli import main
 from vidact.core import DataError
-from vidact.data.index import named_clip
+from vidact.data.index import index_clips, named_clip
 from vidact.evaluate_verbs import evaluate
 from vidact.evaluating import EvaluateSettings
-from vidact.evaluation_clips import Choice
+from vidact.evaluation_clips import Choice, choose_clips
 from vidact.evaluation_files import read_evaluation
 from vidact.evaluation_runs import folder_name
 from vidact.evaluation_tables import CONTROLS
+from vidact.runs import open_run
 
 CLASSES = ("left", "right", "up")
 KIND = "strict"  # the first kind of the small set's masks
@@ -223,12 +225,34 @@ def test_another_data_set_is_evaluated_without_what_the_run_knows(
     root = _other_set(tmp_path / "set", small_set, names=("new_film", known))
     assert _evaluate(small_run, "--root", root, "--out", tmp_path / "out") == 0
     told = capsys.readouterr().out
-    assert "3 of 6 clips are left out: their source or film is among the clips" in told
+    assert "3 of 6 clips are left out: their name, source or film is among the clips" in told
     assert "only the data set knows 1 classes, which are not evaluated: expand" in told
     evaluation = read_evaluation(tmp_path / "out")
     assert (evaluation.clips, evaluation.data, evaluation.class_names) == (3, "set", CLASSES)
     assert evaluation.row("gradient", f"rma/{KIND}") is not None
     assert all(path.stem.startswith("new_film") for path in _clip_files(tmp_path / "out"))
+
+
+def test_a_table_with_groups_does_not_hide_what_the_run_learned_from(small_run: Path, small_set: Path) -> None:
+    run = open_run(small_run)
+    table = small_run.parent / "groups.csv"
+    clips = index_clips(small_set, classes=CLASSES)
+    rows = [f"{clip.path},{clip.class_name},group{number}" for number, clip in enumerate(clips)]
+    table.write_text("\n".join(["path,class,group", *rows]))
+    record = json.loads((small_run / "split.json").read_text())
+    learned = [*record["training"], *record["validation"]]
+    films = {clip.film for clip in clips if clip.clip_id in learned}
+    of_table = replace(run, config={**run.config, "data": {**run.data_settings, "root": str(table)}})
+    for trained, measured_on in ((of_table, small_set), (run, table)):
+        found = choose_clips(trained, Choice(root=str(measured_on)))
+        assert found.windows
+        ids = {window.clip.clip_id for window in found.windows}
+        assert ids.isdisjoint(learned)
+        assert films.isdisjoint(named_clip(clip_id).film for clip_id in ids)
+    groups = [f"{clip.path},{clip.class_name},{clip.class_name}" for clip in clips]
+    table.write_text("\n".join(["path,class,group", *groups]))
+    with pytest.raises(DataError, match="no clip is left to evaluate: .*their name, source or film"):
+        choose_clips(of_table, Choice(root=str(table)))
 
 
 def test_a_set_without_masks_has_no_localisation(
@@ -371,6 +395,7 @@ def test_a_damaged_evaluation_is_replaced_with_again(
         (["{run}", "--target", "true"], 2, "--target: 'true' is unknown"),
         (["{run}", "--num-steps", "0"], 2, "--num_steps must be at least 1, got 0"),
         (["{run}", "--random-orders", "0"], 2, "--random_orders must be at least 1, got 0"),
+        (["{run}", "--num-clips", "2"], 2, "--num_clips 2: equally many of each class are drawn, and there are 3"),
         (["{run}", "--num-clips", "0"], 2, "--num_clips is at least 1, or null for all, got 0"),
         (["{run}", "--seed", "-1"], 2, "--seed must be at least 0, got -1"),
         (["{run}", "--root", "{none}"], 2, "no such folder"),

@@ -1,7 +1,7 @@
 """Which clips a run is evaluated on, and what lies beside them: masks, and the same clips without a confounder.
 
 It scores nothing. Clips that a run learned from, or was chosen by, are no evidence: of another data set, those whose
-source or film was among them are left out.
+name, source or film was among them are left out.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from torch import Tensor
 from vidact.core import ConfigError, DataError, VidactError
 from vidact.data.index import Clip, choose_classes, index_clips, named_clip
 from vidact.data.inspection import inspect_clips
+from vidact.data.kept_out import share_footage
 from vidact.data.masks import MaskFolder, find_masks
 from vidact.data.preparation import divide
 from vidact.data.progress import progress_bar
@@ -37,7 +38,7 @@ class Choice:
     Attributes:
         part: `validation` or `test`; of another data set all clips are.
         root: Another data set than the run's own.
-        num_clips: At most so many, equally many of each class; all if None.
+        num_clips: At most so many, equally many of each class, so as many as there are classes or more; all if None.
         seed: Draws them.
     """
 
@@ -112,6 +113,7 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
 
     Raises:
         DataError: the data is not where it was, no class is known to both, or no clip is left.
+        ConfigError: fewer clips than classes are wanted.
     """
     record = split_record(run.folder)
     found = _own_clips(run, choice, record) if choice.root is None else _other_clips(run, Path(choice.root), record)
@@ -174,15 +176,13 @@ def _other_clips(run: Run, root: Path, record: Mapping[str, Any]) -> _Found:
     if not record:
         notes.append("the run recorded no split (split.json), so nobody can say whether it learned from these clips")
         return root, clips, [], notes
-    learned = _learned_from(run, record)
-    sources, films = {clip.source for clip in learned}, {clip.film for clip in learned}
-    kept = [clip for clip in clips if clip.source not in sources and clip.film not in films]
-    if len(kept) < len(clips):
+    known = set(share_footage(clips, _learned_from(run, record)))
+    if known:
         notes.append(
-            f"{len(clips) - len(kept)} of {len(clips)} clips are left out: their source or film is among the clips "
-            "that the run learned from or was chosen by"
+            f"{len(known)} of {len(clips)} clips are left out: their name, source or film is among the clips that the "
+            "run learned from or was chosen by"
         )
-    return root, kept, [], notes
+    return root, [clip for clip in clips if clip not in known], [], notes
 
 
 def _learned_from(run: Run, record: Mapping[str, Any]) -> list[Clip]:
@@ -195,11 +195,20 @@ def _learned_from(run: Run, record: Mapping[str, Any]) -> list[Clip]:
 
 
 def _draw(clips: Sequence[Clip], choice: Choice) -> list[Clip]:
-    """Draw equally many clips of each class; whether a clip is drawn before another depends on those two alone."""
-    if choice.num_clips is None:
+    """Draw equally many clips of each class; whether a clip is drawn before another depends on those two alone.
+
+    Raises:
+        ConfigError: fewer clips than classes are wanted.
+    """
+    if choice.num_clips is None or not clips:
         return list(clips)
     labels = sorted({clip.label for clip in clips})
-    each = max(1, choice.num_clips // max(1, len(labels)))
+    each = choice.num_clips // len(labels)
+    if not each:
+        raise ConfigError(
+            f"--num_clips {choice.num_clips}: equally many of each class are drawn, and there are {len(labels)} "
+            f"classes; expected {len(labels)} or more, or null for all"
+        )
     drawn: set[Clip] = set()
     for label in labels:
         own = [clip for clip in clips if clip.label == label]
