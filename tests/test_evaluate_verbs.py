@@ -270,6 +270,32 @@ def test_a_set_without_masks_has_no_localisation(
     assert len({path.parent.name for path in _clip_files(tmp_path / "out")}) == 3
 
 
+def test_masks_may_lie_elsewhere(small_run: Path, small_set: Path, tmp_path: Path) -> None:
+    run, elsewhere = open_run(small_run), tmp_path / "truth_of_masks"
+    shutil.copytree(small_set / "masks", elsewhere)
+    found = choose_clips(run, Choice(masks_folder=str(elsewhere)))
+    assert found.masks is not None
+    assert found.masks.folder == elsewhere
+    assert KIND in found.mask_kinds
+    own, gone = (
+        replace(run, config={**run.config, "data": {**run.data_settings, "masks": str(place)}})
+        for place in (elsewhere, tmp_path / "gone")
+    )
+    found = choose_clips(own, Choice())
+    assert found.masks is not None
+    assert found.masks.folder == elsewhere
+    found = choose_clips(gone, Choice())
+    assert found.masks is not None
+    assert found.masks.folder == small_set / "masks"
+    assert "is not there any more; --masks_folder names another" in found.notes[-1]
+    root = _other_set(tmp_path / "set", small_set)
+    shutil.rmtree(root / "masks")
+    assert choose_clips(own, Choice(root=str(root))).masks is None, "they are of the run's own data"
+    out = tmp_path / "out"
+    assert _evaluate(small_run, "--masks-folder", elsewhere, "--out", out, "--measures", "[localisation]") == 0
+    assert read_evaluation(out).settings["masks_folder"] == elsewhere.name
+
+
 def test_reliance_is_measured_where_a_set_has_clips_without_their_confounder(
     small_run: Path, small_set: Path, tmp_path: Path
 ) -> None:
@@ -399,6 +425,7 @@ def test_a_damaged_evaluation_is_replaced_with_again(
         (["{run}", "--num-clips", "0"], 2, "--num_clips is at least 1, or null for all, got 0"),
         (["{run}", "--seed", "-1"], 2, "--seed must be at least 0, got -1"),
         (["{run}", "--root", "{none}"], 2, "no such folder"),
+        (["{run}", "--masks-folder", "{none}"], 2, "none: no such folder"),
         (["{run}", "--root", "{strange}"], 2, "has none of the classes that the network knows (left, right, up)"),
         (["{none}"], 2, "no such run folder or checkpoint"),
         (["{run}", "{run}"], 2, "is given twice"),

@@ -21,6 +21,7 @@ def evaluate(
     out: str | None = None,
     part: str = "validation",
     root: str | None = None,
+    masks_folder: str | None = None,
     methods: list[str] = [  # noqa: B006  # jsonargparse shows it in the help
         "lrp:epsilon_plus",
         "lrp:epsilon_gamma",
@@ -61,6 +62,7 @@ def evaluate(
             compares several runs is then in a folder of that name here.
         part: The clips that are measured: validation or test.
         root: Another data set, such as one with masks; clips that the run can know are left out.
+        masks_folder: Where the masks are; null for where the run had them, or in or beside the data set.
         methods: Ways of explaining, as '[lrp:epsilon_plus, grad_cam, occlusion]'.
         measures: perturbation, localisation, composition, randomisation, sensitivity, sparseness; null for
             perturbation, sparseness and, where there are masks, localisation.
@@ -70,7 +72,7 @@ def evaluate(
         num_steps: Points of a perturbation curve.
         random_orders: How many random orders the methods are compared with.
         masks: Kinds of masks; null for all that the data set has.
-        num_clips: At most so many clips, equally many of each class, drawn by the seed; null for all.
+        num_clips: At most so many clips, equally many of each class and at least one, drawn by the seed; null for all.
         target: What is explained: label or predicted.
         batch_size: Clips that go through the network at once.
         seed: Of all that is drawn.
@@ -87,7 +89,7 @@ def evaluate(
 
     own = tuple(methods), _tuple(measures), tuple(units), tuple(fills), num_steps, random_orders, _tuple(masks)
     settings = EvaluateSettings(*own, target, batch_size, seed)
-    choice = Choice(part, root, num_clips, seed)
+    choice = Choice(part, root, num_clips, seed, masks_folder)
     trainer = build_trainer(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
     return _evaluate(runs, out, settings=settings, choice=choice, again=again, use_wandb=wandb, trainer=trainer)
 

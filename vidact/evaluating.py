@@ -126,7 +126,7 @@ class EvaluateSettings:
         if LOCALISATION in self.measures and not has_masks:
             raise ConfigError(
                 "--measures localisation: the data set has no masks; expected a folder masks or puppet_mask in or "
-                "beside it (--root takes another data set)"
+                "beside it (--masks_folder names another place, --root takes another data set)"
             )
         return tuple(name for name in FAMILIES if name in self.measures)
 

@@ -40,12 +40,15 @@ class Choice:
         root: Another data set than the run's own.
         num_clips: At most so many, equally many of each class, so as many as there are classes or more; all if None.
         seed: Draws them.
+        masks_folder: Holds the masks; None for the folder that the run was trained with or, of another data set or
+            where it has none, the one in or beside the set.
     """
 
     part: str = "validation"
     root: str | None = None
     num_clips: int | None = None
     seed: int = 0
+    masks_folder: str | None = None
 
     def __post_init__(self) -> None:
         if self.part not in STAGES:
@@ -54,6 +57,8 @@ class Choice:
             raise ConfigError(f"--num_clips is at least 1, or null for all, got {self.num_clips}")
         if self.seed < 0:
             raise ConfigError(f"--seed is at least 0, got {self.seed}")
+        if self.masks_folder is not None and not Path(self.masks_folder).is_dir():
+            raise ConfigError(f"--masks_folder {self.masks_folder}: no such folder")
 
 
 @dataclass(frozen=True)
@@ -135,8 +140,22 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
         sha1s={path: found.sha1 for path, found in inspections.items()},
         **order,
     )
-    place = find_masks(folder)
-    return ChosenClips(folder, tuple(windows), MaskFolder(place) if place else None, tuple(left_out), tuple(notes))
+    masks, lines = _choose_masks(run, choice, folder)
+    return ChosenClips(folder, tuple(windows), masks, tuple(left_out), (*notes, *lines))
+
+
+def _choose_masks(run: Run, choice: Choice, folder: Path) -> tuple[MaskFolder | None, list[str]]:
+    """Open the masks that are named or, for its own data, those that the run was trained with; else what is there."""
+    lines = []
+    place = choice.masks_folder
+    own = run.data_settings.get("masks")
+    if place is None and choice.root is None and isinstance(own, str):
+        if Path(own).is_dir():
+            place = own
+        else:
+            lines.append("the run's folder of masks (--data.masks) is not there any more; --masks_folder names another")
+    found = find_masks(folder) if place is None else Path(place)
+    return (MaskFolder(found) if found else None), lines
 
 
 _Found = tuple[Path, list[Clip], list[str], list[str]]  # data set, clips, lines of clips that are gone, notes

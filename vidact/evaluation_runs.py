@@ -222,6 +222,7 @@ def _settings(prepared: Prepared) -> dict[str, Any]:
     settings |= {"measures": list(prepared.plan.families), "masks": list(prepared.plan.kinds)}
     settings[CHECKPOINT] = file_sha1(prepared.run.checkpoint)
     settings["root"] = None if prepared.choice.root is None else _root_name(prepared.choice.root)
+    settings["masks_folder"] = prepared.chosen.masks.folder.name if prepared.chosen.masks is not None else None
     settings.pop("batch_size")
     return settings
 
