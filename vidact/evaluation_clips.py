@@ -21,13 +21,12 @@ from vidact.data.kept_out import share_footage
 from vidact.data.masks import MaskFolder, find_masks
 from vidact.data.preparation import divide
 from vidact.data.progress import progress_bar
+from vidact.data.synthetic_files import WITHOUT_CONFOUNDER
 from vidact.data.windows import Window, list_windows
 from vidact.measured import STAGES
 from vidact.run_facts import split_record
 from vidact.runs import Run
 
-WITHOUT_CONFOUNDER = "without_confounder"
-ACTOR = "actor"
 LEARNED_FROM = ("training", "validation")
 
 

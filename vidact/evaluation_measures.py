@@ -14,7 +14,7 @@ from torch import Tensor
 from vidact.attribution.base import mean_picture
 from vidact.attribution.explainers import unit_of
 from vidact.evaluation import localisation, randomisation, sensitivity
-from vidact.evaluation.composition import splice_into, tile
+from vidact.evaluation.composition import NUM_QUADRANTS, mosaic, splice
 from vidact.evaluation.fill_ins import build_fill
 from vidact.evaluation.perturbation import (
     Order,
@@ -31,7 +31,7 @@ from vidact.evaluation_bench import Bench, Found, Subjects
 from vidact.evaluation_tables import RANDOM
 
 MEASURES_VERSION = 2  # one more whenever a measure gives other numbers, so that none of before is kept
-NUM_PARTNERS = 3  # of a mosaic; the first is spliced with
+NUM_PARTNERS = NUM_QUADRANTS - 1  # of a mosaic; the first is spliced with
 LOCAL_UNIT = "brightness"  # what relevance of gradients is per unit of
 SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "rma": localisation.relevance_mass,
@@ -149,25 +149,17 @@ def compose(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
     """
     if subjects.partners is None:
         return
-    video, partners, num_frames = subjects.video, subjects.partners, subjects.video.shape[2]
+    video, partners = subjects.video, subjects.partners
     places = [torch.rand(2, generator=bench.generator("composition", clip_id)) for clip_id in subjects.clip_ids]
-    place = torch.stack(places).to(video.device)  # [B, 2]
-    composed = {}
-    if num_frames > 1:
-        own = num_frames // 2
-        first = (place[:, 0] * (num_frames - own + 1)).long()
-        composed["splice"] = splice_into(video, partners[:, 0], first=first, num_frames=own)
-    quadrant = (place[:, 1] * (NUM_PARTNERS + 1)).long()
-    is_own = torch.arange(NUM_PARTNERS + 1, device=video.device) == quadrant[:, None]  # [B, 4]
-    slots = (torch.arange(NUM_PARTNERS + 1, device=video.device) - quadrant[:, None] - 1) % (NUM_PARTNERS + 1)
-    every = torch.cat([partners, video[:, None]], dim=1)  # the clip itself is last: slot 3
-    rows = torch.arange(len(video), device=video.device)[:, None]
-    composed["mosaic"] = tile(every[rows, slots], is_own)
-    for (name, (clips, mask)), method in product(composed.items(), maps):
-        relevance, broken = bench.map(method, clips, subjects.label)  # whatever is explained elsewhere: it is there
-        mass = localisation.relevance_mass(relevance, mask)
+    when, where = torch.stack(places).unbind(dim=1)
+    composed = {"mosaic": mosaic(video, partners, place=where)}
+    if video.shape[2] > 1:
+        composed["splice"] = splice(video, partners[:, 0], place=when)
+    for (name, one), method in product(composed.items(), maps):
+        relevance, broken = bench.map(method, one.video, subjects.label)  # whatever is explained elsewhere: it is there
+        mass = localisation.relevance_mass(relevance, one.mask)
         found.put(method, name, mass, undefined=broken)
-        found.put(method, f"{name}_chance", localisation.chance(mask), undefined=broken | mass.isnan())
+        found.put(method, f"{name}_chance", localisation.chance(one.mask), undefined=broken | mass.isnan())
 
 
 def randomise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
