@@ -21,12 +21,13 @@ from vidact.evaluation.perturbation import (
     abpc,
     aopc,
     area,
+    build_units,
     of_class,
     perturbation_curves,
     random_orders,
     removal_steps,
 )
-from vidact.evaluation.units import COLUMN_SIZE, COLUMNS, FRAMES, TUBE_SIZE, Units, columns, frames, sum_by_unit, tubes
+from vidact.evaluation.units import FRAMES, Units, sum_by_unit
 from vidact.evaluation_bench import Bench, Found, Subjects
 from vidact.evaluation_tables import RANDOM
 
@@ -116,17 +117,6 @@ def _put_curves(
     found.put(method, f"aopc/{pair}", aopc(morf))
     found.put(method, f"deletion/{pair}", area(probabilities[0], steps=steps))
     found.put(method, f"insertion/{pair}", area(probabilities[1], steps=steps))
-
-
-def build_units(name: str, video: Float[Tensor, "B C T H W"]) -> Units:
-    """Divide clips into tubes, frames or columns; in clips that are smaller than one, it has their size."""
-    clip = (video.shape[2], video.shape[3], video.shape[4])
-    if name == FRAMES:
-        return frames(clip)
-    if name == COLUMNS:
-        return columns(clip, size=(min(COLUMN_SIZE[0], clip[1]), min(COLUMN_SIZE[1], clip[2])))
-    size = (min(TUBE_SIZE[0], clip[0]), min(TUBE_SIZE[1], clip[1]), min(TUBE_SIZE[2], clip[2]))
-    return tubes(clip, size=size)
 
 
 def localise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
