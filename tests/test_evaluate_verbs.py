@@ -112,9 +112,7 @@ def test_the_verdict_is_printed(small_run: Path, evaluated: Path, capsys: pytest
     assert "6 clips measured, 6 of them before" in told
 
 
-def test_what_is_measured_is_kept_until_something_changes(
-    small_run: Path, evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_measured_is_kept_until_something_changes(small_run: Path, evaluated: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(evaluated, out)
     times = {path: path.stat().st_mtime_ns for path in _clip_files(out)}
@@ -137,10 +135,27 @@ def test_what_is_measured_is_kept_until_something_changes(
     assert renewed("--batch-size", 2) == []
     assert len(renewed("--seed", 1)) == 6
     assert len(renewed("--seed", 1, "--again")) == 6
-    with monkeypatch.context() as patch:
-        patch.setattr(evaluation_jobs, "MEASURES_VERSION", evaluation_jobs.MEASURES_VERSION + 1)
-        assert len(renewed("--seed", 1)) == 6
-    assert {json.loads(path.read_text())["request"]["input"]["decoder"] for path in _clip_files(out)} == {"decord"}
+
+
+def test_what_other_measures_or_another_decoder_gave_is_measured_anew(
+    small_run: Path,
+    evaluated: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(evaluated, out)
+    (other, *_) = _clip_files(out)
+    content = json.loads(other.read_text())
+    content["request"]["input"]["decoder"] = "pyav"
+    other.write_text(json.dumps(content))
+    assert _evaluate(small_run, "--out", out) == 0
+    assert "6 clips measured, 5 of them before" in capsys.readouterr().out
+    assert json.loads(other.read_text())["request"]["input"]["decoder"] == "decord"
+    monkeypatch.setattr(evaluation_jobs, "MEASURES_VERSION", evaluation_jobs.MEASURES_VERSION + 1)
+    assert _evaluate(small_run, "--out", out) == 0
+    assert "of them before" not in capsys.readouterr().out
 
 
 def test_two_processes_measure_the_same(small_run: Path, evaluated: Path, tmp_path: Path) -> None:

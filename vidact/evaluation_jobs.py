@@ -149,8 +149,8 @@ class ClipEvaluator(LightningModule):
         return plain
 
     @property
-    def _decoder(self) -> str:
-        return str(self.run.data_settings.get("decoder", "decord"))
+    def _decoder(self) -> Any:
+        return self.run.data_settings.get("decoder", "decord")
 
     def _recipe_files(self) -> list[str]:
         details = [method.partition(":")[2] for method in self.plan.settings.methods]
