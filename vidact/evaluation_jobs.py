@@ -20,7 +20,7 @@ from vidact import __version__
 from vidact.callbacks.processes import gather
 from vidact.core import DataError, EnvironmentProblem, ExplanationError, VidactError, as_float
 from vidact.data.containers import file_sha1
-from vidact.data.video import read_frames
+from vidact.data.video import Decoder, read_frames
 from vidact.data.windows import Window
 from vidact.evaluating import LABEL, EvaluateSettings
 from vidact.evaluation_bench import Bench, Found, Subjects, open_bench
@@ -149,8 +149,9 @@ class ClipEvaluator(LightningModule):
         return plain
 
     @property
-    def _decoder(self) -> Any:
-        return self.run.data_settings.get("decoder", "decord")
+    def _decoder(self) -> Decoder:
+        decoder: Decoder = self.run.data_settings.get("decoder", "decord")
+        return decoder
 
     def _recipe_files(self) -> list[str]:
         details = [method.partition(":")[2] for method in self.plan.settings.methods]
