@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,14 @@ import pytest
 from vidact import evaluation_jobs
 from vidact.cli import main
 from vidact.core import DataError
-from vidact.data.index import named_clip
+from vidact.data.index import index_clips, named_clip
 from vidact.evaluate_verbs import evaluate
 from vidact.evaluating import EvaluateSettings
+from vidact.evaluation_clips import Choice, choose_clips
 from vidact.evaluation_files import read_evaluation
+from vidact.evaluation_runs import folder_name
 from vidact.evaluation_tables import CONTROLS
+from vidact.runs import open_run
 
 CLASSES = ("left", "right", "up")
 KIND = "strict"  # the first kind of the small set's masks
@@ -132,6 +137,27 @@ def test_what_is_measured_is_kept_until_something_changes(small_run: Path, evalu
     assert len(renewed("--seed", 1, "--again")) == 6
 
 
+def test_what_other_measures_or_another_decoder_gave_is_measured_anew(
+    small_run: Path,
+    evaluated: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(evaluated, out)
+    (other, *_) = _clip_files(out)
+    content = json.loads(other.read_text())
+    content["request"]["input"]["decoder"] = "pyav"
+    other.write_text(json.dumps(content))
+    assert _evaluate(small_run, "--out", out) == 0
+    assert "6 clips measured, 5 of them before" in capsys.readouterr().out
+    assert json.loads(other.read_text())["request"]["input"]["decoder"] == "decord"
+    monkeypatch.setattr(evaluation_jobs, "MEASURES_VERSION", evaluation_jobs.MEASURES_VERSION + 1)
+    assert _evaluate(small_run, "--out", out) == 0
+    assert "of them before" not in capsys.readouterr().out
+
+
 def test_two_processes_measure_the_same(small_run: Path, evaluated: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vidact", "evaluate", small_run, "--out", tmp_path / "out", *QUICK]
     command += ["--accelerator", "cpu", "--devices", "2", "--strategy", "ddp"]
@@ -214,12 +240,34 @@ def test_another_data_set_is_evaluated_without_what_the_run_knows(
     root = _other_set(tmp_path / "set", small_set, names=("new_film", known))
     assert _evaluate(small_run, "--root", root, "--out", tmp_path / "out") == 0
     told = capsys.readouterr().out
-    assert "3 of 6 clips are left out: their source or film is among the clips" in told
+    assert "3 of 6 clips are left out: their name, source or film is among the clips" in told
     assert "only the data set knows 1 classes, which are not evaluated: expand" in told
     evaluation = read_evaluation(tmp_path / "out")
     assert (evaluation.clips, evaluation.data, evaluation.class_names) == (3, "set", CLASSES)
     assert evaluation.row("gradient", f"rma/{KIND}") is not None
     assert all(path.stem.startswith("new_film") for path in _clip_files(tmp_path / "out"))
+
+
+def test_a_table_with_groups_does_not_hide_what_the_run_learned_from(small_run: Path, small_set: Path) -> None:
+    run = open_run(small_run)
+    table = small_run.parent / "groups.csv"
+    clips = index_clips(small_set, classes=CLASSES)
+    rows = [f"{clip.path},{clip.class_name},group{number}" for number, clip in enumerate(clips)]
+    table.write_text("\n".join(["path,class,group", *rows]))
+    record = json.loads((small_run / "split.json").read_text())
+    learned = [*record["training"], *record["validation"]]
+    films = {clip.film for clip in clips if clip.clip_id in learned}
+    of_table = replace(run, config={**run.config, "data": {**run.data_settings, "root": str(table)}})
+    for trained, measured_on in ((of_table, small_set), (run, table)):
+        found = choose_clips(trained, Choice(root=str(measured_on)))
+        assert found.windows
+        ids = {window.clip.clip_id for window in found.windows}
+        assert ids.isdisjoint(learned)
+        assert films.isdisjoint(named_clip(clip_id).film for clip_id in ids)
+    groups = [f"{clip.path},{clip.class_name},{clip.class_name}" for clip in clips]
+    table.write_text("\n".join(["path,class,group", *groups]))
+    with pytest.raises(DataError, match="no clip is left to evaluate: .*their name, source or film"):
+        choose_clips(of_table, Choice(root=str(table)))
 
 
 def test_a_set_without_masks_has_no_localisation(
@@ -235,6 +283,32 @@ def test_a_set_without_masks_has_no_localisation(
     assert evaluation.verdict.criteria == ("abpc/tubes/blur",)
     assert evaluation.clips == 3
     assert len({path.parent.name for path in _clip_files(tmp_path / "out")}) == 3
+
+
+def test_masks_may_lie_elsewhere(small_run: Path, small_set: Path, tmp_path: Path) -> None:
+    run, elsewhere = open_run(small_run), tmp_path / "truth_of_masks"
+    shutil.copytree(small_set / "masks", elsewhere)
+    found = choose_clips(run, Choice(masks_folder=str(elsewhere)))
+    assert found.masks is not None
+    assert found.masks.folder == elsewhere
+    assert KIND in found.mask_kinds
+    own, gone = (
+        replace(run, config={**run.config, "data": {**run.data_settings, "masks": str(place)}})
+        for place in (elsewhere, tmp_path / "gone")
+    )
+    found = choose_clips(own, Choice())
+    assert found.masks is not None
+    assert found.masks.folder == elsewhere
+    found = choose_clips(gone, Choice())
+    assert found.masks is not None
+    assert found.masks.folder == small_set / "masks"
+    assert "is not there any more; --masks_folder names another" in found.notes[-1]
+    root = _other_set(tmp_path / "set", small_set)
+    shutil.rmtree(root / "masks")
+    assert choose_clips(own, Choice(root=str(root))).masks is None, "they are of the run's own data"
+    out = tmp_path / "out"
+    assert _evaluate(small_run, "--masks-folder", elsewhere, "--out", out, "--measures", "[localisation]") == 0
+    assert read_evaluation(out).settings["masks_folder"] == elsewhere.name
 
 
 def test_reliance_is_measured_where_a_set_has_clips_without_their_confounder(
@@ -253,6 +327,24 @@ def test_reliance_is_measured_where_a_set_has_clips_without_their_confounder(
     assert row is not None
     assert (row.clips, row.undefined) == (2, 4)
     assert "## Reliance" in (tmp_path / "out" / "evaluation.md").read_text()
+
+
+def test_a_network_of_single_frames_is_evaluated(
+    small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = ["fit", "--data.root", small_set, "--data.num_frames", 1, "--data.size", 16, "--data.num_workers", 0]
+    fit += ["--data.classes", "[left, right]", "--trainer.max_epochs", 1, "--trainer.accelerator", "cpu"]
+    fit += ["--trainer.default_root_dir", tmp_path, "--report", "false", "--relevance.every_n_epochs", 0]
+    fit += ["--model.network", "vidact.models.stacked.StackedFramesCNN"]  # the default one needs differences of frames
+    fitted = subprocess.run([sys.executable, "-m", "vidact", *map(str, fit)], capture_output=True, text=True)
+    assert fitted.returncode == 0, fitted.stderr[-3000:]
+    own = ["--accelerator", "cpu", "--methods", "[gradient]", "--num-steps", "3", "--random-orders", "2"]
+    assert main(["evaluate", str(tmp_path / "version_0"), "--out", str(tmp_path / "out"), *own]) == 0
+    told = capsys.readouterr().out
+    assert "clips of 1 frame: left out are tubes with temporal_mean, frames with blur, frames with freeze" in told
+    evaluation = read_evaluation(tmp_path / "out")
+    assert {row.detail for row in evaluation.rows if row.measure == "abpc"} == {"tubes/blur"}
+    assert evaluation.verdict.criteria[0] == "abpc/tubes/blur"
 
 
 def test_several_runs_are_compared(small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,6 +380,44 @@ def test_the_evaluation_of_another_checkpoint_is_not_overwritten(
     assert (out / "evaluation.json").read_bytes() != before
 
 
+def test_the_evaluation_of_other_clips_is_not_overwritten(
+    small_run: Path, small_set: Path, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, root = tmp_path / "out", _other_set(tmp_path / "set", small_set)
+    shutil.copytree(evaluated, out)
+    before = (out / "evaluation.json").read_bytes()
+    assert _evaluate(small_run, "--out", out, "--part", "test") == 2
+    told = capsys.readouterr().err
+    assert "holds the evaluation of other clips (part validation, not part test); choose another --out" in told
+    assert _evaluate(small_run, "--out", out, "--root", root) == 2
+    assert "other clips (part validation, not data set set); choose another --out" in capsys.readouterr().err
+    assert (out / "evaluation.json").read_bytes() == before
+    assert _evaluate(small_run, "--out", out, "--root", root, "--again") == 0
+    assert read_evaluation(out).data == "set"
+    assert _evaluate(small_run, "--out", out, "--root", root, "--part", "test") == 0, "of another set all clips are"
+
+
+def test_each_part_and_data_set_has_a_folder_of_its_own() -> None:
+    names = [folder_name(Choice()), folder_name(Choice("test")), folder_name(Choice(root="/data/jhmdb/"))]
+    assert names == ["evaluation", "evaluation_test", "evaluation_jhmdb"]
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:500], lambda text: "{}"])
+def test_a_damaged_evaluation_is_replaced_with_again(
+    damage: Callable[[str], str], small_run: Path, evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(evaluated, out)
+    path = out / "evaluation.json"
+    path.write_text(damage(path.read_text()))
+    assert _evaluate(small_run, "--out", out) == 2
+    told = capsys.readouterr().err
+    assert "evaluation.json: not what `python -m vidact evaluate` wrote" in told
+    assert "replace it with --again" in told
+    assert _evaluate(small_run, "--out", out, "--again") == 0
+    assert read_evaluation(out).clips == 6
+
+
 @pytest.mark.parametrize(
     ("args", "status", "message"),
     [
@@ -307,9 +437,11 @@ def test_the_evaluation_of_another_checkpoint_is_not_overwritten(
         (["{run}", "--target", "true"], 2, "--target: 'true' is unknown"),
         (["{run}", "--num-steps", "0"], 2, "--num_steps must be at least 1, got 0"),
         (["{run}", "--random-orders", "0"], 2, "--random_orders must be at least 1, got 0"),
+        (["{run}", "--num-clips", "2"], 2, "--num_clips 2: equally many of each class are drawn, and there are 3"),
         (["{run}", "--num-clips", "0"], 2, "--num_clips is at least 1, or null for all, got 0"),
         (["{run}", "--seed", "-1"], 2, "--seed must be at least 0, got -1"),
         (["{run}", "--root", "{none}"], 2, "no such folder"),
+        (["{run}", "--masks-folder", "{none}"], 2, "none: no such folder"),
         (["{run}", "--root", "{strange}"], 2, "has none of the classes that the network knows (left, right, up)"),
         (["{none}"], 2, "no such run folder or checkpoint"),
         (["{run}", "{run}"], 2, "is given twice"),

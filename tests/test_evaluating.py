@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,52 @@ def test_a_map_that_is_not_finite_counts_as_undefined(
     assert found.values_of(0)["lrp:epsilon_plus"]["rma/mask"] is not None
 
 
+def test_a_map_that_breaks_on_the_way_is_no_number(
+    run: Run, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explain, calls = Bench.explain, list[str]()
+
+    def spoiled(
+        self: Bench, method: str, video: torch.Tensor, target: torch.Tensor, *, is_random: bool = False
+    ) -> object:
+        relevance, broken = explain(self, method, video, target, is_random=is_random)
+        calls.append(method)
+        if is_random or calls.count(method) > 1:  # only the clips' own maps are whole
+            return torch.zeros_like(relevance), torch.ones_like(broken)
+        return relevance, broken
+
+    monkeypatch.setattr(Bench, "explain", spoiled)
+    with open_bench(run.network, replace(SETTINGS, methods=("gradient",)), FAMILIES) as bench:
+        own = measure(bench, subjects).values_of(0)["gradient"]
+    broken = ("randomised_spearman", "randomised_ssim", "emprt", "random_logit", "max_sensitivity")
+    for key in (*broken, "splice", "mosaic", "splice_chance", "mosaic_chance"):
+        assert own[key] is None, key
+    assert own["rma/mask"] is not None
+    assert own["infidelity"] is not None
+
+
+def test_chance_is_of_the_clips_that_the_share_is_of(run: Run, subjects: Subjects) -> None:
+    class Sinking(torch.nn.Module):
+        def forward(self, video: torch.Tensor) -> torch.Tensor:
+            return -video.flatten(1).sum(dim=1, keepdim=True) * torch.tensor([1.0, -1.0, -1.0])
+
+    with open_bench(Sinking(), EvaluateSettings(("gradient",)), ("localisation",)) as bench:
+        found = measure(bench, replace(subjects, target=torch.tensor([0, 1, 0, 1])))
+    own = found.values["gradient"]
+    for part in ("", "space_"):
+        assert own[f"{part}rma/mask"].isnan().tolist() == [True, False, True, False], "nothing is positive"
+        assert own[f"{part}chance/mask"].isnan().tolist() == [True, False, True, False]
+    assert not found.values["centre"]["chance/mask"].isnan().any()
+
+
+def test_what_is_composed_is_explained_for_the_class_that_it_shows(run: Run, subjects: Subjects) -> None:
+    other = replace(subjects, target=(subjects.label + 1) % 3)
+    with open_bench(run.network, replace(SETTINGS, methods=("gradient",)), ("composition",)) as bench:
+        right, predicted = (measure(bench, each).values["gradient"] for each in (subjects, other))
+    for name in ("splice", "mosaic"):
+        assert predicted[name].tolist() == right[name].tolist()
+
+
 def test_what_a_network_cannot_have_is_left_out_unless_nothing_is_left(run: Run) -> None:
     example = torch.rand(1, 1, 8, 16, 16)
     kept, lines = possible_methods(run.network, EvaluateSettings(("attention", "gradient")), example=example)
@@ -178,12 +225,24 @@ def test_what_a_network_cannot_have_is_left_out_unless_nothing_is_left(run: Run)
 
 def test_the_headline_is_the_first_pair_and_the_truth() -> None:
     settings = EvaluateSettings(units=("frames", "tubes"), fills=("temporal_mean", "freeze"))
-    assert settings.pairs == (("frames", "freeze"), ("tubes", "temporal_mean"))
+    assert settings.pairs_of(8) == (("frames", "freeze"), ("tubes", "temporal_mean"))
     kinds = ("always", "confounder", "strict")
     assert headline(settings, ("perturbation", "localisation"), kinds) == ("abpc/frames/freeze", "rma/strict")
     assert headline(settings, ("perturbation",), kinds) == ("abpc/frames/freeze",)
     assert headline(settings, ("perturbation", "localisation"), ("confounder",)) == ("abpc/frames/freeze",)
     assert headline(settings, ("localisation",), kinds) == ()
+
+
+def test_in_a_single_frame_nothing_is_taken_from_time() -> None:
+    settings = EvaluateSettings()
+    assert settings.pairs_of(1) == (("tubes", "blur"),)
+    assert settings.idle_note(2) == []
+    (note,) = settings.idle_note(1)
+    assert note.startswith("clips of 1 frame: left out are tubes with temporal_mean, frames with blur")
+    first = EvaluateSettings(fills=("temporal_mean", "blur"))
+    assert headline(first, ("perturbation",), (), num_frames=1) == ("abpc/tubes/blur",)
+    with pytest.raises(ConfigError, match="nothing is taken away by frames with freeze; add tubes"):
+        EvaluateSettings(units=("frames",), fills=("freeze",)).idle_note(1)
 
 
 def test_localisation_is_measured_where_there_are_masks() -> None:

@@ -21,6 +21,7 @@ def evaluate(
     out: str | None = None,
     part: str = "validation",
     root: str | None = None,
+    masks_folder: str | None = None,
     methods: list[str] = [  # noqa: B006  # jsonargparse shows it in the help
         "lrp:epsilon_plus",
         "lrp:epsilon_gamma",
@@ -56,10 +57,12 @@ def evaluate(
 
     Args:
         runs: Run folders (runs/version_0) or checkpoints; several are compared.
-        out: Where to; with several runs, a folder for each. Null for the folder evaluation in each run folder, where
-            `report` finds it; what compares several runs is then in the folder evaluation here.
+        out: Where to; with several runs, a folder for each. Null for a folder in each run folder: evaluation, where
+            `report` finds it, of the test part evaluation_test, of another data set evaluation_<its name>; what
+            compares several runs is then in a folder of that name here.
         part: The clips that are measured: validation or test.
         root: Another data set, such as one with masks; clips that the run can know are left out.
+        masks_folder: Where the masks are; null for where the run had them, or in or beside the data set.
         methods: Ways of explaining, as '[lrp:epsilon_plus, grad_cam, occlusion]'.
         measures: perturbation, localisation, composition, randomisation, sensitivity, sparseness; null for
             perturbation, sparseness and, where there are masks, localisation.
@@ -69,7 +72,7 @@ def evaluate(
         num_steps: Points of a perturbation curve.
         random_orders: How many random orders the methods are compared with.
         masks: Kinds of masks; null for all that the data set has.
-        num_clips: At most so many clips, equally many of each class, drawn by the seed; null for all.
+        num_clips: At most so many clips, equally many of each class and at least one, drawn by the seed; null for all.
         target: What is explained: label or predicted.
         batch_size: Clips that go through the network at once.
         seed: Of all that is drawn.
@@ -86,7 +89,7 @@ def evaluate(
 
     own = tuple(methods), _tuple(measures), tuple(units), tuple(fills), num_steps, random_orders, _tuple(masks)
     settings = EvaluateSettings(*own, target, batch_size, seed)
-    choice = Choice(part, root, num_clips, seed)
+    choice = Choice(part, root, num_clips, seed, masks_folder)
     trainer = build_trainer(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
     return _evaluate(runs, out, settings=settings, choice=choice, again=again, use_wandb=wandb, trainer=trainer)
 
@@ -102,11 +105,10 @@ def _evaluate(
     trainer: "Trainer",
 ) -> int:
     from vidact.callbacks.loggers import build_wandb_logger
-    from vidact.evaluation_files import NAME
-    from vidact.evaluation_runs import measure, prepare
+    from vidact.evaluation_runs import folder_name, measure, prepare
     from vidact.video_jobs import check_writable
 
-    shared = Path(out or NAME)
+    shared = Path(out or folder_name(choice))
     if out is not None or len(runs) > 1:
         check_writable(shared)
     prepared = prepare(runs, out=None if out is None else shared, settings=settings, choice=choice, again=again)

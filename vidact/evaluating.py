@@ -21,6 +21,7 @@ METHODS = (
 CHEAP = (PERTURBATION, LOCALISATION, SPARSENESS)
 UNITS = (TUBES, FRAMES, COLUMNS)
 IDLE = {(FRAMES, "temporal_mean")}  # changes nothing
+OVER_TIME = frozenset({"temporal_mean"}) | FRAMES_ONLY  # in a clip of a single frame they change nothing
 LABEL, PREDICTED = "label", "predicted"
 HEADLINE_MASKS = ("strict", "actor")
 CONFOUNDER = "confounder"
@@ -80,15 +81,39 @@ class EvaluateSettings:
 
     def _check_pairs(self) -> None:
         for units in self.units:
-            if not any(pair[0] == units for pair in self.pairs):
+            if not any(pair[0] == units for pair in self.pairs_of(None)):
                 raise ConfigError(f"--fills {list(self.fills)}: none of them suits {units}; add blur")
         if not self.units:
             raise ConfigError(f"--units expects one or more of {', '.join(UNITS)}")
 
-    @property
-    def pairs(self) -> tuple[tuple[str, str], ...]:
-        """Units with the fills that suit them."""
-        return tuple((units, fill) for units in self.units for fill in self.fills if _suits(units, fill))
+    def pairs_of(self, num_frames: int | None) -> tuple[tuple[str, str], ...]:
+        """Name units with the fills that suit them.
+
+        Args:
+            num_frames: Of a clip, where it is known. In a single frame there is no time to take away: fills that need
+                others change nothing, and frames have no order.
+        """
+        pairs = [(units, fill) for units in self.units for fill in self.fills if _suits(units, fill)]
+        if num_frames == 1:
+            pairs = [(units, fill) for units, fill in pairs if units != FRAMES and fill not in OVER_TIME]
+        return tuple(pairs)
+
+    def idle_note(self, num_frames: int) -> list[str]:
+        """Say in a line which pairs of units and fill are left out, being nothing in clips of so many frames.
+
+        Raises:
+            ConfigError: all are.
+        """
+        left = self.pairs_of(num_frames)
+        idle = [f"{units} with {fill}" for units, fill in self.pairs_of(None) if (units, fill) not in left]
+        if not idle:
+            return []
+        if not left:
+            raise ConfigError(
+                f"clips of {num_frames} frame: nothing is taken away by {', '.join(idle)}; add tubes to --units and "
+                "blur to --fills"
+            )
+        return [f"clips of {num_frames} frame: left out are {', '.join(idle)}"]
 
     def families(self, *, has_masks: bool) -> tuple[str, ...]:
         """Name the families that are measured.
@@ -101,7 +126,7 @@ class EvaluateSettings:
         if LOCALISATION in self.measures and not has_masks:
             raise ConfigError(
                 "--measures localisation: the data set has no masks; expected a folder masks or puppet_mask in or "
-                "beside it (--root takes another data set)"
+                "beside it (--masks_folder names another place, --root takes another data set)"
             )
         return tuple(name for name in FAMILIES if name in self.measures)
 
@@ -139,16 +164,19 @@ def check_names(option: str, given: Sequence[str], known: Sequence[str]) -> None
         raise ConfigError(f"--{option}: a name is given twice in {list(given)}")
 
 
-def headline(settings: EvaluateSettings, families: Sequence[str], kinds: Sequence[str]) -> tuple[str, ...]:
+def headline(
+    settings: EvaluateSettings, families: Sequence[str], kinds: Sequence[str], *, num_frames: int | None = None
+) -> tuple[str, ...]:
     """Name the keys by which methods are judged: ABPC of the first pair and, with masks, RMA in the truth.
 
     Args:
         settings: What is measured.
         families: As `settings.families` names them.
         kinds: Of the masks that are measured.
+        num_frames: Of a clip, where it is known.
     """
     if PERTURBATION not in families:
         return ()
-    units, fill = settings.pairs[0]
+    units, fill = settings.pairs_of(num_frames)[0]
     truth = [kind for kind in (*HEADLINE_MASKS, *kinds) if kind in kinds and kind != CONFOUNDER]
     return (f"abpc/{units}/{fill}", *(f"rma/{kind}" for kind in truth[:1] if LOCALISATION in families))

@@ -56,9 +56,14 @@ class Found:
     curves: dict[str, dict[str, Float[Tensor, "B P"]]] = field(default_factory=dict)
     removed: dict[str, list[float]] = field(default_factory=dict)
 
-    def put(self, method: str, key: str, values: Float[Tensor, " B"]) -> None:
-        """Note a value for each clip."""
-        self.values.setdefault(method, {})[key] = values.detach().double().cpu().clone()
+    def put(
+        self, method: str, key: str, values: Float[Tensor, " B"], *, undefined: Bool[Tensor, " B"] | None = None
+    ) -> None:
+        """Note a value for each clip; where it is undefined, NaN in its place."""
+        kept = values.detach().double().cpu().clone()
+        self.values.setdefault(method, {})[key] = kept
+        if undefined is not None:
+            kept[undefined.cpu()] = math.nan
 
     def strike(self, method: str, rows: Bool[Tensor, " B"]) -> None:
         """Take away what was measured of some clips by a method."""
@@ -120,9 +125,10 @@ class Bench:
 
     def map(
         self, method: str, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, is_random: bool = False
-    ) -> Float[Tensor, "B T H W"]:
-        """Explain, and sum over colour."""
-        return self.explain(method, video, target, is_random=is_random)[0].sum(dim=1)
+    ) -> tuple[Float[Tensor, "B T H W"], Bool[Tensor, " B"]]:
+        """Explain, and sum over colour; a map that is not finite is 0 everywhere, and is told."""
+        relevance, broken = self.explain(method, video, target, is_random=is_random)
+        return relevance.sum(dim=1), broken
 
     def generator(self, *words: str) -> torch.Generator:
         """Start chance from the seed and words."""

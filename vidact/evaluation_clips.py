@@ -1,7 +1,7 @@
 """Which clips a run is evaluated on, and what lies beside them: masks, and the same clips without a confounder.
 
 It scores nothing. Clips that a run learned from, or was chosen by, are no evidence: of another data set, those whose
-source or film was among them are left out.
+name, source or film was among them are left out.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ from torch import Tensor
 from vidact.core import ConfigError, DataError, VidactError
 from vidact.data.index import Clip, choose_classes, index_clips, named_clip
 from vidact.data.inspection import inspect_clips
+from vidact.data.kept_out import share_footage
 from vidact.data.masks import MaskFolder, find_masks
 from vidact.data.preparation import divide
 from vidact.data.progress import progress_bar
+from vidact.data.synthetic_files import WITHOUT_CONFOUNDER
 from vidact.data.windows import Window, list_windows
 from vidact.measured import STAGES
 from vidact.run_facts import split_record
 from vidact.runs import Run
 
-WITHOUT_CONFOUNDER = "without_confounder"
-ACTOR = "actor"
 LEARNED_FROM = ("training", "validation")
 
 
@@ -37,14 +37,17 @@ class Choice:
     Attributes:
         part: `validation` or `test`; of another data set all clips are.
         root: Another data set than the run's own.
-        num_clips: At most so many, equally many of each class; all if None.
+        num_clips: At most so many, equally many of each class, so as many as there are classes or more; all if None.
         seed: Draws them.
+        masks_folder: Holds the masks; None for the folder that the run was trained with or, of another data set or
+            where it has none, the one in or beside the set.
     """
 
     part: str = "validation"
     root: str | None = None
     num_clips: int | None = None
     seed: int = 0
+    masks_folder: str | None = None
 
     def __post_init__(self) -> None:
         if self.part not in STAGES:
@@ -53,6 +56,8 @@ class Choice:
             raise ConfigError(f"--num_clips is at least 1, or null for all, got {self.num_clips}")
         if self.seed < 0:
             raise ConfigError(f"--seed is at least 0, got {self.seed}")
+        if self.masks_folder is not None and not Path(self.masks_folder).is_dir():
+            raise ConfigError(f"--masks_folder {self.masks_folder}: no such folder")
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
 
     Raises:
         DataError: the data is not where it was, no class is known to both, or no clip is left.
+        ConfigError: fewer clips than classes are wanted.
     """
     record = split_record(run.folder)
     found = _own_clips(run, choice, record) if choice.root is None else _other_clips(run, Path(choice.root), record)
@@ -133,8 +139,22 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
         sha1s={path: found.sha1 for path, found in inspections.items()},
         **order,
     )
-    place = find_masks(folder)
-    return ChosenClips(folder, tuple(windows), MaskFolder(place) if place else None, tuple(left_out), tuple(notes))
+    masks, lines = _choose_masks(run, choice, folder)
+    return ChosenClips(folder, tuple(windows), masks, tuple(left_out), (*notes, *lines))
+
+
+def _choose_masks(run: Run, choice: Choice, folder: Path) -> tuple[MaskFolder | None, list[str]]:
+    """Open the masks that are named or, for its own data, those that the run was trained with; else what is there."""
+    lines = []
+    place = choice.masks_folder
+    own = run.data_settings.get("masks")
+    if place is None and choice.root is None and isinstance(own, str):
+        if Path(own).is_dir():
+            place = own
+        else:
+            lines.append("the run's folder of masks (--data.masks) is not there any more; --masks_folder names another")
+    found = find_masks(folder) if place is None else Path(place)
+    return (MaskFolder(found) if found else None), lines
 
 
 _Found = tuple[Path, list[Clip], list[str], list[str]]  # data set, clips, lines of clips that are gone, notes
@@ -174,15 +194,13 @@ def _other_clips(run: Run, root: Path, record: Mapping[str, Any]) -> _Found:
     if not record:
         notes.append("the run recorded no split (split.json), so nobody can say whether it learned from these clips")
         return root, clips, [], notes
-    learned = _learned_from(run, record)
-    sources, films = {clip.source for clip in learned}, {clip.film for clip in learned}
-    kept = [clip for clip in clips if clip.source not in sources and clip.film not in films]
-    if len(kept) < len(clips):
+    known = set(share_footage(clips, _learned_from(run, record)))
+    if known:
         notes.append(
-            f"{len(clips) - len(kept)} of {len(clips)} clips are left out: their source or film is among the clips "
-            "that the run learned from or was chosen by"
+            f"{len(known)} of {len(clips)} clips are left out: their name, source or film is among the clips that the "
+            "run learned from or was chosen by"
         )
-    return root, kept, [], notes
+    return root, [clip for clip in clips if clip not in known], [], notes
 
 
 def _learned_from(run: Run, record: Mapping[str, Any]) -> list[Clip]:
@@ -195,11 +213,20 @@ def _learned_from(run: Run, record: Mapping[str, Any]) -> list[Clip]:
 
 
 def _draw(clips: Sequence[Clip], choice: Choice) -> list[Clip]:
-    """Draw equally many clips of each class; whether a clip is drawn before another depends on those two alone."""
-    if choice.num_clips is None:
+    """Draw equally many clips of each class; whether a clip is drawn before another depends on those two alone.
+
+    Raises:
+        ConfigError: fewer clips than classes are wanted.
+    """
+    if choice.num_clips is None or not clips:
         return list(clips)
     labels = sorted({clip.label for clip in clips})
-    each = max(1, choice.num_clips // max(1, len(labels)))
+    each = choice.num_clips // len(labels)
+    if not each:
+        raise ConfigError(
+            f"--num_clips {choice.num_clips}: equally many of each class are drawn, and there are {len(labels)} "
+            f"classes; expected {len(labels)} or more, or null for all"
+        )
     drawn: set[Clip] = set()
     for label in labels:
         own = [clip for clip in clips if clip.label == label]

@@ -82,7 +82,9 @@ def read_evaluation(path: Path) -> Evaluation:
         return Evaluation(rows=rows, curves=curves, verdict=verdict, **_tuples(content))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise DataError(f"{path}: not what `python -m vidact evaluate` wrote ({reason}); evaluate again") from error
+        raise DataError(
+            f"{path}: not what `python -m vidact evaluate` wrote ({reason}); evaluate again, with --again"
+        ) from error
 
 
 def _read_row(row: Mapping[str, Any]) -> Row:

@@ -20,13 +20,13 @@ from vidact import __version__
 from vidact.callbacks.processes import gather
 from vidact.core import DataError, EnvironmentProblem, ExplanationError, VidactError, as_float
 from vidact.data.containers import file_sha1
-from vidact.data.video import read_frames
+from vidact.data.video import Decoder, read_frames
 from vidact.data.windows import Window
 from vidact.evaluating import LABEL, EvaluateSettings
 from vidact.evaluation_bench import Bench, Found, Subjects, open_bench
 from vidact.evaluation_clips import ChosenClips, draw_key
 from vidact.evaluation_files import write_json
-from vidact.evaluation_measures import NUM_PARTNERS, measure
+from vidact.evaluation_measures import MEASURES_VERSION, NUM_PARTNERS, measure
 from vidact.evaluation_statistics import ClipResult
 from vidact.evaluation_tables import COMPOSITION, LOCALISATION, NETWORK
 from vidact.runs import Run
@@ -130,12 +130,13 @@ class ClipEvaluator(LightningModule):
         mask = masks.find(window.clip.clip_id) if masks and LOCALISATION in self.plan.families else None
         request = {
             "vidact": __version__,
+            "measures_version": MEASURES_VERSION,
             "clip_sha1": window.sha1,
             "checkpoint_sha1": self._checkpoint_sha1,
             "label": window.clip.class_name,
             "source": window.clip.source,
             "frame_numbers": window.frame_numbers,
-            "input": {name: data[name] for name in ("size", "gray")},
+            "input": {name: data[name] for name in ("size", "gray")} | {"decoder": self._decoder},
             "settings": settings,
             "families": self.plan.families,
             "masks": self.plan.kinds,
@@ -146,6 +147,11 @@ class ClipEvaluator(LightningModule):
         }
         plain: dict[str, Any] = json.loads(json.dumps(request))
         return plain
+
+    @property
+    def _decoder(self) -> Decoder:
+        decoder: Decoder = self.run.data_settings.get("decoder", "decord")
+        return decoder
 
     def _recipe_files(self) -> list[str]:
         details = [method.partition(":")[2] for method in self.plan.settings.methods]
@@ -174,8 +180,7 @@ class ClipEvaluator(LightningModule):
         """Read the frames of a window, as the network sees them."""
         data = self.run.data_settings
         size = (data["size"], data["size"]) if isinstance(data["size"], int) else tuple(data["size"])
-        decoder = data.get("decoder", "decord")
-        video = read_frames(path, window.frame_numbers, size=size, gray=data["gray"], decoder=decoder)
+        video = read_frames(path, window.frame_numbers, size=size, gray=data["gray"], decoder=self._decoder)
         return as_float(video[None])[0]
 
     def _read(self, window: Window) -> dict[str, Tensor]:

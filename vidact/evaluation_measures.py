@@ -14,23 +14,25 @@ from torch import Tensor
 from vidact.attribution.base import mean_picture
 from vidact.attribution.explainers import unit_of
 from vidact.evaluation import localisation, randomisation, sensitivity
-from vidact.evaluation.composition import splice_into, tile
+from vidact.evaluation.composition import NUM_QUADRANTS, mosaic, splice
 from vidact.evaluation.fill_ins import build_fill
 from vidact.evaluation.perturbation import (
     Order,
     abpc,
     aopc,
     area,
+    build_units,
     of_class,
     perturbation_curves,
     random_orders,
     removal_steps,
 )
-from vidact.evaluation.units import COLUMN_SIZE, COLUMNS, FRAMES, TUBE_SIZE, Units, columns, frames, sum_by_unit, tubes
+from vidact.evaluation.units import FRAMES, Units, sum_by_unit
 from vidact.evaluation_bench import Bench, Found, Subjects
 from vidact.evaluation_tables import RANDOM
 
-NUM_PARTNERS = 3  # of a mosaic; the first is spliced with
+MEASURES_VERSION = 2  # one more whenever a measure gives other numbers, so that none of before is kept
+NUM_PARTNERS = NUM_QUADRANTS - 1  # of a mosaic; the first is spliced with
 LOCAL_UNIT = "brightness"  # what relevance of gradients is per unit of
 SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "rma": localisation.relevance_mass,
@@ -51,7 +53,7 @@ Maps = Mapping[str, Float[Tensor, "B C T H W"]]
 
 def perturb(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
     """Take units away, most and least relevant first; `random` is the mean of many orders, most and least alike."""
-    for name, fill_name in bench.settings.pairs:
+    for name, fill_name in bench.settings.pairs_of(subjects.video.shape[2]):
         units = build_units(name, subjects.video)
         steps = removal_steps(units.count, bench.settings.num_steps)
         found.removed[name] = (steps / units.count).tolist()
@@ -117,52 +119,37 @@ def _put_curves(
     found.put(method, f"insertion/{pair}", area(probabilities[1], steps=steps))
 
 
-def build_units(name: str, video: Float[Tensor, "B C T H W"]) -> Units:
-    """Divide clips into tubes, frames or columns; in clips that are smaller than one, it has their size."""
-    clip = (video.shape[2], video.shape[3], video.shape[4])
-    if name == FRAMES:
-        return frames(clip)
-    if name == COLUMNS:
-        return columns(clip, size=(min(COLUMN_SIZE[0], clip[1]), min(COLUMN_SIZE[1], clip[2])))
-    size = (min(TUBE_SIZE[0], clip[0]), min(TUBE_SIZE[1], clip[1]), min(TUBE_SIZE[2], clip[2]))
-    return tubes(clip, size=size)
-
-
 def localise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
     """Compare maps with masks: in space and time, in time alone, in space alone."""
     for (kind, mask), (prefix, reduce) in product(subjects.masks.items(), REDUCTIONS.items()):
         place = reduce(mask)
-        flat = place.flatten(1)
-        share = torch.where(flat.any(dim=1) & ~flat.all(dim=1), localisation.chance(place), math.nan)
+        share = localisation.chance(place)
         for method, colours in maps.items():
             relevance = reduce(colours.sum(dim=1))
             for name, score in SCORES.items():
                 found.put(method, f"{prefix}{name}/{kind}", score(relevance, place))
-            found.put(method, f"{prefix}chance/{kind}", share)
+            undefined = found.values[method][f"{prefix}rma/{kind}"].isnan()  # chance is of the clips that RMA is of
+            found.put(method, f"{prefix}chance/{kind}", share, undefined=undefined)
 
 
 def compose(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
-    """Put half of each clip's frames into another clip, and show each clip beside three others."""
+    """Put half of each clip's frames into another clip, and show each clip beside three others.
+
+    It is the clip's own class that is explained there, not what the network takes the clip for.
+    """
     if subjects.partners is None:
         return
-    video, partners, num_frames = subjects.video, subjects.partners, subjects.video.shape[2]
+    video, partners = subjects.video, subjects.partners
     places = [torch.rand(2, generator=bench.generator("composition", clip_id)) for clip_id in subjects.clip_ids]
-    place = torch.stack(places).to(video.device)  # [B, 2]
-    composed = {}
-    if num_frames > 1:
-        own = num_frames // 2
-        first = (place[:, 0] * (num_frames - own + 1)).long()
-        composed["splice"] = splice_into(video, partners[:, 0], first=first, num_frames=own)
-    quadrant = (place[:, 1] * (NUM_PARTNERS + 1)).long()
-    is_own = torch.arange(NUM_PARTNERS + 1, device=video.device) == quadrant[:, None]  # [B, 4]
-    slots = (torch.arange(NUM_PARTNERS + 1, device=video.device) - quadrant[:, None] - 1) % (NUM_PARTNERS + 1)
-    every = torch.cat([partners, video[:, None]], dim=1)  # the clip itself is last: slot 3
-    rows = torch.arange(len(video), device=video.device)[:, None]
-    composed["mosaic"] = tile(every[rows, slots], is_own)
-    for (name, (clips, mask)), method in product(composed.items(), maps):
-        relevance = bench.map(method, clips, subjects.target)
-        found.put(method, name, localisation.relevance_mass(relevance, mask))
-        found.put(method, f"{name}_chance", localisation.chance(mask))
+    when, where = torch.stack(places).unbind(dim=1)
+    composed = {"mosaic": mosaic(video, partners, place=where)}
+    if video.shape[2] > 1:
+        composed["splice"] = splice(video, partners[:, 0], place=when)
+    for (name, one), method in product(composed.items(), maps):
+        relevance, broken = bench.map(method, one.video, subjects.label)  # whatever is explained elsewhere: it is there
+        mass = localisation.relevance_mass(relevance, one.mask)
+        found.put(method, name, mass, undefined=broken)
+        found.put(method, f"{name}_chance", localisation.chance(one.mask), undefined=broken | mass.isnan())
 
 
 def randomise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
@@ -171,14 +158,13 @@ def randomise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> Non
     other = torch.cat([_other_class(bench, subjects, row, num_classes) for row in range(len(subjects))])
     for method, colours in maps.items():
         relevance = colours.sum(dim=1)
-        random = bench.map(method, subjects.video, subjects.target, is_random=True)
-        found.put(method, "randomised_spearman", randomisation.spearman(relevance, random))
-        found.put(method, "emprt", randomisation.emprt(relevance, random))
+        random, broken = bench.map(method, subjects.video, subjects.target, is_random=True)
+        found.put(method, "randomised_spearman", randomisation.spearman(relevance, random), undefined=broken)
+        found.put(method, "emprt", randomisation.emprt(relevance, random), undefined=broken)
         if min(relevance.shape[2:]) >= randomisation.SMALLEST_PICTURE:
-            found.put(method, "randomised_ssim", randomisation.ssim(relevance, random))
-        found.put(
-            method, "random_logit", randomisation.random_logit(relevance, bench.map(method, subjects.video, other))
-        )
+            found.put(method, "randomised_ssim", randomisation.ssim(relevance, random), undefined=broken)
+        of_other, broken = bench.map(method, subjects.video, other)
+        found.put(method, "random_logit", randomisation.random_logit(relevance, of_other), undefined=broken)
 
 
 def _other_class(bench: Bench, subjects: Subjects, row: int, num_classes: int) -> Int[Tensor, " 1"]:
@@ -207,12 +193,15 @@ def _sensitivity(
         generator=bench.generator("boxes", clip_id),
         local=unit_of(method).endswith(LOCAL_UNIT),
     )
-    largest = sensitivity.max_sensitivity(
-        lambda clips: bench.map(method, clips, target.expand(len(clips))),
-        video,
-        generator=bench.generator("small noise", clip_id),
-    )
-    return infidelity, largest
+    broken = []
+
+    def explain(clips: Float[Tensor, "n C T H W"]) -> Float[Tensor, "n T H W"]:
+        relevance, flags = bench.map(method, clips, target.expand(len(clips)))
+        broken.append(bool(flags.any()))
+        return relevance
+
+    largest = sensitivity.max_sensitivity(explain, video, generator=bench.generator("small noise", clip_id))
+    return infidelity, torch.full_like(largest, math.nan) if any(broken) else largest
 
 
 def be_sparse(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:

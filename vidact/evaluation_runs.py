@@ -18,7 +18,7 @@ from vidact.evaluation_clips import Choice, ChosenClips, choose_clips
 from vidact.evaluation_files import NAME, read_evaluation
 from vidact.evaluation_jobs import ClipEvaluator, Plan, evaluate_all
 from vidact.evaluation_statistics import ClipResult, Table
-from vidact.evaluation_tables import CONTROLS, LOCALISATION, Evaluation
+from vidact.evaluation_tables import CONTROLS, LOCALISATION, PERTURBATION, Evaluation
 from vidact.evaluation_verdict import decide
 from vidact.runs import Run, open_run
 
@@ -79,36 +79,67 @@ def prepare(
 
     Raises:
         CheckpointError: no run, or a run given twice.
-        ConfigError: a method, a measure or a kind of masks that no clip or network has.
+        ConfigError: a method, a measure or a kind of masks that no clip or network has; a folder that holds the
+            evaluation of another checkpoint or of other clips, or a damaged one.
         DataError: no clip.
     """
     runs = [open_run(path) for path in paths]
     names = unique_names(runs)
-    folders = [_folder(run, name, out=out, is_single=len(runs) == 1) for run, name in zip(runs, names, strict=True)]
+    own = folder_name(choice)
+    folders = [
+        _folder(run, name, out=out, own=own, is_single=len(runs) == 1) for run, name in zip(runs, names, strict=True)
+    ]
     if not again:
         for run, folder in zip(runs, folders, strict=True):
-            _refuse_another(folder, file_sha1(run.checkpoint))
+            _refuse_another(folder, run, choice)
     return [
         _prepare(run, name, folder, settings=settings, choice=choice, again=again)
         for run, name, folder in zip(runs, names, folders, strict=True)
     ]
 
 
-def _folder(run: Run, name: str, *, out: Path | None, is_single: bool) -> Path:
+def folder_name(choice: Choice) -> str:
+    """Name the folder of an evaluation where none is given: each part and each other data set has its own."""
+    if choice.root is not None:
+        return f"{NAME}_{_root_name(choice.root)}"
+    return NAME if choice.part == Choice.part else f"{NAME}_{choice.part}"
+
+
+def _root_name(root: str) -> str:
+    return Path(root).resolve().stem
+
+
+def _folder(run: Run, name: str, *, out: Path | None, own: str, is_single: bool) -> Path:
     if out is None and run.folder is not None:
-        return run.folder / NAME
-    shared = Path(NAME) if out is None else out
+        return run.folder / own
+    shared = Path(own) if out is None else out
     return shared if is_single else shared / name
 
 
-def _refuse_another(folder: Path, checkpoint_sha1: str) -> None:
-    """Make sure that what is in a folder is not of another checkpoint: it would be overwritten."""
+def _refuse_another(folder: Path, run: Run, choice: Choice) -> None:
+    """Make sure that what is in a folder is of this checkpoint and of these clips: else it would be overwritten."""
     path = folder / f"{NAME}.json"
-    if path.exists() and (other := read_evaluation(path)).settings.get(CHECKPOINT) != checkpoint_sha1:
+    if not path.exists():
+        return
+    try:
+        other = read_evaluation(path)
+    except DataError as error:
         raise ConfigError(
-            f"{folder}: holds the evaluation of another checkpoint ({other.run}); choose another --out, or replace it "
-            "with --again"
-        )
+            f"{str(error).partition(';')[0]}; replace it with --again, or choose another --out"
+        ) from error
+    there = _clips_of(other.settings.get("root"), other.settings.get("part"))
+    here = _clips_of(None if choice.root is None else _root_name(choice.root), choice.part)
+    if other.settings.get(CHECKPOINT) != file_sha1(run.checkpoint):
+        what = f"another checkpoint ({other.run})"
+    elif there != here:
+        what = f"other clips ({there}, not {here})"
+    else:
+        return
+    raise ConfigError(f"{folder}: holds the evaluation of {what}; choose another --out, or replace it with --again")
+
+
+def _clips_of(root: str | None, part: str | None) -> str:
+    return f"data set {root}" if root is not None else f"part {part}"
 
 
 def unique_names(runs: Sequence[Run]) -> list[str]:
@@ -140,6 +171,8 @@ def _prepare(run: Run, name: str, folder: Path, *, settings: EvaluateSettings, c
     chosen = choose_clips(run, choice)
     families = own.families(has_masks=bool(chosen.mask_kinds))
     kinds = own.mask_kinds(chosen.mask_kinds) if LOCALISATION in families else ()
+    if PERTURBATION in families:
+        lines += own.idle_note(data["num_frames"])
     return Prepared(name, run, chosen, Plan(own, families, kinds, folder, again), choice, (*chosen.notes, *lines))
 
 
@@ -161,7 +194,8 @@ def summarise(prepared: Prepared, measured: Measured) -> Evaluation:
     plan, results = prepared.plan, measured.results
     table = Table(results, run=prepared.name, methods=plan.settings.methods)
     rows = table.rows()
-    criteria = headline(plan.settings, plan.families, plan.kinds)
+    num_frames = prepared.run.data_settings["num_frames"]
+    criteria = headline(plan.settings, plan.families, plan.kinds, num_frames=num_frames)
     return Evaluation(
         run=prepared.name,
         part=prepared.choice.part if prepared.choice.root is None else "other data",
@@ -187,7 +221,8 @@ def _settings(prepared: Prepared) -> dict[str, Any]:
     settings: dict[str, Any] = asdict(prepared.plan.settings) | asdict(prepared.choice)
     settings |= {"measures": list(prepared.plan.families), "masks": list(prepared.plan.kinds)}
     settings[CHECKPOINT] = file_sha1(prepared.run.checkpoint)
-    settings["root"] = None if prepared.choice.root is None else Path(prepared.choice.root).name
+    settings["root"] = None if prepared.choice.root is None else _root_name(prepared.choice.root)
+    settings["masks_folder"] = prepared.chosen.masks.folder.name if prepared.chosen.masks is not None else None
     settings.pop("batch_size")
     return settings
 

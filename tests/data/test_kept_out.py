@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vidact.core import DataError
 from vidact.data.hmdb51 import TEST, TRAINING, UNUSED, read_official_split
 from vidact.data.index import Clip, index_clips
-from vidact.data.kept_out import KeptOut, find_kept_out
+from vidact.data.kept_out import KeptOut, find_kept_out, share_footage
 from vidact.data.preparation import DivisionSettings, divide, keep_out
 from vidact.data.split_files import read_split_file, write_split_file
 from vidact.data.splits import Split, make_split
@@ -92,6 +92,23 @@ def test_a_clip_is_found_by_its_name_where_a_table_calls_its_film_otherwise() ->
     kept_out = _keep(clips, [_clip("run", "Film_0", folder="other")])
     assert (kept_out.films, kept_out.num_namesakes) == (("a",), 1)
     assert kept_out.clips == (clips[0].clip_id, clips[1].clip_id)
+
+
+def test_footage_is_shared_by_name_source_or_film_whatever_a_table_says() -> None:
+    known = [
+        _clip("run", "Alien_1", group="mine"),
+        _clip("jump", "Heat", group="yours"),
+        Clip(Path("a.avi"), "x", 0, "g", None),
+    ]
+    clips = [
+        _clip("run", "Alien_1", folder="other"),
+        _clip("jump", "ALIEN_7", folder="other", group="another"),
+        _clip("run", "Brazil", folder="other", group="yours"),
+        _clip("run", "Brazil", folder="other", number=1),
+        Clip(Path("other/a.avi"), "y", 0, "h", None),
+        Clip(Path("other/a.avi"), "x", 0, "h", None),
+    ]
+    assert share_footage(clips, known) == [*clips[:3], clips[5]]
 
 
 def test_the_note_says_what_and_why() -> None:

@@ -17,6 +17,7 @@ from vidact.evaluation.perturbation import (
     abpc,
     aopc,
     area,
+    build_units,
     of_class,
     perturbation_curves,
     random_orders,
@@ -384,3 +385,21 @@ def test_what_cannot_be_run_is_refused_in_one_line(
         _run(**changed)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "clip", "sizes"),
+    [
+        ("tubes", (8, 20, 20), {200}),
+        ("tubes", (1, 4, 5), {20}),
+        ("frames", (3, 4, 5), {20}),
+        ("columns", (3, 20, 20), {300}),
+        ("columns", (3, 4, 5), {60}),
+    ],
+)
+def test_clips_are_divided_into_units_that_are_no_larger_than_they(
+    name: str, clip: tuple[int, int, int], sizes: set[int]
+) -> None:
+    units = build_units(name, torch.zeros(2, 1, *clip))
+    assert units.name == name
+    assert set(torch.bincount(units.number.flatten()).tolist()) == sizes

@@ -110,6 +110,23 @@ def _difference_between_classes(method: Method) -> Tensor:
     return 1 - random_logit(method(video, LABEL), method(video, (LABEL + 1) % len(DIRECTIONS)))
 
 
+def _others(video: Tensor) -> Tensor:
+    """Give each clip three clips of other classes: one of each."""
+    order = [torch.randperm(NUM_CLIPS // len(DIRECTIONS), generator=_generator()) for _ in DIRECTIONS]
+    rows = [
+        [
+            int(order[step][clip // len(DIRECTIONS)]) * len(DIRECTIONS) + (clip + step) % len(DIRECTIONS)
+            for step in (1, 2, 3)
+        ]
+        for clip in range(NUM_CLIPS)
+    ]
+    return video[torch.tensor(rows)]
+
+
+def _places() -> Tensor:
+    return torch.rand(NUM_CLIPS, generator=_generator())
+
+
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(7)
 
@@ -120,8 +137,8 @@ MEASURES: dict[str, Measure] = {
     "time_auroc": _on_clips(lambda relevance, mask: auroc(over_time(relevance), over_time(mask))),
     "space_rma": _on_clips(lambda relevance, mask: relevance_mass(over_space(relevance), over_space(mask))),
     "space_lift": _on_clips(lambda relevance, mask: lift(over_space(relevance), over_space(mask))),
-    "splice": _in_own_part(lambda: splice(_clips()[0], LABEL, num_frames=6, generator=_generator())),
-    "mosaic": _in_own_part(lambda: mosaic(_enlarged(), LABEL, generator=_generator())),
+    "splice": _in_own_part(lambda: splice(_clips()[0], _others(_clips()[0])[:, 0], place=_places())),
+    "mosaic": _in_own_part(lambda: mosaic(_enlarged(), _others(_enlarged()), place=_places())),
     "random_logit": _difference_between_classes,
 }
 

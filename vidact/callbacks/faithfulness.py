@@ -15,11 +15,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 from vidact.attribution.base import Explainer
 from vidact.attribution.composites import DEFAULT, CompositeSpec, read_recipe
 from vidact.attribution.explainers import LRP, build_explainer, check_method
-from vidact.callbacks.faithfulness_findings import Faithfulness, clip_units, fill_for, measure_clips, shares_replaced
+from vidact.callbacks.faithfulness_findings import Faithfulness, fill_for, measure_clips, shares_replaced
 from vidact.callbacks.pictures import log_pictures, run_folder
 from vidact.callbacks.processes import gather
 from vidact.callbacks.schedule import Schedule
 from vidact.core import ClipBatch, ClipSource, ConfigError, ExplanationError, VidactError, as_float
+from vidact.evaluation.perturbation import build_units
+from vidact.evaluation.units import TUBES
 from vidact.report.faithfulness import Band, FillPanel, MethodCurves, perturbation_curves
 from vidact.report.images import save_png
 
@@ -162,7 +164,7 @@ def summary(found: Sequence[Faithfulness]) -> dict[str, float]:
 
 def curves_panel(found: Sequence[Faithfulness], clips: ClipBatch, *, num_steps: int) -> FillPanel:
     """Average the curves of the method and of motion energy over clips, and those of random order, both ways."""
-    units = clip_units(as_float(clips.video[:1]))
+    units = build_units(TUBES, as_float(clips.video[:1]))
     curves = [
         MethodCurves(
             method,

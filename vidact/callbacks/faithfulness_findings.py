@@ -16,8 +16,8 @@ from vidact.attribution.base import Explainer
 from vidact.core import ClipBatch, as_float
 from vidact.evaluation.fill_ins import build_fill, fill_ins_for
 from vidact.evaluation.localisation import chance, relevance_mass
-from vidact.evaluation.perturbation import Order, abpc, perturbation_curves, removal_steps
-from vidact.evaluation.units import TUBE_SIZE, Units, sum_by_unit, tubes
+from vidact.evaluation.perturbation import Order, abpc, build_units, perturbation_curves, removal_steps
+from vidact.evaluation.units import TUBES, Units, sum_by_unit
 
 BATCH_SIZE = 8
 FILL, OTHER_FILL = "temporal_mean", "blur"  # the other where tubes have a single frame
@@ -44,13 +44,6 @@ class Faithfulness:
     chance: float
     most_first: Float[np.ndarray, " P"] = field(repr=False)
     least_first: Float[np.ndarray, " P"] = field(repr=False)
-
-
-def clip_units(video: Float[Tensor, "B C T H W"]) -> Units:
-    """Divide clips into tubes, which are as small as the clip where it is smaller."""
-    frames, height, width = video.shape[2:]
-    least = (min(TUBE_SIZE[0], frames), min(TUBE_SIZE[1], height), min(TUBE_SIZE[2], width))
-    return tubes((frames, height, width), size=least)
 
 
 def fill_for(units: Units) -> str:
@@ -100,7 +93,7 @@ def _curves(
     num_steps: int,
 ) -> list[Float[Tensor, "B P"]]:
     """Follow the target's logit, the most relevant tubes being replaced first, and the least relevant."""
-    units = clip_units(video)
+    units = build_units(TUBES, video)
     fill = build_fill(fill_for(units), video, units=units)
 
     def score(changed: Tensor) -> Tensor:

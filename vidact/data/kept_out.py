@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from vidact.core import DataError
-from vidact.data.index import Clip
+from vidact.data.index import Clip, named_clip
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,28 @@ def find_kept_out(clips: Sequence[Clip], measured: Sequence[Clip], *, data_set: 
         films=tuple(sorted({clip.film for clip in kept})),
         clips=tuple(sorted(clip.clip_id for clip in kept)),
     )
+
+
+def share_footage(clips: Iterable[Clip], known: Iterable[Clip]) -> list[Clip]:
+    """List the clips that are among others, or whose source or film is.
+
+    Both go by what a table calls them and by what their file names tell: a table's group does not hide a film.
+
+    Args:
+        clips: Of one data set.
+        known: Of the same or another.
+    """
+    seen = {trace for clip in known for trace in _traces(clip)}
+    return [clip for clip in clips if not seen.isdisjoint(_traces(clip))]
+
+
+def _traces(clip: Clip) -> set[tuple[str, str]]:
+    """Tell a clip by its id, its source and its film; by its file name only where that has a source in it."""
+    found = {("clip", clip.clip_id), ("source", clip.source), ("film", clip.film)}
+    named = named_clip(clip.clip_id)
+    if named.source != clip.path.stem:
+        found |= {("source", named.source), ("film", named.film)}
+    return found
 
 
 def check_left(clips: Iterable[Clip], left: Iterable[Clip], kept_out: KeptOut) -> None:

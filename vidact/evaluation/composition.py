@@ -1,7 +1,8 @@
 """Clips composed of clips, so that where each class is to be seen is known; no label of the action's place is needed.
 
-It explains nothing: relevance for a clip's class in its own part is `localisation.relevance_mass` of a composition's
-mask, and `localisation.chance` stands beside it. A composed clip is none that a network was trained on.
+It explains nothing, and draws nothing: which clips are composed, and where in them, is for the caller to say. Relevance
+for a clip's class in its own part is `localisation.relevance_mass` of a composition's mask, and `localisation.chance`
+stands beside it. A composed clip is none that a network was trained on.
 """
 
 from dataclasses import dataclass
@@ -23,116 +24,74 @@ class Composition:
     Attributes:
         video: What is to be explained, for the class of each clip.
         mask: True where the clip's class is to be seen.
-        rows: Row numbers, in the given batch, of the clips that each is made of. Splice: the clip itself and the clip
-            it is put into. Mosaic: the clip in each quadrant.
     """
 
     video: Float[Tensor, "B C T H W"]
     mask: Bool[Tensor, "B T H W"]
-    rows: Int[Tensor, "B P"]
 
 
-def draw_partners(
-    label: Int[Tensor, " B"], *, count: int = 1, same: bool = False, generator: torch.Generator
-) -> Int[Tensor, "B count"]:
-    """Draw other clips for each clip, of other classes.
-
-    Args:
-        label: Class numbers.
-        count: How many for each; one is drawn twice only where there are not as many.
-        same: Whether to draw from the other clips of the clip's own class instead.
-        generator: Draws them.
-
-    Returns:
-        Row numbers.
-
-    Raises:
-        VidactError: a clip that has none.
-    """
-    alike = label[:, None] == label
-    itself = torch.eye(len(label), dtype=torch.bool, device=label.device)
-    allowed = alike & ~itself if same else ~alike
-    num_allowed = allowed.sum(dim=1, keepdim=True)
-    if not bool((num_allowed > 0).all()):
-        lonely = sorted({int(number) for number in label[(num_allowed == 0).squeeze(1)]})
-        expected = "two clips of each class" if same else "clips of at least two classes"
-        raise VidactError(f"composing needs {expected}; got {len(label)} clips and no partner for class {lonely[0]}")
-    keys = torch.rand(allowed.shape, generator=generator, device=generator.device).to(label.device)
-    order = torch.where(allowed, keys, 2).argsort(dim=1)
-    return order.gather(1, torch.arange(count, device=label.device) % num_allowed)
-
-
-def splice_into(
+def splice(
     video: Float[Tensor, "B C T H W"],
     other: Float[Tensor, "B C T H W"],
     *,
-    first: Int[Tensor, " B"],
-    num_frames: int,
-) -> tuple[Float[Tensor, "B C T H W"], Bool[Tensor, "B T H W"]]:
+    place: Float[Tensor, " B"],
+    num_frames: int | None = None,
+) -> Composition:
     """Put some frames of each clip into another clip, at the same place in time.
 
     Args:
         video: The clips whose frames are put in.
-        other: The clips they are put into.
-        first: From which frame on, from 0.
-        num_frames: How many frames.
-
-    Returns:
-        The clips, and masks that are True in those frames.
+        other: The clips they are put into, of other classes.
+        place: Where, from 0, as early as can be, to below 1, as late; each frame it can start at has an equal share.
+        num_frames: How many frames, fewer than the clips have; None for half of them, rounded down.
 
     Raises:
-        VidactError: clips of other shapes, or frames that they do not have.
+        VidactError: clips of other shapes, as many frames as the clips have or none, or no such place.
     """
+    length = video.shape[2]
+    num_frames = length // 2 if num_frames is None else num_frames
     if other.shape != video.shape:
         raise VidactError(f"expected other clips of shape {list(video.shape)}, got {list(other.shape)}")
-    length = video.shape[2]
-    _check_num_frames(num_frames, length)
-    low, high = (int(first.min()), int(first.max())) if len(first) else (0, 0)
-    if low < 0 or high > length - num_frames:
-        last = length - num_frames
-        raise VidactError(f"{num_frames} frames of {length} can start at 0 to {last}, got {low} to {high}")
+    if not 0 < num_frames < length:
+        raise VidactError(f"of clips of {length} frames, 1 to {length - 1} can be spliced in, got {num_frames}")
+    first = _numbers(place, length - num_frames + 1, video)
     frames = torch.arange(length, device=video.device)
-    inside = (frames >= first[:, None]) & (frames < first[:, None] + num_frames)  # [B, T]
+    inside = (frames >= first) & (frames < first + num_frames)  # [B, T]
     spliced = torch.where(inside[:, None, :, None, None], video, other)
-    return spliced, inside[:, :, None, None].expand(-1, -1, *video.shape[3:]).clone()
+    return Composition(spliced, inside[:, :, None, None].expand(-1, -1, *video.shape[3:]).clone())
 
 
-def splice(
-    video: Float[Tensor, "B C T H W"], label: Int[Tensor, " B"], *, num_frames: int, generator: torch.Generator
+def mosaic(
+    video: Float[Tensor, "B C T H W"], others: Float[Tensor, "B 3 C T H W"], *, place: Float[Tensor, " B"]
 ) -> Composition:
-    """Put some frames of each clip into a clip of another class.
+    """Show each clip in a 2×2 grid beside clips of other classes (Arias-Duart et al. 2022, for clips).
 
     Args:
         video: In [0, 1].
-        label: Class numbers.
-        num_frames: How many frames, fewer than the clips have.
-        generator: Draws the other clip and the place in time.
+        others: Three clips of other classes for each; from the clip's quadrant on they follow in their order.
+        place: Which quadrant the clip has, from 0, top left, to below 1, bottom right, a quarter each.
 
     Raises:
-        VidactError: one class only, or as many frames as the clips have.
+        VidactError: clips of other shapes or of less than 2×2 pixels, or no such place.
     """
-    length = video.shape[2]
-    _check_labels(label, len(video))
-    _check_num_frames(num_frames, length)
-    partner = draw_partners(label, generator=generator).squeeze(1)
-    first = torch.randint(length - num_frames + 1, (len(label),), generator=generator, device=generator.device)
-    spliced, mask = splice_into(video, video[partner], first=first.to(video.device), num_frames=num_frames)
-    return Composition(spliced, mask, torch.stack([torch.arange(len(label), device=label.device), partner], dim=1))
+    expected = [len(video), NUM_QUADRANTS - 1, *video.shape[1:]]
+    if list(others.shape) != expected:
+        raise VidactError(f"expected other clips of shape {expected}, got {list(others.shape)}")
+    quadrant = _numbers(place, NUM_QUADRANTS, video)
+    numbers = torch.arange(NUM_QUADRANTS, device=video.device)
+    every = torch.cat([video[:, None], others], dim=1)
+    rows = torch.arange(len(video), device=video.device)[:, None]
+    return tile(every[rows, (numbers - quadrant) % NUM_QUADRANTS], numbers == quadrant)
 
 
-def _check_labels(label: Tensor, num_clips: int) -> None:
-    if label.shape != (num_clips,):
-        raise VidactError(f"expected a class number for each of {num_clips} clips, got shape {list(label.shape)}")
+def _numbers(place: Float[Tensor, " B"], count: int, video: Float[Tensor, "B C T H W"]) -> Int[Tensor, "B 1"]:
+    """Divide [0, 1) evenly among so many numbers."""
+    if place.shape != (len(video),) or not bool(((place >= 0) & (place < 1)).all()):
+        raise VidactError(f"expected a place from 0 to below 1 for each of {len(video)} clips, got {place.tolist()}")
+    return (place.double() * count).long().to(video.device)[:, None]
 
 
-def _check_num_frames(num_frames: int, length: int) -> None:
-    if not 0 < num_frames < length:
-        raise VidactError(f"of clips of {length} frames, 1 to {length - 1} can be spliced in, got {num_frames}")
-
-
-def tile(
-    clips: Float[Tensor, "B 4 C T H W"], own: Bool[Tensor, "B 4"]
-) -> tuple[Float[Tensor, "B C T H W"], Bool[Tensor, "B T H W"]]:
+def tile(clips: Float[Tensor, "B 4 C T H W"], own: Bool[Tensor, "B 4"]) -> Composition:
     """Show four clips in one, a 2×2 grid at half the size; bilinear with antialiasing.
 
     Args:
@@ -159,32 +118,4 @@ def tile(
         small = F.interpolate(frames, size=size, mode="bilinear", antialias=True, align_corners=False)
         tiled[..., down, across] = small.view(*tiled.shape[:3], *size)
         mask[..., down, across] = own[:, number, None, None, None]
-    return tiled, mask
-
-
-def mosaic(
-    video: Float[Tensor, "B C T H W"], label: Int[Tensor, " B"], *, num_own: int = 1, generator: torch.Generator
-) -> Composition:
-    """Show each clip in a 2×2 grid beside clips of other classes (Arias-Duart et al. 2022, for clips).
-
-    Args:
-        video: In [0, 1].
-        label: Class numbers.
-        num_own: How many quadrants show the clip's class, 1 to 3; the second and third show other clips of it.
-        generator: Draws the other clips and the quadrants.
-
-    Raises:
-        VidactError: one class only, or a class with too few clips for `num_own`.
-    """
-    if not 0 < num_own < NUM_QUADRANTS:
-        raise VidactError(f"1 to {NUM_QUADRANTS - 1} quadrants can show the clip's class, got {num_own}")
-    _check_labels(label, len(video))
-    parts = [torch.arange(len(label), device=label.device)[:, None]]
-    if num_own > 1:
-        parts.append(draw_partners(label, count=num_own - 1, same=True, generator=generator))
-    parts.append(draw_partners(label, count=NUM_QUADRANTS - num_own, generator=generator))
-    shape = (len(label), NUM_QUADRANTS)
-    place = torch.rand(shape, generator=generator, device=generator.device).to(label.device).argsort(dim=1)
-    rows = torch.cat(parts, dim=1).gather(1, place)
-    tiled, mask = tile(video[rows.to(video.device)], (place < num_own).to(video.device))
-    return Composition(tiled, mask, rows)
+    return Composition(tiled, mask)

@@ -18,13 +18,24 @@ from torch import Tensor
 
 from vidact.core import ConfigError, ExplanationError
 from vidact.evaluation.fill_ins import Fill
-from vidact.evaluation.units import Units, check_clip
+from vidact.evaluation.units import COLUMN_SIZE, COLUMNS, FRAMES, TUBE_SIZE, Units, check_clip, columns, frames, tubes
 
 Score = Callable[[Tensor], Tensor]
 Order = Literal["morf", "lerf"]
 
 NUM_STEPS = 20
 CLIPS_PER_CALL, ON_CPU = 64, 8  # on a CPU more at once are slower: they leave its caches
+
+
+def build_units(name: str, video: Float[Tensor, "B C T H W"]) -> Units:
+    """Divide clips into tubes, frames or columns; in clips that are smaller than one, it has their size."""
+    clip = (video.shape[2], video.shape[3], video.shape[4])
+    if name == FRAMES:
+        return frames(clip)
+    if name == COLUMNS:
+        return columns(clip, size=(min(COLUMN_SIZE[0], clip[1]), min(COLUMN_SIZE[1], clip[2])))
+    size = (min(TUBE_SIZE[0], clip[0]), min(TUBE_SIZE[1], clip[1]), min(TUBE_SIZE[2], clip[2]))
+    return tubes(clip, size=size)
 
 
 def perturbation_curves(
