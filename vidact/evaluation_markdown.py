@@ -68,7 +68,8 @@ def _facts(evaluation: Evaluation) -> list[str]:
     return [
         f"{evaluation.clips} clips of {evaluation.sources} sources, {evaluation.part} part of {evaluation.data}, "
         f"{len(evaluation.class_names)} classes; {evaluation.right} of the clips are taken for what they are. "
-        "Intervals are 95 %, bootstrap clustered by source; a clip where a measure is undefined is not in its mean. "
+        "Intervals are 95 %, bootstrap clustered by source; a clip where a measure is undefined is not in its mean: "
+        "how many those are stands in square brackets. "
         "The best of a column is bold, controls are in italics."
     ]
 
@@ -97,7 +98,10 @@ def _criteria_tables(evaluation: Evaluation) -> list[str]:
 
 def _difference(row: Row, control: str) -> str:
     difference = row.differences.get(control)
-    return "" if difference is None else _with_ends(difference.mean, difference.low, difference.high)
+    if difference is None:
+        return ""
+    text = _with_ends(difference.mean, difference.low, difference.high)
+    return text + _undefined(row.clips + row.undefined - difference.clips)
 
 
 def _family(evaluation: Evaluation, family: str) -> list[str]:
@@ -157,7 +161,11 @@ def _cell(row: Row | None, *, is_best: bool = False) -> str:
     if row is None:
         return ""
     text = _with_ends(row.mean, row.low, row.high)
-    return f"**{text}**" if is_best else text
+    return (f"**{text}**" if is_best else text) + _undefined(row.undefined)
+
+
+def _undefined(clips: int) -> str:
+    return f" [{clips} undefined]" if clips else ""
 
 
 def _with_ends(value: float, low: float | None, high: float | None) -> str:

@@ -6,6 +6,9 @@ each paired difference lies above zero. All of a method's intervals have to, so 
 correction (an intersection-union test, Berger 1982); that there are several methods does, and intervals are widened for
 their number (Bonferroni). Of those that pass, the one with the highest ABPC is named; those whose paired difference
 with it has an interval that holds zero are named as its ties.
+
+A method whose criteria, or their differences to the controls, are undefined for more than a tenth of the clips is not
+judged: a map without positive relevance has no share in a mask, and clips that are left are not the ones to judge by.
 """
 
 import math
@@ -16,6 +19,7 @@ from vidact.evaluation_statistics import Table, or_none
 from vidact.evaluation_tables import ALL, CONTROLS, Difference, Row, Verdict
 
 MAX_NAMED = 3
+LEAST_DEFINED = 0.9  # of the clips
 
 
 @dataclass(frozen=True)
@@ -59,28 +63,49 @@ def decide(table: Table, rows: Sequence[Row], *, criteria: Sequence[str]) -> Ver
     """
     of = {(row.method, row.key): row for row in rows if row.subset == ALL}
     level = table.levels[1]
-    measured = [method for method in table.methods if all((method, key) in of for key in criteria)]
-    comparisons = sum(len(_against(of[method, key])) for method in measured for key in criteria)
+    asked = [method for method in table.methods if any((method, key) in of for key in criteria)]
+    reasons = {method: _why_not(of, method, criteria, clips=len(table.results)) for method in asked}
+    judged = [method for method, reason in reasons.items() if not reason]
+    unjudged = [f"{method} is not judged: {reason}" for method, reason in reasons.items() if reason]
+    comparisons = sum(len(_against(of[method, key])) for method in judged for key in criteria)
 
     def say(words: str, passed: Sequence[str] = (), ties: Sequence[str] = ()) -> Verdict:
         best = passed[0] if passed else None
-        return Verdict(f"{table.run}: {words}", best, tuple(passed), tuple(ties), tuple(criteria), comparisons, level)
+        sentence = "; ".join((f"{table.run}: {words}", *unjudged))
+        return Verdict(sentence, best, tuple(passed), tuple(ties), tuple(criteria), comparisons, level)
 
-    if not criteria or not measured:
+    if not asked:
         return say("which method to trust was not asked: it takes the perturbation measure and at least one method")
-    sources = min(of[method, key].sources for method in measured for key in criteria)
+    if not judged:
+        return say("nothing can be said about which method to trust")
+    sources = min(of[method, key].sources for method in judged for key in criteria)
     if sources < (least := least_sources(level)):
         return say(
             f"nothing can be said about which method to trust: the clips come from {sources} source"
             f"{'s' if sources != 1 else ''}, and {len(table.methods)} methods take {least} or more"
         )
-    ranked = sorted(measured, key=lambda method: -of[method, criteria[0]].mean)
+    ranked = sorted(judged, key=lambda method: -of[method, criteria[0]].mean)
     passed = [method for method in ranked if not _failures(of, method, criteria)]
     if not passed:
         return say(_none_passes(of, ranked, criteria, level))
     leads = _leads(table, passed, criteria[0])
     ties = [lead.other for lead in leads if lead.is_tie]
-    return say(_trust(of, passed, leads, criteria, num_methods=len(measured), level=level), passed, ties)
+    return say(_trust(of, passed, leads, criteria, num_methods=len(judged), level=level), passed, ties)
+
+
+def _why_not(of: Mapping[tuple[str, str], Row], method: str, criteria: Sequence[str], *, clips: int) -> str:
+    """Say why a method cannot be judged; empty if it can."""
+    for key in criteria:
+        row = of.get((method, key))
+        if row is None:
+            return f"{key} is undefined for all {clips} clips"
+        if row.clips < LEAST_DEFINED * clips:
+            return f"{key} is undefined for {clips - row.clips} of {clips} clips"
+        for difference in _against(row):
+            if difference.clips < LEAST_DEFINED * clips:
+                missing = clips - difference.clips
+                return f"{key} of it and {difference.control} is undefined for {missing} of {clips} clips"
+    return ""
 
 
 def _against(row: Row) -> list[Difference]:
@@ -123,14 +148,14 @@ def _trust(
     row = of[best, criteria[0]]
     nearest = min(_against(row), key=lambda difference: difference.mean)
     words = [
-        f"trust {best}: its ABPC ({_detail(criteria[0])}) is {row.mean:.3g}{_between(row.low, row.high)}, "
+        f"trust {best}: its ABPC ({_detail(criteria[0])}) is {row.mean:.3g}{_between(row.low, row.high)}{_gaps(row)}, "
         f"{nearest.mean:.3g}{_between(nearest.wide_low, nearest.wide_high)} above the best control, {nearest.control}"
     ]
     for key in criteria[1:]:
         own = of[best, key]
         closest = min(_against(own), key=lambda difference: difference.mean)
         words.append(
-            f"{own.mean:.3g} of its positive relevance lies in the mask ({own.detail}), "
+            f"{own.mean:.3g} of its positive relevance lies in the mask ({own.detail}){_gaps(own)}, "
             f"{closest.mean:.3g}{_between(closest.wide_low, closest.wide_high)} more than of {closest.control}"
         )
     ties = [lead.other for lead in leads if lead.is_tie]
@@ -162,6 +187,11 @@ def _none_passes(
         f"trust none of {len(ranked)} methods: none clearly beats all of {_and(CONTROLS)} in {asked}; the closest, "
         f"{closest}, does not beat {_and(failed)} (differences at {100 * level:.4g} %)"
     )
+
+
+def _gaps(row: Row) -> str:
+    """Say for how many clips a value is undefined, if for any."""
+    return f", undefined for {row.undefined} of {row.clips + row.undefined} clips" if row.undefined else ""
 
 
 def _detail(key: str) -> str:
