@@ -111,6 +111,17 @@ def test_a_method_without_any_value_and_one_without_its_controls_are_not_judged(
     assert f"two is not judged: {RMA} of it and motion_energy is undefined for 10 of 60 clips" in verdict.sentence
 
 
+def test_a_method_of_few_sources_is_not_judged_and_does_not_silence_the_others() -> None:
+    """One of twelve sources has 200 clips, eleven have one: two methods take seven, and the first has values of six."""
+    results = make_results({"one": [3, 1], "two": [2, 1]}, num_sources=12, clips_per_source=200)
+    results = [result for result in results if result.source == "0" or result.clip_id.endswith("_0")]
+    assert len(results) == 211
+    verdict = _decide_on(without_values(results, "one", RMA, of=lambda one: int(one.source) > 5), ("one", "two"))
+    assert (verdict.method, verdict.beats_controls) == ("two", ("two",))
+    expected = f"; one is not judged: {RMA} is defined for clips of 6 sources, and it takes 7 or more"
+    assert verdict.sentence.endswith(expected)
+
+
 @pytest.mark.parametrize(("level", "expected"), [(0.95, 6), (1 - 0.05 / 8, 9)])
 def test_sources_are_as_many_as_a_sign_test_needs(level: float, expected: int) -> None:
     assert least_sources(level) == expected

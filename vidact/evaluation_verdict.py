@@ -9,6 +9,7 @@ with it has an interval that holds zero are named as its ties.
 
 A method whose criteria, or their differences to the controls, are undefined for more than a tenth of the clips is not
 judged: a map without positive relevance has no share in a mask, and clips that are left are not the ones to judge by.
+Nor is one whose values come from fewer sources than `least_sources`; other methods do not fall with it.
 """
 
 import math
@@ -64,7 +65,10 @@ def decide(table: Table, rows: Sequence[Row], *, criteria: Sequence[str]) -> Ver
     of = {(row.method, row.key): row for row in rows if row.subset == ALL}
     level = table.levels[1]
     asked = [method for method in table.methods if any((method, key) in of for key in criteria)]
-    reasons = {method: _why_not(of, method, criteria, clips=len(table.results)) for method in asked}
+    least, sources = least_sources(level), len(set(table.groups))
+    is_enough = sources >= least
+    candidates = asked if is_enough else []
+    reasons = {method: _why_not(of, method=method, table=table, criteria=criteria) for method in candidates}
     judged = [method for method, reason in reasons.items() if not reason]
     unjudged = [f"{method} is not judged: {reason}" for method, reason in reasons.items() if reason]
     comparisons = sum(len(_against(of[method, key])) for method in judged for key in criteria)
@@ -76,14 +80,13 @@ def decide(table: Table, rows: Sequence[Row], *, criteria: Sequence[str]) -> Ver
 
     if not asked:
         return say("which method to trust was not asked: it takes the perturbation measure and at least one method")
-    if not judged:
-        return say("nothing can be said about which method to trust")
-    sources = min(of[method, key].sources for method in judged for key in criteria)
-    if sources < (least := least_sources(level)):
+    if not is_enough:
         return say(
             f"nothing can be said about which method to trust: the clips come from {sources} source"
             f"{'s' if sources != 1 else ''}, and {len(table.methods)} methods take {least} or more"
         )
+    if not judged:
+        return say("nothing can be said about which method to trust")
     ranked = sorted(judged, key=lambda method: -of[method, criteria[0]].mean)
     passed = [method for method in ranked if not _failures(of, method, criteria)]
     if not passed:
@@ -93,18 +96,19 @@ def decide(table: Table, rows: Sequence[Row], *, criteria: Sequence[str]) -> Ver
     return say(_trust(of, passed, leads, criteria, num_methods=len(judged), level=level), passed, ties)
 
 
-def _why_not(of: Mapping[tuple[str, str], Row], method: str, criteria: Sequence[str], *, clips: int) -> str:
+def _why_not(of: Mapping[tuple[str, str], Row], *, method: str, table: Table, criteria: Sequence[str]) -> str:
     """Say why a method cannot be judged; empty if it can."""
+    clips, least = len(table.results), least_sources(table.levels[1])
     for key in criteria:
         row = of.get((method, key))
         if row is None:
             return f"{key} is undefined for all {clips} clips"
-        if row.clips < LEAST_DEFINED * clips:
-            return f"{key} is undefined for {clips - row.clips} of {clips} clips"
-        for difference in _against(row):
-            if difference.clips < LEAST_DEFINED * clips:
-                missing = clips - difference.clips
-                return f"{key} of it and {difference.control} is undefined for {missing} of {clips} clips"
+        for part in (row, *_against(row)):
+            what = key if isinstance(part, Row) else f"{key} of it and {part.control}"
+            if part.clips < LEAST_DEFINED * clips:
+                return f"{what} is undefined for {clips - part.clips} of {clips} clips"
+            if part.sources < least:
+                return f"{what} is defined for clips of {part.sources} sources, and it takes {least} or more"
     return ""
 
 
