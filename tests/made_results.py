@@ -1,6 +1,7 @@
 """Makes up what was measured of clips: values with known differences between methods and controls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -8,6 +9,16 @@ from vidact.evaluation_statistics import ClipResult
 from vidact.evaluation_tables import CONTROLS
 
 ABPC, RMA = "abpc/tubes/blur", "rma/strict"
+
+
+def without_values(
+    results: Sequence[ClipResult], method: str, key: str, *, of: Callable[[ClipResult], bool]
+) -> list[ClipResult]:
+    """Take a method's value from some clips."""
+    return [
+        replace(one, values={**one.values, method: {**one.values[method], key: None}}) if of(one) else one
+        for one in results
+    ]
 
 
 def make_results(

@@ -93,7 +93,7 @@ OWNERS = {
         *("report/video.py",),
     },
     "sklearn": {"data/guessing.py"},
-    "scipy": {"data/jhmdb.py", "evaluation_comparison.py"},
+    "scipy": {"analysis/intervals.py", "data/jhmdb.py", "evaluation_comparison.py"},
     "rarfile": {"data/archives.py"},
     "httpx": {"data/transfer.py", "data/download.py"},
     "captum": {

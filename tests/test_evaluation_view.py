@@ -11,14 +11,13 @@ from made_evaluations import METHODS, make_comparison, make_evaluation
 from vidact.evaluation_files import write_evaluation
 from vidact.evaluation_pictures import (
     all_methods,
-    better_end,
     chance_of,
     comparison_figures,
     evaluation_figures,
     main_keys,
     short_name,
 )
-from vidact.evaluation_tables import CONTROLS, Comparison, Evaluation
+from vidact.evaluation_tables import CONTROLS, Comparison, Evaluation, better
 from vidact.evaluation_view import FOLDER, find_evaluation, view_evaluation
 from vidact.report.contents import EvaluationView
 
@@ -58,18 +57,18 @@ def test_the_table_has_the_means_and_marks_the_best_method(evaluation: Evaluatio
             if found is not None:
                 assert float(cell.value.replace("−", "-")) == pytest.approx(found.mean, abs=0.006)
         marked = [row for row in (*view.methods, *view.controls) if row.cells[column].is_best]
-        assert bool(marked) == bool(better_end(key))
+        assert bool(marked) == bool(better(key))
         rows = [evaluation.row(name, key) for name in METHODS]
-        best = max(better_end(key) * row.mean for row in rows if row is not None)
+        best = max(better(key) * row.mean for row in rows if row is not None)
         for row in marked:
             assert row.method in METHODS
             own = evaluation.row(row.method, key)
             assert own is not None
-            assert better_end(key) * own.mean == best
+            assert better(key) * own.mean == best
 
 
 def test_a_share_on_a_confounder_is_neither_good_nor_bad(view: EvaluationView) -> None:
-    assert better_end("rma/confounder") == 0
+    assert better("rma/confounder") == 0
     column = next(column for column in view.columns if column.detail == "confounder")
     assert "follow what the network leans on" in column.meaning
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from vidact.evaluation_tables import (
     ALL,
     COMPARED_WITH,
+    CONFOUNDER,
     FAMILIES,
     MEASURES,
     NETWORK,
@@ -13,6 +14,12 @@ from vidact.evaluation_tables import (
     Comparison,
     Evaluation,
     Row,
+    better,
+)
+
+READING = {1: "; more is better", -1: "; less is better"}
+ON_CONFOUNDER = (
+    "Neither more nor less is better on the confounder: relevance there has to follow what the network leans on."
 )
 
 
@@ -68,7 +75,8 @@ def _facts(evaluation: Evaluation) -> list[str]:
     return [
         f"{evaluation.clips} clips of {evaluation.sources} sources, {evaluation.part} part of {evaluation.data}, "
         f"{len(evaluation.class_names)} classes; {evaluation.right} of the clips are taken for what they are. "
-        "Intervals are 95 %, bootstrap clustered by source; a clip where a measure is undefined is not in its mean. "
+        "Intervals are 95 %, bootstrap clustered by source; a clip where a measure is undefined is not in its mean: "
+        "how many those are stands in square brackets. "
         "The best of a column is bold, controls are in italics."
     ]
 
@@ -97,7 +105,10 @@ def _criteria_tables(evaluation: Evaluation) -> list[str]:
 
 def _difference(row: Row, control: str) -> str:
     difference = row.differences.get(control)
-    return "" if difference is None else _with_ends(difference.mean, difference.low, difference.high)
+    if difference is None:
+        return ""
+    text = _with_ends(difference.mean, difference.low, difference.high)
+    return text + _undefined(row.clips + row.undefined - difference.clips)
 
 
 def _family(evaluation: Evaluation, family: str) -> list[str]:
@@ -105,16 +116,19 @@ def _family(evaluation: Evaluation, family: str) -> list[str]:
     if not own:
         return []
     names = dict.fromkeys(row.measure for row in own)
-    lines = [f"## {family.capitalize()}", "", *(f"- `{name}`: {_reading(name)}" for name in names), ""]
+    lines = [f"## {family.capitalize()}", "", *(f"- `{name}`: {_reading(name, own)}" for name in names), ""]
     for detail in dict.fromkeys(row.detail for row in own):
         rows = [row for row in own if row.detail == detail]
-        lines += [*([f"### {detail}", ""] if detail else []), *_wide(evaluation, rows), ""]
+        lines += [f"### {detail}", ""] if detail else []
+        lines += [ON_CONFOUNDER, ""] if detail == CONFOUNDER else []
+        lines += [*_wide(evaluation, rows), ""]
     return lines
 
 
-def _reading(name: str) -> str:
-    measure = MEASURES[name]
-    return measure.title + {1: "; more is better", -1: "; less is better", 0: ""}[measure.better]
+def _reading(name: str, rows: Sequence[Row]) -> str:
+    """Say what a measure is and which end is the good one, as far as one is for any of the rows."""
+    signs = {better(row.key) for row in rows if row.measure == name} - {0}
+    return MEASURES[name].title + "".join(READING[sign] for sign in signs)
 
 
 def _wide(evaluation: Evaluation, rows: Sequence[Row]) -> Iterator[str]:
@@ -132,9 +146,8 @@ def _wide(evaluation: Evaluation, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _best(name: str, rows: Sequence[Row]) -> Row | None:
-    better = MEASURES[name].better
-    own = [row for row in rows if row.measure == name]
-    return max(own, key=lambda row: better * row.mean) if better and own else None
+    own = [row for row in rows if row.measure == name and better(row.key)]
+    return max(own, key=lambda row: better(row.key) * row.mean, default=None)
 
 
 def _reliance(evaluation: Evaluation) -> list[str]:
@@ -142,7 +155,14 @@ def _reliance(evaluation: Evaluation) -> list[str]:
     if row is None:
         return []
     cells = [[subset, _cell(evaluation.row(NETWORK, "reliance", subset=subset))] for subset in SUBSETS]
-    return ["## Reliance", "", f"{_reading('reliance').capitalize()}.", "", *_table(["clips", "reliance"], cells), ""]
+    return [
+        "## Reliance",
+        "",
+        f"{MEASURES['reliance'].title.capitalize()}.",
+        "",
+        *_table(["clips", "reliance"], cells),
+        "",
+    ]
 
 
 def _methods(evaluation: Evaluation) -> tuple[str, ...]:
@@ -157,7 +177,11 @@ def _cell(row: Row | None, *, is_best: bool = False) -> str:
     if row is None:
         return ""
     text = _with_ends(row.mean, row.low, row.high)
-    return f"**{text}**" if is_best else text
+    return (f"**{text}**" if is_best else text) + _undefined(row.undefined)
+
+
+def _undefined(clips: int) -> str:
+    return f" [{clips} undefined]" if clips else ""
 
 
 def _with_ends(value: float, low: float | None, high: float | None) -> str:

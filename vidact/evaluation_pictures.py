@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from vidact.evaluation_tables import (
     ALL,
+    CONFOUNDER,
     CONTROLS,
-    MEASURES,
     RANDOM,
     Agreement,
     Comparison,
@@ -20,6 +20,7 @@ from vidact.evaluation_tables import (
     Difference,
     Evaluation,
     Row,
+    better,
 )
 from vidact.report.agreement import MethodResponse, dose_response, rank_lines
 from vidact.report.contents import Estimate
@@ -28,7 +29,6 @@ from vidact.report.ranks import RankPanel, rank_dots
 
 MAX_RANK_PANELS = 8
 HEADLINE_MASKS = ("strict", "actor")  # where the truth is
-CONFOUNDER = "confounder"
 SHORT_NAMES = {
     **{name: name.upper() for name in ("abpc", "aopc", "rma", "rra", "auroc")},
     "randomised_spearman": "randomised network, ρ",
@@ -125,12 +125,6 @@ def main_keys(evaluation: Evaluation) -> list[str]:
     return list(dict.fromkeys(keys))
 
 
-def better_end(key: str) -> int:
-    """Tell which end is the good one: 1 more, −1 less, 0 neither; a confounder's share has to follow the reliance."""
-    name, detail = _split(key)
-    return 0 if detail == CONFOUNDER or name not in MEASURES else MEASURES[name].better
-
-
 def chance_of(evaluation: Evaluation, key: str) -> float | None:
     """Give the value that a measure has without any knowledge; None where there is none."""
     name, detail = _split(key)
@@ -209,18 +203,18 @@ def _band(curve: Curve) -> Band:
 def _rank_panels(evaluation: Evaluation) -> Iterator[RankPanel]:
     """Give each criterion with its difference to the controls, then the other main measures."""
     for key in main_keys(evaluation):
-        better = better_end(key)
+        sign = better(key)
         rows = {name: evaluation.row(name, key) for name in all_methods(evaluation)}
-        if not better or not any(rows.values()):
+        if not sign or not any(rows.values()):
             continue
         name, detail = short_name(key)
         title = f"{name}: {detail}" if detail else name
         values = {name: estimate_of(row) for name, row in rows.items() if row is not None}
-        yield RankPanel(title, _axis_label(key), values, better > 0, chance_of(evaluation, key))
-        nearest = {name: _nearest(rows[name], better) for name in evaluation.methods if rows.get(name) is not None}
+        yield RankPanel(title, _axis_label(key), values, sign > 0, chance_of(evaluation, key))
+        nearest = {name: _nearest(rows[name], sign) for name in evaluation.methods if rows.get(name) is not None}
         if key in evaluation.verdict.criteria and any(nearest.values()):
             yield RankPanel(
-                f"{title}, less the best control", "difference; interval widened for all", nearest, better > 0
+                f"{title}, less the best control", "difference; interval widened for all", nearest, sign > 0
             )
 
 
@@ -230,22 +224,22 @@ def _axis_label(key: str) -> str:
     return AXIS_LABELS.get(kind, kind)
 
 
-def _nearest(row: Row | None, better: int) -> Estimate | None:
+def _nearest(row: Row | None, sign: int) -> Estimate | None:
     """Give a method's difference to the control that comes nearest to it, with the widened interval."""
     controls = [] if row is None else [row.differences[name] for name in CONTROLS if name in row.differences]
     if not controls:
         return None
-    nearest: Difference = min(controls, key=lambda difference: better * difference.mean)
+    nearest: Difference = min(controls, key=lambda difference: sign * difference.mean)
     return Estimate(nearest.mean, *_ends(nearest.wide_low, nearest.wide_high), nearest.clips)
 
 
 def _ranks_over_runs(comparison: Comparison, agreement: Agreement) -> Figure:
-    better = better_end(agreement.key) or 1
+    sign = better(agreement.key) or 1
     values = np.full((len(comparison.evaluations), len(agreement.methods)), np.nan)
     for place, evaluation in enumerate(comparison.evaluations):
         for column, method in enumerate(agreement.methods):
             row = evaluation.row(method, agreement.key)
-            values[place, column] = np.nan if row is None else better * row.mean
+            values[place, column] = np.nan if row is None else sign * row.mean
     name, detail = short_name(agreement.key)
     tau = f"; Kendall's τ {agreement.mean:.2f}".replace("-", "−") if math.isfinite(agreement.mean) else ""
     runs = [evaluation.run for evaluation in comparison.evaluations]

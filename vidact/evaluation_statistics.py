@@ -26,12 +26,11 @@ from vidact.evaluation_tables import (
     SUBSETS,
     Curve,
     Difference,
-    Measure,
     Row,
+    better,
 )
 
 SEED = 0
-UNKNOWN = Measure("", "", 0)
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class Table:
 
     def _is_compared(self, key: str, method: str, control: str, own: Mapping[str, Any], /) -> bool:
         is_method = method in self.methods and control in own and control != method
-        return is_method and MEASURES.get(_measure(key), UNKNOWN).better != 0
+        return is_method and better(key) != 0
 
     def _within(self, values: Float[Tensor, " N"], subset: str) -> Float[Tensor, " N"]:
         return values.masked_fill(~self.subsets[subset], math.nan)

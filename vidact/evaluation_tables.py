@@ -19,6 +19,7 @@ SUBSETS = (ALL, RIGHT, WRONG)
 
 PERTURBATION, LOCALISATION, COMPOSITION = "perturbation", "localisation", "composition"
 RANDOMISATION, SENSITIVITY, SPARSENESS = "randomisation", "sensitivity", "sparseness"
+CONFOUNDER = "confounder"  # the kind of masks where relevance is neither right nor wrong: it has to follow reliance
 FAMILIES = (PERTURBATION, LOCALISATION, COMPOSITION, RANDOMISATION, SENSITIVITY, SPARSENESS)
 
 
@@ -67,6 +68,16 @@ MEASURES: dict[str, Measure] = {
     "sparseness": Measure(SPARSENESS, "Gini index of |R|", 0),
     "reliance": Measure("reliance", "what the logit loses when the confounder is removed", 0),
 }
+
+
+def better(key: str) -> int:
+    """Tell which end of a measure is the good one: 1 more, −1 less, 0 neither, as of shares on a confounder.
+
+    Args:
+        key: Measure and detail: `abpc/tubes/blur`, `rma/confounder`.
+    """
+    name, _, detail = key.partition("/")
+    return 0 if detail == CONFOUNDER or name not in MEASURES else MEASURES[name].better
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,10 @@ each paired difference lies above zero. All of a method's intervals have to, so 
 correction (an intersection-union test, Berger 1982); that there are several methods does, and intervals are widened for
 their number (Bonferroni). Of those that pass, the one with the highest ABPC is named; those whose paired difference
 with it has an interval that holds zero are named as its ties.
+
+A method whose criteria, or their differences to the controls, are undefined for more than a tenth of the clips is not
+judged: a map without positive relevance has no share in a mask, and clips that are left are not the ones to judge by.
+Nor is one whose values come from fewer sources than `least_sources`; other methods do not fall with it.
 """
 
 import math
@@ -16,6 +20,7 @@ from vidact.evaluation_statistics import Table, or_none
 from vidact.evaluation_tables import ALL, CONTROLS, Difference, Row, Verdict
 
 MAX_NAMED = 3
+LEAST_DEFINED = 0.9  # of the clips
 
 
 @dataclass(frozen=True)
@@ -59,28 +64,52 @@ def decide(table: Table, rows: Sequence[Row], *, criteria: Sequence[str]) -> Ver
     """
     of = {(row.method, row.key): row for row in rows if row.subset == ALL}
     level = table.levels[1]
-    measured = [method for method in table.methods if all((method, key) in of for key in criteria)]
-    comparisons = sum(len(_against(of[method, key])) for method in measured for key in criteria)
+    asked = [method for method in table.methods if any((method, key) in of for key in criteria)]
+    least, sources = least_sources(level), len(set(table.groups))
+    is_enough = sources >= least
+    candidates = asked if is_enough else []
+    reasons = {method: _why_not(of, method=method, table=table, criteria=criteria) for method in candidates}
+    judged = [method for method, reason in reasons.items() if not reason]
+    unjudged = [f"{method} is not judged: {reason}" for method, reason in reasons.items() if reason]
+    comparisons = sum(len(_against(of[method, key])) for method in judged for key in criteria)
 
     def say(words: str, passed: Sequence[str] = (), ties: Sequence[str] = ()) -> Verdict:
         best = passed[0] if passed else None
-        return Verdict(f"{table.run}: {words}", best, tuple(passed), tuple(ties), tuple(criteria), comparisons, level)
+        sentence = "; ".join((f"{table.run}: {words}", *unjudged))
+        return Verdict(sentence, best, tuple(passed), tuple(ties), tuple(criteria), comparisons, level)
 
-    if not criteria or not measured:
+    if not asked:
         return say("which method to trust was not asked: it takes the perturbation measure and at least one method")
-    sources = min(of[method, key].sources for method in measured for key in criteria)
-    if sources < (least := least_sources(level)):
+    if not is_enough:
         return say(
             f"nothing can be said about which method to trust: the clips come from {sources} source"
             f"{'s' if sources != 1 else ''}, and {len(table.methods)} methods take {least} or more"
         )
-    ranked = sorted(measured, key=lambda method: -of[method, criteria[0]].mean)
+    if not judged:
+        return say("nothing can be said about which method to trust")
+    ranked = sorted(judged, key=lambda method: -of[method, criteria[0]].mean)
     passed = [method for method in ranked if not _failures(of, method, criteria)]
     if not passed:
         return say(_none_passes(of, ranked, criteria, level))
     leads = _leads(table, passed, criteria[0])
     ties = [lead.other for lead in leads if lead.is_tie]
-    return say(_trust(of, passed, leads, criteria, num_methods=len(measured), level=level), passed, ties)
+    return say(_trust(of, passed, leads, criteria, num_methods=len(judged), level=level), passed, ties)
+
+
+def _why_not(of: Mapping[tuple[str, str], Row], *, method: str, table: Table, criteria: Sequence[str]) -> str:
+    """Say why a method cannot be judged; empty if it can."""
+    clips, least = len(table.results), least_sources(table.levels[1])
+    for key in criteria:
+        row = of.get((method, key))
+        if row is None:
+            return f"{key} is undefined for all {clips} clips"
+        for part in (row, *_against(row)):
+            what = key if isinstance(part, Row) else f"{key} of it and {part.control}"
+            if part.clips < LEAST_DEFINED * clips:
+                return f"{what} is undefined for {clips - part.clips} of {clips} clips"
+            if part.sources < least:
+                return f"{what} is defined for clips of {part.sources} sources, and it takes {least} or more"
+    return ""
 
 
 def _against(row: Row) -> list[Difference]:
@@ -123,14 +152,14 @@ def _trust(
     row = of[best, criteria[0]]
     nearest = min(_against(row), key=lambda difference: difference.mean)
     words = [
-        f"trust {best}: its ABPC ({_detail(criteria[0])}) is {row.mean:.3g}{_between(row.low, row.high)}, "
+        f"trust {best}: its ABPC ({_detail(criteria[0])}) is {row.mean:.3g}{_between(row.low, row.high)}{_gaps(row)}, "
         f"{nearest.mean:.3g}{_between(nearest.wide_low, nearest.wide_high)} above the best control, {nearest.control}"
     ]
     for key in criteria[1:]:
         own = of[best, key]
         closest = min(_against(own), key=lambda difference: difference.mean)
         words.append(
-            f"{own.mean:.3g} of its positive relevance lies in the mask ({own.detail}), "
+            f"{own.mean:.3g} of its positive relevance lies in the mask ({own.detail}){_gaps(own)}, "
             f"{closest.mean:.3g}{_between(closest.wide_low, closest.wide_high)} more than of {closest.control}"
         )
     ties = [lead.other for lead in leads if lead.is_tie]
@@ -162,6 +191,11 @@ def _none_passes(
         f"trust none of {len(ranked)} methods: none clearly beats all of {_and(CONTROLS)} in {asked}; the closest, "
         f"{closest}, does not beat {_and(failed)} (differences at {100 * level:.4g} %)"
     )
+
+
+def _gaps(row: Row) -> str:
+    """Say for how many clips a value is undefined, if for any."""
+    return f", undefined for {row.undefined} of {row.clips + row.undefined} clips" if row.undefined else ""
 
 
 def _detail(key: str) -> str:

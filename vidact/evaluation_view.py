@@ -7,16 +7,14 @@ from pathlib import Path
 from vidact.core import DataError
 from vidact.evaluation_files import NAME, read_evaluation
 from vidact.evaluation_pictures import (
-    CONFOUNDER,
     all_methods,
-    better_end,
     chance_of,
     estimate_of,
     evaluation_figures,
     main_keys,
     short_name,
 )
-from vidact.evaluation_tables import MEASURES, Evaluation
+from vidact.evaluation_tables import CONFOUNDER, MEASURES, Evaluation, better
 from vidact.report.contents import Estimate, EvaluationView, MeasureCell, MeasureColumn, MethodRow, Picture
 from vidact.report.images import svg_text
 from vidact.report.ranks import decimals_of, number_text
@@ -77,7 +75,7 @@ def _sentence(evaluation: Evaluation) -> str:
 def _badness(evaluation: Evaluation, name: str, keys: Sequence[str]) -> float:
     """Sort by the first measure, the best first."""
     row = evaluation.row(name, keys[0]) if keys else None
-    return math.inf if row is None else -(better_end(keys[0]) or 1) * row.mean
+    return math.inf if row is None else -(better(keys[0]) or 1) * row.mean
 
 
 def _remark(evaluation: Evaluation, name: str) -> str:
@@ -95,13 +93,13 @@ def _cells(evaluation: Evaluation, key: str) -> dict[str, MeasureCell]:
     known = {name: estimate for name, estimate in found.items() if estimate is not None}
     decimals = _decimals(evaluation, key)
     methods = [name for name in known if name not in evaluation.controls and math.isfinite(known[name].value)]
-    better = better_end(key)
-    best = max((better * known[name].value for name in methods), default=math.nan) if better else math.nan
+    sign = better(key)
+    best = max((sign * known[name].value for name in methods), default=math.nan) if sign else math.nan
     return {
         name: MeasureCell(
             number_text(estimate.value, decimals=decimals),
             _interval(estimate, decimals),
-            name in methods and better * estimate.value == best,
+            name in methods and sign * estimate.value == best,
         )
         for name, estimate in known.items()
     }
@@ -123,7 +121,7 @@ def _column(evaluation: Evaluation, key: str) -> MeasureColumn:
     name, detail = short_name(key)
     measure_name = key.partition("/")[0]
     measure = MEASURES[measure_name]
-    reading = "has to follow what the network leans on" if detail == CONFOUNDER else READING[better_end(key)]
+    reading = "has to follow what the network leans on" if detail == CONFOUNDER else READING[better(key)]
     chance = chance_of(evaluation, key)
     words = WORDS.get(measure_name, measure.title).format(units=key.split("/")[1] if "/" in key else "units")
     meaning = "; ".join(part for part in (words, reading) if part)

@@ -225,6 +225,16 @@ def test_over_time_and_over_space_add_up_relevance_and_join_masks() -> None:
     assert not bool(over_time(mask)[0, 2])
 
 
+def test_sums_that_are_but_rounding_are_zero_and_small_ones_stay() -> None:
+    relevance = torch.zeros(2, 3, 1, 2)
+    relevance[0, :, 0, 0] = torch.tensor([0.1, 0.2, -0.3])  # -0.3 is not the sum of the others in float32
+    relevance[1, :, 0, 0] = torch.tensor([1.0, -1.0, 1e-4])
+    assert float(relevance[0].double().sum()) != 0
+    assert over_space(relevance)[:, 0, 0].tolist() == [0, pytest.approx(1e-4)]
+    turned = relevance.transpose(1, 3)  # the same values in one frame
+    assert over_time(turned)[:, 0].tolist() == [0, pytest.approx(1e-4)]
+
+
 @pytest.fixture
 def unchecked_shapes() -> Iterator[None]:
     """What users have: no shape is checked."""

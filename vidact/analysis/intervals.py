@@ -1,10 +1,12 @@
 """How sure a mean is that was measured on clips which come in groups; it does not know what was measured."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
+from scipy import special
 from torch import Tensor
 
 LEVEL = 0.95
@@ -42,9 +44,10 @@ def clustered_mean(
     """Give the mean of shares and its 95 % interval, where clips of one group (a source video) resemble each other.
 
     Groups are drawn with replacement, with all their clips, and the mean is taken anew: the percentile bootstrap of
-    clusters (Efron & Tibshirani 1993, ch. 13; Field & Welsh 2007). For shares of 0 or 1 it sees no spread: there the
-    interval is the exact binomial one of as many draws as there are groups (Clopper & Pearson 1934). `clustered_means`
-    is for values of any size.
+    clusters (Efron & Tibshirani 1993, ch. 13; Field & Welsh 2007), widened for few groups (`widening`) within 0 and 1.
+    For shares of 0 or 1 it sees no spread: there the interval is the exact binomial one of as many draws as there are
+    groups (Clopper & Pearson 1934). Between them, one group says nothing of others: all of [0, 1].
+    `clustered_means` is for values of any size.
 
     Args:
         values: One per clip, in [0, 1] (right or wrong).
@@ -78,10 +81,31 @@ def _ends(
     if value in (0.0, 1.0):
         far = float(outside ** (1 / len(total)))
         return (far, 1.0) if value else (0.0, 1 - far)
+    if len(total) == 1:
+        return 0.0, 1.0
     drawn = torch.randint(len(total), (num_resamples, len(total)), generator=generator)
     means = total[drawn].sum(dim=1) / count[drawn].sum(dim=1)
     low, high = torch.quantile(means, torch.tensor([outside, 1 - outside], dtype=torch.float64)).tolist()
-    return low, high
+    factor = widening(len(total), LEVEL)
+    return max(0.0, value + factor * (low - value)), min(1.0, value + factor * (high - value))
+
+
+def widening(num_groups: int, level: float) -> float:
+    """Give how many times as far from the mean an interval has to end as resamples of few groups do.
+
+    Resamples of n groups spread as if the groups' own spread were that of all: √((n − 1) / n) too little, and the
+    normal distribution's ends instead of Student's. So each end moves away from the mean by √(n / (n − 1)) ·
+    t_{n−1} / z, at the interval's level (Hesterberg 2015, "What teachers should know about the bootstrap", the
+    expanded percentile interval; it moves the level of the percentiles instead, which needs ends that few groups'
+    resamples do not have).
+
+    Args:
+        num_groups: n, two or more.
+        level: Of the interval.
+    """
+    inside = (1 + level) / 2
+    student, normal = special.stdtrit(num_groups - 1, inside), special.ndtri(inside)
+    return float(math.sqrt(num_groups / (num_groups - 1)) * student / normal)
 
 
 @dataclass(frozen=True)
@@ -165,4 +189,7 @@ def _many_ends(
     means = (weights @ total) / (weights @ count)
     outside = (1 - torch.tensor(list(levels), dtype=torch.float64)) / 2
     ends = torch.quantile(means, torch.cat([outside, 1 - outside]), dim=0)
+    value = total.sum(dim=0) / count.sum(dim=0)
+    factor = torch.tensor([widening(len(total), level) for level in levels], dtype=torch.float64).repeat(2)
+    ends = value + factor[:, None] * (ends - value)
     return ends[: len(levels)], ends[len(levels) :]

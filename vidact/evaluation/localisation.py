@@ -9,17 +9,30 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from vidact.evaluation.maps import check_map_and_mask, mask_rows, mid_ranks, rows
+from vidact.evaluation.maps import check_map_and_mask, mask_rows, mid_ranks, rows, without_rounding
 
 
 def over_time(values: Shaped[Tensor, "B T H W"]) -> Shaped[Tensor, "B T"]:
-    """Reduce maps or masks to frames: the sum of a frame's relevance (signed), or whether it has any of the mask."""
-    return values.any(dim=(2, 3)) if values.dtype == torch.bool else values.sum(dim=(2, 3))
+    """Reduce maps or masks to frames: the sum of a frame's relevance (signed), or whether it has any of the mask.
+
+    A sum that is but rounding is 0 (`without_rounding`).
+    """
+    return _reduced(values, (2, 3))
 
 
 def over_space(values: Shaped[Tensor, "B T H W"]) -> Shaped[Tensor, "B H W"]:
-    """Reduce maps or masks to pixels: the sum of relevance over time (signed), or whether it is ever in the mask."""
-    return values.any(dim=1) if values.dtype == torch.bool else values.sum(dim=1)
+    """Reduce maps or masks to pixels: the sum of relevance over time (signed), or whether it is ever in the mask.
+
+    A sum that is but rounding is 0 (`without_rounding`).
+    """
+    return _reduced(values, (1,))
+
+
+def _reduced(values: Shaped[Tensor, "B T H W"], axes: tuple[int, ...]) -> Shaped[Tensor, "B ..."]:
+    if values.dtype == torch.bool:
+        return values.any(dim=axes)
+    wide = values.double()
+    return without_rounding(wide.sum(dim=axes), wide.abs().sum(dim=axes)).to(values.dtype)
 
 
 def chance(mask: Bool[Tensor, " B *shape"]) -> Float[Tensor, " B"]:

@@ -1,10 +1,12 @@
-"""What measures of maps share: checks in one line, a row per clip, and ranks; it knows no measure."""
+"""What measures of maps share: checks in one line, a row per clip, sums and ranks; it knows no measure."""
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vidact.core import VidactError
+
+ROUNDING = 1e-5  # of Σ|R|: float32 leaves about 1e-7 of values that cancel, sums of real relevance are far larger
 
 
 def check_map(relevance: Tensor) -> None:
@@ -59,6 +61,19 @@ def rows(maps: Float[Tensor, "B ..."]) -> Float[Tensor, "B N"]:
 def mask_rows(mask: Bool[Tensor, "B ..."]) -> Bool[Tensor, "B N"]:
     """Lay out each clip's mask in a row."""
     return mask.flatten(1)
+
+
+def without_rounding(total: Float[Tensor, "*shape"], size: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Put exactly 0 where relevance that was added up cancels, |ΣR| < 1e-5 · Σ|R|: what is left there is rounding.
+
+    The gradient of a network that sees frame differences sums to 0 over time at every pixel, for example. Its rounding
+    has an order and a positive part that look like an answer and change with the batch; zeros tie, and have none.
+
+    Args:
+        total: ΣR of each group of voxels.
+        size: Σ|R| of each.
+    """
+    return total.masked_fill(total.abs() < ROUNDING * size, 0.0)
 
 
 def mid_ranks(values: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:

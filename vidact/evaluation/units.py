@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidact.core import ConfigError
+from vidact.evaluation.maps import without_rounding
 
 TUBE_SIZE = (2, 10, 10)  # frames, height and width: 800 in 16 frames of 100×100 pixels
 COLUMN_SIZE = (10, 10)
@@ -72,6 +73,8 @@ def columns(clip: tuple[int, int, int], *, size: tuple[int, int] = COLUMN_SIZE) 
 def sum_by_unit(values: Float[Tensor, "*batch T H W"], units: Units) -> Float[Tensor, "*batch U"]:
     """Sum each unit's voxels, in float64: R_u of relevance that was summed over colour.
 
+    A sum that is but rounding is 0 (`without_rounding`), so that such units tie.
+
     Args:
         values: One value per voxel.
         units: The division of such clips.
@@ -82,8 +85,10 @@ def sum_by_unit(values: Float[Tensor, "*batch T H W"], units: Units) -> Float[Te
     check_clip(units, values)
     *batch, _, _, _ = values.shape
     number = units.number.flatten().to(values.device).expand(*batch, -1)
-    sums = torch.zeros(*batch, units.count, dtype=torch.float64, device=values.device)
-    return sums.scatter_add_(-1, number, values.flatten(-3).double()).to(values.dtype)
+    wide = values.flatten(-3).double()
+    none = torch.zeros(*batch, units.count, dtype=torch.float64, device=values.device)
+    total, size = (none.scatter_add(-1, number, own) for own in (wide, wide.abs()))
+    return without_rounding(total, size).to(values.dtype)
 
 
 def check_clip(units: Units, clips: Tensor) -> None:
