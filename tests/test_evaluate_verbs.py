@@ -398,8 +398,9 @@ def test_the_evaluation_of_other_clips_is_not_overwritten(
 
 
 def test_each_part_and_data_set_has_a_folder_of_its_own() -> None:
-    names = [folder_name(Choice()), folder_name(Choice("test")), folder_name(Choice(root="/data/jhmdb/"))]
-    assert names == ["evaluation", "evaluation_test", "evaluation_jhmdb"]
+    assert [folder_name(Choice()), folder_name(Choice("test"))] == ["evaluation", "evaluation_test"]
+    names = [folder_name(Choice(root=root)) for root in ("/data/jhmdb/", "set_1.2", "/data/clips.csv")]
+    assert names == ["evaluation_jhmdb", "evaluation_set_1.2", "evaluation_clips"]
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:500], lambda text: "{}"])
