@@ -335,7 +335,7 @@ def test_a_network_of_single_frames_is_evaluated(
     fit = ["fit", "--data.root", small_set, "--data.num_frames", 1, "--data.size", 16, "--data.num_workers", 0]
     fit += ["--data.classes", "[left, right]", "--trainer.max_epochs", 1, "--trainer.accelerator", "cpu"]
     fit += ["--trainer.default_root_dir", tmp_path, "--report", "false", "--relevance.every_n_epochs", 0]
-    fit += ["--model.network", "vidact.models.stacked.StackedFramesCNN"]  # the default one needs differences of frames
+    fit += ["--model.network.init_args.differences", "false"]  # a single frame has none
     fitted = subprocess.run([sys.executable, "-m", "vidact", *map(str, fit)], capture_output=True, text=True)
     assert fitted.returncode == 0, fitted.stderr[-3000:]
     own = ["--accelerator", "cpu", "--methods", "[gradient]", "--num-steps", "3", "--random-orders", "2"]
@@ -398,8 +398,9 @@ def test_the_evaluation_of_other_clips_is_not_overwritten(
 
 
 def test_each_part_and_data_set_has_a_folder_of_its_own() -> None:
-    names = [folder_name(Choice()), folder_name(Choice("test")), folder_name(Choice(root="/data/jhmdb/"))]
-    assert names == ["evaluation", "evaluation_test", "evaluation_jhmdb"]
+    assert [folder_name(Choice()), folder_name(Choice("test"))] == ["evaluation", "evaluation_test"]
+    names = [folder_name(Choice(root=root)) for root in ("/data/jhmdb/", "set_1.2", "/data/clips.csv")]
+    assert names == ["evaluation_jhmdb", "evaluation_set_1.2", "evaluation_clips"]
 
 
 @pytest.mark.parametrize("damage", [lambda text: text[:500], lambda text: "{}"])

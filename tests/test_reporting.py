@@ -96,7 +96,7 @@ def test_a_run_whose_data_is_gone_still_makes_a_report(small_run: Path, tmp_path
     assert found.accuracy is None
     assert not found.clips
     assert "no clip could be measured" in found.left_out[0]
-    assert dict(found.facts)["network"].startswith("StackedFramesCNN")
+    assert dict(found.facts)["network"].startswith("SlimResNet3D")
     assert found.split, "the run folder tells"
 
 

@@ -6,7 +6,7 @@ import torch
 import yaml
 
 from vidact.core import CheckpointError, ConfigError, DataError
-from vidact.models.stacked import StackedFramesCNN
+from vidact.models.residual import SlimResNet3D
 from vidact.runs import open_run
 
 
@@ -16,7 +16,7 @@ def test_a_run_folder_gives_the_network_as_it_was_trained(small_run: Path) -> No
     weights = {f"network.{name}": value for name, value in run.network.state_dict().items()}
     assert weights.keys() == {name for name in content["state_dict"] if name.startswith("network.")}
     assert all(torch.equal(value, content["state_dict"][name]) for name, value in weights.items())
-    assert isinstance(run.network, StackedFramesCNN)
+    assert isinstance(run.network, SlimResNet3D)
     assert not run.network.training
     assert run.class_names == ("left", "right", "up")
     assert run.name == small_run.name

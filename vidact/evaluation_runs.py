@@ -106,7 +106,7 @@ def folder_name(choice: Choice) -> str:
 
 
 def _root_name(root: str) -> str:
-    return Path(root).resolve().stem
+    return Path(root).absolute().name.removesuffix(".csv")
 
 
 def _folder(run: Run, name: str, *, out: Path | None, own: str, is_single: bool) -> Path:
