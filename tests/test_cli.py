@@ -257,10 +257,11 @@ class TestBadInput:
         self, capsys: pytest.CaptureFixture[str], small_set: Path, run: Path
     ) -> None:
         best = str(run / "runs/version_0/checkpoints/best.ckpt")
-        args = ["test", "--data.root", str(small_set), *SMALL, "--data.num_frames", "4", "--ckpt_path", best]
+        other = ["--model.network.init_args.widths", "[4,16,32,64]"]
+        args = ["test", "--data.root", str(small_set), *SMALL, *other, "--ckpt_path", best]
         line = _error(capsys, args)
         assert "the checkpoint is of another network" in line
-        assert "network.features.1.weight is [32, 8, 3, 3] there and [32, 4, 3, 3] here" in line
+        assert "network.stem.0.weight is [8, 1, 3, 5, 5] there and [4, 1, 3, 5, 5] here" in line
 
     def test_weights_alone_do_not_resume(self, capsys: pytest.CaptureFixture[str], small_set: Path, run: Path) -> None:
         best = str(run / "runs/version_0/checkpoints/best.ckpt")

@@ -86,10 +86,10 @@ def test_a_network_without_annotations_is_built_as_fit_builds_it(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "untyped_net.py").write_text(
-        "from vidact.models.stacked import StackedFramesCNN\n"
-        "class Net(StackedFramesCNN):\n"
-        "    def __init__(self, num_classes, num_frames, size, channels, head='pooled'):\n"
-        "        super().__init__(num_classes, num_frames=num_frames, size=size, channels=channels, head=head)\n"
+        "from vidact.models.residual import SlimResNet3D\n"
+        "class Net(SlimResNet3D):\n"
+        "    def __init__(self, num_classes, num_frames, size, channels, widths=(8, 16, 32, 64)):\n"
+        "        super().__init__(num_classes, num_frames=num_frames, size=size, channels=channels, widths=widths)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     config = yaml.safe_load((small_run / "config.yaml").read_text())

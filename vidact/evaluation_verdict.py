@@ -103,7 +103,8 @@ def _why_not(of: Mapping[tuple[str, str], Row], *, method: str, table: Table, cr
         row = of.get((method, key))
         if row is None:
             return f"{key} is undefined for all {clips} clips"
-        for part in (row, *_against(row)):
+        parts: list[Row | Difference] = [row, *_against(row)]
+        for part in parts:
             what = key if isinstance(part, Row) else f"{key} of it and {part.control}"
             if part.clips < LEAST_DEFINED * clips:
                 return f"{what} is undefined for {clips - part.clips} of {clips} clips"

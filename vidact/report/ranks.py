@@ -190,7 +190,9 @@ def _label(axes: Axes, panel: RankPanel) -> None:
 
 def _draw_key(figure: Figure, *, bottom: float, has_controls: bool) -> None:
     """Say in one line what the lines and the hollow dots are."""
-    text = "bars: 95 % intervals, wider for differences" + ("; hollow: controls; dotted: the best control" if has_controls else "")
+    text = "bars: 95 % intervals, wider for differences" + (
+        "; hollow: controls; dotted: the best control" if has_controls else ""
+    )
     width = figure.get_figwidth()
     text = fit_text(text, points=LABEL_POINTS, inches=0.95 * (width - 2 * MARGIN_INCHES), max_lines=1)
     y = (bottom + KEY_INCHES / 2) / figure.get_figheight()
