@@ -12,7 +12,7 @@ from vidact.attribution.explainers import LRP, check_method
 from vidact.core import ConfigError
 from vidact.evaluation.fill_ins import FILL_INS, FRAMES_ONLY
 from vidact.evaluation.units import COLUMNS, FRAMES, TUBES
-from vidact.evaluation_tables import CONTROLS, FAMILIES, LOCALISATION, PERTURBATION, SPARSENESS
+from vidact.evaluation_tables import CONFOUNDER, CONTROLS, FAMILIES, LOCALISATION, PERTURBATION, SPARSENESS, TRUE_MASKS
 
 METHODS = (
     *(f"{LRP}:{composite}" for composite in ("epsilon_plus", "epsilon_gamma", "epsilon")),
@@ -23,8 +23,6 @@ UNITS = (TUBES, FRAMES, COLUMNS)
 IDLE = {(FRAMES, "temporal_mean")}  # changes nothing
 OVER_TIME = frozenset({"temporal_mean"}) | FRAMES_ONLY  # in a clip of a single frame they change nothing
 LABEL, PREDICTED = "label", "predicted"
-HEADLINE_MASKS = ("strict", "actor")
-CONFOUNDER = "confounder"
 
 
 @dataclass(frozen=True)
@@ -178,5 +176,5 @@ def headline(
     if PERTURBATION not in families:
         return ()
     units, fill = settings.pairs_of(num_frames)[0]
-    truth = [kind for kind in (*HEADLINE_MASKS, *kinds) if kind in kinds and kind != CONFOUNDER]
+    truth = [kind for kind in (*TRUE_MASKS, *kinds) if kind in kinds and kind != CONFOUNDER]
     return (f"abpc/{units}/{fill}", *(f"rma/{kind}" for kind in truth[:1] if LOCALISATION in families))

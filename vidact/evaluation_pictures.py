@@ -14,6 +14,7 @@ from vidact.evaluation_tables import (
     CONFOUNDER,
     CONTROLS,
     RANDOM,
+    TRUE_MASKS,
     Agreement,
     Comparison,
     Curve,
@@ -28,7 +29,6 @@ from vidact.report.faithfulness import Band, FillPanel, MethodCurves, perturbati
 from vidact.report.ranks import RankPanel, rank_dots
 
 MAX_RANK_PANELS = 8
-HEADLINE_MASKS = ("strict", "actor")  # where the truth is
 SHORT_NAMES = {
     **{name: name.upper() for name in ("abpc", "aopc", "rma", "rra", "auroc")},
     "randomised_spearman": "randomised network, ρ",
@@ -118,7 +118,7 @@ def main_keys(evaluation: Evaluation) -> list[str]:
         if units not in seen:
             keys += first(lambda name, detail, units=units: name == "abpc" and detail.startswith(f"{units}/"))  # type: ignore[misc]
     for name in ("rma", "time_rma", "space_rma"):
-        keys += first(lambda found_name, detail, name=name: found_name == name and detail in HEADLINE_MASKS)  # type: ignore[misc]
+        keys += first(lambda found_name, detail, name=name: found_name == name and detail in TRUE_MASKS)  # type: ignore[misc]
     keys += [key for key in found if key == f"rma/{CONFOUNDER}"]
     for name in ("splice", "mosaic", "random_logit", "randomised_spearman", "emprt", "max_sensitivity", "infidelity"):
         keys += first(lambda found_name, detail, name=name: found_name == name)  # type: ignore[misc]

@@ -19,6 +19,7 @@ SUBSETS = (ALL, RIGHT, WRONG)
 
 PERTURBATION, LOCALISATION, COMPOSITION = "perturbation", "localisation", "composition"
 RANDOMISATION, SENSITIVITY, SPARSENESS = "randomisation", "sensitivity", "sparseness"
+TRUE_MASKS = ("strict", "actor")  # the kinds of masks where the truth is
 CONFOUNDER = "confounder"  # the kind of masks where relevance is neither right nor wrong: it has to follow reliance
 FAMILIES = (PERTURBATION, LOCALISATION, COMPOSITION, RANDOMISATION, SENSITIVITY, SPARSENESS)
 
