@@ -6,7 +6,7 @@ import pytest
 from made_results import ABPC, RMA, make_results
 
 from vidact.evaluation_statistics import ClipResult, Table, wide_level
-from vidact.evaluation_tables import ALL, COMPARED_WITH, CONTROLS, RIGHT, WRONG
+from vidact.evaluation_tables import ALL, COMPARED_WITH, CONTROLS, RIGHT, WRONG, is_share
 
 LEVELS = {"one": [1.0, 0.5], "gradient": [0.3, 0.2]}
 
@@ -97,3 +97,16 @@ def test_the_level_is_widened_for_the_number_of_methods() -> None:
     assert wide_level(1) == pytest.approx(0.95)
     assert wide_level(8) == pytest.approx(1 - 0.05 / 8)
     assert math.isclose(Table([], run="run", methods=("a", "b")).levels[1], 0.975)
+
+
+def test_intervals_of_shares_stay_within_0_and_1() -> None:
+    """Two sources' intervals are widened far; those of logits may be as wide as they are."""
+    rows = {
+        (row.method, row.key): row for row in _table(make_results(LEVELS, num_sources=2)).rows() if row.subset == ALL
+    }
+    for method in LEVELS:
+        assert 0 <= rows[method, RMA].low <= rows[method, RMA].mean <= rows[method, RMA].high <= 1
+    assert is_share("rma/strict")
+    assert is_share("time_auroc/actor")
+    assert not is_share("abpc/tubes/blur")
+    assert not is_share("lift/strict")

@@ -28,6 +28,7 @@ from vidact.evaluation_tables import (
     Difference,
     Row,
     better,
+    is_share,
 )
 
 SEED = 0
@@ -159,6 +160,9 @@ class Table:
         method, subset = cell
         measure, _, detail = key.partition("/")
         clips = int(found.count[number])
+        low, high = found.low[0, number], found.high[0, number]
+        if is_share(key):  # few sources' intervals are widened beyond what there is
+            low, high = low.clamp(min=0), high.clamp(max=1)
         return Row(
             run=self.run,
             method=method,
@@ -166,8 +170,8 @@ class Table:
             detail=detail,
             subset=subset,
             mean=float(found.value[number]),
-            low=or_none(found.low[0, number]),
-            high=or_none(found.high[0, number]),
+            low=or_none(low),
+            high=or_none(high),
             clips=clips,
             sources=int(found.num_groups[number]),
             undefined=int(self.subsets[subset].sum()) - clips,

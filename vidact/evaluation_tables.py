@@ -65,10 +65,19 @@ MEASURES: dict[str, Measure] = {
     "randomised_ssim": Measure(RANDOMISATION, "structural similarity with the map of a randomised network", -1),
     "emprt": Measure(RANDOMISATION, "gain of the map's entropy when the network is randomised", 1),
     "max_sensitivity": Measure(SENSITIVITY, "largest change of the map for small noise", -1),
-    "infidelity": Measure(SENSITIVITY, "squared error of the map as a prediction of what noise does", -1),
+    "infidelity": Measure(SENSITIVITY, "squared error of the map as a prediction of what covered boxes do", -1),
     "sparseness": Measure(SPARSENESS, "Gini index of |R|", 0),
     "reliance": Measure("reliance", "what the logit loses when the confounder is removed", 0),
 }
+
+
+_SHARES = {"deletion", "insertion", "rma", "chance", "rra", "pointing_game", "auroc", "sparseness"}
+_SHARES |= {"splice", "splice_chance", "mosaic", "mosaic_chance"}
+
+
+def is_share(key: str) -> bool:
+    """Tell whether a measure's values lie in [0, 1], so that its intervals do, too."""
+    return key.partition("/")[0].removeprefix("time_").removeprefix("space_") in _SHARES
 
 
 def better(key: str) -> int:

@@ -170,3 +170,16 @@ def test_one_source_has_a_mean_and_no_interval() -> None:
 def test_groups_of_another_number_than_clips_are_refused() -> None:
     with pytest.raises(ValueError, match="as many groups"):
         clustered_means(torch.zeros(2, 1), ["a"], generator=_generator())
+
+
+@pytest.mark.parametrize("num_sources", [2, 8])
+def test_sources_that_all_agree_do_not_make_it_certain(num_sources: int) -> None:
+    """A network that calls everything "up" gets one clip of three right in every source, and knows nothing."""
+    values = torch.tensor([1.0, 0.0, 0.0]).repeat(num_sources).double()
+    groups = [str(source) for source in range(num_sources) for _ in range(3)]
+    found = clustered_mean(values, groups, generator=_generator())
+    wins = num_sources / 3
+    expected = stats.beta.ppf(0.025, wins, num_sources - wins + 1), stats.beta.ppf(0.975, wins + 1, num_sources - wins)
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert found.low < 0.2
+    assert found.high > 0.6

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidact.core import DataError, EnvironmentProblem
+from vidact.core import ConfigError, DataError, EnvironmentProblem
 from vidact.data import synthetic_files
 from vidact.data.measuring import measure_video
 from vidact.data.motions import CLASS_NAMES
@@ -141,6 +141,12 @@ def test_a_failure_half_way_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(synthetic_files, "write_video", fail_at_the_fifth)
     with pytest.raises(RuntimeError, match="the disc is full"):
         synthesize(tmp_path / "set", settings=SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_size_that_cannot_be_read_back_is_named_and_nothing_is_left(tmp_path):
+    with pytest.raises(ConfigError, match=r"size \[16, 16\]: videos of this size cannot be read back; try multiples"):
+        synthesize(tmp_path / "set", settings=SyntheticSettings(num_sources=3, num_frames=2, size=(16, 16)))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 LEVEL = 0.95
 NUM_RESAMPLES = 2000
 MANY_RESAMPLES = 10_000  # for the far ends of wider intervals
+_SAME = 1e-9  # shares of groups that differ by less are equal but for rounding
 _AT_ONCE = 4_000_000  # resampled means in memory
 
 
@@ -45,8 +46,8 @@ def clustered_mean(
 
     Groups are drawn with replacement, with all their clips, and the mean is taken anew: the percentile bootstrap of
     clusters (Efron & Tibshirani 1993, ch. 13; Field & Welsh 2007), widened for few groups (`widening`) within 0 and 1.
-    For shares of 0 or 1 it sees no spread: there the interval is the exact binomial one of as many draws as there are
-    groups (Clopper & Pearson 1934). Between them, one group says nothing of others: all of [0, 1].
+    Where all groups have the same share, as of 0 or 1, it sees no spread: there the interval is the exact binomial one
+    of as many draws as there are groups (Clopper & Pearson 1934). One group says nothing of others: all of [0, 1].
     `clustered_means` is for values of any size.
 
     Args:
@@ -78,16 +79,24 @@ def _ends(
     value: float, total: Tensor, count: Tensor, *, num_resamples: int, generator: torch.Generator
 ) -> tuple[float, float]:
     outside = (1 - LEVEL) / 2
-    if value in (0.0, 1.0):
-        far = float(outside ** (1 / len(total)))
-        return (far, 1.0) if value else (0.0, 1 - far)
-    if len(total) == 1:
+    shares = total / count
+    if len(total) == 1 and value not in (0.0, 1.0):
         return 0.0, 1.0
+    if shares.max() - shares.min() < _SAME:
+        return _exact_ends(value, len(total), outside)
     drawn = torch.randint(len(total), (num_resamples, len(total)), generator=generator)
     means = total[drawn].sum(dim=1) / count[drawn].sum(dim=1)
     low, high = torch.quantile(means, torch.tensor([outside, 1 - outside], dtype=torch.float64)).tolist()
     factor = widening(len(total), LEVEL)
     return max(0.0, value + factor * (low - value)), min(1.0, value + factor * (high - value))
+
+
+def _exact_ends(share: float, num_draws: int, outside: float) -> tuple[float, float]:
+    """Give the exact binomial interval of a share of so many draws, by the beta distribution."""
+    wins, losses = share * num_draws, (1 - share) * num_draws
+    low = float(special.betaincinv(wins, losses + 1, outside)) if wins else 0.0
+    high = float(special.betaincinv(wins + 1, losses, 1 - outside)) if losses else 1.0
+    return low, high
 
 
 def widening(num_groups: int, level: float) -> float:

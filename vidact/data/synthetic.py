@@ -62,9 +62,9 @@ class SyntheticSettings:
 
     def __post_init__(self) -> None:
         if self.num_sources < 3:
-            raise ConfigError(f"three splits need at least 3 sources, got {self.num_sources = }")
+            raise ConfigError(f"three splits need at least 3 sources, got num_sources {self.num_sources}")
         if min(self.size) < 16 or any(side % 2 for side in self.size):
-            raise ConfigError(f"height and width must be even and at least 16 pixels, got {self.size = }")
+            raise ConfigError(f"height and width must be even and at least 16 pixels, got size {list(self.size)}")
         if min(self.clips_per_class_and_source, self.num_frames, self.fps) < 1 or self.seed < 0:
             raise ConfigError(f"counts must be at least 1 and the seed at least 0, got {self}")
         if not 1 <= self.action_frames[0] <= self.action_frames[1]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from vidact.core import DataError, EnvironmentProblem
+from vidact.core import ConfigError, DataError, EnvironmentProblem
 from vidact.data.cache import cache_folder
 from vidact.data.measuring import measure_video
 from vidact.data.motions import CLASS_NAMES
@@ -119,9 +119,20 @@ def _build(folder: Path, settings: SyntheticSettings, progress: Callable[[int, i
         _write_clip(folder, clip, settings)
         if progress is not None:
             progress(done, len(clips))
-    measure_video(clips[0].path)  # some small widths cannot be read back
+    _check_readable(clips[0].path, settings)
     _write_splits(folder, settings)
     (folder / _MARK).write_text(json.dumps(settings.record(), indent=2) + "\n", encoding="utf-8")
+
+
+def _check_readable(path: Path, settings: SyntheticSettings) -> None:
+    """Make sure that the decoder reads videos of this size; it does not read some small widths."""
+    try:
+        measure_video(path)
+    except DataError as error:
+        height, width = settings.size
+        raise ConfigError(
+            f"size [{height}, {width}]: videos of this size cannot be read back; try multiples of 32"
+        ) from error
 
 
 def _write_clip(folder: Path, clip: _ClipFile, settings: SyntheticSettings) -> None:
