@@ -101,11 +101,13 @@ def test_the_level_is_widened_for_the_number_of_methods() -> None:
 
 def test_intervals_of_shares_stay_within_0_and_1() -> None:
     """Two sources' intervals are widened far; those of logits may be as wide as they are."""
-    rows = {
-        (row.method, row.key): row for row in _table(make_results(LEVELS, num_sources=2)).rows() if row.subset == ALL
-    }
-    for method in LEVELS:
-        assert 0 <= rows[method, RMA].low <= rows[method, RMA].mean <= rows[method, RMA].high <= 1
+    results = make_results(LEVELS, num_sources=2, wrong_share=0)
+    ends = dict(zip(sorted({one.source for one in results}), (0.1, 0.8), strict=True))
+    results = [replace(one, values={"one": {ABPC: ends[one.source], RMA: ends[one.source]}}) for one in results]
+    rows = {row.key: row for row in _table(results).rows() if row.subset == ALL}
+    assert (rows[RMA].low, rows[RMA].high) == (0, 1)
+    assert rows[ABPC].low < 0
+    assert rows[ABPC].high > 1
     assert is_share("rma/strict")
     assert is_share("time_auroc/actor")
     assert not is_share("abpc/tubes/blur")
