@@ -6,10 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 if not any("benchmarks" in argument for argument in sys.argv):  # checking takes time of its own
     install_import_hook("vidact", "beartype.beartype")
+
+settings.register_profile("vidact", deadline=None)  # no test depends on how busy the machine is
+settings.load_profile("vidact")
 
 os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("WANDB_API_KEY", None)
