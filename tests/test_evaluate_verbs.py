@@ -190,9 +190,13 @@ def test_what_was_measured_before_an_interruption_is_not_lost(
             time.sleep(1)  # the signal comes between two steps
         return measure(*args)  # type: ignore[arg-type]
 
-    with monkeypatch.context() as patch:
-        patch.setattr(evaluation_jobs, "measure", interrupted)
-        assert _evaluate(small_run, "--out", tmp_path, "--batch-size", 2) == status
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(evaluation_jobs, "measure", interrupted)
+            assert _evaluate(small_run, "--out", tmp_path, "--batch-size", 2) == status
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(_clip_files(tmp_path)) == 4
     assert list(tmp_path.rglob(".*")) == [], "nothing half written"
     assert _evaluate(small_run, "--out", tmp_path) == 0
