@@ -218,7 +218,7 @@ def test_a_report_is_one_file(small_run: Path, tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().out.strip().splitlines()[-1] == str(out)
     text = out.read_text(encoding="utf-8")
     assert text.count(small_run.name) >= 2
-    assert "StackedFramesCNN" in text
+    assert "SlimResNet3D" in text
     assert str(Path.home()) not in text
 
 
