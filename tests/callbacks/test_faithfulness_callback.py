@@ -12,6 +12,7 @@ import torch
 import wandb
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import nn
+from unlawful import Twice
 from untouched import CLASSES
 from wandb_offline import find_offline_runs, read_offline_run
 
@@ -204,22 +205,10 @@ def test_the_random_order_is_drawn_as_a_line_of_its_own(small_set: Path) -> None
     assert panel.random_order.mean.tolist() == [2.5, 1.5, 0.5]
 
 
-class _Twice(nn.Module):
-    """Breaks the law on models: a functional addition hands all relevance to both sides."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flatten, self.linear, self.head = nn.Flatten(), nn.Linear(8 * 16 * 16, 8), nn.Linear(8, 3)
-
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
-        hidden = self.linear(self.flatten(video))
-        return self.head(hidden + hidden)  # type: ignore[no-any-return]
-
-
 def test_a_network_that_cannot_be_explained_is_refused_before_it_is_trained(small_set: Path, tmp_path: Path) -> None:
     callback = FaithfulnessCallback(every_n_epochs=1)
     with pytest.raises(ExplanationError, match="--faithfulness.every_n_epochs 0, .*--relevance.method gradient"):
-        _trainer(tmp_path, [callback]).fit(ActionClassifier(_Twice(), CLASSES), datamodule=_data(small_set))
+        _trainer(tmp_path, [callback]).fit(ActionClassifier(Twice(), CLASSES), datamodule=_data(small_set))
 
 
 def test_a_measure_that_fails_does_not_end_training(

@@ -12,7 +12,7 @@ import wandb
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
-from torch import nn
+from unlawful import Twice
 from untouched import CLASSES
 from wandb_offline import find_offline_runs, read_offline_run
 
@@ -185,21 +185,9 @@ def test_an_early_end_is_explained_too(small_set: Path, tmp_path: Path) -> None:
     assert [folder.name for folder in (tmp_path / "explanations").iterdir()] == ["epoch_000"]
 
 
-class _Twice(nn.Module):
-    """Breaks the law on models: a functional addition hands all relevance to both sides."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.flatten, self.linear, self.head = nn.Flatten(), nn.Linear(8 * 16 * 16, 8), nn.Linear(8, 3)
-
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
-        hidden = self.linear(self.flatten(video))
-        return self.head(hidden + hidden)  # type: ignore[no-any-return]
-
-
 def test_relevance_that_does_not_add_up_is_said(small_set: Path, tmp_path: Path) -> None:
     seed_everything(0, verbose=False)
-    model = ActionClassifier(_Twice(), CLASSES)
+    model = ActionClassifier(Twice(), CLASSES)
     trainer = _trainer(tmp_path, [RelevanceCallback()])
     with (
         pytest.warns(UserWarning, match=r"adds up to .* times its score instead of 1: do not believe"),
@@ -209,7 +197,7 @@ def test_relevance_that_does_not_add_up_is_said(small_set: Path, tmp_path: Path)
 
 
 def test_a_network_that_cannot_be_explained_is_refused_before_it_is_trained(small_set: Path, tmp_path: Path) -> None:
-    model = ActionClassifier(_Twice(), CLASSES)
+    model = ActionClassifier(Twice(), CLASSES)
     before = [parameter.clone() for parameter in model.parameters()]
     with pytest.raises(ExplanationError, match="--relevance.every_n_epochs 0, .*--relevance.method gradient") as caught:
         _trainer(tmp_path, [RelevanceCallback()]).fit(model, datamodule=_data(small_set))
@@ -221,7 +209,7 @@ def test_a_network_that_cannot_be_explained_is_refused_before_it_is_trained(smal
 def test_it_is_trained_without_lrp(small_set: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     callback = RelevanceCallback(**settings)
     trainer = _trainer(tmp_path, [callback], max_epochs=1, limit_train_batches=1)
-    trainer.fit(ActionClassifier(_Twice(), CLASSES), datamodule=_data(small_set))
+    trainer.fit(ActionClassifier(Twice(), CLASSES), datamodule=_data(small_set))
     assert (tmp_path / "explanations").exists() == ("method" in settings)
 
 
