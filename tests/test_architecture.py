@@ -15,7 +15,10 @@ MAY_IMPORT = {
     "core": set(),
     "data": {"core"},
     "models": {"core"},
-    "training": {"core"},
+    "mixing": {"core"},
+    "predictions": {"core"},
+    "schedules": {"core"},
+    "training": {"core", "mixing", "predictions"},
     "attribution": {"core", "models"},
     "analysis": {"core"},
     "evaluation": {"core"},
@@ -24,7 +27,7 @@ MAY_IMPORT = {
     "recipes": {"core"},
     "checkpoints": {"core"},
     "runs": {"core", "checkpoints", "data"},
-    "measured": {"core", "runs", "data", "training", "analysis"},
+    "measured": {"core", "runs", "data", "predictions", "analysis"},
     "run_facts": {"core", "runs", "__init__"},
     "explaining": {"core", "data", "attribution"},
     "explanation_files": {"core", "data", "attribution", "analysis", "report", "explaining"},
@@ -102,6 +105,7 @@ OWNERS = {
     },
     "torchvision": {
         *("attribution/canonizers.py", "models/pretrained.py", "models/weights.py"),
+        "mixing.py",
         *("data/decoded.py", "data/masks.py", "data/transcode.py", "data/video.py"),
     },
     "zennit": {

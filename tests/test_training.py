@@ -8,7 +8,8 @@ from torch import nn
 
 from vidact.core import CheckpointError, ClipBatch, ConfigError, DataError
 from vidact.models.stacked import StackedFramesCNN
-from vidact.training import ActionClassifier, WindowPredictions
+from vidact.predictions import WindowPredictions
+from vidact.training import ActionClassifier
 
 
 class _Lookup(nn.Module):
@@ -243,3 +244,39 @@ def test_the_optimizer_and_schedule_are_the_configs() -> None:
     assert isinstance(found, dict)
     assert isinstance(found["optimizer"], torch.optim.SGD)
     assert found["optimizer"].defaults["lr"] == 0.5
+
+
+class _Recorder(nn.Module):
+    """A loss that keeps what it was given."""
+
+    def forward(self, scores: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        self.label = label
+        return nn.functional.cross_entropy(scores, label)
+
+
+@pytest.mark.parametrize(
+    "mixing", [{"mixup_alpha": 0.4}, {"cutmix_alpha": 1.0}, {"mixup_alpha": 1.0, "cutmix_alpha": 1.0}]
+)
+def test_training_clips_are_mixed_with_their_labels(mixing: dict[str, float], logged: dict[str, float]) -> None:
+    """The class is written in the first pixel's row: MixUp blends it, so scores and labels are blended alike."""
+    torch.manual_seed(0)
+    loss = _Recorder()
+    model = ActionClassifier(_Lookup(3), ("a", "b", "c"), loss=loss, **mixing)
+    model.training_step(_batch(np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]]), [0, 1, 2], [0, 1, 2], [0, 1, 2]))
+    assert loss.label.shape == (3, 3)
+    torch.testing.assert_close(loss.label.sum(dim=1), torch.ones(3))
+    torch.testing.assert_close(loss.label.sum(dim=0), torch.ones(3))  # each clip is mixed into one other
+
+
+def test_without_mixing_the_loss_is_given_labels(logged: dict[str, float]) -> None:
+    loss = _Recorder()
+    ActionClassifier(_Lookup(2), ("a", "b"), loss=loss).training_step(_batch(np.array([[9, 1]]), [1], [0], [0]))
+    assert loss.label.tolist() == [1]
+
+
+def test_a_window_and_its_mirror_image_are_measured_together(logged: dict[str, float]) -> None:
+    pixels = np.array([[60, 0, 20], [0, 10, 40]])
+    model = ActionClassifier(_Lookup(3), ("a", "b", "c"), mirror_at_test=True)
+    found = model.predict_step(_batch(pixels, [0, 2], [0, 1], [0, 1]))["probabilities"]
+    expected = (_softmax(pixels / 20) + _softmax(pixels[:, ::-1] / 20)) / 2
+    np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-5)

@@ -16,8 +16,8 @@ from vidact.analysis.intervals import ClusteredMean, clustered_mean
 from vidact.core import ClipBatch, DataError, as_float
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.windows import Window, WindowDataset, join
+from vidact.predictions import Predictions, WindowPredictions, mean_scores
 from vidact.runs import Run
-from vidact.training import Predictions, WindowPredictions
 
 STAGES = {"validation": "validate", "test": "test"}
 SEED = 0
@@ -118,11 +118,14 @@ def _predict(
     # One process measures all; others may have ended.
     metric, left_out = WindowPredictions(sync_on_compute=False).to(device), set[str]()
     network = run.network.to(device).eval()
+    mirror = run.mirror_at_test
     for batch in loader:
         left_out |= set(batch.left_out)
         if len(batch):
             on_device = batch.to(device)
-            metric.update(on_device, network(as_float(on_device.video)))
+            video = as_float(on_device.video)
+            scores = network(video)
+            metric.update(on_device, mean_scores(scores, network(video.flip(-1))) if mirror else scores)
     return metric.compute(), tuple(sorted(left_out))
 
 

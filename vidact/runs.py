@@ -49,6 +49,11 @@ class Run:
         settings: Mapping[str, Any] = self.config["data"]
         return settings
 
+    @property
+    def mirror_at_test(self) -> bool:
+        """Whether the run's accuracies are of each window and its mirror image together."""
+        return bool(self.config["model"].get("mirror_at_test", False))
+
     def build_data(self) -> VideoDataModule:
         """Build the data module that the run was trained with; nothing is read yet.
 

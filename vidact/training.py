@@ -14,83 +14,14 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torchmetrics import Metric
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
-from torchmetrics.utilities import dim_zero_cat
 
 from vidact.core import CheckpointError, ClipBatch, ConfigError, DataError, Regularised, as_float
+from vidact.mixing import Mixing
+from vidact.predictions import Predictions, WindowPredictions, mean_scores
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 MAX_LISTED = 3
-
-
-class Predictions:
-    """What a network said of some windows.
-
-    No dataclass: torchmetrics would squeeze the tensors of a single window.
-
-    Args:
-        scores: Logits.
-        label: The true class.
-        clip_index: Which clip a window is of.
-    """
-
-    def __init__(self, scores: Float[Tensor, "N K"], label: Int[Tensor, " N"], clip_index: Int[Tensor, " N"]) -> None:
-        self.scores, self.label, self.clip_index = scores, label, clip_index
-
-    @property
-    def probabilities(self) -> Float[Tensor, "N K"]:
-        """Softmax of the scores."""
-        return self.scores.softmax(dim=1)
-
-    def per_clip(self) -> tuple[Float[Tensor, "M K"], Int[Tensor, " M"]]:
-        """Give each clip the mean probabilities of its windows, and its label."""
-        clips, rows = torch.unique(self.clip_index, return_inverse=True)
-        count = torch.bincount(rows, minlength=len(clips)).unsqueeze(1)
-        total = self.scores.new_zeros(len(clips), self.scores.shape[1]).index_add_(0, rows, self.probabilities)
-        return total / count, self.label.new_zeros(len(clips)).scatter_(0, rows, self.label)
-
-
-class WindowPredictions(Metric):
-    """Gathers the predictions of all windows, over batches and processes.
-
-    A window that was given to two processes, because the windows do not divide evenly, counts once.
-
-    Args:
-        settings: Of torchmetrics, such as `sync_on_compute`.
-    """
-
-    full_state_update = False
-    window_index: list[Tensor]
-    clip_index: list[Tensor]
-    label: list[Tensor]
-    scores: list[Tensor]
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        for name in ("window_index", "clip_index", "label", "scores"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
-
-    def update(self, batch: ClipBatch, scores: Float[Tensor, "B K"]) -> None:
-        """Add a batch and its logits."""
-        self.window_index.append(batch.window_index)
-        self.clip_index.append(batch.clip_index)
-        self.label.append(batch.label)
-        self.scores.append(scores.detach().float())
-
-    def compute(self) -> Predictions | None:
-        """Give each window's prediction once, in the order of the windows; None if there was none."""
-        if isinstance(self.label, list) and not self.label:
-            return None
-        label = dim_zero_cat(self.label)
-        if not len(label):
-            return None
-        window_index = dim_zero_cat(self.window_index)
-        windows, rows = torch.unique(window_index, return_inverse=True)
-        first = torch.full_like(windows, len(window_index)).scatter_reduce_(
-            0, rows, torch.arange(len(window_index), device=rows.device), reduce="amin"
-        )
-        return Predictions(dim_zero_cat(self.scores)[first], label[first], dim_zero_cat(self.clip_index)[first])
 
 
 class ActionClassifier(LightningModule):
@@ -108,6 +39,12 @@ class ActionClassifier(LightningModule):
         optimizer: Made from the network's parameters; Adam with learning rate 1e-3 if not given.
         lr_scheduler: Made from the optimizer, stepped each epoch (ReduceLROnPlateau by `val/loss`); constant if None.
         top_k: How many guesses `clip_top<k>_accuracy` allows.
+        mixup_alpha: Training clips are mixed in pairs as MixUp does, by shares drawn from Beta(α, α); 0 for never.
+            The loss is then given probabilities [B, K] in place of labels.
+        cutmix_alpha: The same for CutMix: a box of one clip, in all its frames, is put into another; with both, each
+            batch is mixed by one of them, at even odds.
+        mirror_at_test: In validation, test and prediction, a window's probabilities are the mean of its own and of its
+            mirror image's. Wrong where a class is a direction.
     """
 
     confusion: dict[str, Int[Tensor, "K K"]]
@@ -120,6 +57,9 @@ class ActionClassifier(LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         top_k: int = 3,
+        mixup_alpha: float = 0.0,
+        cutmix_alpha: float = 0.0,
+        mirror_at_test: bool = False,
     ) -> None:
         super().__init__()
         self.network = network
@@ -129,6 +69,8 @@ class ActionClassifier(LightningModule):
         if top_k < 1:
             raise ConfigError(f"--model.top_k must be at least 1, got {top_k}")
         self.top_k = min(top_k, len(self.class_names))
+        self.mixing = Mixing(mixup_alpha, cutmix_alpha, num_classes=len(self.class_names))
+        self.mirror_at_test = mirror_at_test
         # A ModuleDict, so that they move to the network's device.
         self.predictions = nn.ModuleDict({"val": WindowPredictions(), "test": WindowPredictions()})
         self.confusion = {}
@@ -176,10 +118,11 @@ class ActionClassifier(LightningModule):
         return loss
 
     def _training_loss(self, batch: ClipBatch) -> Tensor:
+        video, label = self.mixing(as_float(batch.video), batch.label)
         if not isinstance(self.network, Regularised):
-            return self.loss(self(batch.video), batch.label)
-        scores, penalties = self.network.scores_and_penalties(as_float(batch.video))
-        loss = self.loss(self._checked(scores, batch.video), batch.label)
+            return self.loss(self._checked(self.network(video), video), label)
+        scores, penalties = self.network.scores_and_penalties(video)
+        loss = self.loss(self._checked(scores, video), label)
         self.log_dict({f"train/penalty/{name}": term for name, term in penalties.items()}, batch_size=len(batch))
         return torch.stack([loss, *penalties.values()]).sum()
 
@@ -231,7 +174,7 @@ class ActionClassifier(LightningModule):
         self._note_left_out(batch)
         if len(batch):
             scores: Tensor = self(batch.video)
-            return scores
+            return mean_scores(scores, self(batch.video.flip(-1))) if self.mirror_at_test else scores
         return torch.empty(0, len(self.class_names), device=batch.label.device)
 
     def _note_left_out(self, batch: ClipBatch) -> None:

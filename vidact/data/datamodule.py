@@ -29,7 +29,7 @@ from vidact.data.split_files import split_record
 from vidact.data.splits import NUM_FOLDS
 from vidact.data.verdicts import Inspection
 from vidact.data.video import Decoder
-from vidact.data.windows import Window, WindowDataset, join, list_windows
+from vidact.data.windows import Window, WindowDataset, join, list_windows, pick_rows
 
 WORKER_TIMEOUT_SECONDS = 300
 MIN_CLASSES = 2
@@ -60,6 +60,7 @@ class VideoDataModule(LightningDataModule):
         frame_order: `shuffled`, `reversed` or `frozen` (the middle frame repeated) show what a network can do without
             the order of frames; each clip's own order stays the same.
         num_windows: Windows per clip, spread evenly from its start to its end; one sits in the middle.
+        test_windows: Windows per clip in validation, test and prediction; as `num_windows` if None.
         size: Side in pixels, or height and width. Frames are squeezed to it.
         gray: One colour channel in place of three.
         augmentation: How far training clips are varied at random, on the device; not at all if None.
@@ -87,6 +88,7 @@ class VideoDataModule(LightningDataModule):
         stride: Stride = 2,
         frame_order: FrameOrder = "natural",
         num_windows: int = 1,
+        test_windows: int | None = None,
         size: int | tuple[int, int] = 100,
         gray: bool = True,
         augmentation: AugmentationSettings | None = None,
@@ -105,6 +107,7 @@ class VideoDataModule(LightningDataModule):
             split, fold=fold, num_folds=num_folds, seed=seed, splits_folder=folder, use_unused=use_unused
         )
         self.num_frames, self.stride, self.num_windows = num_frames, stride, num_windows
+        self.test_windows = num_windows if test_windows is None else test_windows
         self.frame_order: FrameOrder = frame_order
         self.size = (size, size) if isinstance(size, int) else size
         self.gray = gray
@@ -122,7 +125,8 @@ class VideoDataModule(LightningDataModule):
         self.left_out: tuple[str, ...] = ()
 
     def _check_settings(self) -> None:
-        at_least = {"num_frames": 1, "num_windows": 1, "batch_size": 1, "num_workers": 0, "stride": 1}
+        positive = ("num_frames", "num_windows", "test_windows", "batch_size", "stride")
+        at_least = dict.fromkeys(positive, 1) | {"num_workers": 0}
         for name, smallest in at_least.items():
             value = getattr(self, name)
             if isinstance(value, int) and value < smallest:
@@ -202,7 +206,7 @@ class VideoDataModule(LightningDataModule):
             {clip.path: info for clip in clips if (info := found[clip.path].info)},
             num_frames=self.num_frames,
             stride=self.stride,
-            num_windows=self.num_windows,
+            num_windows=self.num_windows if training else self.test_windows,
             margin=self.augmentation.temporal_jitter if training and self.augmentation else 0,
             sha1s={clip.path: found[clip.path].sha1 for clip in clips},
             frame_order=self.frame_order,
@@ -308,13 +312,5 @@ class VideoDataModule(LightningDataModule):
             clips_per_class: How many; fewer where a class has fewer.
         """
         dataset = self._part(stage)
-        order = torch.randperm(len(dataset), generator=self._generator()).tolist()
-        chosen: dict[int, list[int]] = {label: [] for label in range(len(self.class_names))}
-        seen: set[int] = set()
-        for row in order:
-            window = dataset.windows[row]
-            rows = chosen[window.clip.label]
-            if len(rows) < clips_per_class and window.clip_index not in seen:
-                seen.add(window.clip_index)
-                rows.append(row)
-        return join([dataset[row] for rows in chosen.values() for row in rows])
+        rows = pick_rows(dataset.windows, clips_per_class=clips_per_class, generator=self._generator())
+        return join([dataset[row] for row in rows])

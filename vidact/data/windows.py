@@ -232,3 +232,24 @@ def join(batches: Sequence[ClipBatch]) -> ClipBatch:
         elif isinstance(parts[0], tuple):
             values[field.name] = sum(parts, start=())
     return ClipBatch(**values)
+
+
+def pick_rows(windows: Sequence[Window], *, clips_per_class: int, generator: torch.Generator) -> list[int]:
+    """Draw some clips of each class, one window each.
+
+    Args:
+        windows: To draw from.
+        clips_per_class: How many; fewer where a class has fewer.
+        generator: Decides which.
+
+    Returns:
+        Places in `windows`, class by class in the order of their numbers.
+    """
+    chosen: dict[int, list[int]] = {label: [] for label in sorted({window.clip.label for window in windows})}
+    seen: set[int] = set()
+    for row in torch.randperm(len(windows), generator=generator).tolist():
+        rows = chosen[windows[row].clip.label]
+        if len(rows) < clips_per_class and windows[row].clip_index not in seen:
+            seen.add(windows[row].clip_index)
+            rows.append(row)
+    return [row for rows in chosen.values() for row in rows]
