@@ -45,6 +45,7 @@ FAMILY: dict[str, tuple[Build, int]] = {
     "r2plus1d_18": (_torchvision("r2plus1d_18"), 32),
     "s3d": (_torchvision("s3d"), 32),
     "slim residual": (SlimResNet3D, 32),
+    "slim residual, time stride 2": (lambda **settings: SlimResNet3D(time_stride=2, **settings), 32),
 }
 GATED = {"CNN + LSTM", "attention"}
 RELU_NETWORKS = [name for name in FAMILY if name not in GATED]

@@ -23,11 +23,13 @@ def _video(*shape: int) -> Tensor:
 
 
 @pytest.mark.parametrize(("num_frames", "channels", "size"), [(16, 1, 16), (8, 3, (17, 30)), (5, 1, 20), (2, 1, 16)])
+@pytest.mark.parametrize("time_stride", [1, 2])
 @pytest.mark.parametrize("differences", [False, True])
 def test_any_clip_gives_a_score_per_class_and_every_frame_counts(
-    num_frames: int, channels: int, size: int | tuple[int, int], differences: bool
+    num_frames: int, channels: int, size: int | tuple[int, int], differences: bool, time_stride: int
 ) -> None:
-    network = _build(num_frames=num_frames, channels=channels, size=size, differences=differences)
+    settings = {"channels": channels, "size": size, "differences": differences, "time_stride": time_stride}
+    network = _build(num_frames=num_frames, **settings)
     height, width = (size, size) if isinstance(size, int) else size
     video = _video(2, channels, num_frames, height, width).requires_grad_()
     scores = network(video)
@@ -55,6 +57,20 @@ def test_stages_halve_space_and_the_last_two_halve_time() -> None:
         stage.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape[1:])))
     network(_video(1, 1, 16, 64, 64))
     assert shapes == [(16, 16, 32, 32), (16, 16, 32, 32), (32, 16, 16, 16), (64, 8, 8, 8), (128, 4, 4, 4)]
+
+
+def test_a_stem_with_a_time_stride_halves_time_at_once() -> None:
+    network, shapes = _build(num_frames=16, size=64, time_stride=2), []
+    for stage in (network.stem, *network.stages):
+        stage.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape[1:])))
+    network(_video(1, 1, 16, 64, 64))
+    assert shapes == [(16, 8, 32, 32), (16, 8, 32, 32), (32, 8, 16, 16), (64, 4, 8, 8), (128, 2, 4, 4)]
+    assert network.stem[0].weight.shape == (16, 1, 5, 5, 5)
+
+
+def test_another_time_stride_is_refused() -> None:
+    with pytest.raises(ConfigError, match="time_stride is 1 or 2, got 3"):
+        _build(time_stride=3)
 
 
 def test_it_is_the_residual_network_written_out() -> None:
