@@ -27,6 +27,9 @@ ARGUMENTS = (
 
 OpenPage = Callable[..., Page]
 
+# A browser that hangs cannot be interrupted by a signal: the thread ends the run and says where.
+pytestmark = pytest.mark.timeout(300, method="thread")
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -117,11 +120,15 @@ def picture(canvas: Locator) -> str:
 
 
 def some_frames_later(page: Page) -> None:
-    page.evaluate("""() => new Promise((done) => {
+    page.evaluate("""() => {
       let left = 40;
-      const next = () => (left-- ? requestAnimationFrame(next) : done());
+      const next = () => {
+        document.documentElement.dataset.framesLeft = left;
+        if (left--) requestAnimationFrame(next);
+      };
       next();
-    })""")
+    }""")
+    expect(page.locator("html")).to_have_attribute("data-frames-left", "0")  # gives up, where a promise would not
 
 
 def test_it_opens_and_plays_nothing_by_itself(open_page: OpenPage, one_run: str) -> None:
