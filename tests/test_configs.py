@@ -6,7 +6,8 @@ import yaml
 from vidact.cli import main
 from vidact.recipes import configs_folder
 
-CONFIGS = sorted(configs_folder().glob("*.yaml"))
+SWEEP = configs_folder() / "sweep.yaml"
+CONFIGS = sorted(set(configs_folder().glob("*.yaml")) - {SWEEP})
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -42,3 +43,26 @@ def test_the_reports_protocol_is_the_reports() -> None:
     assert config["data"] | {"gray": True, "split": "clip", "batch_size": 100} == config["data"]
     assert config["trainer"]["max_epochs"] == 20
     assert config["model"]["network"]["init_args"]["head"] == "dense"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_sweep_calls_fit_with_settings_that_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    """As wandb's agent does: `${args}` becomes one `--name=value` per parameter."""
+    sweep = yaml.safe_load(SWEEP.read_text())
+    assert sweep["metric"] == {"name": "val/clip_accuracy", "goal": "maximize"}
+    start, end = sweep["command"].index("vidact"), sweep["command"].index("${args}")
+    chosen = {name: one["values"][-1] if "values" in one else one["max"] for name, one in sweep["parameters"].items()}
+    command = [*sweep["command"][start + 1 : end], *(f"--{name}={value}" for name, value in chosen.items())]
+    with pytest.raises(SystemExit):
+        main([*command, "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    for name, value in chosen.items():
+        found = printed
+        for key in name.split("."):
+            found = found[key]
+        assert found == (yaml.safe_load(value) if isinstance(value, str) else value), name
+
+
+def test_the_sweep_is_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", "--config", "sweep"]) == 2
+    assert "sweep.yaml: a sweep, not settings; give it to wandb: wandb sweep" in capsys.readouterr().err

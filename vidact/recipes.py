@@ -36,7 +36,7 @@ def find_config(name: str) -> Path:
         if path.is_file():
             check_yaml(path)
             return path
-    known = ", ".join(sorted(path.stem for path in recipes.glob("*.yaml")))
+    known = ", ".join(sorted({path.stem for path in recipes.glob("*.yaml")} - {"sweep"}))
     raise ConfigError(f"--config {name}: no such file, and no recipe of that name; there are {known}")
 
 
@@ -52,6 +52,8 @@ def check_yaml(path: Path) -> None:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}: expected settings (`data:`, `model:`, `trainer:`), got none")
+    if {"method", "parameters"} <= {key.value for key, _ in root.value}:
+        raise ConfigError(f"{path}: a sweep, not settings; give it to wandb: wandb sweep {path}")
     _refuse_double_keys(path, root)
 
 
