@@ -27,6 +27,7 @@ usage: python -m vidact VERB [options]
   explain RUN VIDEO…        show what a trained network looks at in any video, or in a folder of them
   report RUN…               one HTML file: what a run learned, and what it looks at; opens without a network
   evaluate RUN…             measure how good explanations are; which method to trust for a checkpoint, if any
+  accuracy RUN…             clips recognised, with intervals; also with frozen or shuffled frames
   inspect NETWORK           what relevance rules cannot follow in a network (my_module.Net), and what to do; 0 or 1
 
   data check ROOT           decode every clip once, in child processes; say which can be trusted; 0 or 1

@@ -192,4 +192,39 @@ def report(
     return 0
 
 
-VERBS: dict[str, Callable[..., int]] = {"explain": explain, "report": report}
+def accuracy(
+    runs: list[str],
+    part: str = "test",
+    frame_orders: list[str] = ["natural"],  # noqa: B006  # jsonargparse shows it in the help
+    out: str | None = None,
+    accelerator: str = "auto",
+) -> int:
+    """Say how many clips trained networks recognise, with intervals by source video, beside chance and tags alone.
+
+    Several runs (the folds of a split, several seeds) are measured one by one and together: the mean over them, and its
+    interval with all clips of one source as one group. Each run is measured as its config says: windows per clip,
+    mirror images.
+
+    Args:
+        runs: Run folders (runs/version_0) or checkpoints; of a folder, the best one on validation.
+        part: The clips that are measured: test or validation.
+        frame_orders: natural, frozen (the middle frame repeated), shuffled or reversed, as '[natural, frozen]'.
+        out: A JSON file for the numbers.
+        accelerator: auto, cpu or gpu.
+    """
+    from pathlib import Path
+
+    from vidact.accuracies import check_orders, measure_accuracies, table, write_accuracies
+    from vidact.runs import open_run
+    from vidact.video_jobs import own_devices
+
+    check_orders(frame_orders)
+    opened = [open_run(run) for run in runs]
+    rows = measure_accuracies(opened, part=part, orders=frame_orders, device=own_devices(accelerator))  # type: ignore[arg-type]
+    if out is not None:
+        write_accuracies(Path(out), rows, part=part)
+    print(table(rows))
+    return 0
+
+
+VERBS: dict[str, Callable[..., int]] = {"explain": explain, "report": report, "accuracy": accuracy}

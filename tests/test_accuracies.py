@@ -1,0 +1,107 @@
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score
+
+from vidact.cli import main
+from vidact.core import as_float
+from vidact.runs import open_run
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
+]
+
+
+def _by_hand(folder: Path, *, order: str) -> tuple[list[int], list[int], list[str]]:
+    """Score each test clip's windows one by one; frames are put in order here."""
+    run = open_run(folder)
+    data = run.build_data()
+    data.prepare_data()
+    data.setup("test")
+    labels, probabilities, sources = {}, defaultdict(list), {}
+    dataset = data.test_dataloader().dataset
+    for row, window in enumerate(dataset.windows):
+        video = as_float(dataset[row].video)
+        if order == "frozen":
+            video = video[:, :, [video.shape[2] // 2] * video.shape[2]]
+        elif order == "reversed":
+            video = video.flip(2)
+        with torch.no_grad():
+            probabilities[window.clip_index].append(run.network(video).softmax(1)[0].numpy())
+        labels[window.clip_index], sources[window.clip_index] = window.clip.label, window.clip.source
+    guesses = [int(np.mean(probabilities[clip], axis=0).argmax()) for clip in labels]
+    return list(labels.values()), guesses, list(sources.values())
+
+
+def _measure(out: Path, *args: str) -> list[dict[str, object]]:
+    assert main(["accuracy", *args, "--out", str(out), "--accelerator", "cpu"]) == 0
+    return json.loads(out.read_text())["accuracies"]
+
+
+@pytest.mark.parametrize("order", ["natural", "frozen", "reversed"])
+def test_it_is_the_share_of_clips_that_the_network_takes_for_what_they_are(
+    small_run: Path, tmp_path: Path, order: str
+) -> None:
+    (row,) = _measure(tmp_path / "a.json", str(small_run), "--frame_orders", f"[{order}]")
+    truth, guesses, sources = _by_hand(small_run, order=order)
+    assert row["clips"]["value"] == pytest.approx(np.mean(np.array(truth) == guesses))
+    assert row["classes"] == pytest.approx(balanced_accuracy_score(truth, guesses))
+    assert row["clips"]["count"] == len(truth)
+    assert row["clips"]["num_groups"] == len(set(sources))
+    assert row["chance"] == pytest.approx(1 / 3)
+    assert row["clips"]["low"] <= row["clips"]["value"] <= row["clips"]["high"]
+
+
+def test_several_runs_are_measured_together_by_source(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same run twice: the mean stays, and so does the interval, since its clips are no new evidence."""
+    one, two, both = _measure(tmp_path / "a.json", str(small_run), str(small_run))
+    assert one == two
+    assert both["name"] == "all"
+    assert both["clips"]["value"] == pytest.approx(one["clips"]["value"])
+    assert both["clips"]["count"] == 2 * one["clips"]["count"]
+    assert both["clips"]["num_groups"] == one["clips"]["num_groups"]
+    assert both["clips"]["high"] == pytest.approx(one["clips"]["high"], abs=0.02)
+    said = capsys.readouterr().out
+    assert f"{100 * one['clips']['value']:.1f} %" in said
+    assert "| all " in said
+
+
+def test_mirror_images_count_where_the_run_says_so(small_run: Path, tmp_path: Path) -> None:
+    run = open_run(small_run)
+    assert not run.mirror_at_test
+    content = torch.load(run.checkpoint, weights_only=True)
+    content["vidact_config"] = content["vidact_config"].replace("mirror_at_test: false", "mirror_at_test: true")
+    torch.save(content, tmp_path / "mirrored.ckpt")
+    assert open_run(tmp_path / "mirrored.ckpt").mirror_at_test
+    (row,) = _measure(tmp_path / "a.json", str(tmp_path / "mirrored.ckpt"))
+    data = run.build_data()
+    data.prepare_data()
+    data.setup("test")
+    right = []
+    for window in data.test_dataloader().dataset:
+        video = as_float(window.video)
+        with torch.no_grad():
+            mean = run.network(video).softmax(1) + run.network(video.flip(-1)).softmax(1)
+        right.append(int(mean.argmax()) == int(window.label))
+    assert row["clips"]["value"] == pytest.approx(np.mean(right))
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--frame_orders", "[sideways]"], "--frame_orders: expected some of natural, shuffled, reversed, frozen, got"),
+        (["--part", "training"], "--part is validation or test, got 'training'"),
+    ],
+)
+def test_what_cannot_be_measured_is_named(
+    small_run: Path, capsys: pytest.CaptureFixture[str], args: list[str], told: str
+) -> None:
+    assert main(["accuracy", str(small_run), *args]) == 2
+    assert told in capsys.readouterr().err
