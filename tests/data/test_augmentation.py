@@ -58,35 +58,35 @@ def _bilinear(image: np.ndarray, y: float, x: float) -> float:
     return float(upper * (1 - (y - top)) + lower * (y - top))
 
 
-def _naive_frame(image: np.ndarray, variation: Variation, clip: int) -> np.ndarray:
+def _naive_frame(image: np.ndarray, variation: Variation, clip: int, size: tuple[int, int] | None = None) -> np.ndarray:
     """Crop, resize and mirror one picture, pixel by pixel."""
     height, width = image.shape
-    result = np.empty((height, width))
-    for row in range(height):
-        for column in range(width):
-            across = (column + 0.5) / width
+    result = np.empty(size or image.shape)
+    for row in range(result.shape[0]):
+        for column in range(result.shape[1]):
+            across = (column + 0.5) / result.shape[1]
             across = 1 - across if variation.flip[clip] else across
-            y = (variation.top[clip] + variation.height[clip] * (row + 0.5) / height) * height
+            y = (variation.top[clip] + variation.height[clip] * (row + 0.5) / result.shape[0]) * height
             x = (variation.left[clip] + variation.width[clip] * across) * width
             result[row, column] = _bilinear(image, float(y), float(x))
     return result
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_clips_change_as_a_naive_implementation_says(channels: int) -> None:
+@pytest.mark.parametrize(("channels", "size"), [(1, None), (3, None), (1, (5, 17)), (1, (40, 9))])
+def test_clips_change_as_a_naive_implementation_says(channels: int, size: tuple[int, int] | None) -> None:
     batch = _batch(channels=channels)
     variation = draw(3, settings=AugmentationSettings(temporal_jitter=1), generator=torch.Generator().manual_seed(1))
     assert set(variation.flip.tolist()) == {True, False}
-    found = vary(batch, variation, num_frames=4)
+    found = vary(batch, variation, num_frames=4, size=size)
     for clip in range(3):
         start = int(variation.first_frame[clip])
         frames = batch.video[clip, :, start : start + 4].double().numpy()
-        moved = np.array([[_naive_frame(image, variation, clip) for image in channel] for channel in frames])
+        moved = np.array([[_naive_frame(image, variation, clip, size) for image in channel] for channel in frames])
         moved *= float(variation.brightness[clip])
         wanted = moved.mean() + float(variation.contrast[clip]) * (moved - moved.mean())
         assert np.abs(found.video[clip].numpy() - np.clip(wanted, 0, 255)).max() < 0.51
         masks = batch.mask[clip, start : start + 4].double().numpy()  # type: ignore[index]
-        share = np.array([_naive_frame(mask, variation, clip) for mask in masks])
+        share = np.array([_naive_frame(mask, variation, clip, size) for mask in masks])
         clear = np.abs(share - 0.5) > 1e-4
         assert ((share >= 0.5) == found.mask[clip].numpy())[clear].all()  # type: ignore[index]
 
@@ -198,7 +198,7 @@ def test_a_whole_batch_at_once_is_the_same_as_clip_by_clip() -> None:
     batch = _batch(num_clips=5)
     variation = draw(5, settings=AugmentationSettings(), generator=torch.Generator().manual_seed(0))
     apart = vary(batch, variation, num_frames=2)
-    grid = augmentation._sampling_grid(variation, size=(12, 16))
+    grid = augmentation._sampling_grid(variation, size=(12, 16), source=(12, 16))
     factors = torch.stack([variation.brightness, variation.contrast], dim=1).float()
     run = augmentation._take_run(batch, variation.first_frame, num_frames=2)
     together = augmentation._vary_pixels(run.video, grid, factors)

@@ -184,6 +184,9 @@ def test_without_a_root_the_synthetic_set_is_rendered_once(monkeypatch: pytest.M
         ({"split": "official", "fold": 4}, "split 'official' has folds 1 to 3, got fold 4"),
         ({"fold": 0}, "has folds 1 to 5"),
         ({"stride": 20}, "--data.stride 20 is longer than any clip"),
+        ({"test_windows": 0}, "--data.test_windows must be at least 1"),
+        ({"crop_from": 0}, "--data.crop_from must be at least 1 pixel"),
+        ({"crop_from": 32}, "--data.crop_from needs --data.augmentation"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(small_set: Path, settings: dict[str, Any], message: str) -> None:
@@ -299,3 +302,25 @@ def test_frames_come_in_the_order_that_was_asked_for(small_set: Path, cache_giga
 def test_a_shift_in_time_cannot_be_had_with_another_order(small_set: Path) -> None:
     with pytest.raises(ConfigError, match="frame_order shuffled allows no temporal_jitter"):
         _module(small_set, frame_order="shuffled", augmentation=AugmentationSettings(temporal_jitter=1))
+
+
+def test_crops_are_cut_from_larger_frames_and_come_out_at_the_size(small_set: Path) -> None:
+    augmentation = AugmentationSettings(
+        crop_scale=(1, 1), flip_probability=0, brightness=0, contrast=0, temporal_jitter=0
+    )
+    module = _module(small_set, size=16, crop_from=(32, 24), augmentation=augmentation)
+    before, after = _vary(module, training=True)
+    assert before.video.shape[-2:] == (32, 24)
+    assert after.video.shape[-2:] == (16, 16)
+    assert next(iter(module.val_dataloader())).video.shape[-2:] == (16, 16)
+    grid = torch.nn.functional.interpolate(
+        before.video[:, 0].float(), size=(16, 16), mode="bilinear", align_corners=False
+    )
+    assert (after.video[:, 0].float() - grid).abs().max() <= 0.51, "the whole frame, sampled at the pixels' centres"
+
+
+def test_validation_and_test_may_have_other_windows_than_training(small_set: Path) -> None:
+    module = _module(small_set, num_windows=2, test_windows=3)
+    for loader, count in ((module.train_dataloader(), 2), (module.val_dataloader(), 3)):
+        clips = torch.cat([batch.clip_index for batch in loader])
+        assert torch.bincount(clips).unique().tolist() == [count]

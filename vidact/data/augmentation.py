@@ -27,7 +27,7 @@ class AugmentationSettings:
     and `counter_clockwise`): set `flip_probability` to 0 there.
 
     Attributes:
-        crop_scale: Share of the frame's area that is cut out and brought back to the frame's size; (1, 1) for all.
+        crop_scale: Share of the frame's area that is cut out and brought to the size that is wanted; (1, 1) for all.
         crop_aspect: Width by height of what is cut out, over that of the frame; the drawn area is kept, so a large
             area allows little of it.
         flip_probability: Share of clips that are mirrored, left for right.
@@ -86,13 +86,20 @@ class Variation:
     contrast: Float[Tensor, " B"]
 
 
-def augment(batch: ClipBatch, *, settings: AugmentationSettings, generator: torch.Generator) -> ClipBatch:
+def augment(
+    batch: ClipBatch,
+    *,
+    settings: AugmentationSettings,
+    generator: torch.Generator,
+    size: tuple[int, int] | None = None,
+) -> ClipBatch:
     """Vary every clip of a batch by chance, all its frames alike; its mask follows.
 
     Args:
         batch: With `settings.decoded_frames(T)` frames, on any device.
         settings: How far.
         generator: On the CPU; it moves on by the same amount per clip whatever the settings.
+        size: Height and width of the clips that come out, in pixels; those of the batch if None.
 
     Returns:
         A batch with T frames; `frame_numbers` and `times_seconds` are those of the frames that were kept.
@@ -109,7 +116,7 @@ def augment(batch: ClipBatch, *, settings: AugmentationSettings, generator: torc
     variation = draw(len(batch), settings=settings, generator=generator)
     last = _last_first_frame(batch.frame_numbers.cpu(), num_frames=num_frames)
     variation = replace(variation, first_frame=torch.minimum(variation.first_frame, last))
-    return vary(batch, variation, num_frames=num_frames)
+    return vary(batch, variation, num_frames=num_frames, size=size)
 
 
 def _last_first_frame(frame_numbers: Int[Tensor, "B T"], *, num_frames: int) -> Int[Tensor, " B"]:
@@ -144,13 +151,16 @@ def _between(chance: Float[Tensor, " B"], least: float, most: float) -> Float[Te
     return least + (most - least) * chance
 
 
-def vary(batch: ClipBatch, variation: Variation, *, num_frames: int) -> ClipBatch:
+def vary(batch: ClipBatch, variation: Variation, *, num_frames: int, size: tuple[int, int] | None = None) -> ClipBatch:
     """Apply what was drawn: a run of `num_frames` frames, the geometry, then brightness and contrast."""
     batch = _take_run(batch, variation.first_frame, num_frames=num_frames)
     device = batch.video.device
-    grid = _sampling_grid(variation, size=(batch.video.shape[3], batch.video.shape[4])).to(device)
+    source = (batch.video.shape[3], batch.video.shape[4])
+    height, width = size or source
+    grid = _sampling_grid(variation, size=(height, width), source=source).to(device)
     factors = torch.stack([variation.brightness, variation.contrast], dim=1).float().to(device)
-    video, mask = torch.empty_like(batch.video), None if batch.mask is None else torch.empty_like(batch.mask)
+    video = batch.video.new_empty(*batch.video.shape[:3], height, width)
+    mask = None if batch.mask is None else batch.mask.new_empty(*batch.mask.shape[:2], height, width)
     # One clip at a time fits into a CPU's cache, which makes it twice as fast; a GPU takes all at once.
     step = 1 if device.type == "cpu" else max(len(batch), 1)
     for start in range(0, len(batch), step):
@@ -174,34 +184,37 @@ def _take_run(batch: ClipBatch, first_frame: Int[Tensor, " B"], *, num_frames: i
     )
 
 
-def _sampling_grid(variation: Variation, *, size: tuple[int, int]) -> Float[Tensor, "B H W 2"]:
+def _sampling_grid(variation: Variation, *, size: tuple[int, int], source: tuple[int, int]) -> Float[Tensor, "B H W 2"]:
     """Say where each pixel of the result comes from: x and y, −1 and 1 at the frame's edges.
 
-    Beyond the centres of the outermost pixels there is nothing to blend with, so places there move to them.
+    Beyond the centres of the source's outermost pixels there is nothing to blend with, so places there move to them.
     """
     height, width = size
-    y = _places(variation.top, variation.height, num_pixels=height)  # [B, H]
-    x = _places(variation.left, variation.width, num_pixels=width)  # [B, W]
+    y = _places(variation.top, variation.height, num_pixels=height, of=source[0])  # [B, H]
+    x = _places(variation.left, variation.width, num_pixels=width, of=source[1])  # [B, W]
     x = torch.where(variation.flip[:, None], x.flip(1), x)
     shape = (len(x), height, width)
     return torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1).float()
 
 
-def _places(start: Float[Tensor, " B"], length: Float[Tensor, " B"], *, num_pixels: int) -> Float[Tensor, "B P"]:
+def _places(
+    start: Float[Tensor, " B"], length: Float[Tensor, " B"], *, num_pixels: int, of: int
+) -> Float[Tensor, "B P"]:
     centres = (torch.arange(num_pixels, dtype=torch.float64) + 0.5) / num_pixels
-    outermost = 1 - 1 / num_pixels
+    outermost = 1 - 1 / of
     return (2 * (start[:, None] + length[:, None] * centres) - 1).clamp(-outermost, outermost)
 
 
 def _vary_pixels(
-    video: UInt8[Tensor, "B C T H W"], grid: Float[Tensor, "B H W 2"], factors: Float[Tensor, "B 2"]
+    video: UInt8[Tensor, "B C T I J"], grid: Float[Tensor, "B H W 2"], factors: Float[Tensor, "B 2"]
 ) -> UInt8[Tensor, "B C T H W"]:
     brightness, contrast = factors[:, :, None, None, None, None].unbind(dim=1)  # [B, 1, 1, 1, 1]
-    pixels = _sample(video.float().flatten(1, 2), grid).reshape(video.shape) * brightness
+    images = _sample(video.float().flatten(1, 2), grid)
+    pixels = images.reshape(*video.shape[:3], *images.shape[-2:]) * brightness
     mean = pixels.mean(dim=(1, 2, 3, 4), keepdim=True)
     return (contrast * pixels + (1 - contrast) * mean).round().clamp(0, 255).to(torch.uint8)
 
 
-def _sample(images: Float[Tensor, "B N H W"], grid: Float[Tensor, "B H W 2"]) -> Float[Tensor, "B N H W"]:
-    """Sample all images of a clip at the same places, bilinearly (they are never made smaller)."""
+def _sample(images: Float[Tensor, "B N I J"], grid: Float[Tensor, "B H W 2"]) -> Float[Tensor, "B N H W"]:
+    """Sample all images of a clip at the same places, bilinearly."""
     return F.grid_sample(images, grid, mode="bilinear", align_corners=False)

@@ -62,6 +62,8 @@ class VideoDataModule(LightningDataModule):
         num_windows: Windows per clip, spread evenly from its start to its end; one sits in the middle.
         test_windows: Windows per clip in validation, test and prediction; as `num_windows` if None.
         size: Side in pixels, or height and width. Frames are squeezed to it.
+        crop_from: Size at which training clips are decoded, so that what `augmentation` cuts out of them and brings to
+            `size` is sharp; as `size` if None.
         gray: One colour channel in place of three.
         augmentation: How far training clips are varied at random, on the device; not at all if None.
         masks: Whether batches bring the actors' masks; true looks for `masks` or `puppet_mask` in and beside `root`,
@@ -90,6 +92,7 @@ class VideoDataModule(LightningDataModule):
         num_windows: int = 1,
         test_windows: int | None = None,
         size: int | tuple[int, int] = 100,
+        crop_from: int | tuple[int, int] | None = None,
         gray: bool = True,
         augmentation: AugmentationSettings | None = None,
         masks: bool | str = False,
@@ -110,6 +113,7 @@ class VideoDataModule(LightningDataModule):
         self.test_windows = num_windows if test_windows is None else test_windows
         self.frame_order: FrameOrder = frame_order
         self.size = (size, size) if isinstance(size, int) else size
+        self.crop_from = (crop_from, crop_from) if isinstance(crop_from, int) else crop_from or self.size
         self.gray = gray
         self.augmentation = augmentation
         self.decoder: Decoder = decoder
@@ -131,8 +135,13 @@ class VideoDataModule(LightningDataModule):
             value = getattr(self, name)
             if isinstance(value, int) and value < smallest:
                 raise ConfigError(f"--data.{name} must be at least {smallest}, got {value}")
-        if min(self.size) < 1:
-            raise ConfigError(f"--data.size must be at least 1 pixel, got {self.size}")
+        for name, size in (("size", self.size), ("crop_from", self.crop_from)):
+            if min(size) < 1:
+                raise ConfigError(f"--data.{name} must be at least 1 pixel, got {size}")
+        if self.crop_from != self.size and self.augmentation is None:
+            raise ConfigError(
+                "--data.crop_from needs --data.augmentation, which cuts from what is decoded at that size"
+            )
         if self.frame_order != "natural" and self.augmentation and self.augmentation.temporal_jitter:
             raise ConfigError(f"--data.frame_order {self.frame_order} allows no temporal_jitter; set it to 0")
         if self.cache_gigabytes < 0:
@@ -219,6 +228,7 @@ class VideoDataModule(LightningDataModule):
 
     def _make_part(self, stage: str) -> WindowDataset:
         masks = choose_masks(self.folder, self._masks) if self._masks else None
+        size = self.crop_from if stage == "fit" else self.size
         decoded = None
         if self.cache_gigabytes and self._windows[stage]:
             # Of all clips, so that every split and every stage finds them.
@@ -226,7 +236,7 @@ class VideoDataModule(LightningDataModule):
             with progress_bar("decoding windows") as progress:
                 decoded = decode_windows(
                     windows,
-                    size=self.size,
+                    size=size,
                     gray=self.gray,
                     decoder=self.decoder,
                     limit_bytes=int(self.cache_gigabytes * GIGABYTE),
@@ -234,9 +244,7 @@ class VideoDataModule(LightningDataModule):
                     progress=progress,
                 )
         windows = self._windows[stage]
-        return WindowDataset(
-            windows, size=self.size, gray=self.gray, decoder=self.decoder, decoded=decoded, masks=masks
-        )
+        return WindowDataset(windows, size=size, gray=self.gray, decoder=self.decoder, decoded=decoded, masks=masks)
 
     def _check_stride(self, inspections: Mapping[Path, Inspection]) -> None:
         longest = max(found.info.num_frames for found in inspections.values() if found.info)
@@ -298,7 +306,7 @@ class VideoDataModule(LightningDataModule):
         """Vary a training batch at random, on the device where it is."""
         if self.augmentation is None or not self._varies_batches:
             return batch
-        return augment(batch, settings=self.augmentation, generator=self._chance)
+        return augment(batch, settings=self.augmentation, generator=self._chance, size=self.size)
 
     @property
     def _varies_batches(self) -> bool:
