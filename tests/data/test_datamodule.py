@@ -305,9 +305,8 @@ def test_a_shift_in_time_cannot_be_had_with_another_order(small_set: Path) -> No
 
 
 def test_crops_are_cut_from_larger_frames_and_come_out_at_the_size(small_set: Path) -> None:
-    augmentation = AugmentationSettings(
-        crop_scale=(1, 1), flip_probability=0, brightness=0, contrast=0, temporal_jitter=0
-    )
+    off = {"flip_probability": 0.0, "brightness": 0.0, "contrast": 0.0, "temporal_jitter": 0}
+    augmentation = AugmentationSettings(crop_scale=(1.0, 1.0), **off)
     module = _module(small_set, size=16, crop_from=(32, 24), augmentation=augmentation)
     before, after = _vary(module, training=True)
     assert before.video.shape[-2:] == (32, 24)
