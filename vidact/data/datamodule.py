@@ -18,11 +18,17 @@ from vidact.data import synthetic_files
 from vidact.data.augmentation import AugmentationSettings, augment
 from vidact.data.decoded import decode_windows
 from vidact.data.findings import check_clips
-from vidact.data.index import Clip, choose_classes
+from vidact.data.index import Clip
 from vidact.data.leakage import LeakageReport
 from vidact.data.masks import choose_masks
-from vidact.data.motions import CLASS_NAMES
-from vidact.data.preparation import DivisionSettings, divide, examine, list_unusable, load_clips
+from vidact.data.preparation import (
+    DivisionSettings,
+    choose_class_names,
+    divide,
+    examine,
+    list_unusable,
+    load_clips,
+)
 from vidact.data.progress import progress_bar
 from vidact.data.sampling import FrameOrder, Stride, least_frames
 from vidact.data.split_files import split_record
@@ -32,7 +38,6 @@ from vidact.data.video import Decoder
 from vidact.data.windows import Window, WindowDataset, join, list_windows, pick_rows
 
 WORKER_TIMEOUT_SECONDS = 300
-MIN_CLASSES = 2
 GIGABYTE = 10**9
 PARTS = {"fit": "training", "validate": "validation", "test": "test"}
 
@@ -121,7 +126,7 @@ class VideoDataModule(LightningDataModule):
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.follow_links = follow_links
         self._check_settings()
-        self._class_names = self._choose_classes(classes)
+        self._class_names = choose_class_names(self.root, classes)
         self._masks = masks
         self._windows: dict[str, list[Window]] = {}
         self._parts: dict[str, WindowDataset] = {}
@@ -146,16 +151,6 @@ class VideoDataModule(LightningDataModule):
             raise ConfigError(f"--data.frame_order {self.frame_order} allows no temporal_jitter; set it to 0")
         if self.cache_gigabytes < 0:
             raise ConfigError(f"--data.cache_gigabytes must be at least 0, got {self.cache_gigabytes}")
-
-    def _choose_classes(self, classes: Sequence[str] | None) -> tuple[str, ...]:
-        if classes is not None and len(classes) < MIN_CLASSES:
-            raise ConfigError(f"--data.classes needs {MIN_CLASSES} or more, got {classes}; without it, all are used")
-        if self.root is not None:
-            return choose_classes(self.root, classes)
-        unknown = sorted(set(classes or ()) - set(CLASS_NAMES))
-        if unknown:
-            raise DataError(f"the synthetic set has no class {unknown[0]!r}; it has {list(CLASS_NAMES)}")
-        return tuple(classes) if classes is not None else CLASS_NAMES
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -11,10 +11,11 @@ from typing import Any, get_args
 from vidact.core import ConfigError, DataError
 from vidact.data.guessing import ClipFacts
 from vidact.data.hmdb51 import FOLDS, TEST
-from vidact.data.index import Clip, index_clips
+from vidact.data.index import Clip, choose_classes, index_clips
 from vidact.data.inspection import inspect_clips
 from vidact.data.kept_out import KeptOut, find_kept_out
 from vidact.data.leakage import LeakageReport, measure_leakage
+from vidact.data.motions import CLASS_NAMES
 from vidact.data.progress import progress_bar
 from vidact.data.similarity import near_duplicates
 from vidact.data.split_files import find_official_folder, read_official_flags, read_split_file, search_official_folder
@@ -22,6 +23,24 @@ from vidact.data.splits import NUM_FOLDS, Split, SplitScheme, make_split
 from vidact.data.verdicts import Inspection
 
 SPLIT_FILE_ENDING = ".json"
+MIN_CLASSES = 2
+
+
+def choose_class_names(root: Path | None, classes: Sequence[str] | None) -> tuple[str, ...]:
+    """Choose the classes of a run, of a folder or, where `root` is None, of the synthetic set; all if None.
+
+    Raises:
+        ConfigError: fewer than two.
+        DataError: as `index.choose_classes`; or the synthetic set has no such class.
+    """
+    if classes is not None and len(classes) < MIN_CLASSES:
+        raise ConfigError(f"--data.classes needs {MIN_CLASSES} or more, got {classes}; without it, all are used")
+    if root is not None:
+        return choose_classes(root, classes)
+    unknown = sorted(set(classes or ()) - set(CLASS_NAMES))
+    if unknown:
+        raise DataError(f"the synthetic set has no class {unknown[0]!r}; it has {list(CLASS_NAMES)}")
+    return tuple(classes) if classes is not None else CLASS_NAMES
 
 
 @dataclass(frozen=True)
