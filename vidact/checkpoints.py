@@ -23,25 +23,60 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: cut, damaged, or no checkpoint of Lightning.
     """
-    content = _read(path, map_location="meta")
+    content = read_whole(path, map_location="meta")
     if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
         raise CheckpointError(f"{path}: not a checkpoint that `fit` has written (holds {type(content).__name__})")
     return content
 
 
-def _read(path: Path, *, map_location: str) -> Any:
+def check_whole(path: Path) -> None:
+    """Verify the checksums of all parts of a checkpoint.
+
+    Raises:
+        CheckpointError: missing, cut or damaged.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # zipfile and torch raise a dozen kinds for damaged bytes
-        size = path.stat().st_size
-        raise CheckpointError(
-            f"{path}: not a whole checkpoint ({size:,} bytes; {type(error).__name__}); try another one"
-        ) from error
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except Exception as error:  # zipfile raises a dozen kinds for damaged bytes
+        raise _not_whole(path, error) from error
     if damaged:
         raise CheckpointError(f"{path}: the part {damaged} is damaged; try another checkpoint")
-    return content
+
+
+def whole_neighbours(path: Path) -> list[str]:
+    """List the other checkpoints of a folder that are whole, the newest first."""
+    whole = []
+    for other in sorted(path.parent.glob("*.ckpt"), key=lambda found: found.stat().st_mtime, reverse=True):
+        try:
+            check_whole(other)
+        except CheckpointError:
+            continue
+        whole.append(str(other))
+    return whole
+
+
+def _not_whole(path: Path, error: Exception) -> CheckpointError:
+    size = path.stat().st_size
+    return CheckpointError(f"{path}: not a whole checkpoint ({size:,} bytes; {type(error).__name__}); try another one")
+
+
+def read_whole(path: Path, *, map_location: Any) -> Any:
+    """Read what a checkpoint holds, its checksums verified; no code in it is run.
+
+    Raises:
+        CheckpointError: missing or damaged; names the whole ones in its folder.
+    """
+    try:
+        check_whole(path)
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except CheckpointError as error:
+        others = whole_neighbours(path)
+        raise CheckpointError(f"{error}; whole ones: {', '.join(others)}" if others else str(error)) from error
+    except Exception as error:  # torch raises a dozen kinds, too
+        raise _not_whole(path, error) from error
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -50,7 +85,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: damaged, or of another network.
     """
-    content = _read(path, map_location="cpu")
+    content = read_whole(path, map_location="cpu")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path}: not a checkpoint that `fit` has written")
     state = content["state_dict"]

@@ -40,6 +40,10 @@ class ExplanationError(VidactError):
     """A clip and a target cannot be explained with this network."""
 
 
+class TrainingError(VidactError):
+    """A training that cannot go on."""
+
+
 class EnvironmentProblem(VidactError):
     """The machine lacks something: a library, space, the right to write."""
 

@@ -8,6 +8,7 @@ import difflib
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,17 +20,22 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from vidact.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.faithfulness import FaithfulnessCallback
-from vidact.callbacks.loggers import build_loggers, finish_wandb
+from vidact.callbacks.finite import FiniteLoss
+from vidact.callbacks.loggers import build_loggers, finish_wandb, resume_loggers
 from vidact.callbacks.pictures import log_file, log_pictures, run_folder
 from vidact.callbacks.predictions import FILE_NAME as PREDICTIONS
 from vidact.callbacks.predictions import PredictionWriter
 from vidact.callbacks.processes import gather
+from vidact.callbacks.randomness import StepSeeds
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
 from vidact.callbacks.split_record import SplitRecord
+from vidact.checkpoint_io import SafeCheckpointIO
 from vidact.checkpoints import find_checkpoint, load_checkpoint
 from vidact.core import ConfigError, VidactError
 from vidact.data.datamodule import VideoDataModule
@@ -39,6 +45,7 @@ from vidact.report.images import save_png
 from vidact.report.page import report_page, write_page
 from vidact.report.run_pictures import run_figures
 from vidact.reporting import ReportSettings, view_run
+from vidact.resuming import check_same_training, resumed_folder
 from vidact.runs import relative
 from vidact.training import ActionClassifier
 
@@ -51,6 +58,8 @@ HARMLESS_WARNINGS = (
     r"The number of training batches .* is smaller than the logging interval",  # epochs are logged in any case
 )
 MONITOR = "val/clip_accuracy"
+INTERRUPTED, TERMINATED = 130, 143  # what shells say of a program that Ctrl-C or SIGTERM ended
+GO_ON = "fit goes on from last.ckpt with the same command and --ckpt_path last"
 REPORTED = tuple(
     f"{part}/{name}" for part in ("val", "test") for name in ("clip_accuracy", "clip_accuracy_macro", "window_accuracy")
 )
@@ -60,6 +69,7 @@ class VidactCLI(LightningCLI):
     """LightningCLI with vidact's parts: run folders, loggers, checkpoints, and errors of one line."""
 
     _checkpoint: dict[str, Any] | None = None
+    _resumed: Path | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks' settings, and hand the data's settings to the network."""
@@ -100,8 +110,11 @@ class VidactCLI(LightningCLI):
             runs = [*(Path(path).parent for path in config.get("config") or ()), Path(config.trainer.default_root_dir)]
             path = find_checkpoint(config["ckpt_path"], runs)
             config["ckpt_path"] = str(path)
+            self._resumed = resumed_folder(path) if verb == "fit" else None
             if os.environ.get("LOCAL_RANK", "0") == "0":  # one process reads it for all
                 self._checkpoint = load_checkpoint(path)
+                if verb == "fit" and (before := self._checkpoint.get("vidact_config")):
+                    check_same_training(before, self._parser(verb).dump(config, skip_none=False))
         elif verb != "fit":
             raise ConfigError(f"{verb} needs a trained network: --ckpt_path runs/version_<n>/checkpoints/best.ckpt")
 
@@ -109,7 +122,14 @@ class VidactCLI(LightningCLI):
         """Build the trainer with vidact's callbacks, and its loggers where the config names none."""
         trainer = self.config_init[self.subcommand].trainer
         own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others come on top of them
-        loggers = build_loggers(Path(trainer.default_root_dir), use_wandb=own in (None, True))
+        use_wandb = own in (None, True)
+        if self._resumed is None:
+            loggers = build_loggers(Path(trainer.default_root_dir), use_wandb=use_wandb)
+        else:
+            step = (self._checkpoint or {}).get("global_step", 0)
+            loggers = resume_loggers(self._resumed, step=step, use_wandb=use_wandb)
+        if trainer.get("plugins") is None:
+            kwargs["plugins"] = [SafeCheckpointIO()]
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
         progress_bar = trainer.get("enable_progress_bar") is not False
         self.trainer_defaults["callbacks"] = build_callbacks(self.subcommand or "", progress_bar=progress_bar)
@@ -159,6 +179,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
             ActionClassifier,
             VideoDataModule,
             save_config_callback=RunConfig,
+            save_config_kwargs={"overwrite": True},  # each run has its own folder, and a resumed one the same settings
             seed_everything_default=0,
             parser_kwargs={**strict, **dict.fromkeys(VidactCLI.subcommands(), strict)},
             auto_configure_optimizers=False,
@@ -173,9 +194,17 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Turn what Lightning says of settings that cannot be into one line."""
+    """Turn what Lightning says of settings that cannot be into one line, and how a run was ended into a status."""
     try:
         yield
+    except SIGTERMException:
+        print(f"vidact: stopped by SIGTERM; {GO_ON}", file=sys.stderr)
+        raise SystemExit(TERMINATED) from None
+    except SystemExit as error:
+        if not isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes 1 of it
+            raise
+        print(f"vidact: stopped; {GO_ON}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     except ValueError as error:  # jsonargparse hides what a settings class has said
@@ -191,9 +220,7 @@ def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     """Build the callbacks that every run has; training also keeps its best and its last epoch."""
     callbacks: list[Callback] = [SplitRecord(), ConfusionMatrix(), *([RichProgressBar()] if progress_bar else [])]
     if verb == "fit":
-        best = ModelCheckpoint(filename="best", monitor=MONITOR, mode="max", save_weights_only=True)
-        last = ModelCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-        callbacks += [best, last]
+        callbacks += [StepSeeds(), FiniteLoss(), BestCheckpoint(MONITOR), LastCheckpoint()]
     if verb == "predict":
         callbacks.append(PredictionWriter())
     return callbacks

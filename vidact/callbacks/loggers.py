@@ -3,9 +3,11 @@
 The only file that knows wandb itself; everybody else goes through Lightning's logger.
 """
 
+import csv
 import itertools
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,13 @@ from typing import Any
 import wandb
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from vidact.core import ConfigError, EnvironmentProblem
 
 PROJECT = "vidact"
+WANDB_ID = "wandb_id.txt"  # in the run folder
 MODES = ("online", "offline", "disabled", "shared", "dryrun")
 REFUSED_CHARACTERS = "/\\#?%:"
 MAX_PROJECT_LENGTH = 128
@@ -113,8 +117,50 @@ def build_loggers(runs: Path, *, use_wandb: bool = True) -> list[Logger]:
     """
     mode = wandb_mode() if use_wandb else "disabled"
     folder = new_run_folder(runs)
-    csv = CSVLogger(save_dir=runs, name="", version=folder.name)
-    return [csv] if mode == "disabled" else [csv, _wandb_logger(folder, mode)]
+    metrics = CSVLogger(save_dir=runs, name="", version=folder.name)
+    return [metrics] if mode == "disabled" else [metrics, _wandb_logger(folder, mode)]
+
+
+def resume_loggers(folder: Path, *, step: int, use_wandb: bool = True) -> list[Logger]:
+    """Build the loggers of a run that goes on in its own folder, where wandb keeps its run, too.
+
+    Args:
+        folder: The run's folder.
+        step: Steps that the checkpoint has seen; what was logged after them is dropped, for it comes again.
+        use_wandb: As in `build_loggers`.
+
+    Raises:
+        EnvironmentProblem: a folder cannot be written, or wandb is to be online and has no key.
+        ConfigError: `WANDB_MODE` is none of wandb's.
+    """
+    mode = wandb_mode() if use_wandb else "disabled"
+    _check_writable(folder, hint="the run goes on in its own folder")
+    metrics = CSVLogger(save_dir=folder.parent, name="", version=folder.name)
+    _keep_rows(metrics, step)
+    return [metrics] if mode == "disabled" else [metrics, _wandb_logger(folder, mode)]
+
+
+class _GoingOn(ExperimentWriter):
+    """Lightning's writer, without its habit of removing the metrics of the folder that it is given."""
+
+    def _check_log_dir_exists(self) -> None: ...
+
+
+@rank_zero_only
+def _keep_rows(logger: CSVLogger, step: int) -> None:
+    writer = logger._experiment = _GoingOn(logger.log_dir)
+    path = Path(writer.metrics_file_path)
+    if not path.is_file():
+        return
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows, writer.metrics_keys = list(reader), list(reader.fieldnames or ())
+    temporary = path.with_name(f".{path.name}")
+    with temporary.open("w", newline="") as file:
+        kept = csv.DictWriter(file, writer.metrics_keys)
+        kept.writeheader()
+        kept.writerows(row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) < step)
+    temporary.replace(path)
 
 
 def build_wandb_logger(folder: Path) -> GuardedWandbLogger | None:
@@ -138,9 +184,21 @@ def _wandb_logger(folder: Path, mode: str) -> GuardedWandbLogger:
     project = os.environ.get("WANDB_PROJECT") or PROJECT
     if set(project) & set(REFUSED_CHARACTERS) or len(project) > MAX_PROJECT_LENGTH:
         raise ConfigError(f"WANDB_PROJECT {project!r}: wandb refuses {REFUSED_CHARACTERS} and more than 128 characters")
-    logger = GuardedWandbLogger(project=project, save_dir=wandb_folder, mode=mode, settings=settings)
+    logger = GuardedWandbLogger(
+        project=project, save_dir=wandb_folder, mode=mode, settings=settings, id=_run_id(folder), resume="allow"
+    )
     logger._wandb_init.pop("anonymous", None)  # wandb warns of this setting, which Lightning always passes
     return logger
+
+
+def _run_id(folder: Path) -> str:
+    """Name wandb's run: as `WANDB_RUN_ID` says (a sweep sets it), as before where a run goes on, or anew."""
+    place = folder / WANDB_ID
+    known = os.environ.get("WANDB_RUN_ID") or (place.read_text(encoding="utf-8").strip() if place.is_file() else "")
+    name = known or secrets.token_hex(4)
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        place.write_text(name + "\n", encoding="utf-8")
+    return name
 
 
 _own_staging: set[str] = set()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
 from vidact.core import ClipBatch, ConfigError, DataError
 from vidact.data import synthetic_files
@@ -21,6 +21,7 @@ from vidact.data.findings import check_clips
 from vidact.data.index import Clip
 from vidact.data.leakage import LeakageReport
 from vidact.data.masks import choose_masks
+from vidact.data.order import training_order
 from vidact.data.preparation import (
     DivisionSettings,
     choose_class_names,
@@ -78,7 +79,7 @@ class VideoDataModule(LightningDataModule):
             anew each time.
         batch_size: Windows per batch and process.
         num_workers: Processes that decode; 0 decodes in the training process. From the cache, none is needed.
-        seed: Chooses the split, the clips to explain and, in one process, the order of training.
+        seed: Chooses the split, the clips to explain and, with the epoch, the order of training.
         follow_links: Whether links that lead out of `root` are followed.
     """
 
@@ -278,7 +279,7 @@ class VideoDataModule(LightningDataModule):
         return DataLoader(
             part,
             batch_size=self.batch_size,
-            sampler=RandomSampler(part, generator=self._generator()) if shuffle else None,
+            sampler=training_order(part, self.trainer, batch_size=self.batch_size, seed=self.seed) if shuffle else None,
             num_workers=num_workers,
             collate_fn=join,
             persistent_workers=num_workers > 0,
