@@ -1,4 +1,4 @@
-"""Runs that are killed go on as if nothing had happened: the same weights to the last bit, no sample lost or repeated."""
+"""Runs that are killed go on as if nothing had happened: the same weights to the last bit, no sample lost or twice."""
 
 import csv
 import json
@@ -195,6 +195,7 @@ def test_how_long_where_and_how_fast_may_change() -> None:
     check_same_training(_config(), _config(**free))
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_the_command_line_refuses_another_rate(
     small_run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -44,7 +44,17 @@ def training_order(items: Sized, trainer: Trainer | None, *, batch_size: int, se
     """
     if trainer is None:
         return EpochOrder(items, seed=seed)
-    share = math.ceil(len(items) / trainer.world_size)
-    seen = trainer.fit_loop.epoch_loop.batch_progress.current.ready * batch_size
-    skip = seen if seen < share else 0  # all were seen: the next epoch begins
-    return EpochOrder(items, num_processes=trainer.world_size, process=trainer.global_rank, seed=seed, skip=skip)
+    loop = trainer.fit_loop
+    share, seen = math.ceil(len(items) / trainer.world_size), loop.epoch_loop.batch_progress.current.ready * batch_size
+    is_through = seen >= share
+    order = EpochOrder(
+        items,
+        num_processes=trainer.world_size,
+        process=trainer.global_rank,
+        seed=seed,
+        skip=0 if is_through else seen,
+    )
+    # Lightning sets the epoch, too, but after workers have begun; a checkpoint of an epoch's end counts it as running.
+    epochs = loop.epoch_progress.current
+    order.set_epoch(epochs.processed + (is_through and epochs.ready > epochs.processed))
+    return order
