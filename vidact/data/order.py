@@ -55,6 +55,6 @@ def training_order(items: Sized, trainer: Trainer | None, *, batch_size: int, se
         skip=0 if is_through else seen,
     )
     # Lightning sets the epoch, too, but after workers have begun; a checkpoint of an epoch's end counts it as running.
-    epochs = loop.epoch_progress.current
+    epochs: Any = loop.epoch_progress.current
     order.set_epoch(epochs.processed + (is_through and epochs.ready > epochs.processed))
     return order
