@@ -40,6 +40,10 @@ class ExplanationError(VidactError):
     """A clip and a target cannot be explained with this network."""
 
 
+class TrainingError(VidactError):
+    """Training cannot go on as it is: its loss is no number."""
+
+
 class EnvironmentProblem(VidactError):
     """The machine lacks something: a library, space, the right to write."""
 

@@ -22,11 +22,12 @@ from lightning.pytorch.loggers import Logger
 
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.faithfulness import FaithfulnessCallback
+from vidact.callbacks.finite import BestCheckpoint, FiniteLoss
 from vidact.callbacks.loggers import build_loggers, finish_wandb
 from vidact.callbacks.pictures import log_file, log_pictures, run_folder
 from vidact.callbacks.predictions import FILE_NAME as PREDICTIONS
 from vidact.callbacks.predictions import PredictionWriter
-from vidact.callbacks.processes import gather
+from vidact.callbacks.processes import EndTogether, gather
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
 from vidact.callbacks.split_record import SplitRecord
@@ -34,6 +35,7 @@ from vidact.checkpoints import find_checkpoint, load_checkpoint
 from vidact.core import ConfigError, VidactError
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.leakage import LeakageReport
+from vidact.faults import explain_fault
 from vidact.recipes import resolve_configs
 from vidact.report.images import save_png
 from vidact.report.page import report_page, write_page
@@ -173,9 +175,11 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Turn what Lightning says of settings that cannot be into one line."""
+    """Turn into one line what Lightning says of settings that cannot be, and what the machine does to a run."""
     try:
         yield
+    except VidactError:
+        raise
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     except ValueError as error:  # jsonargparse hides what a settings class has said
@@ -185,13 +189,19 @@ def _one_line_errors() -> Iterator[None]:
         if cause is None:
             raise
         raise cause from error
+    except Exception as error:
+        if (fault := explain_fault(error)) is None:
+            raise
+        raise fault from error
 
 
 def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     """Build the callbacks that every run has; training also keeps its best and its last epoch."""
-    callbacks: list[Callback] = [SplitRecord(), ConfusionMatrix(), *([RichProgressBar()] if progress_bar else [])]
+    callbacks: list[Callback] = [EndTogether(), SplitRecord(), ConfusionMatrix()]
+    callbacks += [RichProgressBar()] if progress_bar else []
     if verb == "fit":
-        best = ModelCheckpoint(filename="best", monitor=MONITOR, mode="max", save_weights_only=True)
+        callbacks.append(FiniteLoss())
+        best = BestCheckpoint(filename="best", monitor=MONITOR, mode="max", save_weights_only=True)
         last = ModelCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
         callbacks += [best, last]
     if verb == "predict":
