@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -65,6 +66,7 @@ usage: python -m vidact {verb} [--config RECIPE] [options]
 
 INTERRUPTED, TERMINATED = 130, 143  # what shells say of a program that Ctrl-C or SIGTERM ended
 STOPPED = "vidact: stopped; the same command goes on where it ended"
+PATIENCE_SECONDS = 10
 TRAINER_VERBS = {"fit": "go on from", "validate": "measure", "test": "measure", "predict": "use"}
 
 
@@ -100,10 +102,21 @@ def _run(args: list[str]) -> int:
 
         if not isinstance(error, VidactError):
             raise
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            message = str(error) if args[0] in TRAINER_VERBS else _without_prefix(str(error), args)
-            print(f"vidact: error: {message}", file=sys.stderr)
+        message = str(error) if args[0] in TRAINER_VERBS else _without_prefix(str(error), args)
+        rank = os.environ.get("LOCAL_RANK", "0")
+        if rank == "0":
+            print(f"vidact: error: {message}", file=sys.stderr, flush=True)
+        elif not _first_process_ends():
+            print(f"vidact: error: process {rank}: {message}", file=sys.stderr, flush=True)
         return error.exit_status
+
+
+def _first_process_ends() -> bool:
+    """Wait a little for the process that has started this one: mostly, it says the same and ends all of them."""
+    parent, until = os.getppid(), time.monotonic() + PATIENCE_SECONDS
+    while os.getppid() == parent and time.monotonic() < until:
+        time.sleep(0.1)
+    return os.getppid() != parent
 
 
 def _without_prefix(message: str, args: list[str]) -> str:

@@ -41,7 +41,7 @@ class ExplanationError(VidactError):
 
 
 class TrainingError(VidactError):
-    """A training that cannot go on."""
+    """Training cannot go on as it is: its loss is no number."""
 
 
 class EnvironmentProblem(VidactError):

@@ -30,7 +30,7 @@ from vidact.callbacks.loggers import build_loggers, finish_wandb, resume_loggers
 from vidact.callbacks.pictures import log_file, log_pictures, run_folder
 from vidact.callbacks.predictions import FILE_NAME as PREDICTIONS
 from vidact.callbacks.predictions import PredictionWriter
-from vidact.callbacks.processes import gather
+from vidact.callbacks.processes import EndTogether, gather
 from vidact.callbacks.randomness import StepSeeds
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
@@ -40,6 +40,7 @@ from vidact.checkpoints import find_checkpoint, load_checkpoint
 from vidact.core import ConfigError, VidactError
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.leakage import LeakageReport
+from vidact.faults import explain_fault
 from vidact.recipes import resolve_configs
 from vidact.report.images import save_png
 from vidact.report.page import report_page, write_page
@@ -194,9 +195,11 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
 
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Turn what Lightning says of settings that cannot be into one line, and how a run was ended into a status."""
+    """Turn into one line what Lightning says of settings, and what the machine does to a run; an end has its status."""
     try:
         yield
+    except VidactError:
+        raise
     except SIGTERMException:
         print(f"vidact: stopped by SIGTERM; {GO_ON}", file=sys.stderr)
         raise SystemExit(TERMINATED) from None
@@ -214,11 +217,16 @@ def _one_line_errors() -> Iterator[None]:
         if cause is None:
             raise
         raise cause from error
+    except Exception as error:
+        if (fault := explain_fault(error)) is None:
+            raise
+        raise fault from error
 
 
 def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     """Build the callbacks that every run has; training also keeps its best and its last epoch."""
-    callbacks: list[Callback] = [SplitRecord(), ConfusionMatrix(), *([RichProgressBar()] if progress_bar else [])]
+    callbacks: list[Callback] = [EndTogether(), SplitRecord(), ConfusionMatrix()]
+    callbacks += [RichProgressBar()] if progress_bar else []
     if verb == "fit":
         callbacks += [StepSeeds(), FiniteLoss(), BestCheckpoint(MONITOR), LastCheckpoint()]
     if verb == "predict":

@@ -6,8 +6,11 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
+
+LOSS = "val/loss"
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -40,9 +43,11 @@ class BestCheckpoint(ModelCheckpoint):
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Say whether an epoch is better than the best one so far."""
-        loss = torch.as_tensor(trainer.callback_metrics.get("val/loss", 0.0))
-        if current is None or not torch.isfinite(current) or not torch.isfinite(loss):
-            return False
+        values = {self.monitor or "": current, LOSS: trainer.callback_metrics.get(LOSS)}
+        for name, value in values.items():
+            if value is not None and not bool(torch.as_tensor(value).isfinite().all()):
+                rank_zero_warn(f"{name} of epoch {trainer.current_epoch} is {float(value)}: it is not kept as the best")
+                return False
         return super().check_monitor_top_k(trainer, current)
 
 

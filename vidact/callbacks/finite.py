@@ -1,5 +1,6 @@
-"""Stop a training whose loss is no number any more, and say which clips it was of."""
+"""Stop a training whose loss is no number; it does not know how a loss is made."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,56 +11,72 @@ from torch import Tensor
 from vidact.callbacks.processes import gather
 from vidact.core import ClipBatch, TrainingError
 
-MAX_LISTED = 5
+MAX_LISTED = 3
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A training step that is not looked at yet."""
+
+    first_rank: Tensor  # the first process whose loss is no number, or how many there are; on the host, once `copied`
+    copied: torch.cuda.Event | None
+    loss: Tensor
+    where: str
+    clip_ids: tuple[str, ...]
 
 
 class FiniteLoss(Callback):
-    """Ends `fit` with an error that names epoch, step, process and clips; all processes end together.
+    """Ends training when a loss is NaN or infinite: before the next epoch is saved, on all processes at once.
 
-    On a GPU a step's loss is looked at after the next step, so that nothing waits for it.
+    Each step's loss is looked at one step later, so that the device never waits. Weights that it may have spoiled are
+    not saved: before each validation and at the end of each epoch no step is left to look at.
     """
 
     def __init__(self) -> None:
-        self._pending: tuple[Tensor, Tensor, int, int, tuple[str, ...]] | None = None
+        self._pending: _Step | None = None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int
     ) -> None:
-        """Note whether the loss is finite, and look at the note on the step before."""
+        """Look at the step before, and note this one."""
         self._check(trainer)
-        loss = outputs["loss"] if isinstance(outputs, dict) else outputs
-        own = torch.isfinite(loss.detach()).all().to(torch.int32)
-        everywhere = own.clone()
+        loss: Tensor = outputs["loss"].detach()
+        first = torch.where(loss.isfinite(), trainer.world_size, trainer.global_rank)
         if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(everywhere, op=dist.ReduceOp.MIN)
-        self._pending = (everywhere, own, trainer.current_epoch, batch_idx, batch.clip_id)
-        if own.device.type == "cpu":
-            self._check(trainer)
+            dist.all_reduce(first, op=dist.ReduceOp.MIN)
+        copied = None
+        if first.is_cuda:
+            first = first.to("cpu", non_blocking=True)
+            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            copied.record()
+        where = f"epoch {trainer.current_epoch}, batch {batch_idx}, step {trainer.global_step}"
+        self._pending = _Step(first, copied, loss, where, batch.clip_id)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the last step before its network is measured."""
+        """Look at the last step before a validation."""
         self._check(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the last step before its network is saved."""
+        """Look at the last step of an epoch, before it is saved."""
         self._check(trainer)
 
     def _check(self, trainer: Trainer) -> None:
-        if self._pending is None:
+        step, self._pending = self._pending, None
+        if step is None:
             return
-        (everywhere, own, epoch, step, clips), self._pending = self._pending, None
-        if everywhere.item():
-            return
-        found = gather([] if own.item() else [(trainer.global_rank, clips)])
-        several = trainer.world_size > 1
-        told = "; ".join(f"process {rank}: {_list(ids)}" if several else _list(ids) for rank, ids in found)
-        raise TrainingError(
-            f"the loss is not finite in epoch {epoch}, step {step} of it ({told}); last.ckpt is from before it: look "
-            "at these clips, or try a smaller --model.optimizer.init_args.lr, --trainer.gradient_clip_val 1, or "
-            "--trainer.precision 32-true"
-        )
+        if step.copied is not None:
+            step.copied.synchronize()
+        rank = int(step.first_rank)
+        if rank < trainer.world_size:  # known to all processes, so all of them ask
+            (line,) = gather([_describe(step, rank)] if rank == trainer.global_rank else [])
+            raise TrainingError(line)
 
 
-def _list(ids: tuple[str, ...]) -> str:
-    rest = f" and {len(ids) - MAX_LISTED} more" if len(ids) > MAX_LISTED else ""
-    return f"{len(ids)} clips: {', '.join(ids[:MAX_LISTED])}{rest}"
+def _describe(step: _Step, rank: int) -> str:
+    clips = ", ".join(step.clip_ids[:MAX_LISTED])
+    more = len(step.clip_ids) - MAX_LISTED
+    return (
+        f"the training loss is {step.loss.item()} in {step.where}, rank {rank}; its {len(step.clip_ids)} clips: {clips}"
+        f"{f' and {more} more' if more > 0 else ''}; last.ckpt is that of the epoch before; try a smaller "
+        "--model.optimizer.init_args.lr, --trainer.gradient_clip_val 1 or --trainer.precision 32-true"
+    )

@@ -1,0 +1,59 @@
+"""Networks that go wrong at a known moment; processes that train name them by `faulty.<class>`."""
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+class Pooled(nn.Module):
+    """One linear layer on a 4×4 picture of each clip; small, and every batch of windows is scored alone."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.AdaptiveAvgPool3d((2, 4, 4)), nn.Flatten(), nn.LazyLinear(num_classes))
+        with torch.no_grad():
+            self.layers(torch.zeros(1, 1, 2, 4, 4))
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        return self.layers(video)
+
+
+class NotANumber(Pooled):
+    """Scores that are NaN at some calls, counted from 0.
+
+    Args:
+        num_classes: K.
+        training_call: Which call in training.
+        evaluation_calls: Which calls in evaluation.
+        rank: In which process; in all of them if None.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        training_call: int = -1,
+        evaluation_calls: list[int] | None = None,
+        rank: int | None = None,
+    ) -> None:
+        super().__init__(num_classes)
+        self.training_call, self.evaluation_calls, self.rank = training_call, evaluation_calls or [], rank
+        self.calls = {True: -1, False: -1}
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        self.calls[self.training] += 1
+        now = self.calls[self.training]
+        here = self.rank is None or (dist.is_initialized() and dist.get_rank() == self.rank)
+        due = now == self.training_call if self.training else now in self.evaluation_calls
+        return super().forward(video) * (float("nan") if here and due else 1)
+
+
+class Killed(Pooled):
+    """Raises, in the second process alone and in its second training step, what torch says of a dead worker."""
+
+    calls = 0
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        self.calls += self.training
+        if self.calls == 2 and dist.get_rank() == 1:
+            raise RuntimeError("DataLoader worker (pid 1234) is killed by signal: Killed. ")
+        return super().forward(video)

@@ -1,0 +1,198 @@
+"""What goes wrong while a network trains: it ends in one line, and the last checkpoint is whole."""
+
+import errno
+import itertools
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import wandb
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from torch.utils.data import get_worker_info
+
+from vidact.cli import main
+from vidact.data.windows import WindowDataset
+from vidact.faults import explain_fault
+
+TESTS = Path(__file__).parent
+SMALL = ["--data.num_frames", "4", "--data.size", "8", "--data.batch_size", "9", "--data.num_workers", "0"]
+SMALL += ["--data.classes", "[left, right, up]", "--trainer.accelerator", "cpu", "--relevance.every_n_epochs", "0"]
+SMALL += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--report", "false"]
+SMALL += ["--trainer.num_sanity_val_steps", "0"]
+
+
+def network(name: str, **settings: object) -> list[str]:
+    """Name a network of `faulty`, in place of the demo's, with its optimizer."""
+    init_args = "".join(f", {key}: {value}" for key, value in settings.items())
+    return [f"--model.network={{class_path: faulty.{name}, init_args: {{num_classes: 3{init_args}}}}}"]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    yield
+    wandb.finish()
+
+
+def start(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m vidact` here, two minutes at most."""
+    environment = os.environ | {"PYTHONPATH": f"{TESTS}:{os.environ.get('PYTHONPATH', '')}"} | env
+    command = [sys.executable, "-m", "vidact", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+
+
+def error_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("vidact: error: ")]
+
+
+def last_checkpoint(run: str = "version_0") -> dict[str, Any]:
+    """Read it, with each part's checksum."""
+    path = Path("runs") / run / "checkpoints" / "last.ckpt"
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+    content: dict[str, Any] = torch.load(path, weights_only=True)
+    assert all(bool(value.isfinite().all()) for value in content["state_dict"].values())
+    return content
+
+
+@pytest.mark.filterwarnings("ignore")
+class TestALossThatIsNoNumber:
+    def test_ends_the_run_before_its_epoch_is_saved(self, small_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        args = ["fit", "--data.root", str(small_set), *SMALL, "--trainer.max_epochs", "3"]
+        assert main([*args, *network("NotANumber", training_call=2)]) == 2
+        (line,) = error_lines(capsys.readouterr().err)
+        found = re.search(r"is nan in epoch 1, batch 0, step 3, rank 0; its 9 clips: (.*) and 6 more; last.ckpt", line)
+        assert found, line
+        for clip in found[1].split(", "):
+            assert (small_set / "videos" / f"{clip}.avi").is_file()
+        assert last_checkpoint()["epoch"] == 0
+
+    def test_is_seen_in_the_last_step_of_an_epoch(self, small_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Its loss alone is looked at: by then no later step could show it."""
+        args = ["fit", "--data.root", str(small_set), *SMALL, "--trainer.max_epochs", "1"]
+        assert main([*args, *network("NotANumber", training_call=1)]) == 2
+        assert "epoch 0, batch 1, step 2, rank 0" in error_lines(capsys.readouterr().err)[0]
+        assert last_checkpoint()["global_step"] == 0, "from before the first step"
+        assert not list(Path("runs").rglob("best.ckpt"))
+        assert not any("val/loss" in path.read_text() for path in Path("runs").rglob("metrics.csv")), "nor validated"
+
+    def test_ends_all_processes_whichever_sees_it(self, small_set: Path) -> None:
+        args = ["fit", "--data.root", small_set, *SMALL, "--trainer.max_epochs", 4, "--trainer.devices", 2]
+        found = start(*args, "--trainer.strategy", "ddp", *network("NotANumber", training_call=2, rank=1))
+        assert found.returncode == 2, found.stderr[-3000:]
+        (line,) = error_lines(found.stderr)
+        assert "the training loss is nan in epoch 2, batch 0, step 3, rank 1; its 9 clips: " in line
+        assert "Traceback" not in found.stderr
+        assert last_checkpoint()["epoch"] == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+class TestTheBestEpoch:
+    def test_is_none_whose_validation_loss_is_no_number(
+        self, small_set: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """NaN scores have an accuracy, that of the first class: here it is 1/3."""
+        args = ["fit", "--data.root", str(small_set), *SMALL, "--trainer.max_epochs", "2", "--report", "true"]
+        assert main([*args, *network("NotANumber", evaluation_calls=[0, 1])]) == 0
+        assert "0.333" in re.search("val/clip_accuracy .*", capsys.readouterr().out)[0]  # type: ignore[index]
+        assert [path.name for path in Path("runs").rglob("*.ckpt")] == ["last.ckpt"]
+
+    def test_is_a_later_one_where_the_first_is_no_number(self, small_set: Path) -> None:
+        args = ["fit", "--data.root", str(small_set), *SMALL, "--trainer.max_epochs", "2"]
+        with pytest.warns(UserWarning, match="val/loss of epoch 0 is nan: it is not kept as the best"):
+            assert main([*args, *network("NotANumber", evaluation_calls=[0]), "--model.optimizer.init_args.lr=0"]) == 0
+        best = torch.load("runs/version_0/checkpoints/best.ckpt", weights_only=True)
+        assert best["epoch"] == 1
+
+
+def _decode_until(monkeypatch: pytest.MonkeyPatch, *, windows: int, then: Callable[[], None]) -> list[str]:
+    """Let a worker that decodes do something else after some windows; gives the arguments of a run with one worker."""
+    pixels, count = WindowDataset._pixels, itertools.count()
+
+    def read(dataset: WindowDataset, index: int) -> torch.Tensor:
+        if get_worker_info() is not None and next(count) >= windows:
+            then()
+        return pixels(dataset, index)
+
+    monkeypatch.setattr(WindowDataset, "_pixels", read)
+    return ["--data.num_workers", "1", "--data.cache_gigabytes", "0", "--trainer.max_epochs", "3", *network("Pooled")]
+
+
+def _no_space() -> None:
+    raise RuntimeError("unable to write to file </torch_12_3456_7>: No space left on device (28)")  # as torch says it
+
+
+@pytest.mark.filterwarnings("ignore")
+class TestTheMachine:
+    def test_kills_a_worker(
+        self, small_set: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        args = _decode_until(monkeypatch, windows=24, then=lambda: os.kill(os.getpid(), signal.SIGKILL))
+        assert main(["fit", "--data.root", str(small_set), *SMALL, *args]) == 3
+        (line,) = error_lines(capsys.readouterr().err)
+        assert re.search(r"DataLoader worker \(pid.*\d\).*: a process that decodes clips has died", line), line
+        assert "go on from it with --ckpt_path last" in line
+        assert last_checkpoint()["epoch"] == 0
+
+    def test_kills_a_worker_of_the_second_process(self, small_set: Path) -> None:
+        """Only that process knows; the first one sees that it is gone."""
+        args = ["fit", "--data.root", small_set, *SMALL, "--trainer.max_epochs", 4, "--trainer.devices", 2]
+        found = start(*args, "--trainer.strategy", "ddp", *network("Killed"))
+        assert found.returncode == 3, found.stderr[-3000:]
+        second, first = error_lines(found.stderr)
+        assert second.startswith("vidact: error: process 1: DataLoader worker (pid 1234) is killed by signal: Killed: ")
+        assert "another process of this run has ended; what it said stands above" in first
+        assert last_checkpoint()["epoch"] == 0
+
+    @pytest.mark.parametrize(
+        ("then", "message"),
+        [
+            (lambda: time.sleep(100), "DataLoader timed out after 1 seconds: the processes that decode clips gave"),
+            (_no_space, "there is too little shared memory (/dev/shm) for the processes that decode"),
+        ],
+    )
+    def test_leaves_a_worker_without_what_it_needs(
+        self,
+        small_set: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        then: Callable[[], None],
+        message: str,
+    ) -> None:
+        monkeypatch.setattr("vidact.data.datamodule.WORKER_TIMEOUT_SECONDS", 1)
+        args = _decode_until(monkeypatch, windows=0, then=then)
+        assert main(["fit", "--data.root", str(small_set), *SMALL, *args]) == 3
+        (line,) = error_lines(capsys.readouterr().err)
+        assert message in line
+
+    def test_has_no_space_left_for_the_metrics(
+        self, small_set: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save = ExperimentWriter.save
+
+        def fail_later(writer: ExperimentWriter) -> None:
+            if last.is_file():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), writer.metrics_file_path)
+            save(writer)
+
+        last = Path("runs/version_0/checkpoints/last.ckpt")
+        monkeypatch.setattr(ExperimentWriter, "save", fail_later)
+        args = ["fit", "--data.root", str(small_set), *SMALL, "--trainer.max_epochs", "3", *network("Pooled")]
+        assert main(args) == 3
+        (line,) = error_lines(capsys.readouterr().err)
+        assert "runs/version_0/metrics.csv: cannot be written or read (No space left on device); make room" in line
+        assert last_checkpoint()["epoch"] < 2
+
+    def test_other_errors_stay_what_they_are(self) -> None:
+        for error in (RuntimeError("shapes do not match"), OSError(errno.ENOENT, "gone"), KeyError("name")):
+            assert explain_fault(error) is None
