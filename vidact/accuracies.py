@@ -16,7 +16,7 @@ from vidact.core import ConfigError
 from vidact.data.cache import atomic_writer
 from vidact.data.sampling import FrameOrder
 from vidact.measured import SEED, MeasuredPart, measure_part
-from vidact.runs import Run
+from vidact.runs import Run, relative
 
 TAGS = "tags"
 
@@ -26,7 +26,7 @@ class Accuracy:
     """How many clips of a part a network recognises.
 
     Attributes:
-        name: Of the run; `all` for several runs together.
+        name: Where the run is; `all` for several runs together.
         frame_order: In what order it saw the frames, see `sampling.reorder`.
         clips: Share of the clips, with the 95 % interval by source; where several runs measure the same clips, or
             clips of the same source, these are one group.
@@ -104,7 +104,7 @@ def _measure(run: Run, *, part: str, order: FrameOrder, device: torch.device) ->
     found = measure_part(run, part, device=device)
     sources = [found.window(clip).clip.source for clip in range(len(found.label))]
     accuracy = Accuracy(
-        name=run.name,
+        name=relative(run.folder or run.checkpoint),
         frame_order=order,
         clips=_mean(found.is_right, sources),
         classes=_class_mean(found),
