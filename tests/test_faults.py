@@ -10,14 +10,18 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import faulty
 import pytest
 import torch
 import wandb
+import wandb_server
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from torch.utils.data import get_worker_info
+from wandb_offline import find_offline_runs, read_offline_run
 
 from vidact.cli import main
 from vidact.data.windows import WindowDataset
@@ -196,3 +200,61 @@ class TestTheMachine:
     def test_other_errors_stay_what_they_are(self) -> None:
         for error in (RuntimeError("shapes do not match"), OSError(errno.ENOENT, "gone"), KeyError("name")):
             assert explain_fault(error) is None
+
+
+@pytest.fixture
+def _own_wandb() -> Iterator[None]:
+    """Leave no process of wandb that has lost its server; these runs share the process that tests."""
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("_own_wandb")
+class TestWandb:
+    ARGS = (*SMALL, "--trainer.max_epochs", "3", "--trainer.log_every_n_steps", "1")
+
+    def test_changes_no_weight_when_its_process_is_killed(self, small_set: Path) -> None:
+        """Before the first numbers are logged, in the middle, and after the last ones."""
+        args = ["fit", "--data.root", str(small_set), *self.ARGS]
+        assert main([*args, *network("KillsWandb")]) == 0
+        expected = last_checkpoint()["state_dict"]
+        for number, moment in enumerate(({"training_call": 1}, {"training_call": 4}, {"evaluation_call": 3}), start=1):
+            found = start(*args, *network("KillsWandb", **moment), WANDB_MODE="offline")
+            assert found.returncode == 0, found.stderr[-3000:]
+            assert "Traceback" not in found.stderr
+            assert found.stderr.count("UserWarning: wandb failed, and the run goes on without it: ") == 1
+            assert "wandb                    ended early" in found.stdout
+            weights = last_checkpoint(f"version_{number}")["state_dict"]
+            assert weights.keys() == expected.keys()
+            assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+    def test_is_offline_where_its_server_is_away(
+        self, small_set: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with wandb_server.bind() as closed:
+            monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed.server_port}")
+        monkeypatch.setenv("WANDB_MODE", "online")
+        monkeypatch.setenv("WANDB_API_KEY", wandb_server.KEY)
+        monkeypatch.setattr("vidact.callbacks.loggers.INIT_TIMEOUT_SECONDS", 1)
+        with pytest.warns(UserWarning, match="wandb cannot reach its server, so this run is kept offline: "):
+            assert main(["fit", "--data.root", str(small_set), *self.ARGS, *network("Pooled")]) == 0
+        (folder,) = find_offline_runs(Path("runs"))
+        assert read_offline_run(folder).values("val/clip_accuracy")
+        assert f"wandb sync {folder}" in capfd.readouterr().out
+
+    def test_does_not_wait_long_for_a_server_that_went_away(
+        self, small_set: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        with wandb_server.bind() as server, ThreadPoolExecutor(1) as threads:
+            threads.submit(server.serve_forever)
+            monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+            monkeypatch.setenv("WANDB_MODE", "online")
+            monkeypatch.setenv("WANDB_API_KEY", wandb_server.KEY)
+            monkeypatch.setattr("vidact.callbacks.loggers.FINISH_TIMEOUT_SECONDS", 1)
+            monkeypatch.setattr(faulty, "kill_wandb", lambda: (server.shutdown(), server.server_close()))
+            args = ["fit", "--data.root", str(small_set), *self.ARGS, *network("KillsWandb", training_call=3)]
+            assert main(args) == 0
+        (folder,) = Path("runs").rglob("run-*-run")
+        assert f"its server did not answer in 1 s; later: wandb sync {folder}" in capfd.readouterr().out

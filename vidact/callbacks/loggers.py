@@ -3,6 +3,7 @@
 The only file that knows wandb itself; everybody else goes through Lightning's logger.
 """
 
+import contextlib
 import csv
 import itertools
 import os
@@ -27,6 +28,7 @@ WANDB_ID = "wandb_id.txt"  # in the run folder
 MODES = ("online", "offline", "disabled", "shared", "dryrun")
 REFUSED_CHARACTERS = "/\\#?%:"
 MAX_PROJECT_LENGTH = 128
+INIT_TIMEOUT_SECONDS = 30
 FINISH_TIMEOUT_SECONDS = 120
 
 
@@ -34,6 +36,27 @@ class GuardedWandbLogger(WandbLogger):
     """Lightning's logger, without the power to end a training: when wandb fails, the run goes on without it."""
 
     _failed = False
+
+    @property
+    def experiment(self) -> Any:
+        """The run; where wandb's server cannot be reached in INIT_TIMEOUT_SECONDS, one that is kept offline.
+
+        Raises:
+            EnvironmentProblem: the server refuses the key, or no run can be started at all.
+        """
+        try:
+            return super().experiment
+        except wandb.errors.AuthenticationError as error:
+            raise EnvironmentProblem(f"wandb refuses the key ({_first_line(error)}); run `wandb login`") from error
+        except Exception as error:  # what it raises depends on what its server and its own process do
+            if self._wandb_init["mode"] == "offline":
+                raise EnvironmentProblem(
+                    f"wandb cannot start ({_first_line(error)}); WANDB_MODE=disabled does without it"
+                ) from error
+            rank_zero_warn(f"wandb cannot reach its server, so this run is kept offline: {_first_line(error)}")
+            wandb.teardown()  # its process still holds the id of the run that it could not start
+            self._wandb_init["mode"], self._wandb_init["settings"].silent = "offline", True
+            return self.experiment
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         """Log numbers, images and tables; all of them come through here."""
@@ -55,7 +78,7 @@ class GuardedWandbLogger(WandbLogger):
         self._guard(log)
 
     def finish(self) -> str:
-        """End the run and say where it is; waits no longer than FINISH_TIMEOUT_SECONDS."""
+        """End the run and say where it is; waits no longer than FINISH_TIMEOUT_SECONDS for its server."""
         place: list[str] = []
         self._guard(lambda: place.append(_finish(self.experiment)))
         return place[0] if place else "ended early; what it had logged until then is under the run folder"
@@ -68,11 +91,22 @@ class GuardedWandbLogger(WandbLogger):
         except Exception as error:  # its process may die, its server go away, in ways that it does not list
             self._failed = True
             rank_zero_warn(f"wandb failed, and the run goes on without it: {type(error).__name__}: {error}")
+            if isinstance(error, ConnectionError):  # its process is gone: else it would be missed again at exit
+                with contextlib.suppress(ConnectionError):
+                    wandb.teardown()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _finish(run: Any) -> str:
-    place = f"wandb sync {os.path.relpath(run.settings.sync_dir)}" if run.offline else str(run.url)
-    run.finish()
+    on_disk = f"wandb sync {os.path.relpath(run.settings.sync_dir)}"
+    place = on_disk if run.offline else str(run.url)
+    try:
+        run.finish()
+    except TimeoutError:
+        return f"its server did not answer in {run.settings.finish_timeout:.0f} s; later: {on_disk}"
     return place
 
 
@@ -179,7 +213,11 @@ def _wandb_logger(folder: Path, mode: str) -> GuardedWandbLogger:
     _check_writable(wandb_folder, hint="set WANDB_DIR to a folder that can")
     _stage_in(wandb_folder / "wandb" / "staging")
     settings = wandb.Settings(
-        silent=mode == "offline", console="off", finish_timeout=FINISH_TIMEOUT_SECONDS, finish_timeout_raises=False
+        silent=mode == "offline",
+        console="off",
+        init_timeout=INIT_TIMEOUT_SECONDS,
+        finish_timeout=FINISH_TIMEOUT_SECONDS,
+        finish_timeout_raises=True,
     )
     project = os.environ.get("WANDB_PROJECT") or PROJECT
     if set(project) & set(REFUSED_CHARACTERS) or len(project) > MAX_PROJECT_LENGTH:
