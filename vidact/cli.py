@@ -98,16 +98,15 @@ def _run(args: list[str]) -> int:
     try:
         return _dispatch(args)
     except Exception as error:
-        from vidact.core import VidactError  # late: it imports torch
+        from vidact.core import VidactError, local_rank  # late: it imports torch
 
         if not isinstance(error, VidactError):
             raise
         message = str(error) if args[0] in TRAINER_VERBS else _without_prefix(str(error), args)
-        rank = os.environ.get("LOCAL_RANK", "0")
-        if rank == "0":
+        if local_rank() == 0:
             print(f"vidact: error: {message}", file=sys.stderr, flush=True)
         elif not _first_process_ends():
-            print(f"vidact: error: process {rank}: {message}", file=sys.stderr, flush=True)
+            print(f"vidact: error: process {local_rank()}: {message}", file=sys.stderr, flush=True)
         return error.exit_status
 
 

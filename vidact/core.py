@@ -7,6 +7,7 @@ A video in memory is uint8 [B, C, T, H, W] until it is on the device, then float
 Relevance has the shape of the network's input.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, runtime_checkable
@@ -162,6 +163,11 @@ class Attentive(Protocol):
 
     def attention_maps(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B T H W"]:
         """Give its attention at the resolution of the video: where in each frame, times how much each frame counts."""
+
+
+def local_rank() -> int:
+    """Say which process of this machine this is, 0 for the first or only one; launchers and SLURM name it."""
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
 
 
 def as_float(video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:

@@ -8,6 +8,7 @@ import difflib
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ from vidact.callbacks.run_config import RunConfig
 from vidact.callbacks.split_record import SplitRecord
 from vidact.checkpoint_io import SafeCheckpointIO
 from vidact.checkpoints import find_checkpoint, load_checkpoint
-from vidact.core import ConfigError, VidactError
+from vidact.core import ConfigError, VidactError, local_rank
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.leakage import LeakageReport
 from vidact.faults import explain_fault
@@ -112,7 +113,7 @@ class VidactCLI(LightningCLI):
             path = find_checkpoint(config["ckpt_path"], runs)
             config["ckpt_path"] = str(path)
             self._resumed = resumed_folder(path) if verb == "fit" else None
-            if os.environ.get("LOCAL_RANK", "0") == "0":  # one process reads it for all
+            if local_rank() == 0:  # one process reads it for all
                 self._checkpoint = load_checkpoint(path)
                 if verb == "fit" and (before := self._checkpoint.get("vidact_config")):
                     check_same_training(before, self._parser(verb).dump(config, skip_none=False))
@@ -134,11 +135,14 @@ class VidactCLI(LightningCLI):
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
         progress_bar = trainer.get("enable_progress_bar") is not False
         self.trainer_defaults["callbacks"] = build_callbacks(self.subcommand or "", progress_bar=progress_bar)
-        return super().instantiate_trainer(**kwargs)
+        built = super().instantiate_trainer(**kwargs)
+        if self.subcommand == "fit" and trainer.get("sync_batchnorm"):
+            _require_synchronisable(built)
+        return built
 
     def _prepare_data(self) -> None:
         """Render, measure and split before other processes start, so that a mistake shows at once."""
-        if "LOCAL_RANK" not in os.environ:
+        if not {"LOCAL_RANK", "SLURM_LOCALID"} & os.environ.keys():  # else the others have started, too
             if self._checkpoint is not None:
                 self.model.on_load_checkpoint(self._checkpoint)
             self.datamodule.prepare_data()
@@ -174,6 +178,9 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
+    if "SLURM_JOB_ID" in os.environ:
+        # SLURM signals all processes of a job: only the one that trains is to save, not those that decode for it.
+        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN))
     strict = {"exit_on_error": False}
     with _one_line_errors():
         VidactCLI(
@@ -275,6 +282,15 @@ def guesses_without_pixels(leakage: LeakageReport, verb: str | None) -> dict[str
     shares = {guess.feature: getattr(guess, side) for guess in leakage.guesses}
     told = ", ".join(f"{feature} {100 * share:.1f} %" for feature, share in shares.items() if share is not None)
     return {"guessed without a pixel": f"{told} ({side} clips)"} if told else {}
+
+
+def _require_synchronisable(trainer: Trainer) -> None:
+    """Refuse on a CPU what torch says only in the first step, in a traceback."""
+    if trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
+        raise ConfigError(
+            "--trainer.sync_batchnorm true: torch synchronises BatchNorm between GPUs only; leave it out (each process "
+            "then has statistics of its own batch), or take a network without BatchNorm"
+        )
 
 
 def _num_channels(gray: bool) -> int:

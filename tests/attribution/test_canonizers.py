@@ -11,7 +11,9 @@ from zennit.core import RemovableHandleList
 
 from vidact.attribution.canonizers import MergeBatchNorm, build_canonizers, merged_parameters
 from vidact.attribution.explainers import LayerwiseRelevance
+from vidact.attribution.law import examine
 from vidact.attribution.pairs import batch_norm_pairs
+from vidact.models.residual import SlimResNet3D
 
 
 def _seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
@@ -126,6 +128,23 @@ def test_a_canonized_network_can_be_copied() -> None:
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
     torch.testing.assert_close(copied(video), expected)
+
+
+def test_a_network_is_explained_as_before_once_its_batch_norms_are_synchronised() -> None:
+    """`--trainer.sync_batchnorm true` replaces them in the network that trains; a copy of it is explained."""
+    network = _seeded(lambda: SlimResNet3D(num_classes=5, num_frames=8, size=16))
+    synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(network))
+    kinds = [{type(module) for module in part.modules()} for part in (network, synchronised)]
+    assert nn.BatchNorm3d in kinds[0] - kinds[1]
+    assert nn.SyncBatchNorm in kinds[1] - kinds[0]
+    video, target = _random(2, 1, 8, 16, 16), torch.tensor([0, 3])
+    assert len(batch_norm_pairs(synchronised, video)) == len(batch_norm_pairs(network, video)) > 0
+    assert [breach.kind for breach in examine(synchronised, video)] == [b.kind for b in examine(network, video)]
+    relevance = []
+    for part in (network, synchronised):
+        with LayerwiseRelevance(part, composite="epsilon_plus") as explain:
+            relevance.append(explain(video, target).relevance)
+    assert torch.equal(*relevance)
 
 
 LINEARS: dict[str, tuple[Callable[[bool], nn.Module], Callable[..., nn.Module], tuple[int, ...]]] = {
