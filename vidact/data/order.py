@@ -3,7 +3,6 @@
 It does not know what a window is.
 """
 
-import math
 from collections.abc import Iterator, Sized
 from typing import Any
 
@@ -45,14 +44,14 @@ def training_order(items: Sized, trainer: Trainer | None, *, batch_size: int, se
     if trainer is None:
         return EpochOrder(items, seed=seed)
     loop = trainer.fit_loop
-    share, seen = math.ceil(len(items) / trainer.world_size), loop.epoch_loop.batch_progress.current.ready * batch_size
-    is_through = seen >= share
+    progress = loop.epoch_loop.batch_progress
+    is_through = progress.is_last_batch  # also where there were more or fewer processes
     order = EpochOrder(
         items,
         num_processes=trainer.world_size,
         process=trainer.global_rank,
         seed=seed,
-        skip=0 if is_through else seen,
+        skip=0 if is_through else progress.current.ready * batch_size,
     )
     # Lightning sets the epoch, too, but after workers have begun; a checkpoint of an epoch's end counts it as running.
     epochs: Any = loop.epoch_progress.current
