@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import jsonargparse
+from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
@@ -130,8 +131,7 @@ class VidactCLI(LightningCLI):
         else:
             step = (self._checkpoint or {}).get("global_step", 0)
             loggers = resume_loggers(self._resumed, step=step, use_wandb=use_wandb)
-        if trainer.get("plugins") is None:
-            kwargs["plugins"] = [SafeCheckpointIO()]
+        kwargs["plugins"] = _plugins(trainer.get("plugins"))
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
         progress_bar = trainer.get("enable_progress_bar") is not False
         self.trainer_defaults["callbacks"] = build_callbacks(self.subcommand or "", progress_bar=progress_bar)
@@ -151,6 +151,8 @@ class VidactCLI(LightningCLI):
     before_fit = before_validate = before_test = before_predict = _prepare_data
 
     def _summarise(self) -> None:
+        if self.trainer.received_sigterm:  # in the last batch, which Lightning finishes
+            raise SIGTERMException
         folder = run_folder(self.trainer)  # asks all processes, so before the question which one this is
         left_out = sorted({*self.datamodule.left_out, *gather(list(self.model.left_out))})
         if self.trainer.is_global_zero:
@@ -291,6 +293,12 @@ def _require_synchronisable(trainer: Trainer) -> None:
             "--trainer.sync_batchnorm true: torch synchronises BatchNorm between GPUs only; leave it out (each process "
             "then has statistics of its own batch), or take a network without BatchNorm"
         )
+
+
+def _plugins(own: Any) -> list[Any]:
+    """Add the one that saves checkpoints safely, where the config names none that saves them."""
+    plugins = own if isinstance(own, list) else [] if own is None else [own]
+    return plugins if any(isinstance(one, CheckpointIO) for one in plugins) else [*plugins, SafeCheckpointIO()]
 
 
 def _num_channels(gray: bool) -> int:
