@@ -30,6 +30,7 @@ from vidact.callbacks.predictions import FILE_NAME as PREDICTIONS
 from vidact.callbacks.predictions import PredictionWriter
 from vidact.callbacks.processes import EndTogether, gather
 from vidact.callbacks.relevance import RelevanceCallback
+from vidact.callbacks.requeue import RequeueBetweenBatches
 from vidact.callbacks.run_config import RunConfig
 from vidact.callbacks.split_record import SplitRecord
 from vidact.checkpoints import find_checkpoint, load_checkpoint
@@ -207,7 +208,7 @@ def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     callbacks: list[Callback] = [EndTogether(), SplitRecord(), ConfusionMatrix()]
     callbacks += [RichProgressBar()] if progress_bar else []
     if verb == "fit":
-        callbacks.append(FiniteLoss())
+        callbacks += [FiniteLoss(), RequeueBetweenBatches()]
         best = BestCheckpoint(filename="best", monitor=MONITOR, mode="max", save_weights_only=True)
         last = ModelCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
         callbacks += [best, last]
