@@ -100,13 +100,20 @@ def kill_wandb() -> None:
 
 
 class Signalled(Pooled):
-    """Gets SIGUSR1 in its fourth training step, as all processes of a job do from SLURM before the time is over."""
+    """Gets SIGUSR1 in a training step, as all processes of a job do from SLURM before the time is over.
 
-    calls = 0
+    Args:
+        num_classes: K.
+        training_call: In which one, counted from 1; later ones get none.
+    """
+
+    def __init__(self, num_classes: int, training_call: int) -> None:
+        super().__init__(num_classes)
+        self.training_call, self.calls = training_call, 0
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         self.calls += self.training
-        if self.training and self.calls == 4:
+        if self.training and self.calls == self.training_call:
             workers = multiprocessing.active_children()
             assert workers, "no process decodes"
             for worker in [*workers, multiprocessing.current_process()]:

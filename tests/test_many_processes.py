@@ -103,24 +103,31 @@ def test_batch_norm_is_not_synchronised_on_a_cpu(small_set: Path, capsys: pytest
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("training_call", "steps_saved", "epochs"), [(6, 7, {1, 2}), (8, 8, {2})])
 def test_a_job_of_slurm_is_requeued_and_goes_on(
-    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_set: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    training_call: int,
+    steps_saved: int,
+    epochs: set[int],
 ) -> None:
+    """Four steps an epoch: the signal is heeded after the next batch or, in the second case, at the epoch's end."""
     (tmp_path / "scontrol").write_text(f"#!/bin/sh\necho $* >> {tmp_path}/asked\n")
     (tmp_path / "scontrol").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     job = {"JOB_ID": "1234", "JOB_NAME": "vidact", "NTASKS": "1", "NTASKS_PER_NODE": "1"}
     for name, value in (job | {"PROCID": "0", "LOCALID": "0", "NODEID": "0", "NNODES": "1"}).items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    network = ["--model.network={class_path: faulty.Signalled, init_args: {num_classes: 3}}"]
-    args = ["fit", "--data.root", str(small_set), *SMALL, *network, "--data.batch_size", "9"]
+    network = f"{{class_path: faulty.Signalled, init_args: {{num_classes: 3, training_call: {training_call}}}}}"
+    args = ["fit", "--data.root", str(small_set), *SMALL, f"--model.network={network}", "--data.batch_size", "5"]
     args += ["--data.num_workers", "1", "--data.cache_gigabytes", "0"]
 
-    assert main(args) == 0, "two steps an epoch; without SLURM, nobody ends it after the signal"
-    assert (tmp_path / "asked").read_text() == "requeue 1234\n"
+    assert main(args) == 0, "without SLURM, nobody ends it after the signal"
+    assert (tmp_path / "asked").read_text() == "requeue 1234\n", "once, and not by the process that decodes"
     saved = torch.load("runs/hpc_ckpt_1.ckpt", weights_only=True)
-    assert (saved["epoch"], saved["global_step"]) == (1, 3)
+    assert (saved["epoch"], saved["global_step"]) == (1, steps_saved)
 
     assert main(args) == 0, "what SLURM does with a job that is requeued"
-    assert set(metrics("version_1")["epoch"]) == {1, 2}
-    assert torch.load("runs/version_1/checkpoints/last.ckpt", weights_only=True)["global_step"] == 6
+    assert set(metrics("version_1")["epoch"]) == epochs
+    assert torch.load("runs/version_1/checkpoints/last.ckpt", weights_only=True)["global_step"] == 12

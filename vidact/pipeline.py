@@ -35,6 +35,7 @@ from vidact.callbacks.predictions import PredictionWriter
 from vidact.callbacks.processes import EndTogether, gather
 from vidact.callbacks.randomness import StepSeeds
 from vidact.callbacks.relevance import RelevanceCallback
+from vidact.callbacks.requeue import RequeueBetweenBatches
 from vidact.callbacks.run_config import RunConfig
 from vidact.callbacks.split_record import SplitRecord
 from vidact.checkpoint_io import SafeCheckpointIO
@@ -237,7 +238,7 @@ def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     callbacks: list[Callback] = [EndTogether(), SplitRecord(), ConfusionMatrix()]
     callbacks += [RichProgressBar()] if progress_bar else []
     if verb == "fit":
-        callbacks += [StepSeeds(), FiniteLoss(), BestCheckpoint(MONITOR), LastCheckpoint()]
+        callbacks += [StepSeeds(), FiniteLoss(), RequeueBetweenBatches(), BestCheckpoint(MONITOR), LastCheckpoint()]
     if verb == "predict":
         callbacks.append(PredictionWriter())
     return callbacks

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from vidact.callbacks.processes import gather
+from vidact.callbacks.processes import Agreement, gather
 from vidact.core import ClipBatch, TrainingError
 
 MAX_LISTED = 3
@@ -16,10 +15,8 @@ MAX_LISTED = 3
 
 @dataclass(frozen=True)
 class _Step:
-    """A training step that is not looked at yet."""
+    """The last training step."""
 
-    first_rank: Tensor  # the first process whose loss is no number, or how many there are; on the host, once `copied`
-    copied: torch.cuda.Event | None
     loss: Tensor
     where: str
     clip_ids: tuple[str, ...]
@@ -33,7 +30,8 @@ class FiniteLoss(Callback):
     """
 
     def __init__(self) -> None:
-        self._pending: _Step | None = None
+        self._step: _Step | None = None
+        self._first_rank = Agreement()  # whose loss is no number; the number of processes if there is none
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int
@@ -41,16 +39,9 @@ class FiniteLoss(Callback):
         """Look at the step before, and note this one."""
         self._check(trainer)
         loss: Tensor = outputs["loss"].detach()
-        first = torch.where(loss.isfinite(), trainer.world_size, trainer.global_rank)
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(first, op=dist.ReduceOp.MIN)
-        copied = None
-        if first.is_cuda:
-            first = first.to("cpu", non_blocking=True)
-            copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            copied.record()
+        self._first_rank.tell(torch.where(loss.isfinite(), trainer.world_size, trainer.global_rank))
         where = f"epoch {trainer.current_epoch}, batch {batch_idx}, step {trainer.global_step}"
-        self._pending = _Step(first, copied, loss, where, batch.clip_id)
+        self._step = _Step(loss, where, batch.clip_id)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Look at the last step before a validation."""
@@ -61,15 +52,12 @@ class FiniteLoss(Callback):
         self._check(trainer)
 
     def _check(self, trainer: Trainer) -> None:
-        step, self._pending = self._pending, None
-        if step is None:
+        rank = self._first_rank.least()
+        if self._step is None or rank is None or rank == trainer.world_size:
             return
-        if step.copied is not None:
-            step.copied.synchronize()
-        rank = int(step.first_rank)
-        if rank < trainer.world_size:  # known to all processes, so all of them ask
-            (line,) = gather([_describe(step, rank)] if rank == trainer.global_rank else [])
-            raise TrainingError(line)
+        # Known to all processes, so all of them ask.
+        (line,) = gather([_describe(self._step, rank)] if rank == trainer.global_rank else [])
+        raise TrainingError(line)
 
 
 def _describe(step: _Step, rank: int) -> str:
