@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "callbacks": {"core", "training", "attribution", "analysis", "evaluation", "report"},
     "recipes": {"core"},
     "checkpoints": {"core"},
+    "checkpoint_io": {"core", "checkpoints"},
     "runs": {"core", "checkpoints", "data"},
     "measured": {"core", "runs", "data", "training", "analysis"},
     "run_facts": {"core", "runs", "__init__"},
@@ -72,7 +73,7 @@ MAY_IMPORT = {
     "pipeline": {
         "core",
         "recipes",
-        "checkpoints",
+        *("checkpoints", "checkpoint_io"),
         "data",
         "models",
         "training",

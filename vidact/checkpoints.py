@@ -4,6 +4,7 @@ It knows neither configs nor clips.
 """
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from torch import nn
 from vidact.core import CheckpointError
 
 NETWORK_PREFIX = "network."
+NO_COMMENT = b"\0\0"  # how an archive without a comment ends: the comment's length
+SEAL = b"vidact crc32 %08x"
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -30,18 +33,64 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, *, map_location: str) -> Any:
+    check_sums(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        content = torch.load(path, map_location=map_location, weights_only=True)
-    except Exception as error:  # zipfile and torch raise a dozen kinds for damaged bytes
-        size = path.stat().st_size
-        raise CheckpointError(
-            f"{path}: not a whole checkpoint ({size:,} bytes; {type(error).__name__}); try another one"
-        ) from error
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for what it cannot read
+        raise _not_whole(path, error) from error
+
+
+def seal(content: bytes) -> bytes:
+    """Write a checksum of all bytes of a checkpoint behind them, as the comment of the zip archive that it is.
+
+    The archive's own sums leave out what stands between its parts.
+    """
+    if not content.endswith(NO_COMMENT):
+        raise AssertionError("torch.save has written no zip archive, or one with a comment")
+    body = content[: -len(NO_COMMENT)]
+    comment = SEAL % zlib.crc32(body)
+    return body + len(comment).to_bytes(2, "little") + comment
+
+
+def check_sums(path: Path) -> None:
+    """Compare the bytes of a checkpoint with the sums in it.
+
+    Raises:
+        CheckpointError: cut or damaged; names the last good checkpoint beside it, if there is one.
+    """
+    try:
+        damaged = _damaged_part(path)
+    except Exception as error:  # zipfile raises a dozen kinds for damaged bytes
+        raise _not_whole(path, error) from error
     if damaged:
-        raise CheckpointError(f"{path}: the part {damaged} is damaged; try another checkpoint")
-    return content
+        raise CheckpointError(f"{path}: {damaged} is damaged; {_another(path)}")
+
+
+def _damaged_part(path: Path) -> str:
+    content = path.read_bytes()
+    length = len(SEAL % 0)
+    body, tail = content[: -length - len(NO_COMMENT)], content[-length - len(NO_COMMENT) :]
+    if tail == length.to_bytes(2, "little") + SEAL % zlib.crc32(body):
+        return ""
+    with zipfile.ZipFile(path) as archive:  # one that Lightning itself has written has no comment
+        return "its content" if archive.comment else f"the part {part}" if (part := archive.testzip()) else ""
+
+
+def _not_whole(path: Path, error: Exception) -> CheckpointError:
+    size = path.stat().st_size
+    return CheckpointError(f"{path}: not a whole checkpoint ({size:,} bytes; {type(error).__name__}); {_another(path)}")
+
+
+def _another(path: Path) -> str:
+    """Name the newest checkpoint in the same folder that is whole."""
+    others = [other for other in path.parent.glob("*.ckpt") if other.is_file() and not other.samefile(path)]
+    for other in sorted(others, key=lambda one: one.stat().st_mtime, reverse=True):
+        try:
+            if not _damaged_part(other) and "state_dict" in torch.load(other, map_location="meta", weights_only=True):
+                return f"the last good one there is {other}"
+        except Exception:  # as damaged as this one
+            continue
+    return "try another checkpoint"
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import jsonargparse
+from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
@@ -30,6 +31,7 @@ from vidact.callbacks.processes import gather
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
 from vidact.callbacks.split_record import SplitRecord
+from vidact.checkpoint_io import WholeCheckpointIO
 from vidact.checkpoints import find_checkpoint, load_checkpoint
 from vidact.core import ConfigError, VidactError
 from vidact.data.datamodule import VideoDataModule
@@ -110,6 +112,7 @@ class VidactCLI(LightningCLI):
         trainer = self.config_init[self.subcommand].trainer
         own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others come on top of them
         loggers = build_loggers(Path(trainer.default_root_dir), use_wandb=own in (None, True))
+        kwargs["plugins"] = _plugins(trainer.get("plugins"))
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
         progress_bar = trainer.get("enable_progress_bar") is not False
         self.trainer_defaults["callbacks"] = build_callbacks(self.subcommand or "", progress_bar=progress_bar)
@@ -240,6 +243,12 @@ def guesses_without_pixels(leakage: LeakageReport, verb: str | None) -> dict[str
     shares = {guess.feature: getattr(guess, side) for guess in leakage.guesses}
     told = ", ".join(f"{feature} {100 * share:.1f} %" for feature, share in shares.items() if share is not None)
     return {"guessed without a pixel": f"{told} ({side} clips)"} if told else {}
+
+
+def _plugins(own: Any) -> list[Any]:
+    """Add the one that writes whole checkpoints, where the config names none that writes checkpoints."""
+    plugins = own if isinstance(own, list) else [] if own is None else [own]
+    return plugins if any(isinstance(one, CheckpointIO) for one in plugins) else [*plugins, WholeCheckpointIO()]
 
 
 def _num_channels(gray: bool) -> int:

@@ -1,0 +1,98 @@
+"""Write checkpoints so that a file under its final name is always whole; read none that is damaged.
+
+It knows neither configs nor networks.
+"""
+
+import errno
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from typing_extensions import override
+
+from vidact.checkpoints import check_sums, seal
+from vidact.core import EnvironmentProblem
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Lightning's plugin, for a disk that fills up and a process that dies at any moment.
+
+    A checkpoint is written beside its place under a hidden name, forced to the disk, and only then moved there. What a
+    killed process has left under the hidden name is overwritten by the next save of the same checkpoint.
+    """
+
+    @override
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint, whole or not at all.
+
+        Raises:
+            EnvironmentProblem: it cannot be written.
+        """
+        if storage_options is not None:
+            raise TypeError(f"{type(self).__name__} takes no storage options, got {storage_options!r}")
+        target = Path(path)
+        buffer = io.BytesIO()  # of a file that torch writes itself, nobody could say why it cannot be written
+        torch.save(checkpoint, buffer)
+        try:
+            write_whole(target, seal(buffer.getvalue()))
+        except OSError as error:
+            kept = "the previous checkpoint there is whole" if target.is_file() else "no checkpoint is there"
+            raise EnvironmentProblem(f"{target} cannot be written ({error.strerror}); {kept}") from error
+
+    @override
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: Any = lambda storage, _: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read a checkpoint whose sums are right; no code in it is run, unless `weights_only` is false.
+
+        Raises:
+            CheckpointError: damaged; names the last good checkpoint beside it.
+        """
+        check_sums(Path(path))
+        return super().load_checkpoint(Path(path), map_location, weights_only)
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Put a file in its place only once it is whole and on the disk; what was there before stays till then.
+
+    Raises:
+        OSError: it cannot be written; what was there before is still there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError:
+        _remove(temporary)
+        raise
+    _sync_folder(target.parent)
+
+
+def _remove(temporary: Path) -> None:
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:  # a folder that can no longer be written: what has failed before says more
+        return
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems know no such thing
+            raise
+    finally:
+        os.close(descriptor)
