@@ -117,8 +117,7 @@ def _dispatch(args: list[str]) -> int:
     if verb in TRAINER_VERBS:
         from vidact import pipeline
 
-        pipeline.run_trainer_verb(verb, ["--help" if arg == "--help-all" else arg for arg in rest])
-        return 0
+        return pipeline.run_trainer_verb(verb, ["--help" if arg == "--help-all" else arg for arg in rest])
     if verb == "data" and rest and rest[0] in data_verbs.VERBS:
         return _run_function(data_verbs.VERBS[rest[0]], f"data {rest[0]}", rest[1:])
     own_verbs = network_verbs.VERBS | run_verbs.VERBS | evaluate_verbs.VERBS

@@ -8,21 +8,25 @@ import difflib
 import logging
 import os
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import jsonargparse
+import yaml
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.faithfulness import FaithfulnessCallback
+from vidact.callbacks.last_checkpoint import LastCheckpoint
 from vidact.callbacks.loggers import build_loggers, finish_wandb
 from vidact.callbacks.pictures import log_file, log_pictures, run_folder
 from vidact.callbacks.predictions import FILE_NAME as PREDICTIONS
@@ -31,6 +35,7 @@ from vidact.callbacks.processes import gather
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
 from vidact.callbacks.split_record import SplitRecord
+from vidact.callbacks.step_seeds import StepSeeds
 from vidact.checkpoint_io import WholeCheckpointIO
 from vidact.checkpoints import find_checkpoint, load_checkpoint
 from vidact.core import ConfigError, VidactError
@@ -41,6 +46,7 @@ from vidact.report.images import save_png
 from vidact.report.page import report_page, write_page
 from vidact.report.run_pictures import run_figures
 from vidact.reporting import ReportSettings, view_run
+from vidact.resuming import INTERRUPTED, TERMINATED, Stopped, check_same_training, go_on_in, how_to_go_on, run_folder_of
 from vidact.runs import relative
 from vidact.training import ActionClassifier
 
@@ -49,6 +55,7 @@ REPORT = "report.html"
 HARMLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own code, on newer torch
     r"Experiment logs directory .* exists and is not empty",  # it holds this run's config, written a moment before
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # its data start where it ended
     r"Precision bf16-mixed is not supported by the model summary",
     r"The number of training batches .* is smaller than the logging interval",  # epochs are logged in any case
 )
@@ -62,6 +69,7 @@ class VidactCLI(LightningCLI):
     """LightningCLI with vidact's parts: run folders, loggers, checkpoints, and errors of one line."""
 
     _checkpoint: dict[str, Any] | None = None
+    _resumed: Path | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks' settings, and hand the data's settings to the network."""
@@ -104,19 +112,54 @@ class VidactCLI(LightningCLI):
             config["ckpt_path"] = str(path)
             if os.environ.get("LOCAL_RANK", "0") == "0":  # one process reads it for all
                 self._checkpoint = load_checkpoint(path)
+            if verb == "fit":
+                self._resumed = run_folder_of(path)
+                self._check_same_training(path)
         elif verb != "fit":
             raise ConfigError(f"{verb} needs a trained network: --ckpt_path runs/version_<n>/checkpoints/best.ckpt")
+
+    def _check_same_training(self, path: Path) -> None:
+        saved = (self._checkpoint or {}).get("vidact_config")
+        if not saved:  # of a process that is not the first, or of a version that kept none
+            return
+        verb = self.config.subcommand
+        parser = self._parser(verb)
+        own = yaml.safe_load(parser.dump(self.config[verb], skip_none=False))
+        defaults = yaml.safe_load(parser.dump(parser.get_defaults(), skip_none=False, skip_validation=True))
+        check_same_training(saved, own, defaults, checkpoint=path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with vidact's callbacks, and its loggers where the config names none."""
         trainer = self.config_init[self.subcommand].trainer
         own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others come on top of them
-        loggers = build_loggers(Path(trainer.default_root_dir), use_wandb=own in (None, True))
+        if self._resumed is not None and self._checkpoint is not None:
+            go_on_in(self._resumed, self._checkpoint)
+        runs = Path(trainer.default_root_dir)
+        loggers = build_loggers(runs, use_wandb=own in (None, True), folder=self._resumed)
         kwargs["plugins"] = _plugins(trainer.get("plugins"))
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
         progress_bar = trainer.get("enable_progress_bar") is not False
         self.trainer_defaults["callbacks"] = build_callbacks(self.subcommand or "", progress_bar=progress_bar)
+        if self.subcommand == "fit":
+            seed = self.config_init["fit"].seed_everything
+            users = trainer.get("callbacks") or []
+            kwargs["callbacks"] = [
+                LastCheckpoint(),
+                *([StepSeeds(seed)] if seed is not False else []),
+                *(users if isinstance(users, list) else [users]),
+            ]
         return super().instantiate_trainer(**kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the verb, and say how it goes on if a signal has ended it; Lightning ends with 0 or 1."""
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit as end:
+            terminated = isinstance(end, SIGTERMException)
+            if not terminated and not isinstance(end.__context__, KeyboardInterrupt):
+                raise
+            folder = Path(self.trainer.log_dir or "")
+            raise Stopped(how_to_go_on(subcommand, folder), TERMINATED if terminated else INTERRUPTED) from end
 
     def _prepare_data(self) -> None:
         """Render, measure and split before other processes start, so that a mistake shows at once."""
@@ -129,6 +172,8 @@ class VidactCLI(LightningCLI):
     before_fit = before_validate = before_test = before_predict = _prepare_data
 
     def _summarise(self) -> None:
+        if self.trainer.received_sigterm:  # in the last batch, which Lightning finishes
+            raise SIGTERMException
         folder = run_folder(self.trainer)  # asks all processes, so before the question which one this is
         left_out = sorted({*self.datamodule.left_out, *gather(list(self.model.left_out))})
         if self.trainer.is_global_zero:
@@ -144,8 +189,8 @@ class VidactCLI(LightningCLI):
     after_fit = after_validate = after_test = after_predict = _summarise
 
 
-def run_trainer_verb(verb: str, args: list[str]) -> None:
-    """Run one of Lightning's verbs.
+def run_trainer_verb(verb: str, args: list[str]) -> int:
+    """Run one of Lightning's verbs; gives the exit status.
 
     Args:
         verb: fit, validate, test or predict.
@@ -157,17 +202,24 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     strict = {"exit_on_error": False}
-    with _one_line_errors():
-        VidactCLI(
-            ActionClassifier,
-            VideoDataModule,
-            save_config_callback=RunConfig,
-            seed_everything_default=0,
-            parser_kwargs={**strict, **dict.fromkeys(VidactCLI.subcommands(), strict)},
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=[verb, *resolve_configs(args)],
-        )
+    try:
+        with _one_line_errors():
+            VidactCLI(
+                ActionClassifier,
+                VideoDataModule,
+                save_config_callback=RunConfig,
+                save_config_kwargs={"overwrite": True},  # by the run that goes on
+                seed_everything_default=0,
+                parser_kwargs={**strict, **dict.fromkeys(VidactCLI.subcommands(), strict)},
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                args=[verb, *resolve_configs(args)],
+            )
+    except (Stopped, KeyboardInterrupt) as stop:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"vidact: {str(stop) or 'stopped; the same command starts it anew'}", file=sys.stderr)
+        return stop.status if isinstance(stop, Stopped) else INTERRUPTED
+    return 0
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
@@ -191,12 +243,13 @@ def _one_line_errors() -> Iterator[None]:
 
 
 def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
-    """Build the callbacks that every run has; training also keeps its best and its last epoch."""
+    """Build the callbacks that every run has; training also keeps its best epoch."""
     callbacks: list[Callback] = [SplitRecord(), ConfusionMatrix(), *([RichProgressBar()] if progress_bar else [])]
     if verb == "fit":
-        best = ModelCheckpoint(filename="best", monitor=MONITOR, mode="max", save_weights_only=True)
-        last = ModelCheckpoint(filename="last", enable_version_counter=False, save_on_train_epoch_end=True)
-        callbacks += [best, last]
+        best = ModelCheckpoint(
+            filename="best", monitor=MONITOR, mode="max", save_weights_only=True, enable_version_counter=False
+        )
+        callbacks.append(best)  # one file, also where training goes on
     if verb == "predict":
         callbacks.append(PredictionWriter())
     return callbacks

@@ -270,7 +270,11 @@ class ActionClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the classes, the network's name and the config into the checkpoint, as plain values."""
         checkpoint["vidact_config"] = self.run_config
-        checkpoint["vidact"] = {"class_names": list(self.class_names), "network": _class_path(self.network)}
+        checkpoint["vidact"] = {
+            "class_names": list(self.class_names),
+            "network": _class_path(self.network),
+            "trained": self._trained,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network.
@@ -298,6 +302,7 @@ class ActionClassifier(LightningModule):
             )
         if (theirs := checkpoint.get("vidact", {}).get("class_names")) not in (None, list(self.class_names)):
             raise CheckpointError(f"the checkpoint knows the classes {theirs}, the data has {list(self.class_names)}")
+        self._trained = bool(checkpoint.get("vidact", {}).get("trained"))  # of an epoch that goes on
 
 
 def _shape(shape: Iterable[int] | None) -> str:

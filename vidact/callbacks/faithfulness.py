@@ -6,6 +6,7 @@ It connects Lightning with attribution, evaluation and report; it measures and d
 import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -87,9 +88,21 @@ class FaithfulnessCallback(Callback):
                 "another method, --relevance.method gradient"
             ) from error
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note which epoch it is, also where training goes on inside one."""
+        self._schedule.epoch = trainer.current_epoch
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note which epoch it is: when training ends, the trainer counts one more."""
         self._schedule.epoch = trainer.current_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep which epoch is done, for training that goes on."""
+        return {"done": self._schedule.done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Know which epoch is done."""
+        self._schedule.done = int(state_dict["done"])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measure, in the epochs that are due."""

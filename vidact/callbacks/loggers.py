@@ -6,6 +6,7 @@ The only file that knows wandb itself; everybody else goes through Lightning's l
 import itertools
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,15 @@ from typing import Any
 
 import wandb
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from vidact.callbacks.metrics_file import KeepingCSVLogger
+from vidact.checkpoint_io import write_whole
 from vidact.core import ConfigError, EnvironmentProblem
 
 PROJECT = "vidact"
+RUN_ID = "wandb_id.txt"
 MODES = ("online", "offline", "disabled", "shared", "dryrun")
 REFUSED_CHARACTERS = "/\\#?%:"
 MAX_PROJECT_LENGTH = 128
@@ -67,7 +71,9 @@ class GuardedWandbLogger(WandbLogger):
 
 
 def _finish(run: Any) -> str:
-    place = f"wandb sync {os.path.relpath(run.settings.sync_dir)}" if run.offline else str(run.url)
+    own = Path(run.settings.sync_dir)
+    parts = sorted(own.parent.glob(f"offline-run-*-{run.id}")) or [own]  # more than one, if it has gone on
+    place = f"wandb sync {' '.join(map(os.path.relpath, parts))}" if run.offline else str(run.url)
     run.finish()
     return place
 
@@ -102,9 +108,10 @@ def as_media(value: Any) -> Any:
     return wandb.Video(str(value)) if value.suffix == ".mp4" else wandb.Image(str(value))
 
 
-def build_loggers(runs: Path, *, use_wandb: bool = True) -> list[Logger]:
-    """Build the loggers of a new run: CSV files in a run folder of its own, `<runs>/version_<n>`, and wandb.
+def build_loggers(runs: Path, *, use_wandb: bool = True, folder: Path | None = None) -> list[Logger]:
+    """Build the loggers of a run: CSV files in a run folder of its own, `<runs>/version_<n>`, and wandb.
 
+    `folder` is that of a run that goes on, with the same run of wandb.
     `WANDB_MODE`, `WANDB_PROJECT` and `WANDB_DIR` are obeyed. With no mode and no key, wandb is offline.
 
     Raises:
@@ -112,9 +119,20 @@ def build_loggers(runs: Path, *, use_wandb: bool = True) -> list[Logger]:
         ConfigError: `WANDB_MODE` is none of wandb's.
     """
     mode = wandb_mode() if use_wandb else "disabled"
-    folder = new_run_folder(runs)
-    csv = CSVLogger(save_dir=runs, name="", version=folder.name)
-    return [csv] if mode == "disabled" else [csv, _wandb_logger(folder, mode)]
+    folder = new_run_folder(runs) if folder is None else folder
+    csv = KeepingCSVLogger(save_dir=folder.parent, name="", version=folder.name)
+    return [csv] if mode == "disabled" else [csv, _wandb_logger(folder, mode, run_id=_run_id(folder))]
+
+
+def _run_id(folder: Path) -> str | None:
+    """Name wandb's run of a run folder, the same whenever it goes on; only the first process logs to it."""
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return None
+    path = folder / RUN_ID
+    if not path.is_file():
+        _check_writable(folder, hint="set --trainer.default_root_dir to a folder that can")
+        write_whole(path, secrets.token_hex(4).encode())
+    return path.read_text(encoding="utf-8")
 
 
 def build_wandb_logger(folder: Path) -> GuardedWandbLogger | None:
@@ -128,7 +146,7 @@ def build_wandb_logger(folder: Path) -> GuardedWandbLogger | None:
     return None if mode == "disabled" else _wandb_logger(folder, mode)
 
 
-def _wandb_logger(folder: Path, mode: str) -> GuardedWandbLogger:
+def _wandb_logger(folder: Path, mode: str, *, run_id: str | None = None) -> GuardedWandbLogger:
     wandb_folder = Path(os.environ.get("WANDB_DIR") or folder)
     _check_writable(wandb_folder, hint="set WANDB_DIR to a folder that can")
     _stage_in(wandb_folder / "wandb" / "staging")
@@ -138,7 +156,7 @@ def _wandb_logger(folder: Path, mode: str) -> GuardedWandbLogger:
     project = os.environ.get("WANDB_PROJECT") or PROJECT
     if set(project) & set(REFUSED_CHARACTERS) or len(project) > MAX_PROJECT_LENGTH:
         raise ConfigError(f"WANDB_PROJECT {project!r}: wandb refuses {REFUSED_CHARACTERS} and more than 128 characters")
-    logger = GuardedWandbLogger(project=project, save_dir=wandb_folder, mode=mode, settings=settings)
+    logger = GuardedWandbLogger(project=project, save_dir=wandb_folder, id=run_id, mode=mode, settings=settings)
     logger._wandb_init.pop("anonymous", None)  # wandb warns of this setting, which Lightning always passes
     return logger
 

@@ -98,9 +98,21 @@ class RelevanceCallback(Callback):
         elif not trainer.sanity_checking and self._schedule.is_due():
             self._explain_epoch(trainer, pl_module)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note which epoch it is, also where training goes on inside one."""
+        self._schedule.epoch = trainer.current_epoch
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note which epoch it is: when training ends, the trainer counts one more."""
         self._schedule.epoch = trainer.current_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep which epoch is done, for training that goes on."""
+        return {"done": self._schedule.done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Know which epoch is done."""
+        self._schedule.done = int(state_dict["done"])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Explain the last epoch, however training came to its end."""

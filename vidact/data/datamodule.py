@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
 from vidact.core import ClipBatch, ConfigError, DataError
 from vidact.data import synthetic_files
@@ -22,6 +22,7 @@ from vidact.data.index import Clip, choose_classes
 from vidact.data.leakage import LeakageReport
 from vidact.data.masks import choose_masks
 from vidact.data.motions import CLASS_NAMES
+from vidact.data.order import training_order
 from vidact.data.preparation import DivisionSettings, divide, examine, list_unusable, load_clips
 from vidact.data.progress import progress_bar
 from vidact.data.sampling import FrameOrder, Stride, least_frames
@@ -70,7 +71,7 @@ class VideoDataModule(LightningDataModule):
             anew each time.
         batch_size: Windows per batch and process.
         num_workers: Processes that decode; 0 decodes in the training process. From the cache, none is needed.
-        seed: Chooses the split, the clips to explain and, in one process, the order of training.
+        seed: Chooses the split, the clips to explain and the order of training.
         follow_links: Whether links that lead out of `root` are followed.
     """
 
@@ -186,9 +187,8 @@ class VideoDataModule(LightningDataModule):
         self._check_stride(inspections)
         self._clips = [clip for clip in clips if inspections[clip.path].usable]
         self._inspections = inspections
-        usable = set(self._clips)
         for stage, side in PARTS.items():
-            chosen = [clip for clip in self._split.sides[side] if clip in usable]
+            chosen = [clip for clip in self._split.sides[side] if inspections[clip.path].usable]
             self._windows[stage] = self._list_windows(chosen, training=stage == "fit")
         for stage in ("fit", "validate"):
             if not self._windows[stage]:
@@ -229,9 +229,8 @@ class VideoDataModule(LightningDataModule):
                     num_workers=self.num_workers,
                     progress=progress,
                 )
-        windows = self._windows[stage]
         return WindowDataset(
-            windows, size=self.size, gray=self.gray, decoder=self.decoder, decoded=decoded, masks=masks
+            self._windows[stage], size=self.size, gray=self.gray, decoder=self.decoder, decoded=decoded, masks=masks
         )
 
     def _check_stride(self, inspections: Mapping[Path, Inspection]) -> None:
@@ -268,10 +267,11 @@ class VideoDataModule(LightningDataModule):
     def _loader(self, stage: str, *, shuffle: bool = False) -> DataLoader[ClipBatch]:
         part = self._part(stage)
         num_workers = 0 if part.needs_no_decoding else self.num_workers
+        order = training_order(part, self.trainer, seed=self.seed, batch_size=self.batch_size) if shuffle else None
         return DataLoader(
             part,
             batch_size=self.batch_size,
-            sampler=RandomSampler(part, generator=self._generator()) if shuffle else None,
+            sampler=order,
             num_workers=num_workers,
             collate_fn=join,
             persistent_workers=num_workers > 0,

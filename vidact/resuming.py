@@ -1,0 +1,116 @@
+"""Tell whether training can go on from a checkpoint as the same training, and where; it starts nothing."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vidact.callbacks.metrics_file import FILE_NAME as METRICS
+from vidact.callbacks.metrics_file import trim_rows
+from vidact.core import ConfigError, EnvironmentProblem
+
+INTERRUPTED, TERMINATED = 130, 143  # what shells say of a program that Ctrl-C or SIGTERM ended
+CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
+# What may change: where the clips lie, how fast they come, what is shown and written, how long training goes on.
+FREE = (
+    *("ckpt_path", "weights_only", "config", "report", "relevance", "faithfulness", "trainer", "model.top_k"),
+    *("data.root", "data.splits_folder", "data.follow_links", "data.num_workers", "data.cache_gigabytes", "data.masks"),
+)
+FIXED_OF_TRAINER = (
+    *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
+    *("limit_train_batches", "overfit_batches"),
+)
+MAX_LISTED = 3
+MISSING = "not set"
+
+
+def run_folder_of(checkpoint: Path) -> Path | None:
+    """Name the run folder that a `checkpoints/last.ckpt` lies in; None for any other checkpoint."""
+    own = checkpoint.absolute()
+    return own.parent.parent if (own.parent.name, own.name) == (CHECKPOINTS, LAST) else None
+
+
+class Stopped(Exception):
+    """A signal has ended a verb: what to say, and the exit status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def how_to_go_on(verb: str, folder: Path) -> str:
+    """Say in one line that a run was stopped, and how it goes on."""
+    path = folder / CHECKPOINTS / LAST
+    if verb == "fit" and path.is_file():
+        return f"stopped; the same command with --ckpt_path last goes on from {os.path.relpath(path)}"
+    return "stopped; the same command starts anew"
+
+
+def go_on_in(folder: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Let a run's metrics end where its checkpoint does.
+
+    Raises:
+        EnvironmentProblem: they cannot be written.
+    """
+    epoch, step = first_unfinished(checkpoint)
+    try:
+        trim_rows(folder / METRICS, epoch=epoch, step=step)
+    except OSError as error:
+        raise EnvironmentProblem(f"{folder / METRICS} cannot be written ({error.strerror})") from error
+
+
+def first_unfinished(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
+    """Name the epoch and the logged step with which training goes on."""
+    state = checkpoint["loops"]["fit_loop"]
+    batches = state["epoch_loop.batch_progress"]["total"]["completed"]
+    steps = state["epoch_loop.state_dict"]["_batches_that_stepped"]
+    optimizer_steps = checkpoint["global_step"]
+    # Stopped in validation, the step of the last batch is made and not yet counted.
+    return int(state["epoch_progress"]["current"]["processed"]), int(max(steps, min(batches, optimizer_steps)))
+
+
+def check_same_training(saved: str, own: Mapping[str, Any], defaults: Mapping[str, Any], *, checkpoint: Path) -> None:
+    """Compare the settings of a checkpoint with those of now.
+
+    Args:
+        saved: The config in the checkpoint, as YAML.
+        own: Every setting of now.
+        defaults: What a setting is, that the checkpoint's version of vidact did not know.
+        checkpoint: Where it lies.
+
+    Raises:
+        ConfigError: settings differ of which the checkpoint's would silently win, or with which it would be another
+            training; names the first few.
+    """
+    theirs, mine, usual = dict(_flat(yaml.safe_load(saved))), dict(_flat(own)), dict(_flat(defaults))
+    differing = [
+        name
+        for name in {**mine, **theirs}
+        if not _is_free(name) and theirs.get(name, usual.get(name, MISSING)) != mine.get(name, MISSING)
+    ]
+    if differing:
+        shown = ", ".join(
+            f"--{name} is {theirs.get(name, MISSING)} there and {mine.get(name, MISSING)} now"
+            for name in differing[:MAX_LISTED]
+        )
+        more = f" and {len(differing) - MAX_LISTED} more" if len(differing) > MAX_LISTED else ""
+        raise ConfigError(
+            f"{checkpoint}: training goes on only with the settings it began with, but {shown}{more}; give the command "
+            "it began with (or its config.yaml as --config), or start anew without --ckpt_path"
+        )
+
+
+def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, Mapping) and values:
+        for key, value in values.items():
+            yield from _flat(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, values
+
+
+def _is_free(name: str) -> bool:
+    if name.startswith("trainer."):
+        return name.split(".")[1] not in FIXED_OF_TRAINER
+    return any(name == free or name.startswith(f"{free}.") for free in FREE)
