@@ -2,7 +2,8 @@
 
 A script of its own: torch and Lightning are imported once for all children, and the type checker of the tests, which
 draws from Python's random numbers, stays out. It reads a list of jobs as JSON: `folder`, `args`, and `moment` (the name
-of a function in MOMENTS and the number of its call) with a `signal`, or none.
+of a function in MOMENTS and the number of its call) with a `signal`, or none; with `resume`, training goes on if there
+is something to go on from. Pictures are not drawn: they take more time than all the rest.
 """
 
 import contextlib
@@ -13,13 +14,14 @@ import os
 import signal
 import sys
 import traceback
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vidact import cli, pipeline
+from vidact.callbacks import relevance
 from vidact.training import ActionClassifier
 
 assert pipeline  # imported here, for all children
@@ -76,11 +78,13 @@ def run(job: dict[str, Any]) -> None:
     output = os.open(job["name"] + ".txt", os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    relevance.draw_finding = lambda *_, **__: defaultdict(Path)  # type: ignore[assignment]
     counts: Counter[str] = Counter()
     _note_clips(Path(job["name"] + ".jsonl").absolute())
     for name, place in MOMENTS.items():
         _count(name, place, job, counts)
-    status = cli.main(["fit", *job["args"]])
+    resume = ["--ckpt_path", "last"] if job.get("resume") and list(Path().glob("runs/*/checkpoints/last.ckpt")) else []
+    status = cli.main(["fit", *job["args"], *resume])
     Path(job["name"] + ".counts.json").write_text(json.dumps(counts))
     with contextlib.suppress(ValueError):
         sys.stdout.flush()

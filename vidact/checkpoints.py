@@ -72,8 +72,10 @@ def _damaged_part(path: Path) -> str:
     body, tail = content[: -length - len(NO_COMMENT)], content[-length - len(NO_COMMENT) :]
     if tail == length.to_bytes(2, "little") + SEAL % zlib.crc32(body):
         return ""
-    with zipfile.ZipFile(path) as archive:  # one that Lightning itself has written has no comment
-        return "its content" if archive.comment else f"the part {part}" if (part := archive.testzip()) else ""
+    with zipfile.ZipFile(path) as archive:
+        if part := archive.testzip():
+            return f"the part {part}"
+        return "what stands between its parts" if archive.comment else ""  # Lightning's own have no comment
 
 
 def _not_whole(path: Path, error: Exception) -> CheckpointError:

@@ -52,7 +52,7 @@ usage: python -m vidact {verb} [--config RECIPE] [options]
   --relevance.*             every_n_epochs, clips_per_class, method (lrp, gradient, grad_cam, …), composite (a name
                             or a .yaml file), threshold
   --trainer.*               Lightning's Trainer: max_epochs, accelerator, devices, strategy, precision, …
-  --ckpt_path FILE          a checkpoint to {purpose}; last means the last epoch of the run whose config is given,
+  --ckpt_path FILE          a checkpoint to {purpose}; last means the last one of the run whose config is given,
                             or of the newest run
   --print_config            every setting with its value, as YAML
   --help-all                every option, with its description (slow)
