@@ -1,84 +1,108 @@
-"""Trains through the command line, is killed at given moments, and goes on: run as a script, with a list of attempts.
+"""Runs `fit` again and again, each in a forked child that can end at a given moment, and prints what each came to.
 
-Everything heavy is imported once, and each attempt is a fork of this process, which has started no thread.
+A script of its own: torch and Lightning are imported once for all children, and the type checker of the tests, which
+draws from Python's random numbers, stays out. It reads a list of jobs as JSON: `folder`, `args`, and `moment` (the name
+of a function in MOMENTS and the number of its call) with a `signal`, or none; with `resume`, training goes on if there
+is something to go on from. Pictures are not drawn: they take more time than all the rest.
 """
 
+import contextlib
 import functools
+import importlib
 import json
 import os
 import signal
 import sys
+import traceback
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 
-from vidact import checkpoint_io, pipeline
-from vidact.callbacks.relevance import RelevanceCallback
-from vidact.cli import main
+from vidact import cli, pipeline
+from vidact.callbacks import relevance
 from vidact.training import ActionClassifier
 
-# Where a kill can strike: in a training step, in validation, while clips are explained, while a checkpoint is saved.
-MOMENTS: dict[str, tuple[Any, str]] = {
-    "step": (ActionClassifier, "training_step"),
-    "validation": (ActionClassifier, "validation_step"),
-    "explaining": (RelevanceCallback, "_findings"),
-    "drawing": (RelevanceCallback, "_write"),
-    "saving": (checkpoint_io.torch, "save"),
-    "saved": (checkpoint_io, "_flush_folder"),
+assert pipeline  # imported here, for all children
+# What is counted, and where a child may end: where the call begins.
+MOMENTS = {
+    "step": "vidact.training.ActionClassifier.training_step",
+    "update": "torch.optim.AdamW.step",
+    "validation": "vidact.training.ActionClassifier.validation_step",
+    "measures": "vidact.training.ActionClassifier._log_measures",
+    "explaining": "vidact.callbacks.relevance.explain_clips",
+    "drawing": "vidact.callbacks.relevance.draw_finding",
+    "writing": "vidact.checkpoint_io.os.fsync",
+    "moving": "vidact.checkpoint_io.Path.replace",
+    "rows": "vidact.callbacks.metrics_file.KeptRows.save",
 }
 
 
-class Witness(Callback):
-    """Notes what each step is trained on."""
+def _count(name: str, place: str, job: dict[str, Any], counts: Counter[str]) -> None:
+    home, _, function = place.rpartition(".")
+    try:
+        owner: Any = importlib.import_module(home)
+    except ModuleNotFoundError:
+        module, _, inside = home.rpartition(".")
+        owner = getattr(importlib.import_module(module), inside)
+    original = getattr(owner, function)
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        seen = [trainer.current_epoch, batch_idx, batch.window_index.tolist(), batch.video.sum().item()]
-        with Path("seen.jsonl").open("a") as file:
-            file.write(json.dumps(seen) + "\n")
+    @functools.wraps(original)  # Lightning looks at the arguments
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        counts[name] += 1
+        if job.get("moment") == [name, counts[name]]:
+            os.kill(os.getpid(), getattr(signal, job["signal"]))
+        return original(*args, **kwargs)
+
+    setattr(owner, function, counted)
 
 
-def arm(moment: str, count: int, number: int) -> None:
-    """Send a signal to this process at the count-th call of what happens at a moment; the call before it is whole."""
-    owner, name = MOMENTS[moment]
-    original, calls = getattr(owner, name), 0
+def _note_clips(path: Path) -> None:
+    original = ActionClassifier.training_step
 
     @functools.wraps(original)
-    def counted(*args: Any, **settings: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == count:
-            if moment == "saving":  # half of it is written
-                args[1].write(b"half")
-                args[1].flush()
-            os.kill(os.getpid(), number)
-        return original(*args, **settings)
+    def noted(self: ActionClassifier, batch: Any) -> Any:
+        with path.open("a") as file:
+            file.write(json.dumps([self.current_epoch, batch.window_index.tolist(), list(batch.clip_id)]) + "\n")
+        return original(self, batch)
 
-    setattr(owner, name, counted)
+    ActionClassifier.training_step = noted  # type: ignore[method-assign]
 
 
-def attempt(args: list[str], moment: str | None, count: int, number: int) -> int:
-    """Run `fit` in a fork, and say how it ended: its status, or minus the signal."""
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    status = 1
-    try:
-        torch.set_num_threads(1)
-        build = pipeline.build_callbacks
-        pipeline.build_callbacks = lambda *given, **more: [*build(*given, **more), Witness()]  # type: ignore[assignment]
-        if moment is not None:
-            arm(moment, count, number)
-        status = main(args)
-    except SystemExit as end:
-        status = int(end.code or 0)
-    finally:
+def run(job: dict[str, Any]) -> None:
+    """Run `fit`, as the body of a child."""
+    folder = Path(job["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    output = os.open(job["name"] + ".txt", os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    relevance.draw_finding = lambda *_, **__: defaultdict(Path)  # type: ignore[assignment]
+    counts: Counter[str] = Counter()
+    _note_clips(Path(job["name"] + ".jsonl").absolute())
+    for name, place in MOMENTS.items():
+        _count(name, place, job, counts)
+    resume = ["--ckpt_path", "last"] if job.get("resume") and list(Path().glob("runs/*/checkpoints/last.ckpt")) else []
+    status = cli.main(["fit", *job["args"], *resume])
+    Path(job["name"] + ".counts.json").write_text(json.dumps(counts))
+    with contextlib.suppress(ValueError):
         sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    os._exit(status)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    for job in json.load(sys.stdin):
+        child = os.fork()
+        if not child:
+            try:
+                run(job)
+            except BaseException:
+                traceback.print_exc()
+            os._exit(99)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
 if __name__ == "__main__":
-    for args, moment, count, name in json.loads(sys.argv[1]):
-        print("ended", attempt(args, moment, count, getattr(signal, name)), flush=True)
+    main()

@@ -1,80 +1,98 @@
-"""Save and load checkpoints so that no moment's failure costs a run: whole or not at all, and checked before use.
+"""Write checkpoints so that a file under its final name is always whole; read none that is damaged.
 
-It does not know what they hold.
+It knows neither configs nor networks.
 """
 
-import contextlib
+import errno
+import io
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.fabric.plugins import TorchCheckpointIO
+from typing_extensions import override
 
-from vidact.checkpoints import read_whole
+from vidact.checkpoints import check_sums, seal
 from vidact.core import EnvironmentProblem
 
 
-class SafeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, flushes it to the disk, and only then gives it its name.
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Lightning's plugin, for a disk that fills up and a process that dies at any moment.
 
-    Lightning's own writes through TMPDIR: where that is another file system, a process that is killed leaves a cut file
-    under the final name, and a folder that cannot be written is no error. Loading verifies the checksums of all
-    parts first.
+    A checkpoint is written beside its place under a hidden name, forced to the disk, and only then moved there. What a
+    killed process has left under the hidden name is overwritten by the next save of the same checkpoint.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save, or raise and leave what was there.
-
-        Args:
-            checkpoint: What `torch.save` can write.
-            path: Where to.
-            storage_options: None; Lightning's protocol has it.
+    @override
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint, whole or not at all.
 
         Raises:
             EnvironmentProblem: it cannot be written.
         """
-        place = Path(path)
-        temporary = place.with_name(f".{place.name}-{secrets.token_hex(8)}")
+        if storage_options is not None:
+            raise TypeError(f"{type(self).__name__} takes no storage options, got {storage_options!r}")
+        target = Path(path)
+        buffer = io.BytesIO()  # of a file that torch writes itself, nobody could say why it cannot be written
+        torch.save(checkpoint, buffer)
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(place)
-            with temporary.open("xb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(place)
-            _flush_folder(place.parent)
-        except (OSError, RuntimeError) as error:  # torch.save says RuntimeError for a write that was cut short
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-            before = "the one from before is whole" if place.is_file() else "there is none from before"
-            raise EnvironmentProblem(f"{place}: the checkpoint cannot be written ({reason}); {before}") from error
+            write_whole(target, seal(buffer.getvalue()))
+        except OSError as error:
+            kept = "the previous checkpoint there is whole" if target.is_file() else "no checkpoint is there"
+            raise EnvironmentProblem(f"{target} cannot be written ({error.strerror}); {kept}") from error
 
-    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Verify the checksums, then load; no code in it is run.
+    @override
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: Any = lambda storage, _: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read a checkpoint whose sums are right; no code in it is run, unless `weights_only` is false.
 
         Raises:
-            CheckpointError: missing or damaged; names the whole ones in its folder.
+            CheckpointError: damaged; names the last good checkpoint beside it.
         """
-        found: dict[str, Any] = read_whole(Path(path), map_location=map_location or "cpu")
-        return found
+        check_sums(Path(path))
+        return super().load_checkpoint(Path(path), map_location, weights_only)
 
 
-def _remove_abandoned(place: Path) -> None:
-    """Remove what processes that were killed while they saved have left; one process saves a file at a time."""
-    for path in place.parent.glob(f".{place.name}-*"):
-        path.unlink(missing_ok=True)
+def write_whole(target: Path, content: bytes) -> None:
+    """Put a file in its place only once it is whole and on the disk; what was there before stays till then.
+
+    Raises:
+        OSError: it cannot be written; what was there before is still there.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.part")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except OSError:
+        _remove(temporary)
+        raise
+    _sync_folder(target.parent)
 
 
-def _flush_folder(folder: Path) -> None:
-    """Make sure that the name is on the disk, where the system can be asked to."""
-    if os.name != "posix":
+def _remove(temporary: Path) -> None:
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:  # a folder that can no longer be written: what has failed before says more
         return
+
+
+def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems know no such thing
+            raise
     finally:
         os.close(descriptor)

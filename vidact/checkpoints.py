@@ -4,6 +4,7 @@ It knows neither configs nor clips.
 """
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from torch import nn
 from vidact.core import CheckpointError
 
 NETWORK_PREFIX = "network."
+NO_COMMENT = b"\0\0"  # how an archive without a comment ends: the comment's length
+SEAL = b"vidact crc32 %08x"
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -23,60 +26,73 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: cut, damaged, or no checkpoint of Lightning.
     """
-    content = read_whole(path, map_location="meta")
+    content = _read(path, map_location="meta")
     if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
         raise CheckpointError(f"{path}: not a checkpoint that `fit` has written (holds {type(content).__name__})")
     return content
 
 
-def check_whole(path: Path) -> None:
-    """Verify the checksums of all parts of a checkpoint.
+def _read(path: Path, *, map_location: str) -> Any:
+    check_sums(path)
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for what it cannot read
+        raise _not_whole(path, error) from error
+
+
+def seal(content: bytes) -> bytes:
+    """Write a checksum of all bytes of a checkpoint behind them, as the comment of the zip archive that it is.
+
+    The archive's own sums leave out what stands between its parts.
+    """
+    if not content.endswith(NO_COMMENT):
+        raise AssertionError("torch.save has written no zip archive, or one with a comment")
+    body = content[: -len(NO_COMMENT)]
+    comment = SEAL % zlib.crc32(body)
+    return body + len(comment).to_bytes(2, "little") + comment
+
+
+def check_sums(path: Path) -> None:
+    """Compare the bytes of a checkpoint with the sums in it.
 
     Raises:
-        CheckpointError: missing, cut or damaged.
+        CheckpointError: cut or damaged; names the last good checkpoint beside it, if there is one.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: no such file") from error
+        damaged = _damaged_part(path)
     except Exception as error:  # zipfile raises a dozen kinds for damaged bytes
         raise _not_whole(path, error) from error
     if damaged:
-        raise CheckpointError(f"{path}: the part {damaged} is damaged; try another checkpoint")
+        raise CheckpointError(f"{path}: {damaged} is damaged; {_another(path)}")
 
 
-def whole_neighbours(path: Path) -> list[str]:
-    """List the other checkpoints of a folder that are whole, the newest first."""
-    whole = []
-    for other in sorted(path.parent.glob("*.ckpt"), key=lambda found: found.stat().st_mtime, reverse=True):
-        try:
-            check_whole(other)
-        except CheckpointError:
-            continue
-        whole.append(str(other))
-    return whole
+def _damaged_part(path: Path) -> str:
+    content = path.read_bytes()
+    length = len(SEAL % 0)
+    body, tail = content[: -length - len(NO_COMMENT)], content[-length - len(NO_COMMENT) :]
+    if tail == length.to_bytes(2, "little") + SEAL % zlib.crc32(body):
+        return ""
+    with zipfile.ZipFile(path) as archive:
+        if part := archive.testzip():
+            return f"the part {part}"
+        return "what stands between its parts" if archive.comment else ""  # Lightning's own have no comment
 
 
 def _not_whole(path: Path, error: Exception) -> CheckpointError:
     size = path.stat().st_size
-    return CheckpointError(f"{path}: not a whole checkpoint ({size:,} bytes; {type(error).__name__}); try another one")
+    return CheckpointError(f"{path}: not a whole checkpoint ({size:,} bytes; {type(error).__name__}); {_another(path)}")
 
 
-def read_whole(path: Path, *, map_location: Any) -> Any:
-    """Read what a checkpoint holds, its checksums verified; no code in it is run.
-
-    Raises:
-        CheckpointError: missing or damaged; names the whole ones in its folder.
-    """
-    try:
-        check_whole(path)
-        return torch.load(path, map_location=map_location, weights_only=True)
-    except CheckpointError as error:
-        others = whole_neighbours(path)
-        raise CheckpointError(f"{error}; whole ones: {', '.join(others)}" if others else str(error)) from error
-    except Exception as error:  # torch raises a dozen kinds, too
-        raise _not_whole(path, error) from error
+def _another(path: Path) -> str:
+    """Name the newest checkpoint in the same folder that is whole."""
+    others = [other for other in path.parent.glob("*.ckpt") if other.is_file() and not other.samefile(path)]
+    for other in sorted(others, key=lambda one: one.stat().st_mtime, reverse=True):
+        try:
+            if not _damaged_part(other) and "state_dict" in torch.load(other, map_location="meta", weights_only=True):
+                return f"the last good one there is {other}"
+        except Exception:  # as damaged as this one
+            continue
+    return "try another checkpoint"
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -85,7 +101,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: damaged, or of another network.
     """
-    content = read_whole(path, map_location="cpu")
+    content = _read(path, map_location="cpu")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path}: not a checkpoint that `fit` has written")
     state = content["state_dict"]

@@ -54,7 +54,7 @@ usage: python -m vidact {verb} [--config RECIPE] [options]
   --relevance.*             every_n_epochs, clips_per_class, method (lrp, gradient, grad_cam, …), composite (a name
                             or a .yaml file), threshold
   --trainer.*               Lightning's Trainer: max_epochs, accelerator, devices, strategy, precision, …
-  --ckpt_path FILE          a checkpoint to {purpose}; last means the last epoch of the run whose config is given,
+  --ckpt_path FILE          a checkpoint to {purpose}; last means the last one of the run whose config is given,
                             or of the newest run
   --print_config            every setting with its value, as YAML
   --help-all                every option, with its description (slow)
@@ -130,8 +130,7 @@ def _dispatch(args: list[str]) -> int:
     if verb in TRAINER_VERBS:
         from vidact import pipeline
 
-        pipeline.run_trainer_verb(verb, ["--help" if arg == "--help-all" else arg for arg in rest])
-        return 0
+        return pipeline.run_trainer_verb(verb, ["--help" if arg == "--help-all" else arg for arg in rest])
     if verb == "data" and rest and rest[0] in data_verbs.VERBS:
         return _run_function(data_verbs.VERBS[rest[0]], f"data {rest[0]}", rest[1:])
     own_verbs = network_verbs.VERBS | run_verbs.VERBS | evaluate_verbs.VERBS

@@ -16,56 +16,46 @@ from pathlib import Path
 from typing import Any, cast
 
 import jsonargparse
+import yaml
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vidact.callbacks.checkpointing import BestCheckpoint, LastCheckpoint
+from vidact.callbacks.checkpointing import BestCheckpoint
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.faithfulness import FaithfulnessCallback
 from vidact.callbacks.finite import FiniteLoss
-from vidact.callbacks.loggers import build_loggers, finish_wandb, resume_loggers
-from vidact.callbacks.pictures import log_file, log_pictures, run_folder
-from vidact.callbacks.predictions import FILE_NAME as PREDICTIONS
+from vidact.callbacks.last_checkpoint import LastCheckpoint
+from vidact.callbacks.loggers import build_loggers, finish_wandb
+from vidact.callbacks.pictures import run_folder
 from vidact.callbacks.predictions import PredictionWriter
 from vidact.callbacks.processes import EndTogether, gather
-from vidact.callbacks.randomness import StepSeeds
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.requeue import RequeueBetweenBatches
 from vidact.callbacks.run_config import RunConfig
 from vidact.callbacks.split_record import SplitRecord
-from vidact.checkpoint_io import SafeCheckpointIO
+from vidact.callbacks.step_seeds import StepSeeds
+from vidact.checkpoint_io import WholeCheckpointIO
 from vidact.checkpoints import find_checkpoint, load_checkpoint
 from vidact.core import ConfigError, VidactError, local_rank
 from vidact.data.datamodule import VideoDataModule
-from vidact.data.leakage import LeakageReport
 from vidact.faults import explain_fault
 from vidact.recipes import resolve_configs
-from vidact.report.images import save_png
-from vidact.report.page import report_page, write_page
-from vidact.report.run_pictures import run_figures
-from vidact.reporting import ReportSettings, view_run
-from vidact.resuming import check_same_training, resumed_folder
-from vidact.runs import relative
+from vidact.resuming import INTERRUPTED, TERMINATED, Stopped, check_same_training, go_on_in, how_to_go_on, run_folder_of
+from vidact.run_end import guesses_without_pixels, summary, write_run_report
 from vidact.training import ActionClassifier
 
 RUNS_FOLDER = "runs"
-REPORT = "report.html"
 HARMLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own code, on newer torch
     r"Experiment logs directory .* exists and is not empty",  # it holds this run's config, written a moment before
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # its data start where it ended
     r"Precision bf16-mixed is not supported by the model summary",
     r"The number of training batches .* is smaller than the logging interval",  # epochs are logged in any case
-)
-MONITOR = "val/clip_accuracy"
-INTERRUPTED, TERMINATED = 130, 143  # what shells say of a program that Ctrl-C or SIGTERM ended
-GO_ON = "fit goes on from last.ckpt with the same command and --ckpt_path last"
-REPORTED = tuple(
-    f"{part}/{name}" for part in ("val", "test") for name in ("clip_accuracy", "clip_accuracy_macro", "window_accuracy")
 )
 
 
@@ -114,32 +104,59 @@ class VidactCLI(LightningCLI):
             runs = [*(Path(path).parent for path in config.get("config") or ()), Path(config.trainer.default_root_dir)]
             path = find_checkpoint(config["ckpt_path"], runs)
             config["ckpt_path"] = str(path)
-            self._resumed = resumed_folder(path) if verb == "fit" else None
             if local_rank() == 0:  # one process reads it for all
                 self._checkpoint = load_checkpoint(path)
-                if verb == "fit" and (before := self._checkpoint.get("vidact_config")):
-                    check_same_training(before, self._parser(verb).dump(config, skip_none=False))
+            if verb == "fit":
+                self._resumed = run_folder_of(path)
+                self._check_same_training(path)
         elif verb != "fit":
             raise ConfigError(f"{verb} needs a trained network: --ckpt_path runs/version_<n>/checkpoints/best.ckpt")
+
+    def _check_same_training(self, path: Path) -> None:
+        saved = (self._checkpoint or {}).get("vidact_config")
+        if not saved:  # of a process that is not the first, or of a version that kept none
+            return
+        verb = self.config.subcommand
+        parser = self._parser(verb)
+        own = yaml.safe_load(parser.dump(self.config[verb], skip_none=False))
+        defaults = yaml.safe_load(parser.dump(parser.get_defaults(), skip_none=False, skip_validation=True))
+        check_same_training(saved, own, defaults, checkpoint=path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with vidact's callbacks, and its loggers where the config names none."""
         trainer = self.config_init[self.subcommand].trainer
         own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others come on top of them
-        use_wandb = own in (None, True)
-        if self._resumed is None:
-            loggers = build_loggers(Path(trainer.default_root_dir), use_wandb=use_wandb)
-        else:
-            step = (self._checkpoint or {}).get("global_step", 0)
-            loggers = resume_loggers(self._resumed, step=step, use_wandb=use_wandb)
+        if self._resumed is not None and self._checkpoint is not None:
+            go_on_in(self._resumed, self._checkpoint)
+        runs = Path(trainer.default_root_dir)
+        loggers = build_loggers(runs, use_wandb=own in (None, True), folder=self._resumed)
         kwargs["plugins"] = _plugins(trainer.get("plugins"))
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
         progress_bar = trainer.get("enable_progress_bar") is not False
         self.trainer_defaults["callbacks"] = build_callbacks(self.subcommand or "", progress_bar=progress_bar)
+        if self.subcommand == "fit":
+            seed = self.config_init["fit"].seed_everything
+            users = trainer.get("callbacks") or []
+            kwargs["callbacks"] = [
+                LastCheckpoint(),
+                *([StepSeeds(seed)] if seed is not False else []),
+                *(users if isinstance(users, list) else [users]),
+            ]
         built = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit" and trainer.get("sync_batchnorm"):
             _require_synchronisable(built)
         return built
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the verb, and say how it goes on if a signal has ended it; Lightning ends with 0 or 1."""
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit as end:
+            terminated = isinstance(end, SIGTERMException)
+            if not terminated and not isinstance(end.__context__, KeyboardInterrupt):
+                raise
+            folder = Path(self.trainer.log_dir or "")
+            raise Stopped(how_to_go_on(subcommand, folder), TERMINATED if terminated else INTERRUPTED) from end
 
     def _prepare_data(self) -> None:
         """Render, measure and split before other processes start, so that a mistake shows at once."""
@@ -169,8 +186,8 @@ class VidactCLI(LightningCLI):
     after_fit = after_validate = after_test = after_predict = _summarise
 
 
-def run_trainer_verb(verb: str, args: list[str]) -> None:
-    """Run one of Lightning's verbs.
+def run_trainer_verb(verb: str, args: list[str]) -> int:
+    """Run one of Lightning's verbs; gives the exit status.
 
     Args:
         verb: fit, validate, test or predict.
@@ -185,18 +202,24 @@ def run_trainer_verb(verb: str, args: list[str]) -> None:
         # SLURM signals all processes of a job: only the one that trains is to save, not those that decode for it.
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN))
     strict = {"exit_on_error": False}
-    with _one_line_errors():
-        VidactCLI(
-            ActionClassifier,
-            VideoDataModule,
-            save_config_callback=RunConfig,
-            save_config_kwargs={"overwrite": True},  # each run has its own folder, and a resumed one the same settings
-            seed_everything_default=0,
-            parser_kwargs={**strict, **dict.fromkeys(VidactCLI.subcommands(), strict)},
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            args=[verb, *resolve_configs(args)],
-        )
+    try:
+        with _one_line_errors():
+            VidactCLI(
+                ActionClassifier,
+                VideoDataModule,
+                save_config_callback=RunConfig,
+                save_config_kwargs={"overwrite": True},  # by the run that goes on
+                seed_everything_default=0,
+                parser_kwargs={**strict, **dict.fromkeys(VidactCLI.subcommands(), strict)},
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                args=[verb, *resolve_configs(args)],
+            )
+    except (Stopped, KeyboardInterrupt) as stop:
+        if local_rank() == 0:
+            print(f"vidact: {str(stop) or 'stopped; the same command starts it anew'}", file=sys.stderr)
+        return stop.status if isinstance(stop, Stopped) else INTERRUPTED
+    return 0
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
@@ -210,14 +233,6 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except VidactError:
         raise
-    except SIGTERMException:
-        print(f"vidact: stopped by SIGTERM; {GO_ON}", file=sys.stderr)
-        raise SystemExit(TERMINATED) from None
-    except SystemExit as error:
-        if not isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes 1 of it
-            raise
-        print(f"vidact: stopped; {GO_ON}", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     except ValueError as error:  # jsonargparse hides what a settings class has said
@@ -234,57 +249,14 @@ def _one_line_errors() -> Iterator[None]:
 
 
 def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
-    """Build the callbacks that every run has; training also keeps its best and its last epoch."""
+    """Build the callbacks that every run has; training also keeps its best epoch."""
     callbacks: list[Callback] = [EndTogether(), SplitRecord(), ConfusionMatrix()]
     callbacks += [RichProgressBar()] if progress_bar else []
     if verb == "fit":
-        callbacks += [StepSeeds(), FiniteLoss(), RequeueBetweenBatches(), BestCheckpoint(MONITOR), LastCheckpoint()]
+        callbacks += [FiniteLoss(), RequeueBetweenBatches(), BestCheckpoint()]
     if verb == "predict":
         callbacks.append(PredictionWriter())
     return callbacks
-
-
-def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, str]:
-    """Say in a few lines what a run found and where it lies."""
-    lines = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in REPORTED}
-    best = next((found for found in trainer.checkpoint_callbacks if getattr(found, "monitor", None) == MONITOR), None)
-    if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
-        lines[f"best {MONITOR}"] = f"{float(best.best_model_score):.3f}, {relative(Path(best.best_model_path))}"
-    if left_out:
-        text = "\n".join(left_out) + "\n"
-        (folder / "left_out.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
-        lines["left out"] = f"{len(left_out)} clips, listed in {relative(folder / 'left_out.txt')}"
-    lines["run folder"] = relative(folder)
-    if (folder / PREDICTIONS).is_file():
-        lines["predictions"] = relative(folder / PREDICTIONS)
-    if (folder / "explanations").is_dir():
-        lines["pictures"] = f"{relative(folder / 'explanations')}, {relative(folder)}/confusion_*.png"
-    return lines
-
-
-def write_run_report(trainer: Trainer, folder: Path) -> str:
-    """Write `report.html` into the run folder and hand it to wandb; says where it is, or why there is none."""
-    path = folder / REPORT
-    try:
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        view = view_run(folder, settings=ReportSettings(), device=trainer.strategy.root_device, data=data)
-        write_page(report_page([view]), path)
-        for name, figure in run_figures(view).items():
-            picture = folder / f"{name}_val.png"
-            save_png(figure, picture)
-            log_pictures(trainer, f"val/{name}", [picture], [name])
-    except VidactError as error:  # the training is done: a report that cannot be written must not spoil it
-        return f"none: {error}"
-    log_file(trainer, path, name=f"report-{folder.name}", kind="report")
-    return relative(path)
-
-
-def guesses_without_pixels(leakage: LeakageReport, verb: str | None) -> dict[str, str]:
-    """Say how well the class is guessed by what is no pixel, on the clips that the verb measures."""
-    side = "validation" if verb in {"fit", "validate"} else "test"
-    shares = {guess.feature: getattr(guess, side) for guess in leakage.guesses}
-    told = ", ".join(f"{feature} {100 * share:.1f} %" for feature, share in shares.items() if share is not None)
-    return {"guessed without a pixel": f"{told} ({side} clips)"} if told else {}
 
 
 def _require_synchronisable(trainer: Trainer) -> None:
@@ -297,9 +269,9 @@ def _require_synchronisable(trainer: Trainer) -> None:
 
 
 def _plugins(own: Any) -> list[Any]:
-    """Add the one that saves checkpoints safely, where the config names none that saves them."""
+    """Add the one that writes whole checkpoints, where the config names none that writes checkpoints."""
     plugins = own if isinstance(own, list) else [] if own is None else [own]
-    return plugins if any(isinstance(one, CheckpointIO) for one in plugins) else [*plugins, SafeCheckpointIO()]
+    return plugins if any(isinstance(one, CheckpointIO) for one in plugins) else [*plugins, WholeCheckpointIO()]
 
 
 def _num_channels(gray: bool) -> int:

@@ -1,80 +1,116 @@
-"""Go on with a training that was interrupted: in its own folder, and only as the same training.
+"""Tell whether training can go on from a checkpoint as the same training, and where; it starts nothing."""
 
-It starts nothing and reads no checkpoint.
-"""
-
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vidact.core import ConfigError
+from vidact.callbacks.metrics_file import FILE_NAME as METRICS
+from vidact.callbacks.metrics_file import trim_rows
+from vidact.core import ConfigError, EnvironmentProblem
 
-CONFIG = "config.yaml"
+INTERRUPTED, TERMINATED = 130, 143  # what shells say of a program that Ctrl-C or SIGTERM ended
+CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
+# What may change: where the clips lie, how fast they come, what is shown and written, how long training goes on.
+FREE = (
+    *("ckpt_path", "weights_only", "config", "report", "relevance", "faithfulness", "trainer", "model.top_k"),
+    *("data.root", "data.splits_folder", "data.follow_links", "data.num_workers", "data.cache_gigabytes", "data.masks"),
+)
+FIXED_OF_TRAINER = (
+    *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
+    *("limit_train_batches", "overfit_batches"),
+)
 MAX_LISTED = 3
-# What may differ: where the data is, how fast it comes, and how often something is shown.
-FREE = {"data.root", "data.num_workers", "data.cache_gigabytes", "data.follow_links", "data.masks"}
-# Of the trainer, what changes the numbers of a step.
-STEPS = {
-    "trainer.precision",
-    "trainer.accumulate_grad_batches",
-    "trainer.gradient_clip_val",
-    "trainer.gradient_clip_algorithm",
-    "trainer.callbacks",
-}
+MISSING = "not set"
 
 
-def resumed_folder(checkpoint: Path) -> Path | None:
-    """Name the run folder that a training goes on in from a checkpoint; None where it begins a new one.
-
-    Only from `<run folder>/checkpoints/last.ckpt`.
-    """
-    folder = checkpoint.absolute().parent.parent
-    own = checkpoint.name == "last.ckpt" and checkpoint.absolute().parent.name == "checkpoints"
-    return folder if own and (folder / CONFIG).is_file() else None
+def run_folder_of(checkpoint: Path) -> Path | None:
+    """Name the run folder that a `checkpoints/last.ckpt` lies in; None for any other checkpoint."""
+    own = checkpoint.absolute()
+    return own.parent.parent if (own.parent.name, own.name) == (CHECKPOINTS, LAST) else None
 
 
-def check_same_training(before: str, now: str) -> None:
-    """Make sure that a checkpoint is gone on from as it was trained: Lightning would let it overrule the settings.
+class Stopped(Exception):
+    """A signal has ended a verb: what to say, and the exit status."""
 
-    Optimizer and schedule are restored from the checkpoint with their rates; other settings of data and network would
-    make it another training. How long it is, on which devices, and what it shows may change.
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
-    Args:
-        before: The config in the checkpoint, as YAML.
-        now: The config of the command line, as YAML.
+
+def how_to_go_on(verb: str, folder: Path) -> str:
+    """Say in one line that a run was stopped, and how it goes on."""
+    path = folder / CHECKPOINTS / LAST
+    if verb == "fit" and path.is_file():
+        return f"stopped; the same command with --ckpt_path last goes on from {os.path.relpath(path)}"
+    return "stopped; the same command starts anew"
+
+
+def go_on_in(folder: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Let a run's metrics end where its checkpoint does.
 
     Raises:
-        ConfigError: names what differs.
+        EnvironmentProblem: they cannot be written.
     """
-    old, new = _flat(yaml.safe_load(before)), _flat(yaml.safe_load(now))
-    differing = [key for key in sorted({*old, *new}) if _counts(key) and old.get(key) != new.get(key)]
+    epoch, step = first_unfinished(checkpoint)
+    try:
+        trim_rows(folder / METRICS, epoch=epoch, step=step)
+    except OSError as error:
+        raise EnvironmentProblem(f"{folder / METRICS} cannot be written ({error.strerror})") from error
+
+
+def first_unfinished(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
+    """Name the epoch and the logged step with which training goes on."""
+    state = checkpoint["loops"]["fit_loop"]
+    batches = state["epoch_loop.batch_progress"]["total"]["completed"]
+    steps = state["epoch_loop.state_dict"]["_batches_that_stepped"]
+    optimizer_steps = checkpoint["global_step"]
+    # Stopped in validation, the step of the last batch is made and not yet counted.
+    return int(state["epoch_progress"]["current"]["processed"]), int(max(steps, min(batches, optimizer_steps)))
+
+
+def check_same_training(saved: str, own: Mapping[str, Any], defaults: Mapping[str, Any], *, checkpoint: Path) -> None:
+    """Compare the settings of a checkpoint with those of now.
+
+    Args:
+        saved: The config in the checkpoint, as YAML.
+        own: Every setting of now.
+        defaults: What a setting is, that the checkpoint's version of vidact did not know.
+        checkpoint: Where it lies.
+
+    Raises:
+        ConfigError: settings differ of which the checkpoint's would silently win, or with which it would be another
+            training; names the first few.
+    """
+    theirs, mine, usual = dict(_flat(yaml.safe_load(saved))), dict(_flat(own)), dict(_flat(defaults))
+    differing = [
+        name
+        for name in {**mine, **theirs}
+        if not _is_free(name) and theirs.get(name, usual.get(name, MISSING)) != mine.get(name, MISSING)
+    ]
     if differing:
-        listed = differing[:MAX_LISTED]
-        shown = "; ".join(f"--{key} is {_say(new, key)} here and {_say(old, key)} there" for key in listed)
+        shown = ", ".join(
+            f"--{name} is {theirs.get(name, MISSING)} there and {mine.get(name, MISSING)} now"
+            for name in differing[:MAX_LISTED]
+        )
         more = f" and {len(differing) - MAX_LISTED} more" if len(differing) > MAX_LISTED else ""
         raise ConfigError(
-            f"--ckpt_path: a training goes on as it began, but {shown}{more}; give the same settings (config.yaml in "
-            "the run's folder), or leave --ckpt_path out to begin anew"
+            f"{checkpoint}: training goes on only with the settings it began with, but {shown}{more}; give the command "
+            "it began with (or its config.yaml as --config), or start anew without --ckpt_path"
         )
 
 
-def _counts(key: str) -> bool:
-    if key in FREE:
-        return False
-    return key == "seed_everything" or key.startswith(("data.", "model.")) or key in STEPS
+def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(values, Mapping) and values:
+        for key, value in values.items():
+            yield from _flat(value, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, values
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def _say(settings: Mapping[str, Any], key: str) -> str:
-    return repr(settings[key]) if key in settings else "not given"
+def _is_free(name: str) -> bool:
+    if name.startswith("trainer."):
+        return name.split(".")[1] not in FIXED_OF_TRAINER
+    return any(name == free or name.startswith(f"{free}.") for free in FREE)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, RandomSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 from vidact.core import ClipBatch, ClipSource, ConfigError, DataError, DividedData, as_float
 from vidact.data import synthetic_files
@@ -66,8 +66,8 @@ def test_the_official_split_is_found_in_the_folder(small_set: Path) -> None:
 
 def test_only_training_is_shuffled_and_by_the_seed(small_set: Path) -> None:
     module = _module(small_set)
-    assert isinstance(module.train_dataloader().sampler, RandomSampler)
-    assert not isinstance(module.val_dataloader().sampler, RandomSampler)
+    assert isinstance(module.train_dataloader().sampler, DistributedSampler)
+    assert not isinstance(module.val_dataloader().sampler, DistributedSampler)
     orders = [
         [index for batch in _module(small_set, seed=seed).train_dataloader() for index in batch.window_index.tolist()]
         for seed in (0, 0)
@@ -237,8 +237,8 @@ def varied(small_set: Path) -> VideoDataModule:
 
 def _vary(module: VideoDataModule, *, training: bool, epoch: int = 0) -> tuple[ClipBatch, ClipBatch]:
     """Move a batch as Lightning does; before and after."""
-    module.trainer = SimpleNamespace(training=training, current_epoch=epoch)  # type: ignore[assignment]
     before = next(iter(module.train_dataloader() if training else module.val_dataloader()))
+    module.trainer = SimpleNamespace(training=training, current_epoch=epoch)  # type: ignore[assignment]
     return before, module.on_after_batch_transfer(module.on_before_batch_transfer(before, 0), 0)
 
 
@@ -264,13 +264,18 @@ def test_chance_depends_on_the_epoch_and_on_nothing_that_happened_before(small_s
 
 
 def test_the_order_of_training_does_not_depend_on_the_cache(small_set: Path) -> None:
-    """Workers that decode ask their generator once, reading without them asks it every epoch."""
+    """It is a function of seed and epoch; Lightning names the epoch."""
     orders = []
     for settings in ({}, {"cache_gigabytes": 0.0}, {"cache_gigabytes": 0.0, "num_workers": 2}):
         loader = _module(small_set, **settings).train_dataloader()
-        orders.append([_only(loader).window_index.tolist() for _ in range(3)])
+        orders.append([_epoch(loader, number) for number in (0, 1, 2, 1)])
     assert orders[0] == orders[1] == orders[2]
-    assert orders[0][0] != orders[0][1]
+    assert orders[0][0] != orders[0][1] == orders[0][3]
+
+
+def _epoch(loader: DataLoader[ClipBatch], number: int) -> list[int]:
+    loader.sampler.set_epoch(number)  # type: ignore[attr-defined]
+    return _only(loader).window_index.tolist()  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("stride", [2, "adaptive"])

@@ -4,7 +4,6 @@ The only file that knows wandb itself; everybody else goes through Lightning's l
 """
 
 import contextlib
-import csv
 import itertools
 import os
 import re
@@ -17,14 +16,15 @@ from typing import Any
 
 import wandb
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from vidact.callbacks.metrics_file import KeepingCSVLogger
+from vidact.checkpoint_io import write_whole
 from vidact.core import ConfigError, EnvironmentProblem
 
 PROJECT = "vidact"
-WANDB_ID = "wandb_id.txt"  # in the run folder
+RUN_ID = "wandb_id.txt"
 MODES = ("online", "offline", "disabled", "shared", "dryrun")
 REFUSED_CHARACTERS = "/\\#?%:"
 MAX_PROJECT_LENGTH = 128
@@ -103,12 +103,14 @@ def _first_line(error: Exception) -> str:
 
 
 def _finish(run: Any) -> str:
-    on_disk = f"wandb sync {os.path.relpath(run.settings.sync_dir)}"
-    place = on_disk if run.offline else str(run.url)
+    own = Path(run.settings.sync_dir)
+    parts = sorted(own.parent.glob(f"offline-run-*-{run.id}")) or [own]  # more than one, if it has gone on
+    place = f"wandb sync {' '.join(map(os.path.relpath, parts))}" if run.offline else str(run.url)
     try:
         run.finish()
     except TimeoutError:
-        return f"its server did not answer in {run.settings.finish_timeout:.0f} s; later: {on_disk}"
+        later = f"wandb sync {os.path.relpath(own)}"
+        return f"its server did not answer in {run.settings.finish_timeout:.0f} s; later: {later}"
     return place
 
 
@@ -142,9 +144,10 @@ def as_media(value: Any) -> Any:
     return wandb.Video(str(value)) if value.suffix == ".mp4" else wandb.Image(str(value))
 
 
-def build_loggers(runs: Path, *, use_wandb: bool = True) -> list[Logger]:
-    """Build the loggers of a new run: CSV files in a run folder of its own, `<runs>/version_<n>`, and wandb.
+def build_loggers(runs: Path, *, use_wandb: bool = True, folder: Path | None = None) -> list[Logger]:
+    """Build the loggers of a run: CSV files in a run folder of its own, `<runs>/version_<n>`, and wandb.
 
+    `folder` is that of a run that goes on, with the same run of wandb.
     `WANDB_MODE`, `WANDB_PROJECT` and `WANDB_DIR` are obeyed. With no mode and no key, wandb is offline.
 
     Raises:
@@ -152,51 +155,22 @@ def build_loggers(runs: Path, *, use_wandb: bool = True) -> list[Logger]:
         ConfigError: `WANDB_MODE` is none of wandb's.
     """
     mode = wandb_mode() if use_wandb else "disabled"
-    folder = new_run_folder(runs)
-    metrics = CSVLogger(save_dir=runs, name="", version=folder.name)
-    return [metrics] if mode == "disabled" else [metrics, _wandb_logger(folder, mode)]
+    folder = new_run_folder(runs) if folder is None else folder
+    csv = KeepingCSVLogger(save_dir=folder.parent, name="", version=folder.name)
+    return [csv] if mode == "disabled" else [csv, _wandb_logger(folder, mode, run_id=_run_id(folder))]
 
 
-def resume_loggers(folder: Path, *, step: int, use_wandb: bool = True) -> list[Logger]:
-    """Build the loggers of a run that goes on in its own folder, where wandb keeps its run, too.
-
-    Args:
-        folder: The run's folder.
-        step: Steps that the checkpoint has seen; what was logged after them is dropped, for it comes again.
-        use_wandb: As in `build_loggers`.
-
-    Raises:
-        EnvironmentProblem: a folder cannot be written, or wandb is to be online and has no key.
-        ConfigError: `WANDB_MODE` is none of wandb's.
-    """
-    mode = wandb_mode() if use_wandb else "disabled"
-    _check_writable(folder, hint="the run goes on in its own folder")
-    metrics = CSVLogger(save_dir=folder.parent, name="", version=folder.name)
-    _keep_rows(metrics, step)
-    return [metrics] if mode == "disabled" else [metrics, _wandb_logger(folder, mode)]
-
-
-class _GoingOn(ExperimentWriter):
-    """Lightning's writer, without its habit of removing the metrics of the folder that it is given."""
-
-    def _check_log_dir_exists(self) -> None: ...
-
-
-@rank_zero_only
-def _keep_rows(logger: CSVLogger, step: int) -> None:
-    writer = logger._experiment = _GoingOn(logger.log_dir)
-    path = Path(writer.metrics_file_path)
+def _run_id(folder: Path) -> str | None:
+    """Name wandb's run of a run folder, the same whenever it goes on; only the first process logs to it."""
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return None
+    path = folder / RUN_ID
+    if given := os.environ.get("WANDB_RUN_ID"):  # a sweep names its runs itself
+        return given
     if not path.is_file():
-        return
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows, writer.metrics_keys = list(reader), list(reader.fieldnames or ())
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("w", newline="") as file:
-        kept = csv.DictWriter(file, writer.metrics_keys)
-        kept.writeheader()
-        kept.writerows(row for row in rows if (row["step"] or "").isdigit() and int(row["step"]) < step)
-    temporary.replace(path)
+        _check_writable(folder, hint="set --trainer.default_root_dir to a folder that can")
+        write_whole(path, secrets.token_hex(4).encode())
+    return path.read_text(encoding="utf-8")
 
 
 def build_wandb_logger(folder: Path) -> GuardedWandbLogger | None:
@@ -210,7 +184,7 @@ def build_wandb_logger(folder: Path) -> GuardedWandbLogger | None:
     return None if mode == "disabled" else _wandb_logger(folder, mode)
 
 
-def _wandb_logger(folder: Path, mode: str) -> GuardedWandbLogger:
+def _wandb_logger(folder: Path, mode: str, *, run_id: str | None = None) -> GuardedWandbLogger:
     wandb_folder = Path(os.environ.get("WANDB_DIR") or folder)
     _check_writable(wandb_folder, hint="set WANDB_DIR to a folder that can")
     _stage_in(wandb_folder / "wandb" / "staging")
@@ -225,20 +199,10 @@ def _wandb_logger(folder: Path, mode: str) -> GuardedWandbLogger:
     if set(project) & set(REFUSED_CHARACTERS) or len(project) > MAX_PROJECT_LENGTH:
         raise ConfigError(f"WANDB_PROJECT {project!r}: wandb refuses {REFUSED_CHARACTERS} and more than 128 characters")
     logger = GuardedWandbLogger(
-        project=project, save_dir=wandb_folder, mode=mode, settings=settings, id=_run_id(folder), resume="allow"
+        project=project, save_dir=wandb_folder, mode=mode, settings=settings, id=run_id, resume="allow"
     )
     logger._wandb_init.pop("anonymous", None)  # wandb warns of this setting, which Lightning always passes
     return logger
-
-
-def _run_id(folder: Path) -> str:
-    """Name wandb's run: as `WANDB_RUN_ID` says (a sweep sets it), as before where a run goes on, or anew."""
-    place = folder / WANDB_ID
-    known = os.environ.get("WANDB_RUN_ID") or (place.read_text(encoding="utf-8").strip() if place.is_file() else "")
-    name = known or secrets.token_hex(4)
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        place.write_text(name + "\n", encoding="utf-8")
-    return name
 
 
 _own_staging: set[str] = set()

@@ -1,5 +1,7 @@
 """Save the run's full config beside its checkpoints, inside them, and in the loggers."""
 
+from pathlib import Path
+
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
@@ -19,6 +21,10 @@ class RunConfig(SaveConfigCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Save the config, and hand it to the model, whose checkpoints bear it: one file says everything."""
+        own = (trainer.log_dir, self.config.get("ckpt_path"))  # the first asks all processes
+        if all(own) and Path(own[1]).absolute().is_relative_to(Path(str(own[0])).absolute()):
+            self.config = self.config.clone()  # the run that goes on: where it was stopped is no setting of it
+            self.config["ckpt_path"] = None
         super().setup(trainer, pl_module, stage)
         pl_module.run_config = self._text()  # type: ignore[assignment]
 

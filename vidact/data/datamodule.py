@@ -195,9 +195,8 @@ class VideoDataModule(LightningDataModule):
         self._check_stride(inspections)
         self._clips = [clip for clip in clips if inspections[clip.path].usable]
         self._inspections = inspections
-        usable = set(self._clips)
         for stage, side in PARTS.items():
-            chosen = [clip for clip in self._split.sides[side] if clip in usable]
+            chosen = [clip for clip in self._split.sides[side] if inspections[clip.path].usable]
             self._windows[stage] = self._list_windows(chosen, training=stage == "fit")
         for stage in ("fit", "validate"):
             if not self._windows[stage]:
@@ -276,10 +275,11 @@ class VideoDataModule(LightningDataModule):
     def _loader(self, stage: str, *, shuffle: bool = False) -> DataLoader[ClipBatch]:
         part = self._part(stage)
         num_workers = 0 if part.needs_no_decoding else self.num_workers
+        order = training_order(part, self.trainer, seed=self.seed, batch_size=self.batch_size) if shuffle else None
         return DataLoader(
             part,
             batch_size=self.batch_size,
-            sampler=training_order(part, self.trainer, batch_size=self.batch_size, seed=self.seed) if shuffle else None,
+            sampler=order,
             num_workers=num_workers,
             collate_fn=join,
             persistent_workers=num_workers > 0,

@@ -1,8 +1,9 @@
-"""In which order training sees its windows: a function of seed and epoch, whatever happened before.
+"""The order of training: which sample comes when is a function of seed and epoch alone.
 
-It does not know what a window is.
+It does not know what a sample is.
 """
 
+import itertools
 from collections.abc import Iterator, Sized
 from typing import Any
 
@@ -11,49 +12,48 @@ from torch.utils.data import DistributedSampler
 
 
 class EpochOrder(DistributedSampler[Any]):
-    """torch's sampler, shuffled by (seed, epoch) and shared out among processes, which can start within an epoch.
+    """torch's order of an epoch, also for one process, with a start inside the first epoch for training that goes on.
 
     Args:
-        items: What is drawn from.
-        num_processes: How many share it; each sees as many, so that some items come twice where it does not divide.
-        process: Which one this is, from 0.
-        seed: Chooses the order together with the epoch, which Lightning sets.
-        skip: How many of this process's items were seen before the run was interrupted; of the first pass only.
+        samples: What is put in order.
+        seed: Of all epochs.
+        epoch: The first epoch; Lightning names the later ones.
+        start: How many samples of the first epoch this process has had already.
+        num_replicas: How many processes share the samples.
+        rank: Which of them this is.
     """
 
-    def __init__(self, items: Sized, *, num_processes: int = 1, process: int = 0, seed: int = 0, skip: int = 0) -> None:
-        super().__init__(items, num_replicas=num_processes, rank=process, shuffle=True, seed=seed)  # type: ignore[arg-type]
-        self.skip = skip
+    def __init__(
+        self, samples: Sized, *, seed: int, epoch: int = 0, start: int = 0, num_replicas: int = 1, rank: int = 0
+    ) -> None:
+        super().__init__(samples, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
+        self.set_epoch(epoch)  # at once: workers fetch before Lightning names the epoch
+        self.first_epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[Any]:
-        """Go through this process's share."""
-        order = list(super().__iter__())
-        skip, self.skip = self.skip, 0
-        return iter(order[skip:])
+        return itertools.islice(super().__iter__(), self.start if self.epoch == self.first_epoch else 0, None)
 
 
-def training_order(items: Sized, trainer: Trainer | None, *, batch_size: int, seed: int) -> EpochOrder:
-    """Order what this process trains on, from where a checkpoint was saved within an epoch on.
+def training_order(samples: Sized, trainer: Trainer | None, *, seed: int, batch_size: int) -> EpochOrder:
+    """Put training in order; where it goes on inside an epoch, from there.
 
     Args:
-        items: What is drawn from.
-        trainer: Knows the processes, and how many batches of the epoch were trained on; None where there is none.
-        batch_size: Items per batch.
-        seed: As in `EpochOrder`.
+        samples: What is put in order.
+        trainer: Knows where in training it is; None outside of one.
+        seed: Of all epochs.
+        batch_size: Samples per batch and process.
     """
     if trainer is None:
-        return EpochOrder(items, seed=seed)
+        return EpochOrder(samples, seed=seed)
     loop = trainer.fit_loop
-    progress = loop.epoch_loop.batch_progress
-    is_through = progress.is_last_batch  # also where there were more or fewer processes
-    order = EpochOrder(
-        items,
-        num_processes=trainer.world_size,
-        process=trainer.global_rank,
-        seed=seed,
-        skip=0 if is_through else progress.current.ready * batch_size,
-    )
-    # Lightning sets the epoch, too, but after workers have begun; a checkpoint of an epoch's end counts it as running.
     epochs: Any = loop.epoch_progress.current
-    order.set_epoch(epochs.processed + (is_through and epochs.ready > epochs.processed))
-    return order
+    inside = epochs.started > epochs.processed
+    batches = loop.epoch_loop.batch_progress.current.completed if inside else 0
+    return EpochOrder(
+        samples,
+        seed=seed,
+        epoch=epochs.processed,
+        start=batches * batch_size,
+        num_replicas=trainer.world_size,
+        rank=trainer.global_rank,
+    )

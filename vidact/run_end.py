@@ -1,0 +1,65 @@
+"""What a run says and leaves at its end: a few lines, a report, a list of what was left out."""
+
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from vidact.callbacks.checkpointing import MONITOR
+from vidact.callbacks.pictures import log_file, log_pictures
+from vidact.callbacks.predictions import FILE_NAME as PREDICTIONS
+from vidact.core import VidactError
+from vidact.data.leakage import LeakageReport
+from vidact.report.images import save_png
+from vidact.report.page import report_page, write_page
+from vidact.report.run_pictures import run_figures
+from vidact.reporting import ReportSettings, view_run
+from vidact.runs import relative
+
+REPORT = "report.html"
+REPORTED = tuple(
+    f"{part}/{name}" for part in ("val", "test") for name in ("clip_accuracy", "clip_accuracy_macro", "window_accuracy")
+)
+
+
+def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, str]:
+    """Say in a few lines what a run found and where it lies."""
+    lines = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in REPORTED}
+    best = next((found for found in trainer.checkpoint_callbacks if getattr(found, "monitor", None) == MONITOR), None)
+    if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
+        lines[f"best {MONITOR}"] = f"{float(best.best_model_score):.3f}, {relative(Path(best.best_model_path))}"
+    if left_out:
+        text = "\n".join(left_out) + "\n"
+        (folder / "left_out.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
+        lines["left out"] = f"{len(left_out)} clips, listed in {relative(folder / 'left_out.txt')}"
+    lines["run folder"] = relative(folder)
+    if (folder / PREDICTIONS).is_file():
+        lines["predictions"] = relative(folder / PREDICTIONS)
+    if (folder / "explanations").is_dir():
+        lines["pictures"] = f"{relative(folder / 'explanations')}, {relative(folder)}/confusion_*.png"
+    return lines
+
+
+def write_run_report(trainer: Trainer, folder: Path) -> str:
+    """Write `report.html` into the run folder and hand it to wandb; says where it is, or why there is none."""
+    path = folder / REPORT
+    try:
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        view = view_run(folder, settings=ReportSettings(), device=trainer.strategy.root_device, data=data)
+        write_page(report_page([view]), path)
+        for name, figure in run_figures(view).items():
+            picture = folder / f"{name}_val.png"
+            save_png(figure, picture)
+            log_pictures(trainer, f"val/{name}", [picture], [name])
+    except VidactError as error:  # the training is done: a report that cannot be written must not spoil it
+        return f"none: {error}"
+    log_file(trainer, path, name=f"report-{folder.name}", kind="report")
+    return relative(path)
+
+
+def guesses_without_pixels(leakage: LeakageReport, verb: str | None) -> dict[str, str]:
+    """Say how well the class is guessed by what is no pixel, on the clips that the verb measures."""
+    side = "validation" if verb in {"fit", "validate"} else "test"
+    shares = {guess.feature: getattr(guess, side) for guess in leakage.guesses}
+    told = ", ".join(f"{feature} {100 * share:.1f} %" for feature, share in shares.items() if share is not None)
+    return {"guessed without a pixel": f"{told} ({side} clips)"} if told else {}
