@@ -389,7 +389,6 @@ class TestGoingOn:
     ) -> None:
         own = ["--trainer.plugins", "lightning.pytorch.plugins.io.TorchCheckpointIO", "--trainer.max_epochs", 1]
         assert _fit(capsys, *settings, *WORKERS[0], *own, "--relevance.every_n_epochs", 0) == (0, "")
-        assert not (finished.parent / "version_1/checkpoints/last.ckpt").read_bytes().endswith(b"\0\0vidact")
         assert b"vidact crc32" not in (finished.parent / "version_1/checkpoints/last.ckpt").read_bytes()
 
 
