@@ -93,6 +93,17 @@ def test_mirror_images_count_where_the_run_says_so(small_run: Path, tmp_path: Pa
     assert row["clips"]["value"] == pytest.approx(np.mean(right))
 
 
+def test_a_run_that_was_trained_on_crops_is_measured_frozen(small_run: Path, tmp_path: Path) -> None:
+    content = torch.load(open_run(small_run).checkpoint, weights_only=True)
+    text = content["vidact_config"].replace("crop_from: null", "crop_from: 24")
+    content["vidact_config"] = text.replace("augmentation: null", "augmentation: {temporal_jitter: 1}")
+    assert "crop_from: 24" in content["vidact_config"]
+    torch.save(content, tmp_path / "cropped.ckpt")
+    found = _measure(tmp_path / "a.json", str(tmp_path / "cropped.ckpt"), "--frame_orders", "[natural, frozen]")
+    plain = _measure(tmp_path / "b.json", str(small_run), "--frame_orders", "[natural, frozen]")
+    assert [row["clips"] for row in found] == [row["clips"] for row in plain]
+
+
 @pytest.mark.parametrize(
     ("args", "told"),
     [

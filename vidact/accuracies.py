@@ -99,7 +99,8 @@ def measure_accuracies(
 
 def _measure(run: Run, *, part: str, order: FrameOrder, device: torch.device) -> _Measured:
     if order != run.data_settings.get("frame_order", "natural"):
-        data = {**run.data_settings, "frame_order": order, "augmentation": None}  # a shift in time needs neighbours
+        natural = {"augmentation": None, "crop_from": None}  # a shift in time needs neighbours
+        data = {**run.data_settings, **natural, "frame_order": order}
         run = replace(run, config={**run.config, "data": data})
     found = measure_part(run, part, device=device)
     sources = [found.window(clip).clip.source for clip in range(len(found.label))]
