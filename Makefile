@@ -35,7 +35,7 @@ test: $(READY)  ## Run the tests; VIDACT_HMDB51 and VIDACT_JHMDB name folders of
 .PHONY: bench
 bench: $(READY)  ## Run the benchmarks, on real clips where VIDACT_HMDB51 names them
 	$(BIN)/python -m pytest tests/benchmarks/bench_loading.py tests/benchmarks/bench_attribution.py \
-	  tests/benchmarks/bench_evaluation.py tests/benchmarks/bench_synthetic.py $(ARGS)
+	  tests/benchmarks/bench_evaluation.py tests/benchmarks/bench_synthetic.py tests/benchmarks/bench_training.py $(ARGS)
 
 .PHONY: check
 check: $(READY)  ## Run ruff (format and lint) and mypy --strict
