@@ -41,12 +41,7 @@ def network(name: str, **settings: object) -> list[str]:
     return [f"--model.network={{class_path: faulty.{name}, init_args: {{num_classes: 3{init_args}}}}}"]
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    yield
-    wandb.finish()
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def start(*args: object, **env: str) -> subprocess.CompletedProcess[str]:

@@ -4,13 +4,11 @@ import csv
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import wandb
 
 from vidact.cli import main
 from vidact.data.index import index_clips
@@ -28,12 +26,7 @@ TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 NUM_TRAINING = 18
 
 
-@pytest.fixture(autouse=True)
-def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    yield
-    wandb.finish()
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def uneven_split(root: Path) -> str:

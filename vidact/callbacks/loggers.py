@@ -54,9 +54,8 @@ class GuardedWandbLogger(WandbLogger):
                     f"wandb cannot start ({_first_line(error)}); WANDB_MODE=disabled does without it"
                 ) from error
             rank_zero_warn(f"wandb cannot reach its server, so this run is kept offline: {_first_line(error)}")
-            self._wandb_init["id"] = secrets.token_hex(
-                4
-            )  # wandb's process still holds that of the run it could not start
+            # A new id: wandb's process still holds that of the run it could not start.
+            self._wandb_init["id"] = secrets.token_hex(4)
             self._wandb_init["mode"], self._wandb_init["settings"].silent = "offline", True
             return self.experiment
 

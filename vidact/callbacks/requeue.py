@@ -60,7 +60,6 @@ class RequeueBetweenBatches(Callback):
     def _requeue_if_agreed(self, trainer: Trainer) -> None:
         if self._signal is not None and self._agreement.least() == 0:
             self._asked = False
-            signal.signal(
-                self._signal, signal.SIG_IGN
-            )  # it may reach this process later than the others: once is enough
+            # It may reach this process later than the others: once is enough.
+            signal.signal(self._signal, signal.SIG_IGN)
             trainer._signal_connector._slurm_sigusr_handler_fn(self._signal, None)  # type: ignore[arg-type]

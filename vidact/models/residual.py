@@ -50,8 +50,8 @@ class SlimResNet3D(nn.Module):
 
     A stem (3×5×5, stride 2 over space), then one stage of residual blocks per width, the mean over space and time, and
     one linear layer. From the second stage on each halves height and width; the last two stages halve time as well.
-    With the default widths it has 0.9 million parameters. With `time_stride` 2 the stem is 5×5×5 and halves time: half
-    the cost, and as accurate on HMDB51.
+    With the default widths it has 0.9 million parameters. With `time_stride` 2 the stem is 5×5×5 and halves time, at
+    half the cost.
 
     Args:
         num_classes: K.
