@@ -14,7 +14,7 @@ from types import TracebackType
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
 from vidact.core import EnvironmentProblem, VidactError
@@ -132,6 +132,7 @@ class _Encoder:
     def __init__(self, part: Path, *, time_base: Fraction, named: Path) -> None:
         self._path, self._named, self._time_base = part, named, time_base
         self._stream: av.VideoStream | None = None
+        self._reformatter = VideoReformatter()  # one for all frames: making it takes longer than using it
         self._durations: dict[int, int] = {}  # of frames that the encoder still holds, by their times, in ticks
         self._last: int | None = None
         self.count = 0
@@ -163,7 +164,7 @@ class _Encoder:
         self._last = ticks
         with _naming(self._named):
             self._stream = self._stream or self._add_stream(picture.shape)
-            self._mux(_as_yuv(picture, pts=ticks, time_base=self._time_base))
+            self._mux(self._as_yuv(picture, pts=ticks))
         self.count += 1
 
     def _add_stream(self, shape: tuple[int, ...]) -> av.VideoStream:
@@ -177,6 +178,14 @@ class _Encoder:
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = ColorRange.MPEG
         return stream
+
+    def _as_yuv(self, picture: UInt8[np.ndarray, "height width 3"], *, pts: int) -> av.VideoFrame:
+        frame = av.VideoFrame.from_numpy_buffer(picture, format="rgb24")  # not copied: the next line does that
+        frame = self._reformatter.reformat(
+            frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
+        )
+        frame.pts, frame.time_base = pts, self._time_base
+        return frame
 
     def _mux(self, frame: av.VideoFrame | None) -> None:
         assert self._stream is not None
@@ -195,13 +204,6 @@ class _Encoder:
         with _naming(self._named):
             self._mux(None)
             self._container.close()
-
-
-def _as_yuv(picture: UInt8[np.ndarray, "height width 3"], *, pts: int, time_base: Fraction) -> av.VideoFrame:
-    frame = av.VideoFrame.from_numpy_buffer(picture, format="rgb24")  # not copied: the next line does that
-    frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
-    frame.pts, frame.time_base = pts, time_base
-    return frame
 
 
 def _enlarge(frame: UInt8[np.ndarray, "H W 3"], factor: int) -> UInt8[np.ndarray, "height width 3"]:
