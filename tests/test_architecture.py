@@ -130,7 +130,7 @@ OWNERS = {
     },
     "jinja2": {"report/page.py"},
     "markupsafe": {"report/page.py"},
-    "PIL": {"report/encoding.py", "report/grid.py", "report/images.py"},
+    "PIL": {"report/encoding.py", "report/grid.py", "report/raster.py"},
     "jsonargparse": {"pipeline.py", "cli.py", "runs.py"},
 }
 

@@ -20,11 +20,10 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
-from PIL import Image
 
 from vidact.core import EnvironmentProblem, VidactError
 from vidact.report.grid import FrameGrid
-from vidact.report.raster import pixels
+from vidact.report.raster import pixels, png
 from vidact.report.text import LABEL_POINTS, TITLE_POINTS, fit_text, lines_inches
 
 DPI = 150
@@ -126,11 +125,10 @@ def save_png(figure: Figure, path: Path) -> None:
     Raises:
         EnvironmentProblem: the file cannot be written.
     """
-    picture = Image.fromarray(pixels(figure))
+    content = png(pixels(figure), dpi=DPI)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Level 1 is four times as fast as the default and a little larger.
-        picture.save(path, format="png", dpi=(DPI, DPI), compress_level=1)
+        path.write_bytes(content)
     except OSError as error:
         raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror or error})") from error
 

@@ -1,9 +1,11 @@
-"""Turn a figure into pixels, remembering the texts that it has drawn; it does not know what the figure shows.
+"""Turn a figure into pixels, and pixels into a file; it does not know what the figure shows.
 
-Most of the time that a small figure takes is text, and the labels of frames are the same from picture to picture.
+Most of the time that a small figure takes is text, and labels are the same from picture to picture: they are kept.
 """
 
 import math
+import struct
+import zlib
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +17,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
+from PIL import Image
 
 REMEMBERED = 512  # texts; a label is about 30 kB
 _PAD = 2  # pixels around a text, for what a glyph draws beyond its box
@@ -25,7 +28,31 @@ def pixels(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:
     width, height = (int(side) for side in figure.bbox.size)
     renderer = _Renderer(width, height, figure.dpi)
     figure.draw(renderer)
-    return np.asarray(renderer.buffer_rgba())[..., :3].copy()
+    return np.asarray(Image.fromarray(np.asarray(renderer.buffer_rgba())).convert("RGB"))
+
+
+def png(picture: UInt8[np.ndarray, "height width 3"], *, dpi: int) -> bytes:
+    """Pack pixels as PNG (ISO/IEC 15948), every row as its difference from the one above (filter 2).
+
+    Pillow tries all five filters on every row: twice the time, for a file that is no smaller here.
+    """
+    height, width, _ = picture.shape
+    rows = picture.reshape(height, -1)
+    filtered = np.full((height, 1 + 3 * width), 2, dtype=np.uint8)
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256
+    per_metre = round(dpi / 0.0254)
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0),  # 8 bits each of red, green and blue
+        b"pHYs": struct.pack(">IIB", per_metre, per_metre, 1),
+        b"IDAT": zlib.compress(filtered.data, level=1),  # four times as fast as the default and a little larger
+        b"IEND": b"",
+    }
+    packed = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
 
 
 class _Renderer(RendererAgg):

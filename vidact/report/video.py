@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -89,7 +90,7 @@ def write_overlay_video(
         title=title,
         layout=layout,
         span_seconds=(start, max(start, end)),
-        enlarge=_enlarge,
+        enlarge=partial(_enlarge, VideoReformatter()),
     )
     with _whole_or_not_at_all(path) as part, _Encoder(part, time_base=time_base, named=path) as encoder:
         for frame in chain([first], iterator):
@@ -206,9 +207,12 @@ class _Encoder:
             self._container.close()
 
 
-def _enlarge(frame: UInt8[np.ndarray, "H W 3"], factor: int) -> UInt8[np.ndarray, "height width 3"]:
+def _enlarge(
+    reformatter: VideoReformatter, frame: UInt8[np.ndarray, "H W 3"], factor: int
+) -> UInt8[np.ndarray, "height width 3"]:
     """Scale a frame up by a whole number, bicubically."""
     height, width, _ = frame.shape
-    small = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-    large = small.reformat(width=width * factor, height=height * factor, interpolation=Interpolation.BICUBIC)
+    small = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")
+    bicubic = Interpolation.BICUBIC
+    large = reformatter.reformat(small, width=width * factor, height=height * factor, interpolation=bicubic, threads=1)
     return large.to_ndarray()
