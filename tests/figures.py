@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from vidact.report.grid import FrameImage
+
 LONG_TITLE = "brush_hair/" + "Aussie_Brunette_$Brushing_[II]_#4&_" * 3 + "u_nm_np1_ri_med_3.avi 中文 é · predicted kiss"
 
 
@@ -40,9 +42,9 @@ def layout_faults(figure: Figure) -> list[str]:
     faults = [f"{a!r} meets {b!r}" for (a, box_a), (b, box_b) in combinations(boxes, 2) if _overlap(box_a, box_b)]
     faults += [f"{name!r} is cut off" for name, box in boxes if not _inside(box, figure.bbox)]
     inner = {text for axes in figure.axes for text in axes.texts}
-    frames = [axes.patch.get_window_extent() for axes in figure.axes]
+    frames = [*(axes.patch.get_window_extent() for axes in figure.axes), *frame_boxes(figure)]
     outer = [(text.get_text(), text.get_window_extent()) for text in texts if text not in inner]
-    faults += [f"{name!r} lies on axes" for name, box in outer for frame in frames if _overlap(box, frame)]
+    faults += [f"{name!r} lies on axes or a frame" for name, box in outer for frame in frames if _overlap(box, frame)]
     return faults + [f"{text.get_text()!r} is small" for text in texts if text.get_fontsize() < 7]
 
 
@@ -52,6 +54,48 @@ def _overlap(a: Bbox, b: Bbox) -> bool:
 
 def _inside(box: Bbox, outer: Bbox) -> bool:
     return box.x0 >= outer.x0 and box.y0 >= outer.y0 and box.x1 <= outer.x1 and box.y1 <= outer.y1
+
+
+def frame_boxes(figure: Figure) -> list[Bbox]:
+    """Where the frames of a grid lie, in their order, in pixels from the lower left corner."""
+    return [artist.get_window_extent() for artist in figure.artists if isinstance(artist, FrameImage)]
+
+
+def voxel_of_pixels(figure: Figure, frame: int, size: tuple[int, int]) -> Float[np.ndarray, "height width 2"]:
+    """Where in a frame of (height, width) voxels each pixel of the figure lies: x and y in voxels, 0 in the first."""
+    box = frame_boxes(figure)[frame]
+    columns, rows = (int(side) for side in figure.bbox.size)
+    x, y = np.meshgrid(np.arange(columns) + 0.5, rows - np.arange(rows) - 0.5)
+    return np.stack([(x - box.x0) / box.width * size[1], (box.y1 - y) / box.height * size[0]], axis=-1) - 0.5
+
+
+def colour_at_voxel(
+    figure: Figure,
+    picture: UInt8[np.ndarray, "height width 4"],
+    frame: int,
+    *,
+    x: float,
+    y: float,
+    size: tuple[int, int],
+) -> tuple[int, ...]:
+    """The colour at a place in a frame of (height, width) voxels."""
+    box = frame_boxes(figure)[frame]
+    column, row = box.x0 + (x + 0.5) / size[1] * box.width, len(picture) - box.y1 + (y + 0.5) / size[0] * box.height
+    return tuple(picture[int(row), int(column), :3].tolist())
+
+
+def frame_titles(figure: Figure) -> list[str]:
+    """What stands closely above each frame, and over its middle."""
+    render(figure)
+    labels = [(text.get_text(), text.get_window_extent()) for text in figure.texts if text.get_text()]
+    return [
+        next(
+            name
+            for name, box in labels
+            if abs(box.x0 + box.x1 - frame.x0 - frame.x1) < 4 and 0 < box.y0 - frame.y1 < 12
+        )
+        for frame in frame_boxes(figure)
+    ]
 
 
 def frames(count: int) -> tuple[Int[np.ndarray, " T"], Float[np.ndarray, " T"]]:

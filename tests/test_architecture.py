@@ -122,12 +122,14 @@ OWNERS = {
     "wandb": {"callbacks/loggers.py"},
     "matplotlib": {
         *("report/text.py", "report/images.py", "report/charts.py", "report/contact.py", "report/accuracy.py"),
-        *("report/curves.py", "report/comparison.py", "report/strip.py", "report/overlay.py", "report/run_pictures.py"),
-        *("report/faithfulness.py", "report/ranks.py", "report/agreement.py", "evaluation_pictures.py"),
+        *("report/curves.py", "report/comparison.py", "report/strip.py", "report/overlay.py", "report/grid.py"),
+        *("report/faithfulness.py", "report/ranks.py", "report/agreement.py", "report/run_pictures.py"),
+        "report/raster.py",
+        "evaluation_pictures.py",
     },
     "jinja2": {"report/page.py"},
     "markupsafe": {"report/page.py"},
-    "PIL": {"report/encoding.py"},
+    "PIL": {"report/encoding.py", "report/grid.py", "report/raster.py"},
     "jsonargparse": {"pipeline.py", "cli.py", "runs.py"},
 }
 

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from figures import LONG_TITLE, frames, layout_faults, render
+from figures import LONG_TITLE, colour_at_voxel, frame_titles, frames, layout_faults, render, voxel_of_pixels
 
 from vidact.core import VidactError
 from vidact.report.contact import contact_sheet
@@ -17,11 +17,17 @@ def test_at_most_sixteen_frames_are_drawn_with_their_times(count: int, size: tup
     numbers, times = frames(count)
     pictures = np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8)
     spots = np.random.default_rng(0).random((count, 10, 12)) > 0.9
+    pictures[-1], spots[-1] = (40, 90, 200), False
+    pictures[-1, : size[0] // 2] = (250, 160, 10)
     figure = contact_sheet(pictures, spots, numbers, times, title=LONG_TITLE)
-    assert len(figure.axes) == min(count, 16)
-    assert figure.axes[0].get_title() == "frame 0 · 0.00 s"
-    assert figure.axes[-1].get_title() == f"frame {numbers[-1]} · {times[-1]:.2f} s"
-    assert (figure.axes[-1].images[0].get_array() == pictures[-1]).all()
+    titles = frame_titles(figure)
+    assert len(titles) == min(count, 16)
+    assert titles[0] == "frame 0 · 0.00 s"
+    assert titles[-1] == f"frame {numbers[-1]} · {times[-1]:.2f} s"
+    upper, lower = (
+        colour_at_voxel(figure, render(figure), -1, x=size[1] / 2, y=share * size[0], size=size) for share in (0.4, 0.6)
+    )
+    assert (upper, lower) == ((250, 160, 10), (40, 90, 200))
     assert layout_faults(figure) == []
 
 
@@ -30,14 +36,15 @@ def test_a_hotspot_of_the_network_lies_where_it_is_in_the_frame() -> None:
     spots[0, 2, 7] = True
     pictures = [np.zeros((50, 200, 3), dtype=np.uint8)]
     figure = contact_sheet(pictures, spots, *frames(1), title="")
-    axes = figure.axes[0]
-    corners = np.concatenate(axes.collections[0].get_segments())
-    assert (corners.min(axis=0).tolist(), corners.max(axis=0).tolist()) == ([139.5, 9.5], [159.5, 14.5])
-    picture = render(figure)
-    x, y = axes.transData.transform((149.5, 12))
-    assert picture[int(len(picture) - y), int(x), 0] > 80
-    x, y = axes.transData.transform((130, 12))
-    assert picture[int(len(picture) - y), int(x), :3].tolist() == [0, 0, 0]
+    picture, places = render(figure), voxel_of_pixels(figure, 0, (50, 200))
+    inside = ((places > -0.5) & (places < (199.5, 49.5))).all(axis=-1)
+    red, green = picture[..., 0].astype(int), picture[..., 1]
+    marked = places[inside & (red > green + 80)]
+    a_pixel = 200 / (inside.any(axis=0).sum())
+    assert marked.min(axis=0) == pytest.approx((139.5, 9.5), abs=1.5 * a_pixel)
+    assert marked.max(axis=0) == pytest.approx((159.5, 14.5), abs=1.5 * a_pixel)
+    assert colour_at_voxel(figure, picture, 0, x=149.5, y=12, size=(50, 200))[0] > 80
+    assert colour_at_voxel(figure, picture, 0, x=130, y=12, size=(50, 200)) == (0, 0, 0)
 
 
 def test_a_sheet_says_what_is_wrong() -> None:
@@ -57,4 +64,8 @@ def test_svg_keeps_text_as_text_and_is_the_same_every_time() -> None:
     assert text == draw()
     assert re.search(r"<text[^>]*>a &lt;b&gt; &amp; \$c_\^</text>", text)
     assert "<dc:date>" not in text
+    sides = re.findall(r'<image[^>]* width="([\d.]+)" height="([\d.]+)"', text)
+    assert [(float(width), float(height)) for width, height in sides] == [
+        pytest.approx((131, 131), abs=0.5)
+    ] * 2  # 1.82 inches at 72 dpi
     assert "http" not in re.sub(r'(xmlns(:\w+)?|rdf:resource)="[^"]*"|<!DOCTYPE[^>]*>', "", text)

@@ -18,7 +18,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.colors import to_rgb
 
 from vidact.core import EnvironmentProblem, VidactError
-from vidact.report.images import HOTSPOT_COLOUR, HOTSPOT_OPACITY
+from vidact.report.grid import HOTSPOT_COLOUR, HOTSPOT_OPACITY
 from vidact.report.overlay import Composer, SampledRelevance
 from vidact.report.video import DisplayFrame, write_overlay_video
 

@@ -27,7 +27,8 @@ from vidact.report.contents import (
     Picture,
     RunView,
 )
-from vidact.report.images import HOTSPOT_COLOUR, RELEVANCE_COLOURS
+from vidact.report.grid import HOTSPOT_COLOUR
+from vidact.report.images import RELEVANCE_COLOURS
 from vidact.report.page import clip_page, report_page, write_page
 from vidact.report.players import fair_order, gather_players, make_player
 from vidact.report.summary import beats_all, confusion_cells, verdict

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vidact.core import VidactError
+from vidact.report.grid import HOTSPOT_COLOUR
 from vidact.report.images import (
     AGAINST_COLOUR,
     FOR_COLOUR,
-    HOTSPOT_COLOUR,
     LOGIT,
     add_axes,
     check_frames,

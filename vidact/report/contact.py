@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.figure import Figure
 
 from vidact.core import VidactError
-from vidact.report.images import draw_hotspots, frame_grid, frame_labels
+from vidact.report.images import frame_grid, frame_labels
 from vidact.report.timeline import evenly_spread
 
 MAX_FRAMES = 16
@@ -43,9 +43,7 @@ def contact_sheet(
     if len(shapes) > 1 or len(shape := shapes.pop()) != 3 or shape[2] != 3:
         raise VidactError(f"expected pictures [H, W, 3] of one size, got {sorted({*shapes, pictures[0].shape})}")
     chosen = evenly_spread(len(pictures), at_most=MAX_FRAMES)
-    size = (shape[0], shape[1])
-    figure, all_axes = frame_grid([labels[place] for place in chosen], frame_size=size, title=title)
-    for axes, place in zip(all_axes, chosen.tolist(), strict=True):
-        axes.imshow(pictures[place], interpolation="hanning")
-        draw_hotspots(axes, hotspots[place], frame_size=size)
-    return figure
+    grid = frame_grid([labels[place] for place in chosen], frame_size=(shape[0], shape[1]), title=title)
+    grid.show([pictures[place] for place in chosen], smooth=True)
+    grid.mark(hotspots[chosen])
+    return grid.figure

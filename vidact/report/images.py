@@ -7,6 +7,7 @@ Every size on a page is in inches, measured before it is drawn: nothing overlaps
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
@@ -14,20 +15,22 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.colors import Colormap, LinearSegmentedColormap, to_rgb
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path as Outline
 
 from vidact.core import EnvironmentProblem, VidactError
+from vidact.report.grid import FrameGrid
+from vidact.report.raster import pixels, png
 from vidact.report.text import LABEL_POINTS, TITLE_POINTS, fit_text, lines_inches
 
 DPI = 150
 MARGIN_INCHES = 0.12
 MAX_TITLE_LINES = 2
+LABEL_PAD_INCHES = 3 / 72
 TITLE_SHARE = 0.92  # of the width; hinting makes drawn text up to 5 % wider than measured
-HOTSPOT_COLOUR = "#ff00c8"  # a magenta that neither skin, grass nor sky has
-HOTSPOT_OPACITY = 0.4
 LOGIT = "units of the logit"
 FOR_COLOUR = "#b2182b"
 AGAINST_COLOUR = "#2166ac"
@@ -65,12 +68,10 @@ def hotspot_overlay(
     if hotspots.shape != video.shape[1:]:
         raise VidactError(f"expected hotspots {video.shape[1:]} as in the video, got {hotspots.shape = }")
     labels = frame_labels(frame_numbers, times_seconds, num_frames=video.shape[1])
-    figure, all_axes = frame_grid(labels, frame_size=hotspots.shape[1:], title=title)
-    pictures = np.broadcast_to(video, (3, *hotspots.shape)).transpose(1, 2, 3, 0)  # [T, H, W, C]
-    for axes, picture, mask in zip(all_axes, pictures, hotspots, strict=True):
-        axes.imshow(picture, interpolation="hanning")
-        draw_hotspots(axes, mask, frame_size=mask.shape)
-    return figure
+    grid = frame_grid(labels, frame_size=hotspots.shape[1:], title=title)
+    grid.show(np.broadcast_to(video, (3, *hotspots.shape)).transpose(1, 2, 3, 0), smooth=True)  # [T, H, W, C]
+    grid.mark(hotspots)
+    return grid.figure
 
 
 def relevance_heatmap(
@@ -102,12 +103,14 @@ def relevance_heatmap(
     if not np.isfinite(relevance).all():
         raise VidactError(f"expected finite relevance, got {np.sum(~np.isfinite(relevance))} NaN or infinite voxels")
     labels = frame_labels(frame_numbers, times_seconds, num_frames=relevance.shape[0])
-    figure, all_axes = frame_grid(labels, frame_size=relevance.shape[1:], title=title, footer_inches=0.8)
+    grid = frame_grid(labels, frame_size=relevance.shape[1:], title=title, footer_inches=0.8)
     limit = colour_limit(relevance)
-    for axes, frame in zip(all_axes, relevance, strict=True):
-        image = axes.imshow(frame, cmap=relevance_colours(), vmin=-limit, vmax=limit, interpolation="nearest")
-    _draw_colour_bar(figure, image, limit=limit, largest=float(np.abs(relevance).max()), unit=unit)
-    return figure
+    scale = ScalarMappable(Normalize(-limit, limit), relevance_colours())
+    # As one row of values: of four dimensions, three would be taken for colours.
+    colours = scale.to_rgba(relevance.reshape(1, -1), bytes=True).reshape(*relevance.shape, 4)
+    grid.show(colours[..., :3], smooth=False)
+    _draw_colour_bar(grid.figure, scale, limit=limit, largest=float(np.abs(relevance).max()), unit=unit)
+    return grid.figure
 
 
 def colour_limit(relevance: Float[np.ndarray, "T H W"]) -> float:
@@ -122,10 +125,10 @@ def save_png(figure: Figure, path: Path) -> None:
     Raises:
         EnvironmentProblem: the file cannot be written.
     """
+    content = png(pixels(figure), dpi=DPI)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Level 1 is four times as fast as the default and a little larger.
-        figure.savefig(path, dpi=DPI, format="png", facecolor="white", pil_kwargs={"compress_level": 1})
+        path.write_bytes(content)
     except OSError as error:
         raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror or error})") from error
 
@@ -206,8 +209,8 @@ def frame_labels(
 
 def frame_grid(
     labels: Sequence[str], *, frame_size: tuple[int, ...], title: str, footer_inches: float = 0.0
-) -> tuple[Figure, list[Axes]]:
-    """Lay out one labelled square of axes per frame, row by row in a near-square grid."""
+) -> FrameGrid:
+    """Lay out one labelled and bordered place per frame, row by row in a near-square grid."""
     columns = math.ceil(math.sqrt(len(labels)))
     rows = math.ceil(len(labels) / columns)
     width = max(min(8.0, max(4.0, 2.0 * columns)), 1.3 * columns)
@@ -218,49 +221,32 @@ def frame_grid(
     label_height = max(lines_inches(text, points=LABEL_POINTS) for text in labels) + MARGIN_INCHES / 2
     row_height = cell_height + label_height + MARGIN_INCHES / 2
     figure = titled_figure(width, rows * row_height + footer_inches + MARGIN_INCHES / 2, title=title)
-    all_axes = []
-    for place, label in enumerate(labels):
-        row, column = divmod(place, columns)
-        bottom = footer_inches + MARGIN_INCHES + (rows - 1 - row) * row_height
-        left = MARGIN_INCHES + column * step
-        axes = add_axes(figure, left, bottom, width=cell_width, height=cell_height)
-        axes.set_title(label, fontsize=LABEL_POINTS, pad=3)
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set(color="0.6", linewidth=0.5)
-        all_axes.append(axes)
-    return figure, all_axes
+    row, column = np.divmod(np.arange(len(labels)), columns)
+    bottom = footer_inches + MARGIN_INCHES + (rows - 1 - row) * row_height
+    left = MARGIN_INCHES + column * step
+    places = np.stack(np.broadcast_arrays(left, bottom, cell_width, cell_height), axis=-1)
+    inches = figure.dpi_scale_trans
+    for label, (x, y) in zip(labels, places[:, :2] + (cell_width / 2, cell_height + LABEL_PAD_INCHES), strict=True):
+        figure.text(x, y, label, ha="center", va="baseline", fontsize=LABEL_POINTS, transform=inches)
+    corners = places[:, None, :2] + np.array([(0, 0), (1, 0), (1, 1), (0, 1)]) * places[:, None, 2:]
+    borders = Outline.make_compound_path_from_polys(corners)
+    figure.add_artist(
+        PathPatch(borders, edgecolor="0.6", linewidth=0.5, fill=False, snap=True, zorder=2.5, transform=inches)
+    )
+    return FrameGrid(figure, places)
 
 
-def draw_hotspots(axes: Axes, mask: Bool[np.ndarray, "h w"], *, frame_size: tuple[int, int]) -> None:
-    """Lay a translucent fill and a line around each region over a frame of `frame_size` (height, width) pixels."""
-    height, width = frame_size
-    fill = np.zeros((*mask.shape, 4))
-    fill[mask] = (*to_rgb(HOTSPOT_COLOUR), HOTSPOT_OPACITY)
-    axes.imshow(fill, interpolation="nearest", extent=(-0.5, width - 0.5, height - 0.5, -0.5))
-    lines = (_outline(mask) + 0.5) * (width / mask.shape[1], height / mask.shape[0]) - 0.5
-    axes.add_collection(LineCollection(list(lines), colors=HOTSPOT_COLOUR, linewidths=0.8), autolim=False)
-
-
-def _outline(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "segments 2 2"]:
-    """Find the voxel edges between a region and what is around it, as (x, y) ends in the image's coordinates."""
-    padded = np.pad(mask, 1)
-    rows, columns = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
-    across = np.stack([columns - 0.5, rows - 0.5, columns + 0.5, rows - 0.5], axis=-1)
-    rows, columns = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
-    down = np.stack([columns - 0.5, rows - 0.5, columns - 0.5, rows + 0.5], axis=-1)
-    return np.concatenate([across, down]).reshape(-1, 2, 2)
-
-
+@cache
 def relevance_colours() -> Colormap:
     """Blend ColorBrewer's RdBu, safe for the colour-blind, through pure white; an odd count has zero in the middle."""
     return LinearSegmentedColormap.from_list("relevance", RELEVANCE_COLOURS, N=NUM_RELEVANCE_SHADES)
 
 
-def _draw_colour_bar(figure: Figure, image: AxesImage, *, limit: float, largest: float, unit: str) -> None:
+def _draw_colour_bar(figure: Figure, scale: ScalarMappable, *, limit: float, largest: float, unit: str) -> None:
     width = min(figure.get_figwidth() - 1.0, 6.0)
     axes = add_axes(figure, (figure.get_figwidth() - width) / 2, 0.56, width=width, height=0.14)
     extend = "both" if largest > limit else "neither"
-    bar = figure.colorbar(image, cax=axes, orientation="horizontal", extend=extend)
+    bar = figure.colorbar(scale, cax=axes, orientation="horizontal", extend=extend)
     ticks = np.linspace(-limit, limit, 5)
     bar.set_ticks(ticks.tolist(), labels=[f"{tick:.2g}" for tick in ticks])
     axes.tick_params(labelsize=LABEL_POINTS, length=3)

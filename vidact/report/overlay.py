@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int, Real, UInt8
 from matplotlib.colors import to_rgb
 
 from vidact.core import VidactError
-from vidact.report.images import HOTSPOT_COLOUR, HOTSPOT_OPACITY, LOGIT
+from vidact.report.grid import HOTSPOT_COLOUR, HOTSPOT_OPACITY
+from vidact.report.images import LOGIT
 from vidact.report.strip import Strip, Timeline, draw_strip
 
 Layout = Literal["beside", "over"]

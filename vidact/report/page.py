@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from vidact.core import EnvironmentProblem, VidactError
-from vidact.report import images
+from vidact.report import grid, images
 from vidact.report.contents import ClipView, RunView
 from vidact.report.encoding import FULL_SCALE, ZERO_BYTE
 from vidact.report.players import Player, fair_order, gather_players, make_player
@@ -178,14 +178,14 @@ def _page(template: str, *, threshold: float, **values: Any) -> str:
 
 
 def _constants(threshold: float) -> dict[str, Any]:
-    """Give the script the colours and numbers of `images` and `encoding`, so that nothing is said twice."""
+    """Give the script the colours and numbers of `images`, `grid` and `encoding`, so that nothing is said twice."""
     return {
         "relevanceColours": images.RELEVANCE_COLOURS,
         "numShades": images.NUM_RELEVANCE_SHADES,
         "forColour": images.FOR_COLOUR,
         "againstColour": images.AGAINST_COLOUR,
-        "hotspotColour": images.HOTSPOT_COLOUR,
-        "hotspotOpacity": images.HOTSPOT_OPACITY,
+        "hotspotColour": grid.HOTSPOT_COLOUR,
+        "hotspotOpacity": grid.HOTSPOT_OPACITY,
         "clipPercentile": images.CLIP_PERCENTILE,
         "threshold": threshold,
         "zeroByte": ZERO_BYTE,

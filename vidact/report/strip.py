@@ -5,7 +5,7 @@ It does not know videos: the strip is drawn once, and the cursor and the clock a
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from vidact.report.images import AGAINST_COLOUR, FOR_COLOUR, add_axes
+from vidact.report.raster import pixels
 from vidact.report.text import LINE_HEIGHT, fit_text, lines_inches, text_inches
 from vidact.report.timeline import means_over_time, shown_until
 
@@ -133,7 +134,7 @@ def draw_strip(timeline: Timeline, *, width: int, text_pixels: int, title: str, 
     figure.text(x, 1 - (pad + title_pixels) / height, caption, fontsize=small, color="0.25", **style)
     left, right = _draw_bars(figure, timeline, small=small, rows=(head, head + plot))
     return Strip(
-        picture=_pixels(figure),
+        picture=pixels(figure),
         columns=(left, right - 1),
         rows=(head, head + plot),
         seconds=(float(timeline.edges()[0]), float(timeline.edges()[-1])),
@@ -184,6 +185,7 @@ def _limits(timeline: Timeline) -> tuple[float, float]:
     return min(low, -0.04 * span), max(high, 0.04 * span)
 
 
+@lru_cache(maxsize=8)
 def _draw_signs(text_pixels: int) -> dict[str, UInt8[np.ndarray, "rows columns 3"]]:
     widths = [round(POINTS_PER_INCH * text_inches(f"0{sign}0", points=float(text_pixels))) for sign in _CLOCK_SIGNS]
     digits = POINTS_PER_INCH * text_inches("00", points=float(text_pixels))
@@ -193,7 +195,7 @@ def _draw_signs(text_pixels: int) -> dict[str, UInt8[np.ndarray, "rows columns 3
     figure = _blank(int(starts[-1]), height)
     for sign, start in zip(_CLOCK_SIGNS, starts[:-1], strict=True):
         figure.text(start / starts[-1], 1, sign, ha="left", va="top", fontsize=text_pixels)
-    picture = _pixels(figure)
+    picture = pixels(figure)
     return {sign: picture[:, a:b] for sign, a, b in zip(_CLOCK_SIGNS, starts[:-1], starts[1:], strict=True)}
 
 
@@ -205,10 +207,3 @@ def _blank(width: int, height: int) -> Figure:
     """Make a white figure of so many pixels, in which a point is a pixel."""
     slack = 1e-6  # or rounding might lose a pixel
     return Figure(figsize=(_inches(width + slack), _inches(height + slack)), dpi=POINTS_PER_INCH, facecolor="white")
-
-
-def _pixels(figure: Figure) -> UInt8[np.ndarray, "height width 3"]:
-    width, height = (int(side) for side in figure.bbox.size)
-    buffer = BytesIO()
-    figure.savefig(buffer, format="rgba", dpi=POINTS_PER_INCH)
-    return np.frombuffer(buffer.getvalue(), dtype=np.uint8).reshape(height, width, 4)[..., :3].copy()

@@ -2,6 +2,7 @@
 
 import re
 from bisect import bisect_right
+from functools import lru_cache
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import text_to_path
@@ -10,6 +11,7 @@ TITLE_POINTS = 10.0
 LABEL_POINTS = 8.0
 TICK_POINTS = 7.5
 LINE_HEIGHT = 1.3  # of the font size
+REMEMBERED = 4096  # measuring a text takes as long as drawing it, and labels come again with each picture
 
 
 def plain_text(text: str) -> str:
@@ -19,12 +21,14 @@ def plain_text(text: str) -> str:
     return "".join(c if c.isprintable() and font.get_char_index(ord(c)) else "\ufffd" for c in text)
 
 
+@lru_cache(maxsize=REMEMBERED)
 def text_inches(text: str, *, points: float) -> float:
     """Measure the width of one line of plain text."""
     width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=points), ismath=False)
     return float(width) / 72
 
 
+@lru_cache(maxsize=REMEMBERED)
 def fit_text(text: str, *, points: float, inches: float, max_lines: int) -> str:
     """Break text into lines no wider than `inches`, and end it with … where `max_lines` do not hold it.
 

@@ -8,13 +8,14 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
 import av
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
 from vidact.core import EnvironmentProblem, VidactError
@@ -89,7 +90,7 @@ def write_overlay_video(
         title=title,
         layout=layout,
         span_seconds=(start, max(start, end)),
-        enlarge=_enlarge,
+        enlarge=partial(_enlarge, VideoReformatter()),
     )
     with _whole_or_not_at_all(path) as part, _Encoder(part, time_base=time_base, named=path) as encoder:
         for frame in chain([first], iterator):
@@ -132,6 +133,7 @@ class _Encoder:
     def __init__(self, part: Path, *, time_base: Fraction, named: Path) -> None:
         self._path, self._named, self._time_base = part, named, time_base
         self._stream: av.VideoStream | None = None
+        self._reformatter = VideoReformatter()  # one for all frames: making it takes longer than using it
         self._durations: dict[int, int] = {}  # of frames that the encoder still holds, by their times, in ticks
         self._last: int | None = None
         self.count = 0
@@ -163,7 +165,7 @@ class _Encoder:
         self._last = ticks
         with _naming(self._named):
             self._stream = self._stream or self._add_stream(picture.shape)
-            self._mux(_as_yuv(picture, pts=ticks, time_base=self._time_base))
+            self._mux(self._as_yuv(picture, pts=ticks))
         self.count += 1
 
     def _add_stream(self, shape: tuple[int, ...]) -> av.VideoStream:
@@ -177,6 +179,14 @@ class _Encoder:
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = ColorRange.MPEG
         return stream
+
+    def _as_yuv(self, picture: UInt8[np.ndarray, "height width 3"], *, pts: int) -> av.VideoFrame:
+        frame = av.VideoFrame.from_numpy_buffer(picture, format="rgb24")  # not copied: the next line does that
+        frame = self._reformatter.reformat(
+            frame, format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG, threads=1
+        )
+        frame.pts, frame.time_base = pts, self._time_base
+        return frame
 
     def _mux(self, frame: av.VideoFrame | None) -> None:
         assert self._stream is not None
@@ -197,16 +207,12 @@ class _Encoder:
             self._container.close()
 
 
-def _as_yuv(picture: UInt8[np.ndarray, "height width 3"], *, pts: int, time_base: Fraction) -> av.VideoFrame:
-    frame = av.VideoFrame.from_numpy_buffer(picture, format="rgb24")  # not copied: the next line does that
-    frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
-    frame.pts, frame.time_base = pts, time_base
-    return frame
-
-
-def _enlarge(frame: UInt8[np.ndarray, "H W 3"], factor: int) -> UInt8[np.ndarray, "height width 3"]:
+def _enlarge(
+    reformatter: VideoReformatter, frame: UInt8[np.ndarray, "H W 3"], factor: int
+) -> UInt8[np.ndarray, "height width 3"]:
     """Scale a frame up by a whole number, bicubically."""
     height, width, _ = frame.shape
-    small = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-    large = small.reformat(width=width * factor, height=height * factor, interpolation=Interpolation.BICUBIC)
+    small = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")
+    bicubic = Interpolation.BICUBIC
+    large = reformatter.reformat(small, width=width * factor, height=height * factor, interpolation=bicubic, threads=1)
     return large.to_ndarray()
