@@ -81,6 +81,7 @@ def split(
     seed: int = 0,
     splits_folder: str | None = None,
     use_unused: bool = False,
+    validation_share: float = 0.2,
     keep_out: str | None = None,
     keep_out_fold: int | Literal["all"] = 1,
     json: bool = False,
@@ -102,6 +103,7 @@ def split(
         seed: Chooses the groups.
         splits_folder: Where the official files are; searched in and beside the root if not given.
         use_unused: Clips that the official split leaves aside may train where their film is on no other side.
+        validation_share: How much of the training side validates.
         keep_out: Another data set that the network is to be measured on: clips of the films that it tests on are on the
             test side, whatever the scheme.
         keep_out_fold: The other one tests on its official test side of that fold; on all its clips if all, or if it has
@@ -115,9 +117,7 @@ def split(
 
     clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links)
     folder = Path(splits_folder) if splits_folder is not None else None
-    settings = DivisionSettings(
-        scheme, fold=fold, num_folds=num_folds, seed=seed, splits_folder=folder, use_unused=use_unused
-    )
+    settings = DivisionSettings(scheme, fold, num_folds, seed, folder, use_unused, validation_share)
     kept_out = None
     if keep_out is not None:
         kept_fold = None if keep_out_fold == "all" else keep_out_fold

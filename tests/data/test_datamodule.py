@@ -187,6 +187,9 @@ def test_without_a_root_the_synthetic_set_is_rendered_once(monkeypatch: pytest.M
         ({"test_windows": 0}, "--data.test_windows must be at least 1"),
         ({"crop_from": 0}, "--data.crop_from must be at least 1 pixel"),
         ({"crop_from": 32}, "--data.crop_from needs --data.augmentation"),
+        ({"validation_share": 0.0}, "validation_share must be above 0 and at most 0.5, got 0.0"),
+        ({"split": "mine.json", "validation_share": 0.1}, "mine.json says which clips train and which validate"),
+        ({"split": "mine.json", "use_unused": True}, "mine.json says which clips train and which validate"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(small_set: Path, settings: dict[str, Any], message: str) -> None:

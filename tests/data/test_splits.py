@@ -165,6 +165,25 @@ def test_unused_clips_train_only_where_their_film_is_on_no_other_side(
     assert joined == (expected if use_unused else set())
 
 
+@settings(deadline=None, max_examples=15)
+@given(data_sets(), st.integers(0, 3), st.sampled_from([0.5, 0.2, 0.1, 0.05]))
+def test_validation_takes_the_share_that_is_asked_for(clips: list[Clip], seed: int, share: float) -> None:
+    options: Any = {"scheme": "film", "fold": 1, "seed": seed}
+    split, usual = make_split(clips, **options, validation_share=share), make_split(clips, **options)
+    _check_partition(split, clips)
+    assert split.test == usual.test
+    if share == 0.2:
+        assert split == usual
+
+
+@pytest.mark.parametrize("share", [0.5, 0.25, 0.2, 0.1, 0.05])
+def test_where_films_are_many_and_small_the_share_is_met(share: float) -> None:
+    clips = _clips({name: {f"{s}{name}x": 2 for s in range(100)} for name in "ab"})
+    split = make_split(clips, scheme="film", fold=1, seed=0, validation_share=share)
+    assert len(split.validation) / len(split.training + split.validation) == pytest.approx(share, abs=0.01)
+    assert {clip.class_name for clip in split.validation} == {"a", "b"}
+
+
 def test_another_seed_gives_another_split() -> None:
     clips = _clips({"a": {f"{s}x": 2 for s in range(40)}, "b": {f"{s + 40}x": 2 for s in range(40)}})
     first, second = (make_split(clips, scheme="source", fold=1, seed=seed) for seed in (0, 1))
@@ -220,6 +239,8 @@ def test_a_class_that_a_side_lacks_is_noted() -> None:
     [
         ({"scheme": "kfold", "num_folds": 2}, "num_folds must be at least 3"),
         ({"scheme": "film", "use_unused": True}, "only the official split leaves clips unused"),
+        ({"scheme": "film", "validation_share": 0.0}, "validation_share must be above 0 and at most 0.5, got 0.0"),
+        ({"scheme": "film", "validation_share": 0.6}, "at most 0.5, got 0.6"),
         ({"scheme": "official"}, "the official split needs its split files"),
     ],
 )

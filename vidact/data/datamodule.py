@@ -33,7 +33,7 @@ from vidact.data.preparation import (
 from vidact.data.progress import progress_bar
 from vidact.data.sampling import FrameOrder, Stride, least_frames
 from vidact.data.split_files import split_record
-from vidact.data.splits import NUM_FOLDS
+from vidact.data.splits import NUM_FOLDS, VALIDATION_SHARE
 from vidact.data.verdicts import Inspection
 from vidact.data.video import Decoder
 from vidact.data.windows import Window, WindowDataset, join, list_windows, pick_rows
@@ -54,12 +54,12 @@ class VideoDataModule(LightningDataModule):
         split: How to divide into training, validation and test. `source`: no source video on two sides (five
             folds). `film`: the same, whatever the spelling and number of its name. `kfold`: by film, in `num_folds`.
             `official`: the split files of HMDB51, J-HMDB or UCF101 (three folds). `clip`: at random, as the 2020
-            report did. Or a file that `python -m vidact data split` wrote (*.json). Validation is always taken out
-            of the training side, by film.
+            report did. Or a file that `python -m vidact data split` wrote (*.json). Validation comes out of training.
         fold: Which fold of the split is the test part, from 1.
         num_folds: How many folds `kfold` has.
         splits_folder: Where the official split files are; searched in and beside `root` if None.
         use_unused: Whether clips that the official split leaves aside may train, where their film is on no other side.
+        validation_share: How much of the training side validates; a file has that fixed.
         num_frames: Frames per window.
         stride: Distance between two frames of a window; `adaptive` is the report's scheme, 3 to 6 by the
             clip's length. A clip shorter than its window repeats its last frame.
@@ -92,6 +92,7 @@ class VideoDataModule(LightningDataModule):
         num_folds: int = NUM_FOLDS,
         splits_folder: str | None = None,
         use_unused: bool = False,
+        validation_share: float = VALIDATION_SHARE,
         num_frames: int = 16,
         stride: Stride = 2,
         frame_order: FrameOrder = "natural",
@@ -112,9 +113,7 @@ class VideoDataModule(LightningDataModule):
         super().__init__()
         self.root = Path(root).absolute() if root is not None else None
         folder = Path(splits_folder) if splits_folder is not None else None
-        self.division = DivisionSettings(
-            split, fold=fold, num_folds=num_folds, seed=seed, splits_folder=folder, use_unused=use_unused
-        )
+        self.division = DivisionSettings(split, fold, num_folds, seed, folder, use_unused, validation_share)
         self.num_frames, self.stride, self.num_windows = num_frames, stride, num_windows
         self.test_windows = num_windows if test_windows is None else test_windows
         self.frame_order: FrameOrder = frame_order

@@ -19,7 +19,7 @@ from vidact.data.motions import CLASS_NAMES
 from vidact.data.progress import progress_bar
 from vidact.data.similarity import near_duplicates
 from vidact.data.split_files import find_official_folder, read_official_flags, read_split_file, search_official_folder
-from vidact.data.splits import NUM_FOLDS, Split, SplitScheme, make_split
+from vidact.data.splits import NUM_FOLDS, VALIDATION_SHARE, Split, SplitScheme, make_split
 from vidact.data.verdicts import Inspection
 
 SPLIT_FILE_ENDING = ".json"
@@ -54,6 +54,7 @@ class DivisionSettings:
         seed: Chooses the groups.
         splits_folder: Where official split files are; searched in and beside the data set if None.
         use_unused: Whether clips that the official split leaves aside may train.
+        validation_share: How much of the training side validates, see `splits.make_split`.
     """
 
     split: str
@@ -62,6 +63,7 @@ class DivisionSettings:
     seed: int = 0
     splits_folder: Path | None = None
     use_unused: bool = False
+    validation_share: float = VALIDATION_SHARE
 
     def __post_init__(self) -> None:
         schemes = get_args(SplitScheme)
@@ -69,6 +71,11 @@ class DivisionSettings:
             raise ConfigError(
                 f"a split is one of {', '.join(schemes)}, or a file *{SPLIT_FILE_ENDING} that `data split` wrote; "
                 f"got {self.split!r}"
+            )
+        if self.is_file and (self.use_unused or self.validation_share != VALIDATION_SHARE):
+            raise ConfigError(
+                f"{self.split} says which clips train and which validate: use_unused and validation_share are for "
+                "`data split`, which writes such files"
             )
         if self.seed < 0:
             raise ConfigError(f"the seed must be at least 0, got {self.seed}")
@@ -184,6 +191,7 @@ def divide(clips: Sequence[Clip], root: Path, *, settings: DivisionSettings, kep
         num_folds=settings.num_folds,
         flags=flags,
         use_unused=settings.use_unused,
+        validation_share=settings.validation_share,
         kept_out=kept_out,
     )
 

@@ -21,6 +21,7 @@ from vidact.data.kept_out import KeptOut, check_left
 
 SplitScheme = Literal["official", "source", "film", "clip", "kfold"]
 NUM_FOLDS = 5
+VALIDATION_SHARE = 0.2
 NUM_SIDES = 3
 
 # From scheme to what is kept together, and what to call it.
@@ -86,6 +87,7 @@ def make_split(
     num_folds: int = NUM_FOLDS,
     flags: Mapping[str, int] | None = None,
     use_unused: bool = False,
+    validation_share: float = VALIDATION_SHARE,
     kept_out: KeptOut | None = None,
 ) -> Split:
     """Divide a data set into training, validation and test.
@@ -102,6 +104,8 @@ def make_split(
         flags: For `official`: from clip id to flag, as `hmdb51.read_official_split` gives them for the fold.
         use_unused: For `official`: let clips of flag 0 join training where their film is neither in test nor in
             validation.
+        validation_share: How much of the training side validates: one part of as many as come next to it, or of fewer
+            where the classes have too few films.
         kept_out: Its clips join the test side whatever the scheme; the others are divided as if they were all.
 
     Raises:
@@ -109,7 +113,8 @@ def make_split(
         DataError: a class has too few groups, or none that may train, there is no such fold, or `flags` names clips
             that are not there (how many, the first three).
     """
-    _check_settings(scheme, num_folds=num_folds, use_unused=use_unused)
+    _check_settings(scheme, num_folds=num_folds, use_unused=use_unused, validation_share=validation_share)
+    parts = round(1 / validation_share)
     kept = set(kept_out.clips) if kept_out else set()
     if kept_out:
         check_left(clips, (clip for clip in clips if clip.clip_id not in kept), kept_out)
@@ -117,9 +122,9 @@ def make_split(
         if scheme == "official":
             if flags is not None:
                 flags = {**flags, **dict.fromkeys(kept, TEST)}
-            split = _split_officially(clips, fold=fold, seed=seed, flags=flags, use_unused=use_unused)
+            split = _split_officially(clips, fold=fold, seed=seed, flags=flags, use_unused=use_unused, parts=parts)
         else:
-            split = _split_by_group(clips, kept, scheme=scheme, fold=fold, seed=seed, num_folds=num_folds)
+            split = _split_by_group(clips, kept, scheme=scheme, fold=fold, seed=seed, num_folds=num_folds, parts=parts)
     except DataError as error:
         raise DataError(f"{error}; {len(kept)} clips are kept out") if kept else error from None
     if kept_out is None:
@@ -128,7 +133,9 @@ def make_split(
     return replace(split, kept_out=kept_out, notes=(kept_out.note(), *split.notes))
 
 
-def _check_settings(scheme: str, *, num_folds: int, use_unused: bool) -> None:
+def _check_settings(scheme: str, *, num_folds: int, use_unused: bool, validation_share: float) -> None:
+    if not 0 < validation_share <= 0.5:
+        raise ConfigError(f"validation_share must be above 0 and at most 0.5, got {validation_share}")
     if num_folds < NUM_SIDES:
         raise ConfigError(f"num_folds must be at least {NUM_SIDES}: training, validation and test; got {num_folds}")
     if use_unused and scheme != "official":
@@ -136,7 +143,14 @@ def _check_settings(scheme: str, *, num_folds: int, use_unused: bool) -> None:
 
 
 def _split_by_group(
-    everything: Sequence[Clip], kept: Collection[str], *, scheme: SplitScheme, fold: int, seed: int, num_folds: int
+    everything: Sequence[Clip],
+    kept: Collection[str],
+    *,
+    scheme: SplitScheme,
+    fold: int,
+    seed: int,
+    num_folds: int,
+    parts: int,
 ) -> Split:
     clips = [clip for clip in everything if clip.clip_id not in kept]
     wanted, least = (num_folds, num_folds) if scheme == "kfold" else (NUM_FOLDS, NUM_SIDES)
@@ -147,18 +161,18 @@ def _split_by_group(
             f"class {rarest!r} has {count} {unit} to divide; training, validation and test need at least one each"
             f"{f', {least} folds {least} in all' if scheme == 'kfold' else ''}: add clips, or leave the class out"
         )
-    parts = _divide(clips, group, num_parts=min(wanted, count), least_parts=least, seed=seed)
-    why = f"class {rarest!r} has {count} {unit}" if len(parts) == count else "classes share too many groups for more"
-    notes = [] if len(parts) == wanted else [f"{len(parts)} folds in place of {wanted}: {why}"]
-    if not 1 <= fold <= len(parts):
-        raise DataError("; ".join([f"this split has folds 1 to {len(parts)}, got --data.fold {fold}", *notes]))
-    test = [*parts.pop(fold - 1), *(clip for clip in everything if clip.clip_id in kept)]
-    split = _with_validation([clip for part in parts for clip in part], test, seed=seed, notes=notes)
-    return _finish(split, everything, scheme=scheme, fold=fold, num_folds=len(parts) + 1)
+    folds = _divide(clips, group, num_parts=min(wanted, count), least_parts=least, seed=seed)
+    why = f"class {rarest!r} has {count} {unit}" if len(folds) == count else "classes share too many groups for more"
+    notes = [] if len(folds) == wanted else [f"{len(folds)} folds in place of {wanted}: {why}"]
+    if not 1 <= fold <= len(folds):
+        raise DataError("; ".join([f"this split has folds 1 to {len(folds)}, got --data.fold {fold}", *notes]))
+    test = [*folds.pop(fold - 1), *(clip for clip in everything if clip.clip_id in kept)]
+    split = _with_validation([clip for one in folds for clip in one], test, seed=seed, notes=notes, parts=parts)
+    return _finish(split, everything, scheme=scheme, fold=fold, num_folds=len(folds) + 1)
 
 
 def _split_officially(
-    clips: Sequence[Clip], *, fold: int, seed: int, flags: Mapping[str, int] | None, use_unused: bool
+    clips: Sequence[Clip], *, fold: int, seed: int, flags: Mapping[str, int] | None, use_unused: bool, parts: int
 ) -> Split:
     if flags is None:
         raise ConfigError("the official split needs its split files; give their folder as --data.splits_folder")
@@ -169,7 +183,7 @@ def _split_officially(
             f"{', …' if len(missing) > 3 else ''}; complete the data set, or use --data.split source"
         )
     sides = {side: [clip for clip in clips if flags.get(clip.clip_id) == side] for side in (UNUSED, TRAINING, TEST)}
-    split = _with_validation(sides[TRAINING], sides[TEST], seed=seed, notes=[])
+    split = _with_validation(sides[TRAINING], sides[TEST], seed=seed, notes=[], parts=parts)
     if use_unused:
         split = _join_unused(split, sides[UNUSED])
     return _finish(split, clips, scheme="official", fold=fold, num_folds=len(FOLDS))
@@ -183,8 +197,10 @@ def _join_unused(split: Split, unused: Sequence[Clip]) -> Split:
     return replace(split, training=(*split.training, *joining), notes=(*split.notes, note))
 
 
-def _with_validation(clips: Sequence[Clip], test: Sequence[Clip], *, seed: int, notes: Sequence[str]) -> Split:
-    """Take validation out of the training side, by film; by source where a class has one film."""
+def _with_validation(
+    clips: Sequence[Clip], test: Sequence[Clip], *, seed: int, notes: Sequence[str], parts: int
+) -> Split:
+    """Take one part of the training side for validation, by film; by source where a class has one film."""
     if not clips:
         raise DataError("this split leaves no clip to train; add clips, or use another split")
     group, unit = _GROUPS["film"]
@@ -198,10 +214,10 @@ def _with_validation(clips: Sequence[Clip], test: Sequence[Clip], *, seed: int, 
             f"class {rarest!r} has {count} {unit} to divide between training and validation, which need at least one "
             "each: add clips, or leave the class out"
         )
-    parts = _divide(clips, group, num_parts=min(NUM_FOLDS, count), least_parts=2, seed=seed)
-    off_size = [abs(len(part) * len(parts) - len(clips)) for part in parts]
-    validation = parts.pop(off_size.index(min(off_size)))
-    training = tuple(clip for part in parts for clip in part)
+    divided = _divide(clips, group, num_parts=min(parts, count), least_parts=2, seed=seed)
+    off_size = [abs(len(part) * len(divided) - len(clips)) for part in divided]
+    validation = divided.pop(off_size.index(min(off_size)))
+    training = tuple(clip for part in divided for clip in part)
     return Split(training, tuple(validation), tuple(test), seed=seed, notes=tuple(notes))
 
 
