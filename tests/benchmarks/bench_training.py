@@ -35,6 +35,7 @@ from vidact.training import ActionClassifier
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 LEAST_RATE = 0.97  # of the bare loop's
 MOST_EXPLAINING = 0.05  # of training with the defaults
+RECIPE = "network and size of `hmdb51_slim`, 480 clips twice, every 5 epochs (default)"
 REPORT_JOB = (1687, 20, 100)  # datapoints, epochs, batch size of the 2020 report
 REPORT_SECONDS = 39 * 60  # that it took there
 
@@ -149,33 +150,47 @@ class _Explaining(RelevanceCallback):
         self.seconds += now() - start
 
 
-@pytest.mark.xfail(
-    reason="explaining takes 0.2 s, drawing what was found a second a clip: more than a small epoch's share"
-)
+def _explained_training(
+    data: VideoDataModule, network: nn.Module, callback: _Explaining, folder: Path, *, epochs: int
+) -> tuple[int, float]:
+    """Train; give how often clips were explained, and the seconds of all."""
+    trainer = Trainer(
+        callbacks=[callback],
+        max_epochs=epochs,
+        accelerator=DEVICE.type,
+        devices=1,
+        logger=CSVLogger(folder),
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    start = now()
+    trainer.fit(ActionClassifier(network, data.class_names), datamodule=data)
+    took = now() - start
+    return len(list(folder.rglob("explanations/epoch_*"))), took
+
+
 def test_the_share_of_explaining(data: VideoDataModule, tmp_path: Path, table: Callable[..., None]) -> None:
-    """What `RelevanceCallback` takes of ten epochs of the demo's network, at its own defaults and at the demo's."""
+    """What `RelevanceCallback` takes of a training, one clip of each of 8 classes at a time."""
+    folder = tmp_path / "set"
+    synthesize(folder, settings=SyntheticSettings(num_sources=100, num_frames=24, size=(64, 64)))
+    like_hmdb51 = VideoDataModule(str(folder), num_frames=16, stride=1, size=64, num_windows=2, num_workers=0)
+    like_hmdb51.prepare_data()
+    like_hmdb51.setup("fit")
     table("", "epochs explained", "seconds each", "share of training")
+    torch.manual_seed(0)
+    recipe = SlimResNet3D(8, size=64, differences=True, time_stride=2)
+    rows = {
+        RECIPE: (like_hmdb51, recipe, _Explaining(), 5),
+        "the demo's network, 288 clips, every 4 epochs": (data, _slim(), _Explaining(every_n_epochs=4), 10),
+    }
     shares = {}
-    for title, settings in {"every 5 epochs (default)": {}, "every 4 epochs (demo)": {"every_n_epochs": 4}}.items():
-        callback, folder = _Explaining(**settings), tmp_path / title[:7]
-        trainer = Trainer(
-            callbacks=[callback],
-            max_epochs=10,
-            accelerator=DEVICE.type,
-            devices=1,
-            logger=CSVLogger(folder),
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-        )
-        start = now()
-        trainer.fit(ActionClassifier(_slim(), data.class_names), datamodule=data)
-        took = now() - start
-        count = len(list(folder.rglob("explanations/epoch_*")))
+    for number, (title, (clips, network, callback, epochs)) in enumerate(rows.items()):
+        count, took = _explained_training(clips, network, callback, tmp_path / str(number), epochs=epochs)
         shares[title] = callback.seconds / took
-        table(title, count, f"{callback.seconds / count:.2f}", f"{shares[title]:.1%}")
-    assert shares["every 5 epochs (default)"] <= MOST_EXPLAINING
+        table(title, f"{count} of {epochs}", f"{callback.seconds / count:.2f}", f"{shares[title]:.1%}")
+    assert shares[RECIPE] <= MOST_EXPLAINING
 
 
 def _torchvision(name: str) -> Callable[..., nn.Module]:
