@@ -33,8 +33,8 @@ MOMENTS = {
     "measures": "vidact.training.ActionClassifier._log_measures",
     "explaining": "vidact.callbacks.relevance.explain_clips",
     "drawing": "vidact.callbacks.relevance.draw_finding",
-    "writing": "vidact.checkpoint_io.os.fsync",
-    "moving": "vidact.checkpoint_io.Path.replace",
+    "writing": "vidact.durable.os.fsync",
+    "moving": "vidact.durable.Path.replace",
     "rows": "vidact.callbacks.metrics_file.KeptRows.save",
 }
 

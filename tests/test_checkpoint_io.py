@@ -130,9 +130,9 @@ def _read_only(self: Path, *args: object, **kwargs: object) -> None:
 @pytest.mark.parametrize(
     ("place", "failing", "said"),
     [
-        ("vidact.checkpoint_io.os.fsync", _full, "No space left on device"),
-        ("vidact.checkpoint_io.Path.open", _read_only, "Read-only file system"),
-        ("vidact.checkpoint_io.Path.replace", _read_only, "Read-only file system"),
+        ("vidact.durable.os.fsync", _full, "No space left on device"),
+        ("vidact.durable.Path.open", _read_only, "Read-only file system"),
+        ("vidact.durable.Path.replace", _read_only, "Read-only file system"),
     ],
 )
 def test_a_disk_that_fails_keeps_the_previous_checkpoint(

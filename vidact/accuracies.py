@@ -13,8 +13,8 @@ import torch
 
 from vidact.analysis.intervals import ClusteredMean, clustered_mean
 from vidact.core import ConfigError
-from vidact.data.cache import atomic_writer
 from vidact.data.sampling import FrameOrder
+from vidact.durable import atomic_writer
 from vidact.measured import SEED, MeasuredPart, measure_part
 from vidact.runs import Run, relative
 

@@ -3,7 +3,6 @@
 It knows neither configs nor networks.
 """
 
-import errno
 import io
 import os
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing_extensions import override
 
 from vidact.checkpoints import check_sums, seal
 from vidact.core import EnvironmentProblem
+from vidact.durable import write_whole
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -58,41 +58,3 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """
         check_sums(Path(path))
         return super().load_checkpoint(Path(path), map_location, weights_only)
-
-
-def write_whole(target: Path, content: bytes) -> None:
-    """Put a file in its place only once it is whole and on the disk; what was there before stays till then.
-
-    Raises:
-        OSError: it cannot be written; what was there before is still there.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except OSError:
-        _remove(temporary)
-        raise
-    _sync_folder(target.parent)
-
-
-def _remove(temporary: Path) -> None:
-    try:
-        temporary.unlink(missing_ok=True)
-    except OSError:  # a folder that can no longer be written: what has failed before says more
-        return
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems know no such thing
-            raise
-    finally:
-        os.close(descriptor)

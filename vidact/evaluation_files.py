@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vidact.core import DataError
-from vidact.data.cache import atomic_writer
+from vidact.durable import atomic_writer
 from vidact.evaluation_markdown import comparison_markdown, evaluation_markdown
 from vidact.evaluation_tables import COMPARED_WITH, Comparison, Curve, Difference, Evaluation, Row, Verdict
 

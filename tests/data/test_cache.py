@@ -4,11 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from vidact.core import EnvironmentProblem
 from vidact.data.cache import (
-    atomic_writer,
     cache_folder,
-    flush_folder,
     folder_bytes,
     locked,
     remove_abandoned,
@@ -24,28 +21,6 @@ def test_the_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cache_folder() == tmp_path / ".cache" / "vidact"
-
-
-def test_a_text_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "folder" / "file.txt"
-    with atomic_writer(path) as file:
-        file.write("first")
-        assert not path.exists()
-    assert path.read_text() == "first"
-    with pytest.raises(KeyboardInterrupt), atomic_writer(path) as file:  # noqa: PT012  # written, then interrupted
-        file.write("second")
-        raise KeyboardInterrupt
-    assert path.read_text() == "first"
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with (
-        pytest.raises(EnvironmentProblem, match=r"cannot be written \(.*\); choose another place"),
-        atomic_writer(tmp_path / "file" / "index.json"),
-    ):
-        pass
 
 
 def test_a_lock_keeps_another_process_out_until_the_first_is_done(tmp_path: Path) -> None:
@@ -84,4 +59,3 @@ def test_bytes_are_those_of_the_files(tmp_path: Path) -> None:
     (tmp_path / "two").write_bytes(bytes(24))
     (tmp_path / "gone").symlink_to("nowhere")
     assert folder_bytes(tmp_path) == 1024
-    flush_folder(tmp_path)

@@ -20,8 +20,8 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from vidact.callbacks.metrics_file import KeepingCSVLogger
-from vidact.checkpoint_io import write_whole
 from vidact.core import ConfigError, EnvironmentProblem
+from vidact.durable import write_whole
 
 PROJECT = "vidact"
 RUN_ID = "wandb_id.txt"

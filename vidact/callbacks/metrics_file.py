@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from typing_extensions import override
 
-from vidact.checkpoint_io import write_whole
+from vidact.durable import write_whole
 
 FILE_NAME = ExperimentWriter.NAME_METRICS_FILE
 

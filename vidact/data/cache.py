@@ -3,15 +3,11 @@
 import contextlib
 import logging
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
 
 from filelock import FileLock, Timeout
-
-from vidact.core import EnvironmentProblem
 
 _log = logging.getLogger(__name__)
 
@@ -22,27 +18,6 @@ def cache_folder() -> Path:
         return Path(own).absolute()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base).absolute() / "vidact"
-
-
-@contextlib.contextmanager
-def atomic_writer(path: Path) -> Iterator[IO[str]]:
-    """Open a text file that appears under its name only when it is whole.
-
-    Raises:
-        EnvironmentProblem: the folder cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-        try:
-            with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file:
-                yield file
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
 
 @contextlib.contextmanager
@@ -88,20 +63,3 @@ def folder_bytes(folder: Path) -> int:
         with contextlib.suppress(FileNotFoundError):
             total += path.stat().st_size if path.is_file() else 0
     return total
-
-
-def flush_file(file: IO[Any]) -> None:
-    """Make sure that what was written is on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def flush_folder(folder: Path) -> None:
-    """Make sure that the names in a folder are on the disk, where the system can be asked to."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

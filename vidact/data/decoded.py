@@ -29,10 +29,11 @@ from jaxtyping import UInt8
 from torch.utils.data import DataLoader
 
 from vidact.core import ClipBatch, ConfigError, EnvironmentProblem
-from vidact.data.cache import cache_folder, flush_file, flush_folder, folder_bytes, locked, remove_abandoned
+from vidact.data.cache import cache_folder, folder_bytes, locked, remove_abandoned
 from vidact.data.containers import file_sha1
 from vidact.data.video import VERSIONS, Decoder
 from vidact.data.windows import Window, WindowDataset, join
+from vidact.durable import flush_file, flush_folder
 
 FORMAT = 1  # of the array and its index; a new number leaves all older arrays aside
 WORKER_TIMEOUT_SECONDS = 300

@@ -24,7 +24,7 @@ from vidact.data.transfer import (
     open_client,
     part_path,
 )
-from vidact.data.unpacking import sync
+from vidact.durable import flush_file, flush_folder
 
 # Called with what is under way, how much of it is done, and of how much (0 where nobody knows).
 Progress = Callable[[str, int, int], None]
@@ -129,9 +129,10 @@ def _download_one(
     if problem:
         discard(transfer.part)
         raise Refused(problem)
-    sync(transfer.part)
+    with transfer.part.open("r+b") as file:
+        flush_file(file)
     transfer.part.replace(folder / source.name)
-    sync(folder)
+    flush_folder(folder)
 
 
 def _wrong_beginning(name: str, head: bytes) -> str | None:

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vidact.data.cache import atomic_writer
 from vidact.data.index import Clip
 from vidact.data.similarity import Pair, near_duplicates
 from vidact.data.verdicts import Inspection, Verdict
+from vidact.durable import atomic_writer
 
 MAX_LISTED = 20
 COLUMNS = (

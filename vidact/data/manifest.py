@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from vidact.core import EnvironmentProblem
-from vidact.data.cache import atomic_writer, cache_folder, locked
+from vidact.data.cache import cache_folder, locked
 from vidact.data.containers import file_sha1
 from vidact.data.verdicts import Inspection, Verdict
+from vidact.durable import atomic_writer
 
 MANIFEST_VERSION = 2
 _DECODERS = ("av", "decord", "decord2")

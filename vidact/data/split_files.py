@@ -15,10 +15,10 @@ from typing import Any, get_args
 
 from vidact.core import DataError
 from vidact.data import hmdb51, ucf101
-from vidact.data.cache import atomic_writer
 from vidact.data.index import Clip
 from vidact.data.kept_out import read_record as read_kept_out
 from vidact.data.splits import Split, SplitScheme
+from vidact.durable import atomic_writer
 
 FORMAT = "vidact split"
 FORMAT_VERSION = 1

@@ -4,13 +4,13 @@ It does not know how an archive is read, nor what the files are for.
 """
 
 import contextlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vidact.core import EnvironmentProblem
 from vidact.data.archives import Archive, Entry, one_line, open_archive, read_entry
+from vidact.durable import flush_file, flush_folder
 
 
 @contextlib.contextmanager
@@ -53,29 +53,17 @@ def unpack_folder(archive: Archive, files: Mapping[str, Entry], *, target: Path)
         for name, entry in files.items():
             _write_entry(archive, entry, path=temporary / name)
         with one_line(str(target)):
-            sync(temporary)
+            flush_folder(temporary)
             temporary.rename(target)
-            sync(target.parent)
+            flush_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on disk."""
-    if os.name == "nt" and path.is_dir():
-        return  # Windows cannot open folders; it writes their lists itself
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _write_entry(archive: Archive, entry: Entry, *, path: Path) -> None:
-    with one_line(str(path)):
-        with path.open("wb") as file:
-            file.writelines(read_entry(archive, entry))
-        sync(path)
+    with one_line(str(path)), path.open("wb") as file:
+        file.writelines(read_entry(archive, entry))
+        flush_file(file)
 
 
 def _check_space(folder: Path, num_bytes: int, *, label: str) -> None:
