@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "__init__": {"notebook"},
     "__main__": {"cli"},
     "core": set(),
+    "stopping": set(),
     "durable": {"core"},
     "data": {"core", "durable"},
     "models": {"core"},
@@ -88,11 +89,11 @@ MAY_IMPORT = {
         "attribution",
         "analysis",
         "report",
-        *("callbacks", "checkpoint_io", "faults", "resuming", "run_end", "runs", "reporting"),
+        *("callbacks", "checkpoint_io", "faults", "resuming", "stopping", "run_end", "runs", "reporting"),
     },
     "data_verbs": {"core", "data"},
     "network_verbs": {"core", "checkpoints", "data", "models", "attribution"},
-    "cli": {"core", "pipeline", "data_verbs", "network_verbs", "run_verbs", "evaluate_verbs", "__init__"},
+    "cli": {"core", "stopping", "pipeline", "data_verbs", "network_verbs", "run_verbs", "evaluate_verbs", "__init__"},
 }
 
 OWNERS = {

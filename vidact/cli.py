@@ -15,6 +15,7 @@ from types import FrameType
 import jsonargparse
 
 from vidact import __version__, data_verbs, evaluate_verbs, network_verbs, run_verbs
+from vidact.stopping import INTERRUPTED, TERMINATED
 
 HELP = """\
 vidact: train video action recognition, and see what the network looks at.
@@ -64,7 +65,6 @@ usage: python -m vidact {verb} [--config RECIPE] [options]
   python -m vidact {verb} --config hmdb51 --data.root /data/hmdb51
 """
 
-INTERRUPTED, TERMINATED = 130, 143  # what shells say of a program that Ctrl-C or SIGTERM ended
 STOPPED = "vidact: stopped; the same command goes on where it ended"
 PATIENCE_SECONDS = 10
 TRAINER_VERBS = {"fit": "go on from", "validate": "measure", "test": "measure", "predict": "use"}

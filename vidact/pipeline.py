@@ -45,8 +45,9 @@ from vidact.core import ConfigError, VidactError, local_rank
 from vidact.data.datamodule import VideoDataModule
 from vidact.faults import explain_fault
 from vidact.recipes import resolve_configs
-from vidact.resuming import INTERRUPTED, TERMINATED, Stopped, check_same_training, go_on_in, how_to_go_on, run_folder_of
+from vidact.resuming import check_same_training, go_on_in, how_to_go_on, run_folder_of
 from vidact.run_end import guesses_without_pixels, summary, write_run_report
+from vidact.stopping import INTERRUPTED, TERMINATED, Stopped
 from vidact.training import ActionClassifier
 
 RUNS_FOLDER = "runs"

@@ -11,7 +11,6 @@ from vidact.callbacks.metrics_file import FILE_NAME as METRICS
 from vidact.callbacks.metrics_file import trim_rows
 from vidact.core import ConfigError, EnvironmentProblem
 
-INTERRUPTED, TERMINATED = 130, 143  # what shells say of a program that Ctrl-C or SIGTERM ended
 CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
 # What may change: where the clips lie, how fast they come, what is shown and written, how long training goes on.
 FREE = (
@@ -30,14 +29,6 @@ def run_folder_of(checkpoint: Path) -> Path | None:
     """Name the run folder that a `checkpoints/last.ckpt` lies in; None for any other checkpoint."""
     own = checkpoint.absolute()
     return own.parent.parent if (own.parent.name, own.name) == (CHECKPOINTS, LAST) else None
-
-
-class Stopped(Exception):
-    """A signal has ended a verb: what to say, and the exit status."""
-
-    def __init__(self, message: str, status: int) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 def how_to_go_on(verb: str, folder: Path) -> str:
