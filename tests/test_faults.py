@@ -5,8 +5,6 @@ import itertools
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -20,6 +18,7 @@ import torch
 import wandb
 import wandb_server
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from own_processes import start
 from torch.utils.data import get_worker_info
 from torch.utils.data._utils import signal_handling
 from wandb_offline import find_offline_runs, read_offline_run
@@ -28,7 +27,6 @@ from vidact.cli import main
 from vidact.data.windows import WindowDataset
 from vidact.faults import explain_fault
 
-TESTS = Path(__file__).parent
 SMALL = ["--data.num_frames", "4", "--data.size", "8", "--data.batch_size", "9", "--data.num_workers", "0"]
 SMALL += ["--data.classes", "[left, right, up]", "--trainer.accelerator", "cpu", "--relevance.every_n_epochs", "0"]
 SMALL += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--report", "false"]
@@ -42,13 +40,6 @@ def network(name: str, **settings: object) -> list[str]:
 
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
-
-
-def start(*args: object, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m vidact` here, two minutes at most."""
-    environment = os.environ | {"PYTHONPATH": f"{TESTS}:{os.environ.get('PYTHONPATH', '')}"} | env
-    command = [sys.executable, "-m", "vidact", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
 def error_lines(text: str) -> list[str]:

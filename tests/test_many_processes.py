@@ -2,20 +2,18 @@
 
 import csv
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from own_processes import start
 
 from vidact.cli import main
 from vidact.data.index import index_clips
 from vidact.data.split_files import write_split_file
 from vidact.data.splits import make_split
 
-TESTS = Path(__file__).parent
 SMALL = ["--data.num_frames", "4", "--data.size", "12", "--data.num_workers", "0", "--trainer.accelerator", "cpu"]
 SMALL += ["--data.classes", "[left, right, up]", "--relevance.every_n_epochs", "0"]
 SMALL += ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false", "--report", "false"]
@@ -35,13 +33,6 @@ def uneven_split(root: Path) -> str:
     split = make_split(clips, scheme="source", fold=1, seed=0)
     write_split_file(Path("uneven.json"), replace(split, validation=split.validation[1:], test=split.test[1:]))
     return "uneven.json"
-
-
-def start(*args: str, launcher: tuple[str, ...] = ("-m",), **env: str) -> subprocess.CompletedProcess[str]:
-    """Run vidact here, two minutes at most."""
-    command = [sys.executable, *launcher, "vidact", *args]
-    environment = os.environ | {"PYTHONPATH": f"{TESTS}:{os.environ.get('PYTHONPATH', '')}"} | env
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
 
 
 def metrics(run: str) -> dict[str, list[float]]:
