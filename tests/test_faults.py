@@ -23,6 +23,7 @@ from torch.utils.data import get_worker_info
 from torch.utils.data._utils import signal_handling
 from wandb_offline import find_offline_runs, read_offline_run
 
+from vidact.callbacks.loggers import build_loggers
 from vidact.cli import main
 from vidact.data.windows import WindowDataset
 from vidact.faults import explain_fault
@@ -234,6 +235,9 @@ class TestWandb:
         assert f"wandb sync {folder}" in out, out[-2000:]
         wandb.teardown()  # its process writes the rest of the file as it ends
         assert read_offline_run(folder).values("val/clip_accuracy")
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        _, resumed = build_loggers(Path("runs"), folder=Path("runs/version_0"))
+        assert folder.name.endswith(f"-{resumed.version}"), "it goes on as the run that it is, not as it was to be"
 
     def test_does_not_wait_long_for_a_server_that_went_away(
         self, small_set: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -35,6 +35,7 @@ FINISH_TIMEOUT_SECONDS = 120
 class GuardedWandbLogger(WandbLogger):
     """Lightning's logger, without the power to end a training: when wandb fails, the run goes on without it."""
 
+    id_path: Path | None = None  # of the file by which a run folder knows its run of wandb
     _failed = False
 
     @property
@@ -57,7 +58,10 @@ class GuardedWandbLogger(WandbLogger):
             # A new id: wandb's process still holds that of the run it could not start.
             self._wandb_init["id"] = secrets.token_hex(4)
             self._wandb_init["mode"], self._wandb_init["settings"].silent = "offline", True
-            return self.experiment
+            run = self.experiment
+            if self.id_path is not None:
+                write_whole(self.id_path, run.id.encode())
+            return run
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         """Log numbers, images and tables; all of them come through here."""
@@ -156,7 +160,11 @@ def build_loggers(runs: Path, *, use_wandb: bool = True, folder: Path | None = N
     mode = wandb_mode() if use_wandb else "disabled"
     folder = new_run_folder(runs) if folder is None else folder
     csv = KeepingCSVLogger(save_dir=folder.parent, name="", version=folder.name)
-    return [csv] if mode == "disabled" else [csv, _wandb_logger(folder, mode, run_id=_run_id(folder))]
+    if mode == "disabled":
+        return [csv]
+    logger = _wandb_logger(folder, mode, run_id=_run_id(folder))
+    logger.id_path = folder / RUN_ID
+    return [csv, logger]
 
 
 def _run_id(folder: Path) -> str | None:
