@@ -20,13 +20,17 @@ NO_COMMENT = b"\0\0"  # how an archive without a comment ends: the comment's len
 SEAL = b"vidact crc32 %08x"
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read what a checkpoint holds, without its numbers; no code in it is run.
+def load_checkpoint(path: Path, *, numbers: bool = False) -> dict[str, Any]:
+    """Read what a checkpoint holds; no code in it is run.
+
+    Args:
+        path: The file.
+        numbers: Whether to read the numbers in its tensors, too.
 
     Raises:
         CheckpointError: cut, damaged, or no checkpoint of Lightning.
     """
-    content = _read(path, map_location="meta")
+    content = _read(path, map_location="cpu" if numbers else "meta")
     if not isinstance(content, dict) or "pytorch-lightning_version" not in content:
         raise CheckpointError(f"{path}: not a checkpoint that `fit` has written (holds {type(content).__name__})")
     return content
@@ -101,7 +105,15 @@ def load_weights(network: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: damaged, or of another network.
     """
-    content = _read(path, map_location="cpu")
+    give_weights(network, _read(path, map_location="cpu"), path=path)
+
+
+def give_weights(network: nn.Module, content: Any, *, path: Path) -> None:
+    """Give a network the weights of what was read from a checkpoint.
+
+    Raises:
+        CheckpointError: of another network.
+    """
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(f"{path}: not a checkpoint that `fit` has written")
     state = content["state_dict"]

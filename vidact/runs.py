@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
-from vidact.checkpoints import load_checkpoint, load_weights
+from vidact.checkpoints import give_weights, load_checkpoint
 from vidact.core import CheckpointError, ConfigError, VidactError
 from vidact.data.datamodule import VideoDataModule
 
@@ -77,7 +77,7 @@ def open_run(path: str | Path) -> Run:
     if "://" in str(path):
         raise CheckpointError(f"{path}: addresses are refused; download the file and give its path")
     checkpoint = _checkpoint_of(Path(path))
-    content = load_checkpoint(checkpoint)
+    content = load_checkpoint(checkpoint, numbers=True)
     folder = next(
         (place for place in (checkpoint.parent.parent, checkpoint.parent) if (place / CONFIG).is_file()), None
     )
@@ -88,7 +88,7 @@ def open_run(path: str | Path) -> Run:
     if not names:
         raise CheckpointError(f"{checkpoint}: does not name its classes; was it written by `python -m vidact fit`?")
     network = _build_network(config, num_classes=len(names))
-    load_weights(network, checkpoint)
+    give_weights(network, content, path=checkpoint)
     name = folder.name if folder else checkpoint.stem
     return Run(name, folder, checkpoint, config, tuple(names), int(content.get("epoch", 0)), network.eval())
 
