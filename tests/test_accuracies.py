@@ -9,6 +9,8 @@ from sklearn.metrics import balanced_accuracy_score
 
 from vidact.cli import main
 from vidact.core import as_float
+from vidact.data import datamodule
+from vidact.data.preparation import examine
 from vidact.runs import open_run
 
 pytestmark = [
@@ -43,7 +45,10 @@ def _measure(out: Path, *args: str) -> list[dict[str, object]]:
     return json.loads(out.read_text())["accuracies"]
 
 
-@pytest.mark.parametrize("order", ["natural", "frozen", "reversed"])
+ORDERS = ("natural", "frozen", "reversed")
+
+
+@pytest.mark.parametrize("order", ORDERS)
 def test_it_is_the_share_of_clips_that_the_network_takes_for_what_they_are(
     small_run: Path, tmp_path: Path, order: str
 ) -> None:
@@ -71,6 +76,16 @@ def test_several_runs_are_measured_together_by_source(
     said = capsys.readouterr().out
     assert f"{100 * one['clips']['value']:.1f} %" in said
     assert "| all " in said
+
+
+def test_the_data_are_divided_and_searched_for_leaks_once_for_all_orders(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apart = [_measure(tmp_path / "a.json", str(small_run), "--frame_orders", f"[{order}]")[0] for order in ORDERS]
+    examined = []
+    monkeypatch.setattr(datamodule, "examine", lambda *args: examined.append(args) or examine(*args))
+    assert _measure(tmp_path / "b.json", str(small_run), "--frame_orders", f"[{', '.join(ORDERS)}]") == apart
+    assert len(examined) == 1
 
 
 def test_mirror_images_count_where_the_run_says_so(small_run: Path, tmp_path: Path) -> None:

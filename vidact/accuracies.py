@@ -13,6 +13,7 @@ import torch
 
 from vidact.analysis.intervals import ClusteredMean, clustered_mean
 from vidact.core import ConfigError
+from vidact.data.datamodule import VideoDataModule
 from vidact.data.sampling import FrameOrder
 from vidact.durable import atomic_writer
 from vidact.measured import SEED, MeasuredPart, measure_part
@@ -52,16 +53,17 @@ class _Measured:
     sources: list[str]
 
 
-def check_orders(orders: Sequence[str]) -> None:
-    """Make sure that frames can be ordered so.
+def frame_orders_named(names: Sequence[str]) -> list[FrameOrder]:
+    """Give the orders of frames by their names.
 
     Raises:
-        ConfigError: an order that there is not.
+        ConfigError: an order that there is not, or none is named.
     """
-    known = get_args(FrameOrder)
-    for order in orders or [""]:
-        if order not in known:
-            raise ConfigError(f"--frame_orders: expected some of {', '.join(known)}, got {order!r}")
+    known: dict[str, FrameOrder] = {order: order for order in get_args(FrameOrder)}
+    for name in names or [""]:
+        if name not in known:
+            raise ConfigError(f"--frame_orders: expected some of {', '.join(known)}, got {name!r}")
+    return [known[name] for name in names]
 
 
 def measure_accuracies(
@@ -76,10 +78,9 @@ def measure_accuracies(
         device: Where to.
 
     Raises:
-        ConfigError: an unknown part or order, or runs of different classes.
+        ConfigError: an unknown part, or runs of different classes.
         DataError: the data of a run is not where it was.
     """
-    check_orders(orders)
     if part not in ("validation", "test"):
         raise ConfigError(f"--part is validation or test, got {part!r}")
     for run in runs[1:]:
@@ -88,21 +89,20 @@ def measure_accuracies(
                 f"{run.name} knows the classes {list(run.class_names)}, {runs[0].name} {list(runs[0].class_names)}; "
                 "measure them apart"
             )
-    rows = []
+    rows, data = [], [run.build_data() for run in runs]
     for order in orders:
-        measured = [_measure(run, part=part, order=order, device=device) for run in runs]
+        measured = [
+            _measure(run, own, part=part, order=order, device=device) for run, own in zip(runs, data, strict=True)
+        ]
         rows += [one.accuracy for one in measured]
         if len(measured) > 1:
             rows.append(_together(measured))
     return rows
 
 
-def _measure(run: Run, *, part: str, order: FrameOrder, device: torch.device) -> _Measured:
-    if order != run.data_settings.get("frame_order", "natural"):
-        natural = {"augmentation": None, "crop_from": None}  # a shift in time needs neighbours
-        data = {**run.data_settings, **natural, "frame_order": order}
-        run = replace(run, config={**run.config, "data": data})
-    found = measure_part(run, part, device=device)
+def _measure(run: Run, data: VideoDataModule, *, part: str, order: FrameOrder, device: torch.device) -> _Measured:
+    data.order_frames(order)
+    found = measure_part(run, part, device=device, data=data)
     sources = [found.window(clip).clip.source for clip in range(len(found.label))]
     accuracy = Accuracy(
         name=relative(run.folder or run.checkpoint),

@@ -214,13 +214,13 @@ def accuracy(
     """
     from pathlib import Path
 
-    from vidact.accuracies import check_orders, measure_accuracies, table, write_accuracies
+    from vidact.accuracies import frame_orders_named, measure_accuracies, table, write_accuracies
     from vidact.runs import open_run
     from vidact.video_jobs import own_devices
 
-    check_orders(frame_orders)
+    orders = frame_orders_named(frame_orders)
     opened = [open_run(run) for run in runs]
-    rows = measure_accuracies(opened, part=part, orders=frame_orders, device=own_devices(accelerator))  # type: ignore[arg-type]
+    rows = measure_accuracies(opened, part=part, orders=orders, device=own_devices(accelerator))
     if out is not None:
         write_accuracies(Path(out), rows, part=part)
     print(table(rows))

@@ -4,7 +4,7 @@ It does not know what the batches are for.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from vidact.data.masks import choose_masks
 from vidact.data.order import training_order
 from vidact.data.preparation import (
     DivisionSettings,
+    check_stride,
     choose_class_names,
     divide,
     examine,
@@ -34,7 +35,6 @@ from vidact.data.progress import progress_bar
 from vidact.data.sampling import FrameOrder, Stride, least_frames
 from vidact.data.split_files import split_record
 from vidact.data.splits import NUM_FOLDS, VALIDATION_SHARE
-from vidact.data.verdicts import Inspection
 from vidact.data.video import Decoder
 from vidact.data.windows import Window, WindowDataset, join, list_windows, pick_rows
 
@@ -119,15 +119,12 @@ class VideoDataModule(LightningDataModule):
         self.frame_order: FrameOrder = frame_order
         self.size = (size, size) if isinstance(size, int) else size
         self.crop_from = (crop_from, crop_from) if isinstance(crop_from, int) else crop_from or self.size
-        self.gray = gray
-        self.augmentation = augmentation
+        self.gray, self.augmentation, self._masks = gray, augmentation, masks
         self.decoder: Decoder = decoder
         self.cache_gigabytes = cache_gigabytes
-        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self.follow_links = follow_links
+        self.batch_size, self.num_workers, self.seed, self.follow_links = batch_size, num_workers, seed, follow_links
         self._check_settings()
         self._class_names = choose_class_names(self.root, classes)
-        self._masks = masks
         self._windows: dict[str, list[Window]] = {}
         self._parts: dict[str, WindowDataset] = {}
         self._chance = torch.Generator()
@@ -179,6 +176,13 @@ class VideoDataModule(LightningDataModule):
                 synthetic_files.synthesize(self.folder, progress=progress)
         load_clips(self.folder, classes=self.class_names, follow_links=self.follow_links)
 
+    def order_frames(self, frame_order: FrameOrder) -> None:
+        """Let windows have their frames in another order from here on, to be measured; the division stays."""
+        self.frame_order, self.augmentation, self.crop_from = frame_order, None, self.size  # a jitter needs neighbours
+        self._parts.clear()
+        if self._windows:
+            self._list_parts()
+
     def setup(self, stage: str) -> None:
         """Divide the clips and decode the stage's windows, the same on every process."""
         if not self._windows:
@@ -191,16 +195,19 @@ class VideoDataModule(LightningDataModule):
         self._split = divide(clips, self.folder, settings=self.division)
         self._leakage = examine(self._split, inspections)
         self.left_out = list_unusable(clips, inspections)
-        self._check_stride(inspections)
+        check_stride(self.stride, inspections.values(), num_frames=self.num_frames)
         self._clips = [clip for clip in clips if inspections[clip.path].usable]
         self._inspections = inspections
-        for stage, side in PARTS.items():
-            chosen = [clip for clip in self._split.sides[side] if inspections[clip.path].usable]
-            self._windows[stage] = self._list_windows(chosen, training=stage == "fit")
+        self._list_parts()
         for stage in ("fit", "validate"):
             if not self._windows[stage]:
                 raise DataError(f"no clip that can be read is left to {stage}; add clips, or use another split")
         self._report(clips)
+
+    def _list_parts(self) -> None:
+        for stage, side in PARTS.items():
+            chosen = [clip for clip in self._split.sides[side] if self._inspections[clip.path].usable]
+            self._windows[stage] = self._list_windows(chosen, training=stage == "fit")
 
     def _list_windows(self, clips: Sequence[Clip], *, training: bool) -> list[Window]:
         found = self._inspections
@@ -239,13 +246,6 @@ class VideoDataModule(LightningDataModule):
                 )
         windows = self._windows[stage]
         return WindowDataset(windows, size=size, gray=self.gray, decoder=self.decoder, decoded=decoded, masks=masks)
-
-    def _check_stride(self, inspections: Mapping[Path, Inspection]) -> None:
-        longest = max(found.info.num_frames for found in inspections.values() if found.info)
-        if isinstance(self.stride, int) and self.num_frames > 1 and self.stride >= longest:
-            raise ConfigError(
-                f"--data.stride {self.stride} is longer than any clip (the longest has {longest} frames); try 2"
-            )
 
     def _report(self, clips: Sequence[Clip]) -> None:
         """Say what was found, how it was divided, what is left out and why, and what leaks."""

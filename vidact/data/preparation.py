@@ -3,7 +3,7 @@
 It does not know windows, batches or what a network is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +17,7 @@ from vidact.data.kept_out import KeptOut, find_kept_out
 from vidact.data.leakage import LeakageReport, measure_leakage
 from vidact.data.motions import CLASS_NAMES
 from vidact.data.progress import progress_bar
+from vidact.data.sampling import Stride
 from vidact.data.similarity import near_duplicates
 from vidact.data.split_files import find_official_folder, read_official_flags, read_split_file, search_official_folder
 from vidact.data.splits import NUM_FOLDS, VALIDATION_SHARE, Split, SplitScheme, make_split
@@ -212,3 +213,14 @@ def examine(split: Split, inspections: Mapping[Path, Inspection]) -> LeakageRepo
         if found[names[pair.first]].sha1 != found[names[pair.second]].sha1
     ]
     return measure_leakage(split, facts, near_duplicates=pairs)
+
+
+def check_stride(stride: Stride, inspections: Iterable[Inspection], *, num_frames: int) -> None:
+    """Make sure that a window's frames are not all the first one of its clip.
+
+    Raises:
+        ConfigError: the stride is longer than any clip.
+    """
+    longest = max(found.info.num_frames for found in inspections if found.info)
+    if isinstance(stride, int) and num_frames > 1 and stride >= longest:
+        raise ConfigError(f"--data.stride {stride} is longer than any clip (the longest has {longest} frames); try 2")
