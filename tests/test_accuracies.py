@@ -66,8 +66,9 @@ def test_several_runs_are_measured_together_by_source(
     small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same run twice: the mean stays, and so does the interval, since its clips are no new evidence."""
-    one, two, both = _measure(tmp_path / "a.json", str(small_run), str(small_run))
+    one, two, both, ensemble = _measure(tmp_path / "a.json", str(small_run), str(small_run))
     assert one == two
+    assert ensemble == one | {"name": "ensemble", "parameters": 2 * one["parameters"]}
     assert both["name"] == "all"
     assert both["clips"]["value"] == pytest.approx(one["clips"]["value"])
     assert both["clips"]["count"] == 2 * one["clips"]["count"]
@@ -86,6 +87,37 @@ def test_the_data_are_divided_and_searched_for_leaks_once_for_all_orders(
     monkeypatch.setattr(datamodule, "examine", lambda *args: examined.append(args) or examine(*args))
     assert _measure(tmp_path / "b.json", str(small_run), "--frame_orders", f"[{', '.join(ORDERS)}]") == apart
     assert len(examined) == 1
+
+
+def test_an_ensemble_averages_the_probabilities_of_runs_on_the_same_clips(small_run: Path, tmp_path: Path) -> None:
+    content = torch.load(open_run(small_run).checkpoint, weights_only=True)
+    key = next(name for name in reversed(content["state_dict"]) if name.endswith("bias"))
+    content["state_dict"][key] += torch.tensor([0.3, -0.1, -0.2])  # another network, and not a worse one by far
+    torch.save(content, tmp_path / "other.ckpt")
+    *_, ensemble = _measure(tmp_path / "a.json", str(small_run), str(tmp_path / "other.ckpt"))
+    assert ensemble["name"] == "ensemble"
+    means = defaultdict(list)
+    for path in (small_run, tmp_path / "other.ckpt"):
+        run = open_run(path)
+        data = run.build_data()
+        data.prepare_data()
+        data.setup("test")
+        dataset = data.test_dataloader().dataset
+        for row, window in enumerate(dataset.windows):
+            with torch.no_grad():
+                scores = run.network(as_float(dataset[row].video)).softmax(1)[0].numpy()
+            means[window.clip_index, window.clip.label].append(scores)
+    right = [int(np.mean(scores, axis=0).argmax()) == label for (_, label), scores in means.items()]
+    assert ensemble["clips"]["value"] == pytest.approx(np.mean(right))
+
+
+def test_runs_on_other_clips_are_no_ensemble(small_run: Path, tmp_path: Path) -> None:
+    content = torch.load(open_run(small_run).checkpoint, weights_only=True)
+    assert "  fold: 1\n" in content["vidact_config"]
+    content["vidact_config"] = content["vidact_config"].replace("  fold: 1\n", "  fold: 2\n")
+    torch.save(content, tmp_path / "other.ckpt")
+    rows = _measure(tmp_path / "a.json", str(small_run), str(tmp_path / "other.ckpt"))
+    assert [row["name"] for row in rows][2:] == ["all"]
 
 
 def test_mirror_images_count_where_the_run_says_so(small_run: Path, tmp_path: Path) -> None:

@@ -7,19 +7,23 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any, get_args
 
 import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from vidact.analysis.intervals import ClusteredMean, clustered_mean
 from vidact.core import ConfigError
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.sampling import FrameOrder
 from vidact.durable import atomic_writer
-from vidact.measured import SEED, MeasuredPart, measure_part
+from vidact.measured import SEED, measure_part
 from vidact.runs import Run, relative
 
 TAGS = "tags"
+ALL, ENSEMBLE = "all", "ensemble"
 
 
 @dataclass(frozen=True)
@@ -27,14 +31,14 @@ class Accuracy:
     """How many clips of a part a network recognises.
 
     Attributes:
-        name: Where the run is; `all` for several runs together.
+        name: Where the run is; `all` for several runs together, `ensemble` where their probabilities are averaged.
         frame_order: In what order it saw the frames, see `sampling.reorder`.
         clips: Share of the clips, with the 95 % interval by source; where several runs measure the same clips, or
             clips of the same source, these are one group.
         classes: Mean of the classes' shares.
         chance: One in K.
         tags: What the tags of the file names reach without a pixel; None where they cannot be read.
-        parameters: Numbers that the network has learned.
+        parameters: Numbers that the network has learned; of an ensemble, all its networks.
     """
 
     name: str
@@ -48,9 +52,18 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class _Measured:
-    accuracy: Accuracy
-    right: torch.Tensor
-    sources: list[str]
+    """What one network, or several whose probabilities are averaged, says of a part."""
+
+    clips: tuple[str, ...]
+    sources: tuple[str, ...]
+    label: Int[Tensor, " N"]
+    probabilities: Float[Tensor, "N K"]
+    tags: float | None
+    parameters: int
+
+    @property
+    def is_right(self) -> Bool[Tensor, " N"]:
+        return self.probabilities.argmax(dim=1) == self.label
 
 
 def frame_orders_named(names: Sequence[str]) -> list[FrameOrder]:
@@ -69,7 +82,7 @@ def frame_orders_named(names: Sequence[str]) -> list[FrameOrder]:
 def measure_accuracies(
     runs: Sequence[Run], *, part: str, orders: Sequence[FrameOrder], device: torch.device
 ) -> list[Accuracy]:
-    """Measure runs, and all of them together where they are several.
+    """Measure runs, and all of them together where they are several; as ensembles, too, where each part has several.
 
     Args:
         runs: Of the same classes.
@@ -94,58 +107,80 @@ def measure_accuracies(
         measured = [
             _measure(run, own, part=part, order=order, device=device) for run, own in zip(runs, data, strict=True)
         ]
-        rows += [one.accuracy for one in measured]
+        for run, one in zip(runs, measured, strict=True):
+            rows.append(_accuracy([one], name=relative(run.folder or run.checkpoint), order=order))
         if len(measured) > 1:
-            rows.append(_together(measured))
+            rows.append(_accuracy(measured, name=ALL, order=order))
+        if ensembles := _ensembles(measured):
+            rows.append(_accuracy(ensembles, name=ENSEMBLE, order=order))
     return rows
 
 
 def _measure(run: Run, data: VideoDataModule, *, part: str, order: FrameOrder, device: torch.device) -> _Measured:
     data.order_frames(order)
     found = measure_part(run, part, device=device, data=data)
-    sources = [found.window(clip).clip.source for clip in range(len(found.label))]
-    accuracy = Accuracy(
-        name=relative(run.folder or run.checkpoint),
-        frame_order=order,
-        clips=_mean(found.is_right, sources),
-        classes=_class_mean(found),
-        chance=1 / len(run.class_names),
-        tags=_tags(found),
+    clips = [found.window(clip).clip for clip in range(len(found.label))]
+    guess = next((one for one in data.leakage.guesses if one.feature == TAGS), None)
+    return _Measured(
+        clips=tuple(clip.clip_id for clip in clips),
+        sources=tuple(clip.source for clip in clips),
+        label=found.label,
+        probabilities=found.probabilities,
+        tags=None if guess is None else getattr(guess, part),
         parameters=sum(parameter.numel() for parameter in run.network.parameters()),
     )
-    return _Measured(accuracy, found.is_right, sources)
 
 
-def _mean(right: torch.Tensor, sources: list[str]) -> ClusteredMean:
-    return clustered_mean(right.double(), sources, generator=torch.Generator().manual_seed(SEED))
+def _ensembles(measured: Sequence[_Measured]) -> list[_Measured]:
+    """Average the probabilities of the networks that were measured on the same clips; none where one stands alone."""
+    alike: dict[tuple[str, ...], list[_Measured]] = {}
+    for one in measured:
+        alike.setdefault(one.clips, []).append(one)
+    if any(len(group) == 1 for group in alike.values()):
+        return []
+    return [
+        replace(
+            group[0],
+            probabilities=torch.stack([one.probabilities for one in group]).mean(dim=0),
+            parameters=sum(one.parameters for one in group),
+        )
+        for group in alike.values()
+    ]
 
 
-def _class_mean(found: MeasuredPart) -> float:
-    classes = sorted(set(found.label.tolist()))
-    shares = [found.is_right[found.label == label].double().mean() for label in classes]
-    return float(torch.stack(shares).mean())
-
-
-def _tags(found: MeasuredPart) -> float | None:
-    guess = next((one for one in found.data.leakage.guesses if one.feature == TAGS), None)
-    return None if guess is None else getattr(guess, found.part)
-
-
-def _together(measured: Sequence[_Measured]) -> Accuracy:
-    rows = [one.accuracy for one in measured]
-    tags = [row.tags for row in rows if row.tags is not None]
-    return replace(
-        rows[0],
-        name="all",
-        clips=_mean(torch.cat([one.right for one in measured]), [name for one in measured for name in one.sources]),
-        classes=sum(row.classes for row in rows) / len(rows),
-        tags=sum(tags) / len(tags) if tags else None,
+def _accuracy(measured: Sequence[_Measured], *, name: str, order: FrameOrder) -> Accuracy:
+    right = torch.cat([one.is_right for one in measured]).double()
+    sources = [source for one in measured for source in one.sources]
+    tags = [one.tags for one in measured if one.tags is not None]
+    return Accuracy(
+        name=name,
+        frame_order=order,
+        clips=clustered_mean(right, sources, generator=torch.Generator().manual_seed(SEED)),
+        classes=mean(map(_class_mean, measured)),
+        chance=1 / measured[0].probabilities.shape[1],
+        tags=mean(tags) if tags else None,
+        parameters=measured[0].parameters,
     )
+
+
+def _class_mean(measured: _Measured) -> float:
+    classes = sorted(set(measured.label.tolist()))
+    return mean(float(measured.is_right[measured.label == label].double().mean()) for label in classes)
 
 
 def table(rows: Sequence[Accuracy]) -> str:
     """Lay accuracies out as Markdown."""
-    head = ("run", "frames", "clips recognised (95 %)", "mean of classes", "clips", "sources", "chance", "tags")
+    head = (
+        "run",
+        "frames",
+        "clips recognised (95 %)",
+        "mean of classes",
+        "clips",
+        "sources",
+        "chance",
+        "tags",
+        "parameters",
+    )
     lines = [
         (
             row.name,
@@ -156,6 +191,7 @@ def table(rows: Sequence[Accuracy]) -> str:
             str(row.clips.num_groups),
             f"{100 * row.chance:.1f} %",
             "–" if row.tags is None else f"{100 * row.tags:.1f} %",
+            f"{row.parameters:,}",
         )
         for row in rows
     ]

@@ -202,8 +202,9 @@ def accuracy(
     """Say how many clips trained networks recognise, with intervals by source video, beside chance and tags alone.
 
     Several runs (the folds of a split, several seeds) are measured one by one and together: the mean over them, and its
-    interval with all clips of one source as one group. Each run is measured as its config says: windows per clip,
-    mirror images.
+    interval with all clips of one source as one group. Where several see the same clips (several seeds), they are
+    measured as an ensemble, too: the mean of their probabilities. Each run is measured as its config says: windows per
+    clip, mirror images.
 
     Args:
         runs: Run folders (runs/version_0) or checkpoints; of a folder, the best one on validation.
