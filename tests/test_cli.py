@@ -116,26 +116,21 @@ def test_the_runs_config_is_complete_and_in_wandb(run: Path) -> None:
     assert logged["model"]["network"]["class_path"] == "vidact.models.residual.SlimResNet3D"
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_a_run_is_tested_and_resumed_from_its_own_files(
-    run: Path,
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     version = run / "runs" / "version_0"
-    found = _vidact(
-        *("test", "--config", version / "config.yaml", "--ckpt_path", version / "checkpoints/best.ckpt"),
-        *("--trainer.devices", 1, "--trainer.strategy", "auto"),
-        cwd=run,
-    )
-    assert found.returncode == 0, found.stderr[-3000:]
-    assert "test/clip_accuracy" in found.stdout
+    monkeypatch.chdir(run)
+    args = ["--config", str(version / "config.yaml"), "--trainer.devices", "1", "--trainer.strategy", "auto"]
+    assert main(["test", *args, "--ckpt_path", str(version / "checkpoints/best.ckpt")]) == 0
+    wandb.finish()
+    assert "test/clip_accuracy" in capsys.readouterr().out
     assert (run / "runs/version_1/confusion_test.png").is_file()
     assert list((run / "runs/version_1/explanations/test").rglob("*.overlay.png"))
 
-    found = _vidact(
-        *("fit", "--config", version / "config.yaml", "--ckpt_path", "last", "--trainer.max_epochs", 2),
-        *("--trainer.devices", 1, "--trainer.strategy", "auto"),
-        cwd=run,
-    )
-    assert found.returncode == 0, found.stderr[-3000:]
+    assert main(["fit", *args, "--ckpt_path", "last", "--trainer.max_epochs", "2"]) == 0
+    wandb.finish()
     assert not (run / "runs/version_2").exists(), "it goes on in the folder of the first epoch"
     epochs = (version / "metrics.csv").read_text().splitlines()[1:]
     assert {line.split(",")[0] for line in epochs} == {"0", "1"}

@@ -73,7 +73,8 @@ def main(root: Path, folder: Path) -> dict[str, object]:
     warnings.simplefilter("ignore")
     result: dict[str, object] = {}
     for precision in ("32-true", "bf16-mixed"):
-        callbacks = [RelevanceCallback(every_n_epochs=1), FaithfulnessCallback(every_n_epochs=1)]
+        faithfulness = FaithfulnessCallback(every_n_epochs=1, clips_per_class=1, num_steps=4)
+        callbacks = [RelevanceCallback(every_n_epochs=1), faithfulness]
         with_it = train(root, folder / precision, callbacks, precision)
         without = train(root, folder, [], precision)
         differing = [

@@ -19,7 +19,6 @@ import torch  # before decord: importing decord first makes torch's import crash
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
-from torchvision.transforms.v2 import functional as transforms
 
 import decord  # isort: skip
 
@@ -84,7 +83,7 @@ def read_frames(
     rows, inverse = np.unique(np.asarray(frame_numbers), return_inverse=True)
     video = torch.cat([_resize(frames[row], size) for row in rows.tolist()])  # [T, C, H, W]
     if gray:
-        video = transforms.rgb_to_grayscale(video)
+        video = _to_gray(video)
     ordered: Tensor = video[torch.from_numpy(inverse)]
     return ordered.transpose(0, 1).contiguous()
 
@@ -92,12 +91,20 @@ def read_frames(
 def to_network_size(picture: UInt8[Tensor, "H W C"], size: tuple[int, int], *, gray: bool) -> UInt8[Tensor, "c h w"]:
     """Bring one RGB picture to a network's size and colours, as `read_frames` does."""
     resized = _resize(picture, size)
-    if gray:
-        resized = transforms.rgb_to_grayscale(resized)
-    return resized[0]
+    return (_to_gray(resized) if gray else resized)[0]
+
+
+# torchvision is imported late: processes that only measure clips start in half the time without it.
+def _to_gray(video: UInt8[Tensor, "T 3 H W"]) -> UInt8[Tensor, "T 1 H W"]:
+    from torchvision.transforms.v2 import functional as transforms
+
+    gray: Tensor = transforms.rgb_to_grayscale(video)
+    return gray
 
 
 def _resize(frame: UInt8[Tensor, "H W C"], size: tuple[int, int]) -> UInt8[Tensor, "1 C h w"]:
+    from torchvision.transforms.v2 import functional as transforms
+
     resized: Tensor = transforms.resize(frame.permute(2, 0, 1)[None], list(size), antialias=True)
     return resized
 
