@@ -350,6 +350,7 @@ class TestGoingOn:
                 ["--data.batch_size", "8", "--seed_everything", "2"],
                 "--seed_everything is 0 there and 2 now, --data.batch",
             ),
+            (["--trainer.callbacks+", "vidact.callbacks.averaging.MeanWeights"], "--trainer.callbacks is "),
             (["--trainer.accumulate_grad_batches", "2"], "--trainer.accumulate_grad_batches is 1 there and 2 now"),
         ],
     )

@@ -223,9 +223,21 @@ def test_a_network_with_other_outputs_is_named() -> None:
 
 
 def test_an_optimizer_that_refuses_its_settings_is_named() -> None:
-    model = ActionClassifier(_Lookup(2), ("a", "b"), optimizer=lambda p: torch.optim.SGD(p, lr=-1))
     with pytest.raises(ConfigError, match="--model.optimizer: Invalid learning rate"):
-        model.configure_optimizers()
+        ActionClassifier(_Lookup(2), ("a", "b"), optimizer=lambda p: torch.optim.SGD(p, lr=-1))
+
+
+def test_a_schedule_that_refuses_its_settings_is_named() -> None:
+    with pytest.raises(ConfigError, match="--model.lr_scheduler: Expected positive integer T_0"):
+        ActionClassifier(
+            _Lookup(2), ("a", "b"), lr_scheduler=lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, T_0=0)
+        )
+
+
+def test_a_loss_that_takes_no_probabilities_is_named_where_clips_are_mixed() -> None:
+    ActionClassifier(_Lookup(2), ("a", "b"), loss=torch.nn.MultiMarginLoss())
+    with pytest.raises(ConfigError, match="MultiMarginLoss does not take them; set both to 0"):
+        ActionClassifier(_Lookup(2), ("a", "b"), loss=torch.nn.MultiMarginLoss(), mixup_alpha=0.3)
 
 
 def test_top_k_is_at_least_one() -> None:

@@ -10,6 +10,8 @@ from torchvision.transforms import v2
 
 from vidact.core import ConfigError
 
+LEAST_ALPHA, MOST_ALPHA = 0.01, 100.0  # beyond, λ is 0 or 1, or one half, for all that float32 tells
+
 
 class Mixing(nn.Module):
     """torchvision's MixUp and CutMix over whole clips; all frames of a clip are mixed alike.
@@ -23,14 +25,14 @@ class Mixing(nn.Module):
         num_classes: K.
 
     Raises:
-        ConfigError: a negative α.
+        ConfigError: an α that is out of bounds.
     """
 
     def __init__(self, mixup_alpha: float, cutmix_alpha: float, *, num_classes: int) -> None:
         super().__init__()
         for name, alpha in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
-            if not 0 <= alpha < float("inf"):
-                raise ConfigError(f"--model.{name} is at least 0 (0: never), got {alpha}")
+            if alpha and not LEAST_ALPHA <= alpha <= MOST_ALPHA:
+                raise ConfigError(f"--model.{name} is 0 (never), or {LEAST_ALPHA} to {MOST_ALPHA}, got {alpha}")
         ways = [v2.MixUp(alpha=mixup_alpha, num_classes=num_classes)] if mixup_alpha else []
         ways += [v2.CutMix(alpha=cutmix_alpha, num_classes=num_classes)] if cutmix_alpha else []
         self.mix = v2.RandomChoice(ways) if ways else None

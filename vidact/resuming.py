@@ -19,7 +19,7 @@ FREE = (
 )
 FIXED_OF_TRAINER = (
     *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
-    *("limit_train_batches", "overfit_batches"),
+    *("limit_train_batches", "overfit_batches", "callbacks", "sync_batchnorm"),
 )
 MAX_LISTED = 3
 MISSING = "not set"

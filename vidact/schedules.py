@@ -3,14 +3,16 @@
 It does not know what is trained.
 """
 
+import math
+
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+from torch.optim.lr_scheduler import LambdaLR
 
 from vidact.core import ConfigError
 
 
-class WarmupCosine(SequentialLR):
-    """Rises linearly over the first epochs, then falls to 0 along half a cosine (Loshchilov and Hutter 2017).
+class WarmupCosine(LambdaLR):
+    """Rises linearly over the first epochs, falls to 0 along half a cosine (Loshchilov and Hutter 2017), stays there.
 
     Args:
         optimizer: Whose rate it is.
@@ -26,6 +28,12 @@ class WarmupCosine(SequentialLR):
             raise ConfigError(
                 f"--model.lr_scheduler: expected 0 < warmup_epochs < max_epochs, got {warmup_epochs} and {max_epochs}"
             )
-        rise = LinearLR(optimizer, start_factor=1 / (warmup_epochs + 1), total_iters=warmup_epochs)
-        fall = CosineAnnealingLR(optimizer, T_max=max_epochs - warmup_epochs)
-        super().__init__(optimizer, schedulers=[rise, fall], milestones=[warmup_epochs])
+        self.max_epochs = max_epochs
+
+        def share(epoch: int) -> float:
+            if epoch < warmup_epochs:
+                return (epoch + 1) / (warmup_epochs + 1)
+            done = min((epoch - warmup_epochs) / (max_epochs - warmup_epochs), 1.0)
+            return (1 + math.cos(math.pi * done)) / 2
+
+        super().__init__(optimizer, share)

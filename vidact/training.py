@@ -77,6 +77,21 @@ class ActionClassifier(LightningModule):
         self.left_out: set[str] = set()
         self.run_config = ""  # every setting as YAML, from the callback that saves it
         self._trained = False
+        self._check_loss()
+        self.configure_optimizers()  # refuses its settings before clips are decoded
+
+    def _check_loss(self) -> None:
+        """Make sure that the loss takes what mixed clips give it."""
+        if self.mixing.mix is None:
+            return
+        shares = torch.full((2, len(self.class_names)), 1 / len(self.class_names))
+        try:
+            self.loss(torch.zeros_like(shares), shares)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"with --model.mixup_alpha or cutmix_alpha, --model.loss gets probabilities [B, K]; "
+                f"{type(self.loss).__name__} does not take them; set both to 0, or use torch.nn.CrossEntropyLoss"
+            ) from error
 
     def forward(self, video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""
@@ -98,10 +113,11 @@ class ActionClassifier(LightningModule):
             raise ConfigError(f"--model.optimizer: {error}") from error
         if self.make_lr_scheduler is None:
             return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.make_lr_scheduler(optimizer), "monitor": "val/loss"},
-        }
+        try:
+            scheduler = self.make_lr_scheduler(optimizer)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"--model.lr_scheduler: {error}") from error
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"}}
 
     def training_step(self, batch: ClipBatch) -> Tensor:
         """Compute the loss of one batch."""

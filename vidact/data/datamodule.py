@@ -137,13 +137,12 @@ class VideoDataModule(LightningDataModule):
             value = getattr(self, name)
             if isinstance(value, int) and value < smallest:
                 raise ConfigError(f"--data.{name} must be at least {smallest}, got {value}")
-        for name, size in (("size", self.size), ("crop_from", self.crop_from)):
-            if min(size) < 1:
-                raise ConfigError(f"--data.{name} must be at least 1 pixel, got {size}")
+        if min(self.size) < 1:
+            raise ConfigError(f"--data.size must be at least 1 pixel, got {self.size}")
         if self.crop_from != self.size and self.augmentation is None:
-            raise ConfigError(
-                "--data.crop_from needs --data.augmentation, which cuts from what is decoded at that size"
-            )
+            raise ConfigError("--data.crop_from needs --data.augmentation, which cuts from what is decoded so large")
+        if self.crop_from[0] < self.size[0] or self.crop_from[1] < self.size[1]:
+            raise ConfigError(f"--data.crop_from {self.crop_from} is smaller than --data.size {self.size}")
         if self.frame_order != "natural" and self.augmentation and self.augmentation.temporal_jitter:
             raise ConfigError(f"--data.frame_order {self.frame_order} allows no temporal_jitter; set it to 0")
         if self.cache_gigabytes < 0:

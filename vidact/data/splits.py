@@ -11,6 +11,7 @@ The same seed gives the same split on every machine, with every version of every
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Literal
 
 from vidact.core import ConfigError, DataError
@@ -22,6 +23,7 @@ from vidact.data.kept_out import KeptOut, check_left
 SplitScheme = Literal["official", "source", "film", "clip", "kfold"]
 NUM_FOLDS = 5
 VALIDATION_SHARE = 0.2
+MOST_PARTS = 20  # of the training side, some of which validate
 NUM_SIDES = 3
 
 # From scheme to what is kept together, and what to call it.
@@ -104,8 +106,8 @@ def make_split(
         flags: For `official`: from clip id to flag, as `hmdb51.read_official_split` gives them for the fold.
         use_unused: For `official`: let clips of flag 0 join training where their film is neither in test nor in
             validation.
-        validation_share: How much of the training side validates: one part of as many as come next to it, or of fewer
-            where the classes have too few films.
+        validation_share: How much of the training side validates, from 0.05 to 0.5: as many of up to 20 equal parts as
+            come next to it.
         kept_out: Its clips join the test side whatever the scheme; the others are divided as if they were all.
 
     Raises:
@@ -114,7 +116,7 @@ def make_split(
             that are not there (how many, the first three).
     """
     _check_settings(scheme, num_folds=num_folds, use_unused=use_unused, validation_share=validation_share)
-    parts = round(1 / validation_share)
+    share = Fraction(validation_share).limit_denominator(MOST_PARTS)
     kept = set(kept_out.clips) if kept_out else set()
     if kept_out:
         check_left(clips, (clip for clip in clips if clip.clip_id not in kept), kept_out)
@@ -122,9 +124,9 @@ def make_split(
         if scheme == "official":
             if flags is not None:
                 flags = {**flags, **dict.fromkeys(kept, TEST)}
-            split = _split_officially(clips, fold=fold, seed=seed, flags=flags, use_unused=use_unused, parts=parts)
+            split = _split_officially(clips, fold=fold, seed=seed, flags=flags, use_unused=use_unused, share=share)
         else:
-            split = _split_by_group(clips, kept, scheme=scheme, fold=fold, seed=seed, num_folds=num_folds, parts=parts)
+            split = _split_by_group(clips, kept, scheme=scheme, fold=fold, seed=seed, num_folds=num_folds, share=share)
     except DataError as error:
         raise DataError(f"{error}; {len(kept)} clips are kept out") if kept else error from None
     if kept_out is None:
@@ -134,8 +136,8 @@ def make_split(
 
 
 def _check_settings(scheme: str, *, num_folds: int, use_unused: bool, validation_share: float) -> None:
-    if not 0 < validation_share <= 0.5:
-        raise ConfigError(f"validation_share must be above 0 and at most 0.5, got {validation_share}")
+    if not 1 / MOST_PARTS <= validation_share <= 1 / 2:
+        raise ConfigError(f"validation_share must be from {1 / MOST_PARTS} to 0.5, got {validation_share}")
     if num_folds < NUM_SIDES:
         raise ConfigError(f"num_folds must be at least {NUM_SIDES}: training, validation and test; got {num_folds}")
     if use_unused and scheme != "official":
@@ -150,7 +152,7 @@ def _split_by_group(
     fold: int,
     seed: int,
     num_folds: int,
-    parts: int,
+    share: Fraction,
 ) -> Split:
     clips = [clip for clip in everything if clip.clip_id not in kept]
     wanted, least = (num_folds, num_folds) if scheme == "kfold" else (NUM_FOLDS, NUM_SIDES)
@@ -167,12 +169,12 @@ def _split_by_group(
     if not 1 <= fold <= len(folds):
         raise DataError("; ".join([f"this split has folds 1 to {len(folds)}, got --data.fold {fold}", *notes]))
     test = [*folds.pop(fold - 1), *(clip for clip in everything if clip.clip_id in kept)]
-    split = _with_validation([clip for one in folds for clip in one], test, seed=seed, notes=notes, parts=parts)
+    split = _with_validation([clip for one in folds for clip in one], test, seed=seed, notes=notes, share=share)
     return _finish(split, everything, scheme=scheme, fold=fold, num_folds=len(folds) + 1)
 
 
 def _split_officially(
-    clips: Sequence[Clip], *, fold: int, seed: int, flags: Mapping[str, int] | None, use_unused: bool, parts: int
+    clips: Sequence[Clip], *, fold: int, seed: int, flags: Mapping[str, int] | None, use_unused: bool, share: Fraction
 ) -> Split:
     if flags is None:
         raise ConfigError("the official split needs its split files; give their folder as --data.splits_folder")
@@ -183,7 +185,7 @@ def _split_officially(
             f"{', …' if len(missing) > 3 else ''}; complete the data set, or use --data.split source"
         )
     sides = {side: [clip for clip in clips if flags.get(clip.clip_id) == side] for side in (UNUSED, TRAINING, TEST)}
-    split = _with_validation(sides[TRAINING], sides[TEST], seed=seed, notes=[], parts=parts)
+    split = _with_validation(sides[TRAINING], sides[TEST], seed=seed, notes=[], share=share)
     if use_unused:
         split = _join_unused(split, sides[UNUSED])
     return _finish(split, clips, scheme="official", fold=fold, num_folds=len(FOLDS))
@@ -198,9 +200,9 @@ def _join_unused(split: Split, unused: Sequence[Clip]) -> Split:
 
 
 def _with_validation(
-    clips: Sequence[Clip], test: Sequence[Clip], *, seed: int, notes: Sequence[str], parts: int
+    clips: Sequence[Clip], test: Sequence[Clip], *, seed: int, notes: Sequence[str], share: Fraction
 ) -> Split:
-    """Take one part of the training side for validation, by film; by source where a class has one film."""
+    """Take a share of the training side for validation, by film; by source where a class has one film."""
     if not clips:
         raise DataError("this split leaves no clip to train; add clips, or use another split")
     group, unit = _GROUPS["film"]
@@ -214,11 +216,13 @@ def _with_validation(
             f"class {rarest!r} has {count} {unit} to divide between training and validation, which need at least one "
             "each: add clips, or leave the class out"
         )
-    divided = _divide(clips, group, num_parts=min(parts, count), least_parts=2, seed=seed)
+    divided = _divide(clips, group, num_parts=min(share.denominator, count), least_parts=2, seed=seed)
     off_size = [abs(len(part) * len(divided) - len(clips)) for part in divided]
-    validation = divided.pop(off_size.index(min(off_size)))
-    training = tuple(clip for part in divided for clip in part)
-    return Split(training, tuple(validation), tuple(test), seed=seed, notes=tuple(notes))
+    usual_first = sorted(range(len(divided)), key=off_size.__getitem__)
+    taken = set(usual_first[: max(1, round(share * len(divided)))])
+    validation = tuple(clip for number in sorted(taken) for clip in divided[number])
+    training = tuple(clip for number, part in enumerate(divided) if number not in taken for clip in part)
+    return Split(training, validation, tuple(test), seed=seed, notes=tuple(notes))
 
 
 def _divide(
