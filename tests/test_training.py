@@ -1,14 +1,17 @@
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 from torch import nn
 
 from vidact.core import CheckpointError, ClipBatch, ConfigError, DataError
 from vidact.models.stacked import StackedFramesCNN
 from vidact.predictions import WindowPredictions
+from vidact.schedules import WarmupCosine
 from vidact.training import ActionClassifier
 
 
@@ -230,8 +233,27 @@ def test_an_optimizer_that_refuses_its_settings_is_named() -> None:
 def test_a_schedule_that_refuses_its_settings_is_named() -> None:
     with pytest.raises(ConfigError, match="--model.lr_scheduler: Expected positive integer T_0"):
         ActionClassifier(
-            _Lookup(2), ("a", "b"), lr_scheduler=lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, T_0=0)
+            _Lookup(2),
+            ("a", "b"),
+            lr_scheduler=lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, T_0=0),
         )
+
+
+@pytest.mark.parametrize(("length", "said"), [(2, ""), (7, "is for 7 epochs, training ends after 2: --model.lr_sch")])
+def test_a_schedule_for_another_number_of_epochs_is_told(
+    length: int, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = ActionClassifier(
+        _Lookup(2), ("a", "b"), lr_scheduler=lambda o: WarmupCosine(o, max_epochs=length, warmup_epochs=1)
+    )
+    model.trainer = Trainer(max_epochs=2, logger=False, accelerator="cpu", enable_checkpointing=False)
+    model.trainer.strategy._lightning_module = model
+    model.trainer.strategy.setup_optimizers(model.trainer)
+    with caplog.at_level(logging.INFO):
+        model.on_fit_start()
+    told = [record.message for record in caplog.records if "schedule" in record.message]
+    assert said in "".join(told)
+    assert bool(told) == bool(said)
 
 
 def test_a_loss_that_takes_no_probabilities_is_named_where_clips_are_mixed() -> None:

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
@@ -118,6 +119,17 @@ class ActionClassifier(LightningModule):
         except (TypeError, ValueError) as error:
             raise ConfigError(f"--model.lr_scheduler: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"}}
+
+    def on_fit_start(self) -> None:
+        """Say so where the schedule is for another number of epochs than training has."""
+        schedule, epochs = self.lr_schedulers(), self.trainer.max_epochs
+        for name in ("max_epochs", "T_max"):
+            length = getattr(schedule, name, None)
+            if length and epochs and epochs > 0 and length != epochs:
+                rank_zero_info(
+                    f"the learning rate's schedule is for {length} epochs, training ends after {epochs}: "
+                    f"--model.lr_scheduler.init_args.{name} {epochs} would fit"
+                )
 
     def training_step(self, batch: ClipBatch) -> Tensor:
         """Compute the loss of one batch."""
