@@ -90,20 +90,23 @@ class _Clock(Callback):
         self.epochs.append(now() - self.start)
 
 
-def _with_lightning(data: VideoDataModule, folder: Path, *, epochs: int) -> list[float]:
-    clock = _Clock()
-    trainer = Trainer(
-        callbacks=[clock],
+def _trainer(callback: Callback, folder: Path, *, epochs: int, **settings: Any) -> Trainer:
+    return Trainer(
+        callbacks=[callback],
         max_epochs=epochs,
         accelerator=DEVICE.type,
         devices=1,
         logger=CSVLogger(folder),
-        limit_val_batches=0,
-        log_every_n_steps=10,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,
+        **settings,
     )
+
+
+def _with_lightning(data: VideoDataModule, folder: Path, *, epochs: int) -> list[float]:
+    clock = _Clock()
+    trainer = _trainer(clock, folder, epochs=epochs, limit_val_batches=0, log_every_n_steps=10)
     adam = partial(torch.optim.AdamW, fused=True)
     trainer.fit(ActionClassifier(_slim(), data.class_names, optimizer=adam), datamodule=data)
     return clock.epochs
@@ -154,17 +157,7 @@ def _explained_training(
     data: VideoDataModule, network: nn.Module, callback: _Explaining, folder: Path, *, epochs: int
 ) -> tuple[int, float]:
     """Train; give how often clips were explained, and the seconds of all."""
-    trainer = Trainer(
-        callbacks=[callback],
-        max_epochs=epochs,
-        accelerator=DEVICE.type,
-        devices=1,
-        logger=CSVLogger(folder),
-        num_sanity_val_steps=0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=False,
-    )
+    trainer = _trainer(callback, folder, epochs=epochs, num_sanity_val_steps=0)
     start = now()
     trainer.fit(ActionClassifier(network, data.class_names), datamodule=data)
     took = now() - start

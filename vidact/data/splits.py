@@ -218,8 +218,8 @@ def _with_validation(
         )
     divided = _divide(clips, group, num_parts=min(share.denominator, count), least_parts=2, seed=seed)
     off_size = [abs(len(part) * len(divided) - len(clips)) for part in divided]
-    usual_first = sorted(range(len(divided)), key=off_size.__getitem__)
-    taken = set(usual_first[: max(1, round(share * len(divided)))])
+    nearest_first = sorted(range(len(divided)), key=off_size.__getitem__)
+    taken = set(nearest_first[: max(1, round(share * len(divided)))])
     validation = tuple(clip for number in sorted(taken) for clip in divided[number])
     training = tuple(clip for number, part in enumerate(divided) if number not in taken for clip in part)
     return Split(training, validation, tuple(test), seed=seed, notes=tuple(notes))
