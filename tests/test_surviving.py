@@ -350,6 +350,8 @@ class TestGoingOn:
                 ["--data.batch_size", "8", "--seed_everything", "2"],
                 "--seed_everything is 0 there and 2 now, --data.batch",
             ),
+            (["--trainer.callbacks", "null"], "'decay': 0.99}}] there and None now"),
+            (["--trainer.callbacks.decay", "0.5"], "'decay': 0.5}}] now"),
             (["--trainer.callbacks+", "vidact.callbacks.averaging.MeanWeights"], "--trainer.callbacks is "),
             (["--trainer.accumulate_grad_batches", "2"], "--trainer.accumulate_grad_batches is 1 there and 2 now"),
         ],

@@ -21,6 +21,11 @@ FIXED_OF_TRAINER = (
     *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
     *("limit_train_batches", "overfit_batches", "callbacks", "sync_batchnorm"),
 )
+# Callbacks without which, or with others of which, it is another training; all others may come and go.
+TRAINING_CALLBACKS = (
+    *("MeanWeights", "WeightAveraging", "EMAWeightAveraging", "StochasticWeightAveraging"),
+    *("GradientAccumulationScheduler", "BackboneFinetuning"),
+)
 MAX_LISTED = 3
 MISSING = "not set"
 
@@ -75,7 +80,7 @@ def check_same_training(saved: str, own: Mapping[str, Any], defaults: Mapping[st
         ConfigError: settings differ of which the checkpoint's would silently win, or with which it would be another
             training; names the first few.
     """
-    theirs, mine, usual = dict(_flat(yaml.safe_load(saved))), dict(_flat(own)), dict(_flat(defaults))
+    theirs, mine, usual = (dict(_flat(_comparable(one))) for one in (yaml.safe_load(saved), own, defaults))
     differing = [
         name
         for name in {**mine, **theirs}
@@ -91,6 +96,18 @@ def check_same_training(saved: str, own: Mapping[str, Any], defaults: Mapping[st
             f"{checkpoint}: training goes on only with the settings it began with, but {shown}{more}; give the command "
             "it began with (or its config.yaml as --config), or start anew without --ckpt_path"
         )
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """List only those callbacks that change the training, whether one or several are given."""
+    trainer = config.get("trainer") or {}
+    given = trainer.get("callbacks") or []
+    changing = [
+        one
+        for one in (given if isinstance(given, list) else [given])
+        if one["class_path"].rpartition(".")[2] in TRAINING_CALLBACKS
+    ]
+    return {**config, "trainer": {**trainer, "callbacks": changing or None}}
 
 
 def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
