@@ -249,7 +249,7 @@ def test_a_schedule_for_another_number_of_epochs_is_told(
     model.trainer = Trainer(max_epochs=2, logger=False, accelerator="cpu", enable_checkpointing=False)
     model.trainer.strategy._lightning_module = model
     model.trainer.strategy.setup_optimizers(model.trainer)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch"):  # other tests in this process may silence it
         model.on_fit_start()
     told = [record.message for record in caplog.records if "schedule" in record.message]
     assert said in "".join(told)

@@ -242,6 +242,7 @@ class _OtherDefaults(nn.Conv3d):
 
     def reset_parameters(self) -> None:
         nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
 
 
 class _AnyNorm(nn.BatchNorm3d):
