@@ -53,7 +53,7 @@ class RelevanceCallback(Callback):
 
     def __init__(
         self,
-        every_n_epochs: int = 5,
+        every_n_epochs: int = 10,
         clips_per_class: int = 1,
         method: str = LRP,
         composite: CompositeSpec = DEFAULT,
