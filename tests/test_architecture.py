@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "attribution": {"core", "models"},
     "analysis": {"core"},
     "evaluation": {"core"},
-    "report": {"core"},
+    "report": {"core", "durable"},
     "callbacks": {"core", "durable", "training", "attribution", "analysis", "evaluation", "report"},
     "recipes": {"core"},
     "faults": {"core"},

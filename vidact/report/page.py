@@ -6,7 +6,6 @@ It does not know where runs and clips come from.
 import base64
 import hashlib
 import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
@@ -17,7 +16,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from vidact.core import EnvironmentProblem, VidactError
+from vidact.core import VidactError
+from vidact.durable import atomic_writer
 from vidact.report import grid, images
 from vidact.report.contents import ClipView, RunView
 from vidact.report.encoding import FULL_SCALE, ZERO_BYTE
@@ -75,18 +75,8 @@ def write_page(html: str, path: Path) -> None:
     Raises:
         EnvironmentProblem: it cannot be written there.
     """
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_text(html, encoding="utf-8", newline="\n")
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"{path}: the report cannot be written ({error.strerror or error}); choose another place"
-        ) from error
+    with atomic_writer(path) as file:
+        file.write(html)
 
 
 class _Report:
