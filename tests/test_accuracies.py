@@ -1,5 +1,6 @@
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
+from vidact.accuracies import _accuracy, _Measured, table
 from vidact.cli import main
-from vidact.core import as_float
+from vidact.core import EnvironmentProblem, as_float
 from vidact.data import datamodule
 from vidact.data.preparation import examine
 from vidact.runs import open_run
@@ -163,3 +165,37 @@ def test_what_cannot_be_measured_is_named(
 ) -> None:
     assert main(["accuracy", str(small_run), *args]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_networks_of_different_sizes_have_no_common_number_of_parameters() -> None:
+    one = _Measured(("a",), ("a",), torch.tensor([0]), torch.tensor([[0.9, 0.1]]), None, 10)
+    row = _accuracy([one, replace(one, parameters=20)], name="all", order="natural")
+    assert row.parameters is None
+    assert table([row]).splitlines()[-1].endswith("| –          |")
+    assert _accuracy([one, one], name="all", order="natural").parameters == 10
+
+
+@pytest.mark.parametrize("place", ["file/a.json", "folder"])
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(
+    place: str, small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("vidact.accuracies.measure_accuracies", None)
+    assert main(["accuracy", str(small_run), "--out", str(tmp_path / place)]) in (2, 3)
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert str(tmp_path / place.removesuffix("/a.json")) in found.err
+
+
+def test_what_was_measured_is_shown_though_it_cannot_be_written(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **settings: object) -> None:
+        raise EnvironmentProblem("the disk is full")
+
+    monkeypatch.setattr("vidact.accuracies.write_accuracies", fail)
+    assert main(["accuracy", str(small_run), "--out", str(tmp_path / "a.json")]) == 3
+    found = capsys.readouterr()
+    assert "| natural |" in found.out
+    assert "the disk is full" in found.err

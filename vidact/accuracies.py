@@ -38,7 +38,8 @@ class Accuracy:
         classes: Mean of the classes' shares.
         chance: One in K.
         tags: What the tags of the file names reach without a pixel; None where they cannot be read.
-        parameters: Numbers that the network has learned; of an ensemble, all its networks.
+        parameters: Numbers that the network has learned, of an ensemble those of all its networks; None for several
+            networks of different sizes.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Accuracy:
     classes: float
     chance: float
     tags: float | None
-    parameters: int
+    parameters: int | None
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,7 @@ def _accuracy(measured: Sequence[_Measured], *, name: str, order: FrameOrder) ->
     right = torch.cat([one.is_right for one in measured]).double()
     sources = [source for one in measured for source in one.sources]
     tags = [one.tags for one in measured if one.tags is not None]
+    sizes = {one.parameters for one in measured}
     return Accuracy(
         name=name,
         frame_order=order,
@@ -159,7 +161,7 @@ def _accuracy(measured: Sequence[_Measured], *, name: str, order: FrameOrder) ->
         classes=mean(map(_class_mean, measured)),
         chance=1 / measured[0].probabilities.shape[1],
         tags=mean(tags) if tags else None,
-        parameters=measured[0].parameters,
+        parameters=sizes.pop() if len(sizes) == 1 else None,
     )
 
 
@@ -191,7 +193,7 @@ def table(rows: Sequence[Accuracy]) -> str:
             str(row.clips.num_groups),
             f"{100 * row.chance:.1f} %",
             "–" if row.tags is None else f"{100 * row.tags:.1f} %",
-            f"{row.parameters:,}",
+            "–" if row.parameters is None else f"{row.parameters:,}",
         )
         for row in rows
     ]

@@ -23,8 +23,10 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from vidact import run_lock
 from vidact.callbacks.checkpointing import BestCheckpoint
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.faithfulness import FaithfulnessCallback
@@ -128,9 +130,11 @@ class VidactCLI(LightningCLI):
         trainer = self.config_init[self.subcommand].trainer
         own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others come on top of them
         if self._resumed is not None and self._checkpoint is not None:
+            self._keep_to_itself(self._resumed)
             go_on_in(self._resumed, self._checkpoint)
         runs = Path(trainer.default_root_dir)
         loggers = build_loggers(runs, use_wandb=own in (None, True), folder=self._resumed)
+        self._keep_to_itself(Path(loggers[0].log_dir or ""))
         kwargs["plugins"] = _plugins(trainer.get("plugins"))
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
         progress_bar = trainer.get("enable_progress_bar") is not False
@@ -147,6 +151,11 @@ class VidactCLI(LightningCLI):
         if self.subcommand == "fit" and trainer.get("sync_batchnorm"):
             _require_synchronisable(built)
         return built
+
+    def _keep_to_itself(self, folder: Path) -> None:
+        """Let nobody else train there; of several processes the one that writes sees to it."""
+        if self.subcommand == "fit" and getattr(rank_zero_only, "rank", 0) == 0:
+            run_lock.hold(folder)
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run the verb, and say how it goes on if a signal has ended it; Lightning ends with 0 or 1."""
@@ -220,6 +229,8 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
         if local_rank() == 0:
             print(f"vidact: {str(stop) or 'stopped; the same command starts it anew'}", file=sys.stderr)
         return stop.status if isinstance(stop, Stopped) else INTERRUPTED
+    finally:
+        run_lock.release()
     return 0
 
 

@@ -216,15 +216,20 @@ def accuracy(
     from pathlib import Path
 
     from vidact.accuracies import frame_orders_named, measure_accuracies, table, write_accuracies
+    from vidact.core import ConfigError
     from vidact.runs import open_run
-    from vidact.video_jobs import own_devices
+    from vidact.video_jobs import check_writable, own_devices
 
     orders = frame_orders_named(frame_orders)
+    if out is not None:
+        if Path(out).is_dir():
+            raise ConfigError(f"--out {out} is a folder; give the name of a JSON file")
+        check_writable(Path(out).parent)
     opened = [open_run(run) for run in runs]
     rows = measure_accuracies(opened, part=part, orders=orders, device=own_devices(accelerator))
+    print(table(rows))  # before it is written: if that fails, nothing is lost
     if out is not None:
         write_accuracies(Path(out), rows, part=part)
-    print(table(rows))
     return 0
 
 
