@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from typing_extensions import override
 
+from vidact.core import DataError
 from vidact.durable import write_whole
 
 FILE_NAME = ExperimentWriter.NAME_METRICS_FILE
@@ -48,14 +49,26 @@ def trim_rows(path: Path, *, epoch: int, step: int) -> None:
         path: A `metrics.csv`; nothing happens where there is none.
         epoch: The first epoch that the checkpoint has not finished; all rows of earlier ones stay.
         step: The first step that the checkpoint has not made.
+
+    Raises:
+        DataError: it holds something else; it is left as it is.
     """
     if not path.is_file():
         return
-    names, rows = read_rows(path)
-    if not path.read_bytes().endswith(b"\n"):
-        rows = rows[:-1]
-    kept = [row for row in rows if float(row["epoch"] or 0) < epoch or float(row["step"] or 0) < step]
-    _write_rows(path, names, kept)
+    try:
+        names, rows = read_rows(path)
+        if not path.read_bytes().endswith(b"\n"):
+            rows = rows[:-1]
+        for number, row in enumerate(rows, 2):
+            if None in row or None in row.values():  # as DictReader marks cells too many, and too few
+                raise ValueError(f"line {number} has not {len(names)} cells")
+        kept = [row for row in rows if float(row["epoch"] or 0) < epoch or float(row["step"] or 0) < step]
+        _write_rows(path, names, kept)
+    except (ValueError, KeyError, csv.Error) as error:
+        raise DataError(
+            f"{path}: expected a table with the columns epoch and step, as training wrote it, got something else "
+            f"({type(error).__name__}: {error}); move it away, and training goes on with a new one"
+        ) from error
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
