@@ -4,10 +4,8 @@ It holds no arithmetic and draws nothing.
 """
 
 import contextlib
-import difflib
 import logging
 import os
-import re
 import signal
 import sys
 import warnings
@@ -46,6 +44,7 @@ from vidact.checkpoints import find_checkpoint, load_checkpoint
 from vidact.core import ConfigError, VidactError, local_rank
 from vidact.data.datamodule import VideoDataModule
 from vidact.faults import explain_fault
+from vidact.parse_errors import explain_parse_error
 from vidact.recipes import resolve_configs
 from vidact.resuming import check_same_training, go_on_in, how_to_go_on, run_folder_of
 from vidact.run_end import guesses_without_pixels, summary, write_run_report
@@ -93,7 +92,7 @@ class VidactCLI(LightningCLI):
             self.config = parser.parse_args(cast(list[str], args))
         except jsonargparse.ArgumentError as error:
             verb = args[0] if isinstance(args, list) and args else ""
-            raise ConfigError(_explain_parse_error(str(error), self._known_keys(str(verb)))) from error
+            raise ConfigError(explain_parse_error(str(error), self._known_keys(str(verb)))) from error
 
     def _known_keys(self, verb: str) -> list[str]:
         parser = self._subcommand_parsers.get(verb)
@@ -147,7 +146,10 @@ class VidactCLI(LightningCLI):
                 *([StepSeeds(seed)] if seed is not False else []),
                 *(users if isinstance(users, list) else [users]),
             ]
-        built = super().instantiate_trainer(**kwargs)
+        try:
+            built = super().instantiate_trainer(**kwargs)
+        except ValueError as error:  # what it knows no name for, such as an accelerator
+            raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
         if self.subcommand == "fit" and trainer.get("sync_batchnorm"):
             _require_synchronisable(built)
         return built
@@ -288,11 +290,3 @@ def _plugins(own: Any) -> list[Any]:
 
 def _num_channels(gray: bool) -> int:
     return 1 if gray else 3
-
-
-def _explain_parse_error(message: str, known: list[str]) -> str:
-    """Make one line of a parser's message, with the nearest known names of the key it complains about."""
-    line = " ".join(message.split())
-    key = re.search(r"(?:unrecognized arguments: --|does not accept option ')([\w.]+)", line)
-    near = difflib.get_close_matches(key[1], known, n=1, cutoff=0.6) if key else []
-    return f"{line}; nearest: --{near[0]}" if near else line
