@@ -33,6 +33,7 @@ NETWORK = "--model.network"
             [NETWORK, "nosuch.Net"],
             f"{NETWORK}: there is no module nosuch; its folder must be in PYTHONPATH, or its package installed",
         ),
+        ([NETWORK, "collections.Counter"], f"{NETWORK}: collections.Counter is no subclass of Module"),
         (["--model.optimizer", "torch.optim.AdmW"], "--model.optimizer: the module torch.optim has no AdmW; nearest: "),
         (["--data.sizes", "3"], "unrecognized arguments: --data.sizes 3; nearest: --data.size"),
         (["--trainer.accelerator", "tpux"], "--trainer: You selected an invalid accelerator name: "),

@@ -4,10 +4,10 @@ It parses nothing; what it does not recognise stays as the parser has put it.
 """
 
 import difflib
-import importlib
 import inspect
 import re
 from collections.abc import Sequence
+from pydoc import locate
 
 _KEY = re.compile(r'Parser key "([\w.]+)": ')
 _EXPECTED = re.compile(r"Expected an? (?:<class '([\w.]+)'>|typing\.Literal\[([^]]*)\])")
@@ -16,6 +16,7 @@ _CLASS = re.compile(r"Problem with given class_path '([\w.]+)': ")
 _NO_ATTRIBUTE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
 _NO_MODULE = re.compile(r"No module named '([\w.]+)'")
 _NO_OPTION = re.compile(r"Option '(\w+)' is not accepted")
+_NO_SUBCLASS = re.compile(r"Import path ([\w.]+) does not correspond to a subclass of (\w+)")
 _UNKNOWN = re.compile(r"(?:unrecognized arguments: --|does not accept option ')([\w.]+)")
 _WORDS = {"int": "a whole number", "float": "a number", "bool": "true, false", "NoneType": "null", "str": "text"}
 _WORDS |= {"list": "a list", "tuple": "a list", "dict": "a mapping"}
@@ -42,16 +43,20 @@ def explain_parse_error(message: str, known: Sequence[str]) -> str:
 def _explain_name(key: str, line: str) -> str | None:
     """Explain a class that is not there, or a setting that it does not have."""
     if found := _NO_ATTRIBUTE.search(line):
-        names = [name for name in dir(importlib.import_module(found[1])) if not name.startswith("_")]
+        names = [name for name in dir(locate(found[1])) if not name.startswith("_")]
         near = _nearest(found[2], names, "; nearest: {}")
         return f"--{key}: the module {found[1]} has no {found[2]}{near}"
     if found := _NO_MODULE.search(line):
         return f"--{key}: there is no module {found[1]}; its folder must be in PYTHONPATH, or its package installed"
+    if found := _NO_SUBCLASS.search(line):
+        return f"--{key}: {found[1]} is no subclass of {found[2]}"
     option, where = _NO_OPTION.search(line), _CLASS.search(line)
     if option is None or where is None:
         return None
-    module, _, name = where[1].rpartition(".")
-    settings = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    try:
+        settings = list(inspect.signature(locate(where[1])).parameters)  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # some of C have no signature
+        settings = []
     near = _nearest(option[1], settings, "; nearest: --" + key + ".init_args.{}")
     return f"--{key}: {where[1]} has no setting {option[1]}{near or '; it has ' + ', '.join(settings)}"
 
