@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -418,6 +419,7 @@ class Signalling(Callback):
 def test_a_signal_ends_a_verb_with_its_status(
     killed: Path, settings: list[str], cache: Path, tmp_path: Path, verb: str, name: str, status: int, said: str
 ) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background is born deaf to it
     (tmp_path / "signalling.py").write_text(SIGNALLING.format(name=name))
     shutil.copytree(killed / "runs", tmp_path / "runs")
     checkpoint = [] if verb == "fit" else ["--ckpt_path", "runs/version_0/checkpoints/best.ckpt"]
