@@ -66,10 +66,7 @@ NETWORK = "--model.network"
         (["--data.augmentation", "strong"], "--data.augmentation: expected null or some of the settings crop_scale, "),
         (["--data.batch_size", ""], "--data.batch_size: expected a whole number, got ''"),
         (["--data", "3"], "--data: expected settings by their names (--data.…), or a YAML file of them, got something"),
-        (
-            ["--trainer.limit_train_batches", "a"],
-            "--trainer.limit_train_batches: expected a whole number, a number or null, got a",
-        ),
+        (["--trainer.limit_train_batches", "a"], "--trainer.limit_train_batches: expected a number or null, got a"),
         (["--trainer.logger", "x"], "--trainer.logger: expected a class by its import path (my_module.Net), got x"),
         (["--trainer.devices", "x", "--trainer.accelerator", "cpu"], "--trainer: `devices` selected with `CPUAcc"),
         (["--data.sizes", "3"], "unrecognized arguments: --data.sizes 3; nearest: --data.size"),

@@ -112,6 +112,8 @@ def _explain_type(key: str, line: str) -> str | None:
         return None
     wanted = [_WORDS.get(name, name) if name else literal for name, literal in expected]
     choices = dict.fromkeys(choice.strip(" '") for one in wanted for choice in one.split(","))
+    if "a number" in choices:
+        choices.pop("a whole number", None)  # it is one
     *most, last = choices
     value = _NESTED.sub(r"\1", got[1] or got[2] or "''")
     return f"--{key}: expected {', '.join(most)}{' or ' if most else ''}{last}, got {value}"
