@@ -154,17 +154,30 @@ def test_a_run_that_was_trained_on_crops_is_measured_frozen(small_run: Path, tmp
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "status", "told"),
     [
-        (["--frame_orders", "[sideways]"], "--frame_orders: expected some of natural, shuffled, reversed, frozen, got"),
-        (["--part", "training"], "--part is validation or test, got 'training'"),
+        (
+            ["--frame_orders", "[sideways]"],
+            2,
+            "--frame_orders: expected some of natural, shuffled, reversed, frozen, got",
+        ),
+        (["--part", "training"], 2, "--part is validation or test, got 'training'"),
+        (["--accelerator", "tpux"], 2, "--accelerator is auto, cpu or gpu, got 'tpux'"),
+        (["--accelerator", "gpu"], 3, "--accelerator gpu: torch finds no GPU; try --accelerator cpu"),
     ],
 )
-def test_what_cannot_be_measured_is_named(
-    small_run: Path, capsys: pytest.CaptureFixture[str], args: list[str], told: str
+def test_what_cannot_be_measured_is_named_before_a_run_is_opened_or_a_folder_made(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    args: list[str],
+    status: int,
+    told: str,
 ) -> None:
-    assert main(["accuracy", str(small_run), *args]) == 2
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["accuracy", "nowhere", "--out", str(tmp_path / "new" / "a.json"), *args]) == status
     assert told in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_networks_of_different_sizes_have_no_common_number_of_parameters() -> None:

@@ -106,7 +106,10 @@ MAY_IMPORT = {
     },
     "data_verbs": {"core", "data"},
     "network_verbs": {"core", "checkpoints", "data", "models", "attribution"},
-    "cli": {"core", "stopping", "pipeline", "data_verbs", "network_verbs", "run_verbs", "evaluate_verbs", "__init__"},
+    "cli": {
+        *("core", "stopping", "parse_errors", "pipeline"),
+        *("data_verbs", "network_verbs", "run_verbs", "evaluate_verbs", "__init__"),
+    },
 }
 
 OWNERS = {

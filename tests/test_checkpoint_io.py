@@ -98,13 +98,22 @@ def test_every_flipped_bit_is_refused_and_the_good_one_named(tmp_path: Path) -> 
         assert "\n" not in str(found.value)
 
 
+def test_a_good_one_that_training_cannot_go_on_from_is_named_as_such(tmp_path: Path) -> None:
+    good, last = tmp_path / "best.ckpt", tmp_path / "last.ckpt"
+    last.touch()
+    for more, said in (({}, r" \(weights only: .* start anew without --ckpt_path\)$"), ({"loops": {}}, "$")):
+        WholeCheckpointIO().save_checkpoint(_checkpoint(1, size=20) | more, good)
+        with pytest.raises(CheckpointError, match=f"the last good one there is {good}{said}"):
+            _load(last)
+
+
 def test_every_cut_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     WholeCheckpointIO().save_checkpoint(_checkpoint(1, size=20), path)
     content = path.read_bytes()
     for length in range(0, len(content), 97):
         path.write_bytes(content[:length])
-        with pytest.raises(CheckpointError, match="try another checkpoint"):
+        with pytest.raises(CheckpointError, match="try another checkpoint, or train anew without --ckpt_path"):
             _load(path)
 
 
@@ -145,6 +154,7 @@ def test_a_disk_that_fails_keeps_the_previous_checkpoint(
         with pytest.raises(EnvironmentProblem, match="the previous checkpoint there is whole") as found:
             WholeCheckpointIO().save_checkpoint(_checkpoint(2), path)
     assert str(found.value).startswith(f"{path} cannot be written ({said}); ")
+    assert str(found.value).endswith(f"; make room or mend its rights, then go on with --ckpt_path {path}")
     assert "\n" not in str(found.value)
     assert _load(path)["number"] == 1
     assert [one.name for one in tmp_path.iterdir()] == ["last.ckpt"]

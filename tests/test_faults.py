@@ -25,8 +25,10 @@ from wandb_offline import find_offline_runs, read_offline_run
 
 from vidact.callbacks.loggers import build_loggers
 from vidact.cli import main
+from vidact.core import ConfigError
 from vidact.data.windows import WindowDataset
 from vidact.faults import explain_fault
+from vidact.resuming import why_nothing_is_trained
 
 SMALL = ["--data.num_frames", "4", "--data.size", "8", "--data.batch_size", "9", "--data.num_workers", "0"]
 SMALL += ["--data.classes", "[left, right, up]", "--trainer.accelerator", "cpu", "--relevance.every_n_epochs", "0"]
@@ -65,6 +67,10 @@ class TestALossThatIsNoNumber:
         (line,) = error_lines(capsys.readouterr().err)
         found = re.search(r"is nan in epoch 1, batch 0, step 3, rank 0; its 9 clips: (.*) and 6 more; last.ckpt", line)
         assert found, line
+        assert line.endswith(
+            "start anew with a smaller --model.optimizer.init_args.lr, --trainer.gradient_clip_val 1 or "
+            "--trainer.precision 32-true"
+        )
         for clip in found[1].split(", "):
             assert (small_set / "videos" / f"{clip}.avi").is_file()
         assert last_checkpoint()["epoch"] == 0
@@ -86,6 +92,44 @@ class TestALossThatIsNoNumber:
         assert "the training loss is nan in epoch 2, batch 0, step 3, rank 1; its 9 clips: " in line
         assert "Traceback" not in found.stderr
         assert last_checkpoint()["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "epochs", "said"),
+    [
+        ({"max_epochs": 0}, None, "--trainer.max_epochs 0: nothing is trained, and no checkpoint is written"),
+        ({"max_epochs": 3, "limit_train_batches": 0.0}, None, "--trainer.limit_train_batches 0: nothing is trained"),
+        ({"max_epochs": 2}, 2, "--trainer.max_epochs 2: the checkpoint has made these epochs, so nothing more is trai"),
+        ({"max_epochs": 3, "max_steps": 8}, 2, "--trainer.max_steps 8: the checkpoint has made these steps, so nothin"),
+        ({"max_epochs": 3, "max_steps": -1}, 2, None),
+        ({"max_epochs": None}, None, None),
+    ],
+)
+def test_limits_that_let_training_make_no_step_are_told(
+    limits: dict[str, float | None], epochs: int | None, said: str | None
+) -> None:
+    told = why_nothing_is_trained(limits, None if epochs is None else _checkpoint(epochs))
+    assert told is None if said is None else str(told).startswith(said)
+
+
+def test_fewer_epochs_than_a_checkpoint_has_are_refused() -> None:
+    with pytest.raises(ConfigError, match="--trainer.max_epochs 1: the checkpoint has made 2 epochs; give a larger"):
+        why_nothing_is_trained({"max_epochs": 1}, _checkpoint(2))
+
+
+def _checkpoint(epochs: int) -> dict[str, Any]:
+    """Make what a checkpoint holds between two epochs of four steps."""
+    state: dict[str, Any] = {"epoch_progress": {"current": {"processed": epochs}}}
+    state["epoch_loop.batch_progress"] = {"total": {"completed": 4 * epochs}}
+    state["epoch_loop.state_dict"] = {"_batches_that_stepped": 4 * epochs}
+    return {"loops": {"fit_loop": state}, "global_step": 4 * epochs}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_training_of_no_epochs_says_that_it_is_none(small_set: Path) -> None:
+    args = ["fit", "--data.root", str(small_set), *SMALL]
+    with pytest.warns(UserWarning, match="--trainer.max_epochs 0: nothing is trained"):
+        assert main([*args, *network("Pooled"), "--trainer.max_epochs", "0"]) == 0
 
 
 @pytest.mark.filterwarnings("ignore")

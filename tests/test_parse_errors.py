@@ -1,8 +1,12 @@
 """Every message here is the parser's own, for a setting that is wrong."""
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from vidact.cli import main
+from vidact.parse_errors import explain_import_error
 
 NETWORK = "--model.network"
 
@@ -35,16 +39,124 @@ NETWORK = "--model.network"
         ),
         ([NETWORK, "collections.Counter"], f"{NETWORK}: collections.Counter is no subclass of Module"),
         (["--model.optimizer", "torch.optim.AdmW"], "--model.optimizer: the module torch.optim has no AdmW; nearest: "),
+        ([NETWORK, "justaname"], f"{NETWORK}: expected a class by its import path (my_module.Net), got justaname"),
+        (["--model.optimizer", "torch.nn.Linear"], "--model.optimizer: torch.nn.Linear is no subclass of Optimizer"),
+        (["--model.loss", "torch.optim.Adam"], "--model.loss: torch.optim.Adam is no subclass of Module"),
+        (
+            ["--model.optimizer=torch.optim.Adam", "--model.optimizer.init_args.lr", "[1]"],
+            "--model.optimizer.init_args.lr: expected a number, got [1]",
+        ),
+        (
+            ["--model.lr_scheduler.init_args.T_max", "x"],
+            "--model.lr_scheduler.init_args.T_max: expected a whole number or null, got x",
+        ),
+        (
+            ["--model.lr_scheduler.init_args.Tmax", "3"],
+            "--model.lr_scheduler: torch.optim.lr_scheduler.CosineAnnealingLR has no setting Tmax; nearest: --model.lr",
+        ),
+        (
+            ["--data.augmentation.temporal_jiter", "3"],
+            "--data.augmentation: vidact.data.augmentation.AugmentationSettings has no setting temporal_jiter; "
+            "nearest: --data.augmentation.temporal_jitter",
+        ),
+        (
+            ["--data.augmentation.temporal_jitter", "x"],
+            "--data.augmentation.temporal_jitter: expected a whole number or null, got x",
+        ),
+        (["--data.augmentation", "strong"], "--data.augmentation: expected null or some of the settings crop_scale, "),
+        (["--data.batch_size", ""], "--data.batch_size: expected a whole number, got ''"),
+        (["--data", "3"], "--data: expected settings by their names (--data.…), or a YAML file of them, got something"),
+        (["--trainer.limit_train_batches", "a"], "--trainer.limit_train_batches: expected a number or null, got a"),
+        (["--trainer.logger", "x"], "--trainer.logger: expected a class by its import path (my_module.Net), got x"),
+        (["--trainer.devices", "x", "--trainer.accelerator", "cpu"], "--trainer: `devices` selected with `CPUAcc"),
         (["--data.sizes", "3"], "unrecognized arguments: --data.sizes 3; nearest: --data.size"),
         (["--trainer.accelerator", "tpux"], "--trainer: You selected an invalid accelerator name: "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_setting_that_is_wrong_is_answered_in_one_line(
-    args: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+    args: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     assert main(["fit", *args]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"vidact: error: {expected}")
     assert "<class" not in line
     assert "Parser key" not in line
+    assert "NestedArg" not in line
+
+
+CLASS = "model: {network: {class_path: vidact.models.residual.SlimResNet3D, %s}}"
+CALLBACK = """
+model: {network: {class_path: vidact.models.residual.SlimResNet3D}}
+trainer: {callbacks: [{class_path: lightning.pytorch.callbacks.EarlyStopping}]}
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("trainer: {max_epoch: 3}", "there is no setting trainer.max_epoch; nearest: --trainer.max_epochs"),
+        ("data: 5", "--data: expected settings by their names (--data.…), or a YAML file of them, got something else"),
+        (
+            "seed_everything: 1",
+            "--model.network is missing; give it, or begin with a recipe that has it (--config demo",
+        ),
+        (CLASS % "init_arg: {}", f"{NETWORK}: expected class_path, that class's settings under init_args, and nothing"),
+        (
+            "model: {optimizer: {class_path: torch.optim.Adam, init_args: {lrr: 0.1}}}",
+            "--model.optimizer: torch.optim.Adam has no setting lrr; ",
+        ),
+        (CALLBACK, "--trainer.callbacks: lightning.pytorch.callbacks.EarlyStopping needs the setting monitor"),
+    ],
+)
+def test_a_file_that_is_wrong_is_answered_in_one_line(
+    text: str, expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "my.yaml").write_text(text)
+    assert main(["fit", "--config", str(tmp_path / "my.yaml")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"vidact: error: {expected}")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--frame_orders", "natural"], "accuracy: --frame_orders: expected a list, got natural; see python -m vidact"),
+        (["--frame_orders", "[1]"], "accuracy: --frame_orders: expected text, got 1; see python -m vidact"),
+        (["--prat", "test"], "accuracy: unrecognized arguments: --prat test; nearest: --part"),
+    ],
+)
+def test_an_option_of_a_verb_of_our_own_that_is_wrong_is_answered_so_too(
+    args: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["accuracy", "run", *args]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"vidact: error: {expected}")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("class Net(:\n", "line 1: this module cannot be imported (invalid syntax)"),
+        ("\nraise RuntimeError('boom')\n", "line 2: this module cannot be imported (RuntimeError: boom)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named_with_its_line(
+    text: str, said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_network.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("broken_network", None)
+    assert main(["fit", NETWORK, "broken_network.Net"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == f"vidact: error: {tmp_path / 'broken_network.py'}, {said}"
+
+
+def test_an_error_that_is_of_no_import_stays_what_it_is() -> None:
+    assert explain_import_error(KeyError("name")) is None

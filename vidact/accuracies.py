@@ -80,6 +80,16 @@ def frame_orders_named(names: Sequence[str]) -> list[FrameOrder]:
     return [known[name] for name in names]
 
 
+def check_part(part: str) -> None:
+    """Make sure that a part is one that can be measured.
+
+    Raises:
+        ConfigError: it is another one.
+    """
+    if part not in ("validation", "test"):
+        raise ConfigError(f"--part is validation or test, got {part!r}")
+
+
 def measure_accuracies(
     runs: Sequence[Run], *, part: str, orders: Sequence[FrameOrder], device: torch.device
 ) -> list[Accuracy]:
@@ -95,8 +105,7 @@ def measure_accuracies(
         ConfigError: an unknown part, or runs of different classes.
         DataError: the data of a run is not where it was.
     """
-    if part not in ("validation", "test"):
-        raise ConfigError(f"--part is validation or test, got {part!r}")
+    check_part(part)
     for run in runs[1:]:
         if run.class_names != runs[0].class_names:
             raise ConfigError(

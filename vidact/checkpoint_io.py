@@ -42,7 +42,11 @@ class WholeCheckpointIO(TorchCheckpointIO):
             write_whole(target, seal(buffer.getvalue()))
         except OSError as error:
             kept = "the previous checkpoint there is whole" if target.is_file() else "no checkpoint is there"
-            raise EnvironmentProblem(f"{target} cannot be written ({error.strerror}); {kept}") from error
+            last = target.with_name("last.ckpt")
+            then = f"go on with --ckpt_path {last}" if last.is_file() else "start again"
+            raise EnvironmentProblem(
+                f"{target} cannot be written ({error.strerror}); {kept}; make room or mend its rights, then {then}"
+            ) from error
 
     @override
     def load_checkpoint(

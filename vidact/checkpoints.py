@@ -18,6 +18,7 @@ from vidact.core import CheckpointError
 NETWORK_PREFIX = "network."
 NO_COMMENT = b"\0\0"  # how an archive without a comment ends: the comment's length
 SEAL = b"vidact crc32 %08x"
+WEIGHTS_ONLY = " (weights only: measure or explain with it; to train, start anew without --ckpt_path)"
 
 
 def load_checkpoint(path: Path, *, numbers: bool = False) -> dict[str, Any]:
@@ -88,15 +89,17 @@ def _not_whole(path: Path, error: Exception) -> CheckpointError:
 
 
 def _another(path: Path) -> str:
-    """Name the newest checkpoint in the same folder that is whole."""
+    """Name the newest checkpoint in the same folder that is whole, and say what it is good for."""
     others = [other for other in path.parent.glob("*.ckpt") if other.is_file() and not other.samefile(path)]
     for other in sorted(others, key=lambda one: one.stat().st_mtime, reverse=True):
         try:
-            if not _damaged_part(other) and "state_dict" in torch.load(other, map_location="meta", weights_only=True):
-                return f"the last good one there is {other}"
+            content = {} if _damaged_part(other) else torch.load(other, map_location="meta", weights_only=True)
+            if "state_dict" in content:
+                only = "" if "loops" in content else WEIGHTS_ONLY
+                return f"the last good one there is {other}{only}"
         except Exception:  # as damaged as this one
             continue
-    return "try another checkpoint"
+    return "there is no good one beside it; try another checkpoint, or train anew without --ckpt_path"
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

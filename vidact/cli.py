@@ -15,6 +15,7 @@ from types import FrameType
 import jsonargparse
 
 from vidact import __version__, data_verbs, evaluate_verbs, network_verbs, run_verbs
+from vidact.parse_errors import explain_parse_error
 from vidact.stopping import INTERRUPTED, TERMINATED
 
 HELP = """\
@@ -201,7 +202,7 @@ def _told(error: Exception, function: Callable[..., int]) -> str:
     message = " ".join(str(error).split())
     found = re.search(r'Parser key "(\w+)": Does not validate against any of the Union .* Given value: (.*)$', message)
     if found is None:
-        return message
+        return explain_parse_error(message, list(inspect.signature(function).parameters))
     key, value = found.groups()
     return f"--{key}: expected {inspect.signature(function).parameters[key].annotation}, got {value}"
 

@@ -21,7 +21,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vidact import run_lock
@@ -44,9 +44,9 @@ from vidact.checkpoints import find_checkpoint, load_checkpoint
 from vidact.core import ConfigError, VidactError, local_rank
 from vidact.data.datamodule import VideoDataModule
 from vidact.faults import explain_fault
-from vidact.parse_errors import explain_parse_error
+from vidact.parse_errors import explain_import_error, explain_parse_error
 from vidact.recipes import resolve_configs
-from vidact.resuming import check_same_training, go_on_in, how_to_go_on, run_folder_of
+from vidact.resuming import check_same_training, go_on_in, how_to_go_on, run_folder_of, why_nothing_is_trained
 from vidact.run_end import guesses_without_pixels, summary, write_run_report
 from vidact.stopping import INTERRUPTED, TERMINATED, Stopped
 from vidact.training import ActionClassifier
@@ -93,6 +93,10 @@ class VidactCLI(LightningCLI):
         except jsonargparse.ArgumentError as error:
             verb = args[0] if isinstance(args, list) and args else ""
             raise ConfigError(explain_parse_error(str(error), self._known_keys(str(verb)))) from error
+        except Exception as error:
+            if (told := explain_import_error(error)) is None:
+                raise
+            raise ConfigError(told) from error
 
     def _known_keys(self, verb: str) -> list[str]:
         parser = self._subcommand_parsers.get(verb)
@@ -106,13 +110,17 @@ class VidactCLI(LightningCLI):
             runs = [*(Path(path).parent for path in config.get("config") or ()), Path(config.trainer.default_root_dir)]
             path = find_checkpoint(config["ckpt_path"], runs)
             config["ckpt_path"] = str(path)
+            self._resumed = run_folder_of(path) if verb == "fit" else None
+            if self._resumed is not None:  # before it is read: who trains there may write another one
+                self._keep_to_itself(self._resumed)
             if local_rank() == 0:  # one process reads it for all
                 self._checkpoint = load_checkpoint(path)
             if verb == "fit":
-                self._resumed = run_folder_of(path)
                 self._check_same_training(path)
         elif verb != "fit":
             raise ConfigError(f"{verb} needs a trained network: --ckpt_path runs/version_<n>/checkpoints/best.ckpt")
+        if verb == "fit" and (told := why_nothing_is_trained(config.trainer.as_dict(), self._checkpoint)):
+            rank_zero_warn(told)
 
     def _check_same_training(self, path: Path) -> None:
         saved = (self._checkpoint or {}).get("vidact_config")
@@ -129,11 +137,11 @@ class VidactCLI(LightningCLI):
         trainer = self.config_init[self.subcommand].trainer
         own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others come on top of them
         if self._resumed is not None and self._checkpoint is not None:
-            self._keep_to_itself(self._resumed)
             go_on_in(self._resumed, self._checkpoint)
         runs = Path(trainer.default_root_dir)
         loggers = build_loggers(runs, use_wandb=own in (None, True), folder=self._resumed)
-        self._keep_to_itself(Path(loggers[0].log_dir or ""))
+        if self.subcommand == "fit":
+            self._keep_to_itself(Path(loggers[0].log_dir or ""))
         kwargs["plugins"] = _plugins(trainer.get("plugins"))
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
         progress_bar = trainer.get("enable_progress_bar") is not False
@@ -148,7 +156,7 @@ class VidactCLI(LightningCLI):
             ]
         try:
             built = super().instantiate_trainer(**kwargs)
-        except ValueError as error:  # what it knows no name for, such as an accelerator
+        except (TypeError, ValueError) as error:  # what it knows no name for, such as an accelerator
             raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
         if self.subcommand == "fit" and trainer.get("sync_batchnorm"):
             _require_synchronisable(built)
@@ -156,7 +164,7 @@ class VidactCLI(LightningCLI):
 
     def _keep_to_itself(self, folder: Path) -> None:
         """Let nobody else train there; of several processes the one that writes sees to it."""
-        if self.subcommand == "fit" and getattr(rank_zero_only, "rank", 0) == 0:
+        if getattr(rank_zero_only, "rank", 0) == 0:
             run_lock.hold(folder)
 
     def _run_subcommand(self, subcommand: str) -> None:

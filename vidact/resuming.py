@@ -67,6 +67,27 @@ def first_unfinished(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
     return int(state["epoch_progress"]["current"]["processed"]), int(max(steps, min(batches, optimizer_steps)))
 
 
+def why_nothing_is_trained(trainer: Mapping[str, Any], checkpoint: Mapping[str, Any] | None) -> str | None:
+    """Say so where the trainer's limits let training make no step; None where they let it.
+
+    Raises:
+        ConfigError: the checkpoint has more epochs than training is to have.
+    """
+    epochs, steps = 0, 0
+    if checkpoint is not None and "loops" in checkpoint:
+        epochs, steps = first_unfinished(checkpoint)[0], checkpoint["global_step"]
+    for name, done in (("max_epochs", epochs), ("max_steps", steps)):
+        limit, what = trainer.get(name), name.removeprefix("max_")
+        if limit is not None and 0 <= limit < done:
+            raise ConfigError(f"--trainer.{name} {limit}: the checkpoint has made {done} {what}; give a larger number")
+        if limit == done > 0:
+            return f"--trainer.{name} {limit}: the checkpoint has made these {what}, so nothing more is trained"
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        if trainer.get(name) == 0:
+            return f"--trainer.{name} 0: nothing is trained, and no checkpoint is written; give a larger number"
+    return None
+
+
 def check_same_training(saved: str, own: Mapping[str, Any], defaults: Mapping[str, Any], *, checkpoint: Path) -> None:
     """Compare the settings of a checkpoint with those of now.
 

@@ -185,7 +185,8 @@ def report(
     from vidact.video_jobs import own_devices
 
     settings = ReportSettings(part, tuple(methods), clips_per_class, mistakes)
-    views = [view_run(run, settings=settings, device=own_devices(accelerator)) for run in runs]
+    device = own_devices(accelerator)
+    views = [view_run(run, settings=settings, device=device) for run in runs]
     page = report_page(views, limit_bytes=int(megabytes * 1e6))
     write_page(page, Path(out))
     print(out)
@@ -215,18 +216,19 @@ def accuracy(
     """
     from pathlib import Path
 
-    from vidact.accuracies import frame_orders_named, measure_accuracies, table, write_accuracies
+    from vidact.accuracies import check_part, frame_orders_named, measure_accuracies, table, write_accuracies
     from vidact.core import ConfigError
     from vidact.runs import open_run
     from vidact.video_jobs import check_writable, own_devices
 
-    orders = frame_orders_named(frame_orders)
+    orders, device = frame_orders_named(frame_orders), own_devices(accelerator)
+    check_part(part)
     if out is not None:
         if Path(out).is_dir():
             raise ConfigError(f"--out {out} is a folder; give the name of a JSON file")
         check_writable(Path(out).parent)
     opened = [open_run(run) for run in runs]
-    rows = measure_accuracies(opened, part=part, orders=orders, device=own_devices(accelerator))
+    rows = measure_accuracies(opened, part=part, orders=orders, device=device)
     print(table(rows))  # before it is written: if that fails, nothing is lost
     if out is not None:
         write_accuracies(Path(out), rows, part=part)

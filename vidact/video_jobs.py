@@ -258,5 +258,15 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def own_devices(accelerator: str) -> torch.device:
-    """Name the device of work that one process does alone."""
-    return torch.device("cuda" if accelerator in {"auto", "gpu", "cuda"} and torch.cuda.is_available() else "cpu")
+    """Name the device of work that one process does alone.
+
+    Raises:
+        ConfigError: an accelerator that there is not.
+        EnvironmentProblem: a GPU is asked for, and torch finds none.
+    """
+    if accelerator not in {"auto", "cpu", "gpu", "cuda"}:
+        raise ConfigError(f"--accelerator is auto, cpu or gpu, got {accelerator!r}")
+    has_gpu = torch.cuda.is_available()
+    if accelerator in {"gpu", "cuda"} and not has_gpu:
+        raise EnvironmentProblem(f"--accelerator {accelerator}: torch finds no GPU; try --accelerator cpu")
+    return torch.device("cuda" if accelerator != "cpu" and has_gpu else "cpu")

@@ -65,6 +65,6 @@ def _describe(step: _Step, rank: int) -> str:
     more = len(step.clip_ids) - MAX_LISTED
     return (
         f"the training loss is {step.loss.item()} in {step.where}, rank {rank}; its {len(step.clip_ids)} clips: {clips}"
-        f"{f' and {more} more' if more > 0 else ''}; last.ckpt is that of the epoch before; try a smaller "
+        f"{f' and {more} more' if more > 0 else ''}; last.ckpt is that of the epoch before; start anew with a smaller "
         "--model.optimizer.init_args.lr, --trainer.gradient_clip_val 1 or --trainer.precision 32-true"
     )

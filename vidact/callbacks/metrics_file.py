@@ -8,6 +8,7 @@ from pathlib import Path
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from lightning.pytorch.utilities import rank_zero_warn
 from typing_extensions import override
 
 from vidact.core import DataError
@@ -43,7 +44,7 @@ class KeepingCSVLogger(CSVLogger):
 
 
 def trim_rows(path: Path, *, epoch: int, step: int) -> None:
-    """Drop the rows that were logged after a checkpoint, and a row that was cut off.
+    """Drop the rows that were logged after a checkpoint, and a row that was cut off; warns where more may be lost.
 
     Args:
         path: A `metrics.csv`; nothing happens where there is none.
@@ -53,18 +54,27 @@ def trim_rows(path: Path, *, epoch: int, step: int) -> None:
     Raises:
         DataError: it holds something else; it is left as it is.
     """
-    if not path.is_file():
+    if not path.exists():
         return
     try:
+        content = path.read_bytes()
+        if not content:
+            if epoch:
+                rank_zero_warn(f"{path} is empty: the numbers of the first {epoch} epochs are lost; training goes on")
+            return
         names, rows = read_rows(path)
-        if not path.read_bytes().endswith(b"\n"):
+        if missing := sorted({"epoch", "step"} - set(names)):
+            raise ValueError(f"no column {' and no column '.join(missing)}")
+        if not content.endswith(b"\n") and rows:
             rows = rows[:-1]
+            cut = content.splitlines()[-1].decode()
+            rank_zero_warn(f"{path}: its last row was cut off and is dropped: {cut!r}; training goes on")
         for number, row in enumerate(rows, 2):
             if None in row or None in row.values():  # as DictReader marks cells too many, and too few
                 raise ValueError(f"line {number} has not {len(names)} cells")
         kept = [row for row in rows if float(row["epoch"] or 0) < epoch or float(row["step"] or 0) < step]
         _write_rows(path, names, kept)
-    except (ValueError, KeyError, csv.Error) as error:
+    except (ValueError, IsADirectoryError, csv.Error) as error:
         raise DataError(
             f"{path}: expected a table with the columns epoch and step, as training wrote it, got something else "
             f"({type(error).__name__}: {error}); move it away, and training goes on with a new one"
