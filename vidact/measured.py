@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from vidact.analysis.intervals import ClusteredMean, clustered_mean
 from vidact.core import ClipBatch, DataError, as_float
 from vidact.data.datamodule import VideoDataModule
+from vidact.data.progress import progress_bar
 from vidact.data.windows import Window, WindowDataset, join
 from vidact.predictions import Predictions, WindowPredictions, mean_scores
 from vidact.runs import Run
@@ -116,16 +117,19 @@ def _predict(
     run: Run, loader: DataLoader[ClipBatch], device: torch.device
 ) -> tuple[Predictions | None, tuple[str, ...]]:
     # One process measures all; others may have ended.
-    metric, left_out = WindowPredictions(sync_on_compute=False).to(device), set[str]()
+    metric, left_out, done = WindowPredictions(sync_on_compute=False).to(device), set[str](), 0
     network = run.network.to(device).eval()
     mirror = run.mirror_at_test
-    for batch in loader:
-        left_out |= set(batch.left_out)
-        if len(batch):
-            on_device = batch.to(device)
-            video = as_float(on_device.video)
-            scores = network(video)
-            metric.update(on_device, mean_scores(scores, network(video.flip(-1))) if mirror else scores)
+    with progress_bar(f"windows of {run.name}") as report:
+        for batch in loader:
+            left_out |= set(batch.left_out)
+            if len(batch):
+                on_device = batch.to(device)
+                video = as_float(on_device.video)
+                scores = network(video)
+                metric.update(on_device, mean_scores(scores, network(video.flip(-1))) if mirror else scores)
+            done += len(batch) + len(batch.left_out)
+            report(done, len(cast(WindowDataset, loader.dataset)))
     return metric.compute(), tuple(sorted(left_out))
 
 

@@ -149,6 +149,21 @@ def test_relevance_made_by_a_functional_addition_is_said_to_be_lost_between_laye
     assert f"warning: {warning}" in str(table)
 
 
+def test_relevance_of_what_only_a_bias_speaks_for_is_said_to_be_lost_there() -> None:
+    """z⁺ rule by hand: the second channel sees -0.5 and is 1.5 by its bias, so that its three quarters go nowhere."""
+    network = nn.Sequential(nn.Conv3d(1, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(2, 3))
+    with torch.no_grad():
+        network[0].weight.copy_(torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1, 1))
+        network[0].bias.copy_(torch.tensor([0.0, 2.0]))
+        network[4].weight.fill_(1.0)
+        network[4].bias.zero_()
+    table = _table(network, torch.full((1, 1, 4, 8, 8), 0.5), composite="epsilon_plus")
+    assert float(table.handled) == pytest.approx(0.25, abs=1e-4)
+    (warning,) = table.warnings()
+    assert "0 (Conv3d) loses 0.75 of the score, where its bias speaks for its output" in warning
+    assert "do not believe" not in warning
+
+
 def test_a_score_near_zero_is_said() -> None:
     network = _made(_Residual)
     with torch.no_grad():

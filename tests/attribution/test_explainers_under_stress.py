@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from vidact.attribution.conservation import conservation_table, is_negligible
 from vidact.attribution.explainers import METHODS, LayerwiseRelevance, build_explainer
 from vidact.attribution.targets import PREDICTED
-from vidact.callbacks.findings import Finding, warn_of_lost_relevance
+from vidact.callbacks.findings import Finding, most_lost
 from vidact.core import ConfigError, ExplanationError
 from vidact.models.layers import Gate, Sum
 
@@ -292,10 +292,15 @@ def test_whether_a_score_is_near_zero_does_not_depend_on_the_unit_of_logits(scal
     assert [finding.is_negligible for finding in findings] == [False, True, True, False]
 
 
-def test_small_logits_that_lose_relevance_are_warned_of() -> None:
-    lost = Finding(0, PREDICTED, 0, 0.04, 0.04, 0.02, np.zeros((1, 1, 1), dtype=np.float32), "lrp:epsilon_plus")
-    with pytest.warns(UserWarning, match=r"adds up to 0\.5 times its score"):
-        warn_of_lost_relevance([lost])
+def test_small_logits_that_lose_relevance_are_found() -> None:
+    nothing = np.zeros((1, 1, 1), dtype=np.float32)
+    kept, lost, worst = (
+        Finding(0, PREDICTED, 0, 0.04, 0.04, total, nothing, "lrp:epsilon_plus")
+        for total in (0.0399, 0.02, float("nan"))
+    )
+    assert most_lost([kept]) is None
+    assert most_lost([kept, lost]) is lost
+    assert most_lost([kept, lost, worst]) is worst
 
 
 def test_the_table_says_which_biases_it_counts() -> None:

@@ -12,6 +12,7 @@ import wandb
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
+from torch import nn
 from unlawful import Twice
 from untouched import CLASSES
 from wandb_offline import find_offline_runs, read_offline_run
@@ -190,10 +191,31 @@ def test_relevance_that_does_not_add_up_is_said(small_set: Path, tmp_path: Path)
     model = ActionClassifier(Twice(), CLASSES)
     trainer = _trainer(tmp_path, [RelevanceCallback()])
     with (
-        pytest.warns(UserWarning, match=r"adds up to .* times its score instead of 1: do not believe"),
+        pytest.warns(
+            UserWarning, match=r"adds up to .* instead of 1: .* lost between layers.*: a module .* do not bel"
+        ),
         pytest.warns(UserWarning, match="layer-wise relevance would be wrong for this network"),
     ):
         trainer.validate(model, datamodule=_data(small_set), verbose=False)
+
+
+class _SeesTheDark(nn.Sequential):
+    """All of its score comes from the bias of a layer that nothing in the picture speaks for."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv3d(1, 1, 1), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(1, 3))
+        with torch.no_grad():
+            self[0].weight.fill_(-1.0)
+            self[0].bias.fill_(2.0)
+            self[4].weight.fill_(1.0)
+
+
+def test_where_relevance_is_lost_is_said_once(small_set: Path, tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, [RelevanceCallback(every_n_epochs=1)], max_epochs=2)
+    with pytest.warns(UserWarning, match="relevance of a clip adds up") as caught:
+        trainer.fit(ActionClassifier(_SeesTheDark(), CLASSES), datamodule=_data(small_set))
+    (line,) = [str(one.message) for one in caught if "adds up" in str(one.message)]
+    assert "0 (Conv3d) loses 1 of the score, where its bias speaks for its output and nothing that it sees does" in line
 
 
 def test_a_network_that_cannot_be_explained_is_refused_before_it_is_trained(small_set: Path, tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ class ConservationTable:
             )
         worst = float(self.handled[(self.handled - 1).abs().nan_to_num(nan=torch.inf).argmax()])
         if not abs(worst - 1) <= TOLERANCE:
-            found.append(f"relevance adds up to {worst:.4g} times the score instead of 1: {self._culprit()}")
+            found.append(f"relevance adds up to {worst:.4g} times the score instead of 1: {self.culprit()}")
         if not self.largest <= EXPLODED:
             first = next(layer for layer in self.layers if not layer.handled.largest <= EXPLODED)
             found.append(
@@ -149,15 +149,21 @@ class ConservationTable:
     def _last_weighted(self) -> LayerBalance | None:
         return next((layer for layer in self.layers if layer.kind.startswith(("Linear", "Conv"))), None)
 
-    def _culprit(self) -> str:
+    def culprit(self) -> str:
+        """Say where most of the relevance is lost, and what that means; worth reading where it does not add up."""
         # Beside relevance that has exploded, what rounding takes is more than the score.
         if abs(self.lost_between_layers) > TOLERANCE * max(1.0, self._largest_sum()) or not self.layers:
             return (
                 f"{self.lost_between_layers:.4g} of the score is lost between layers, where no rule is: a module "
-                "that is no layer of torch.nn or vidact, or an addition, product or average that is no module"
+                "that is no layer of torch.nn or vidact, or an addition, product or average that is no module; do not "
+                "believe these explanations"
             )
         layer = max(self.layers, key=lambda layer: abs(layer.handled.loss))
-        return f"{layer.name} ({layer.kind}) loses {layer.handled.loss:.4g} of the score; try another rule there"
+        return (
+            f"{layer.name} ({layer.kind}) loses {layer.handled.loss:.4g} of the score, where its bias speaks for its "
+            "output and nothing that it sees does, or to a large epsilon; what is shown is the rest, and another rule "
+            "there may keep it"
+        )
 
     def __str__(self) -> str:
         """Write a table in Markdown, and below it the sums and the warnings."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from jaxtyping import Float
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from vidact.analysis.frames import voxel_relevance
@@ -102,16 +101,11 @@ def _findings(
     ]
 
 
-def warn_of_lost_relevance(findings: Sequence[Finding]) -> None:
-    """Say when relevance does not add up to the score: the rules then do not suit the network."""
-    ratios = [finding.conservation for finding in findings if not finding.is_negligible]
-    worst = max(ratios, key=lambda ratio: abs(ratio - 1), default=1.0)
-    if not abs(worst - 1) <= TOLERANCE:
-        rank_zero_warn(
-            f"the relevance of a clip adds up to {worst:.4g} times its score instead of 1: do not believe these "
-            "explanations. The network does what the rules cannot follow, or a rule loses it (a large epsilon, for "
-            "one); python -m vidact inspect says where"
-        )
+def most_lost(findings: Sequence[Finding]) -> Finding | None:
+    """Find the explanation whose relevance is farthest from its score; None if all add up, within TOLERANCE."""
+    clear = [finding for finding in findings if not finding.is_negligible]
+    worst = max(clear, key=lambda finding: np.nan_to_num(abs(finding.conservation - 1), nan=np.inf), default=None)
+    return None if worst is None or abs(worst.conservation - 1) <= TOLERANCE else worst
 
 
 def title_of(clips: ClipBatch, finding: Finding, *, class_names: Sequence[str]) -> str:

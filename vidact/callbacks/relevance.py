@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.analysis.frames import HOTSPOT_THRESHOLD
 from vidact.attribution.base import Explainer
 from vidact.attribution.composites import DEFAULT, CompositeSpec, read_recipe
+from vidact.attribution.conservation import conservation_table
 from vidact.attribution.explainers import LRP, build_explainer, check_method
 from vidact.attribution.targets import PREDICTED
 from vidact.callbacks.drawing import PICTURES, VIDEO, draw_finding, frame_charts
@@ -21,9 +23,9 @@ from vidact.callbacks.findings import (
     TABLE_COLUMNS,
     Finding,
     explain_clips,
+    most_lost,
     table_rows,
     title_of,
-    warn_of_lost_relevance,
 )
 from vidact.callbacks.pictures import log_bars, log_pictures, log_table, log_videos, run_folder
 from vidact.callbacks.processes import gather
@@ -73,6 +75,7 @@ class RelevanceCallback(Callback):
         self.method, self.composite = method, composite
         self.threshold = threshold
         self._clips: dict[str, ClipBatch] = {}
+        self._has_warned = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make sure that the network can be explained, before training costs anything.
@@ -164,12 +167,33 @@ class RelevanceCallback(Callback):
         findings = gather(self._findings(pl_module, clips, shard))
         findings.sort(key=lambda finding: (finding.position, finding.kind))
         if trainer.is_global_zero and findings:
-            if self.method.startswith(LRP):
-                warn_of_lost_relevance(findings)
+            self._warn_of_lost_relevance(pl_module, clips, findings)
             try:
                 self._write(trainer, folder, clips, findings, trainer.datamodule.class_names)  # type: ignore[attr-defined]
             except VidactError as error:  # a full disk or a network that has diverged: training goes on
                 rank_zero_warn(f"explanations of {name} are not complete: {error}")
+
+    def _warn_of_lost_relevance(
+        self, pl_module: LightningModule, clips: ClipBatch, findings: Sequence[Finding]
+    ) -> None:
+        """Say when relevance does not add up to the score, and where it is lost; once, since that takes a while."""
+        method, _, composite = self.method.partition(":")
+        if method != LRP or self._has_warned or (lost := most_lost(findings)) is None:
+            return
+        self._has_warned = True
+        try:
+            where = conservation_table(
+                pl_module.network,  # type: ignore[arg-type]
+                as_float(clips.video[[lost.position]].to(pl_module.device)),
+                target=torch.tensor([lost.target], device=pl_module.device),
+                composite=composite or self.composite,
+            ).culprit()
+        except ExplanationError as error:
+            where = str(error)
+        rank_zero_warn(
+            f"the relevance of a clip adds up to {lost.conservation:.4g} times its score instead of 1: {where}; "
+            "python -m vidact inspect says more"
+        )
 
     def _findings(self, pl_module: LightningModule, clips: ClipBatch, positions: Sequence[int]) -> list[Finding]:
         try:
