@@ -132,7 +132,7 @@ OWNERS = {
         *("data/decoded.py", "data/masks.py", "data/transcode.py", "data/video.py"),
     },
     "zennit": {
-        *("attribution/canonizers.py", "attribution/composites.py", "attribution/conservation.py"),
+        *("attribution/canonizers.py", "attribution/composites.py", "attribution/meters.py"),
         *("attribution/explainers.py", "attribution/first_layer.py", "attribution/gradients.py"),
         *("attribution/law.py", "attribution/lines.py", "attribution/rules.py", "attribution/standing_in.py"),
         *("attribution/unrolling.py",),

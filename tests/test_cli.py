@@ -295,6 +295,13 @@ class TestBadInput:
         line = _error(capsys, [*args, "--trainer.devices", "99"])
         assert "gpu" in line.lower()
 
+    def test_more_processes_than_a_processor_can_start(
+        self, capsys: pytest.CaptureFixture[str], small_set: Path
+    ) -> None:
+        args = ["fit", "--data.root", str(small_set), *SMALL, "--trainer.accelerator", "cpu"]
+        line = _error(capsys, [*args, "--trainer.devices", str(4 * (os.cpu_count() or 1) + 1)])
+        assert f"this machine has {os.cpu_count()} cores; try {os.cpu_count()} or fewer" in line
+
     def test_online_without_a_key(
         self, capsys: pytest.CaptureFixture[str], small_set: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

@@ -52,6 +52,7 @@ from vidact.stopping import INTERRUPTED, TERMINATED, Stopped
 from vidact.training import ActionClassifier
 
 RUNS_FOLDER = "runs"
+PROCESSES_PER_CORE = 4  # more is a mistake
 HARMLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own code, on newer torch
     r"Experiment logs directory .* exists and is not empty",  # it holds this run's config, written a moment before
@@ -158,6 +159,7 @@ class VidactCLI(LightningCLI):
             built = super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError) as error:  # what it knows no name for, such as an accelerator
             raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
+        _require_cores(built)
         if self.subcommand == "fit" and trainer.get("sync_batchnorm"):
             _require_synchronisable(built)
         return built
@@ -279,6 +281,16 @@ def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     if verb == "predict":
         callbacks.append(PredictionWriter())
     return callbacks
+
+
+def _require_cores(trainer: Trainer) -> None:
+    """Refuse so many processes that the machine would do nothing but start them."""
+    cores = os.cpu_count() or 1
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > PROCESSES_PER_CORE * cores:
+        raise ConfigError(
+            f"--trainer.devices {trainer.num_devices}: on a CPU these are processes, and this machine has {cores} "
+            f"cores; try {cores} or fewer"
+        )
 
 
 def _require_synchronisable(trainer: Trainer) -> None:

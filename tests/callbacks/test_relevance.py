@@ -192,7 +192,7 @@ def test_relevance_that_does_not_add_up_is_said(small_set: Path, tmp_path: Path)
     trainer = _trainer(tmp_path, [RelevanceCallback()])
     with (
         pytest.warns(
-            UserWarning, match=r"adds up to .* instead of 1: .* lost between layers.*: a module .* do not bel"
+            UserWarning, match=r"adds up to .* instead of 1: .* lost between layers.*: a module .* do not believe it"
         ),
         pytest.warns(UserWarning, match="layer-wise relevance would be wrong for this network"),
     ):

@@ -190,6 +190,11 @@ def test_without_a_root_the_synthetic_set_is_rendered_once(monkeypatch: pytest.M
         ({"split": "official", "fold": 4}, "split 'official' has folds 1 to 3, got fold 4"),
         ({"fold": 0}, "has folds 1 to 5"),
         ({"stride": 20}, "--data.stride 20 is longer than any clip"),
+        (
+            {"num_frames": 41, "stride": 1},
+            "--data.num_frames 41: the longest clip, 20 frames, has 20 for a window at stride 1",
+        ),
+        ({"num_frames": 15, "stride": 3}, "--data.num_frames 15: the longest clip, 20 frames, has 7 for a window"),
         ({"test_windows": 0}, "--data.test_windows must be at least 1"),
         ({"crop_from": 0, "augmentation": AugmentationSettings()}, "--data.crop_from .0, 0. is smaller than"),
         ({"crop_from": 32}, "--data.crop_from needs --data.augmentation"),

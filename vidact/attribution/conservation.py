@@ -4,21 +4,18 @@ It does not know which rule does what: it only reads the relevance that arrives 
 its inputs, whatever handed it down.
 """
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from zennit import types
 
 from vidact.attribution.base import Explainer
 from vidact.attribution.composites import CompositeSpec
 from vidact.attribution.explainers import LayerwiseRelevance
+from vidact.attribution.meters import meters
 from vidact.attribution.targets import Against, set_goal
-from vidact.models.layers import FrameDifferences, Gate, Sum, SumOver
 
 TOLERANCE = 0.05  # of ΣR / score
 # Of the clip's largest |logit|. Shares of a score near zero mean little, and what is near depends on the network: 0.01
@@ -26,8 +23,6 @@ TOLERANCE = 0.05  # of ΣR / score
 NEGLIGIBLE_SCORE = 0.01
 EXPLODED = 1e4  # max|R| / |score|
 MADE_BY_BIASES = 0.9  # share of a score that the last layer's biases make, from which on little else speaks for it
-# What adds, multiplies or has weights; the rest hands relevance on as it is.
-_FOLLOWED = (types.Linear, types.AvgPool, nn.Upsample, Sum, SumOver, Gate, FrameDifferences)
 
 
 @dataclass(frozen=True)
@@ -154,15 +149,13 @@ class ConservationTable:
         # Beside relevance that has exploded, what rounding takes is more than the score.
         if abs(self.lost_between_layers) > TOLERANCE * max(1.0, self._largest_sum()) or not self.layers:
             return (
-                f"{self.lost_between_layers:.4g} of the score is lost between layers, where no rule is: a module "
-                "that is no layer of torch.nn or vidact, or an addition, product or average that is no module; do not "
-                "believe these explanations"
+                f"{self.lost_between_layers:.4g} of the score is lost between layers, where no rule is: a module that "
+                "is no layer of torch.nn or vidact, or a sum, product or mean that is no module; do not believe it"
             )
         layer = max(self.layers, key=lambda layer: abs(layer.handled.loss))
         return (
             f"{layer.name} ({layer.kind}) loses {layer.handled.loss:.4g} of the score, where its bias speaks for its "
-            "output and nothing that it sees does, or to a large epsilon; what is shown is the rest, and another rule "
-            "there may keep it"
+            "output and nothing that it sees does, or to a large epsilon; another rule there may keep it"
         )
 
     def __str__(self) -> str:
@@ -229,44 +222,6 @@ def is_negligible(score: Float[Tensor, " B"], largest_logit: Float[Tensor, " B"]
     return score.abs() <= NEGLIGIBLE_SCORE * largest_logit.abs()
 
 
-class _Meter:
-    """Adds up the relevance of one clip at one layer, over the layer's calls."""
-
-    def __init__(self) -> None:
-        self.arriving = self.leaving = self.largest = 0.0
-
-    def read_output(self, relevance: Tensor | None) -> None:
-        self.arriving += self._sum(relevance)
-
-    def read_input(self, relevance: Tensor | None) -> None:
-        self.leaving += self._sum(relevance)
-
-    def _sum(self, relevance: Tensor | None) -> float:
-        if relevance is None:  # so autograd says that nothing comes this way
-            return 0.0
-        self.largest = max(self.largest, float(relevance.abs().max().nan_to_num(nan=torch.inf)))
-        return float(relevance.double().sum())
-
-    def before(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return tuple(map(self._own, inputs)), {name: self._own(value) for name, value in named.items()}
-
-    def _own(self, value: Any) -> Any:
-        """Give a view for this call alone: the tensor itself may go to other modules as well."""
-        if not _carries(value):
-            return value
-        own = value.view_as(value)
-        own.register_hook(self.read_input)
-        return own
-
-    def after(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        if _carries(output):
-            output.register_hook(self.read_output)
-
-
-def _carries(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.requires_grad
-
-
 def _follow(
     explain: Explainer, video: Tensor, target: Tensor, against: Tensor | None
 ) -> tuple[Tensor, Tensor, dict[tuple[str, str], Flow]]:
@@ -275,39 +230,14 @@ def _follow(
     seen: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for row in range(len(video)):  # one by one: where time is folded into the batch, clips could not be told apart
         part = slice(row, row + 1)
-        with _meters(explain.network) as meters:
+        with meters(explain.network) as read:
             found = explain(video[part], target[part], against=None if against is None else against[part])
         score = float(found.score) or float("nan")
         scores.append(found.score)
         totals.append(found.conservation)
-        for key, meter in meters.items():
+        for key, meter in read.items():
             seen.setdefault(key, []).append((meter.arriving / score, meter.leaving / score, meter.largest / abs(score)))
     return torch.cat(scores), torch.cat(totals), {key: _flow(shares) for key, shares in seen.items()}
-
-
-@contextlib.contextmanager
-def _meters(network: nn.Module) -> Iterator[dict[tuple[str, str], _Meter]]:
-    """Read the relevance at the layers of a network; gives the meters of those that were called, in that order."""
-    meters: dict[tuple[str, str], _Meter] = {}
-    handles = []
-    for name, module in network.named_modules():
-        if isinstance(module, _FOLLOWED):
-            handles += _attach(module, (name, type(module).__name__), meters)
-    try:
-        yield meters
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _attach(module: nn.Module, key: tuple[str, str], meters: dict[tuple[str, str], _Meter]) -> list[Any]:
-    meter = _Meter()
-
-    def before(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        meters.setdefault(key, meter)
-        return meter.before(inputs, named)
-
-    return [module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(meter.after)]
 
 
 def _flow(shares: Any) -> Flow:

@@ -24,7 +24,7 @@ from vidact.data.masks import choose_masks
 from vidact.data.order import training_order
 from vidact.data.preparation import (
     DivisionSettings,
-    check_stride,
+    check_window,
     choose_class_names,
     divide,
     examine,
@@ -194,7 +194,7 @@ class VideoDataModule(LightningDataModule):
         self._split = divide(clips, self.folder, settings=self.division)
         self._leakage = examine(self._split, inspections)
         self.left_out = list_unusable(clips, inspections)
-        check_stride(self.stride, inspections.values(), num_frames=self.num_frames)
+        check_window(self.stride, inspections.values(), num_frames=self.num_frames)
         self._clips = [clip for clip in clips if inspections[clip.path].usable]
         self._inspections = inspections
         self._list_parts()

@@ -3,6 +3,7 @@
 It does not know windows, batches or what a network is.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from vidact.data.kept_out import KeptOut, find_kept_out
 from vidact.data.leakage import LeakageReport, measure_leakage
 from vidact.data.motions import CLASS_NAMES
 from vidact.data.progress import progress_bar
-from vidact.data.sampling import Stride
+from vidact.data.sampling import Stride, stride_for
 from vidact.data.similarity import near_duplicates
 from vidact.data.split_files import find_official_folder, read_official_flags, read_split_file, search_official_folder
 from vidact.data.splits import NUM_FOLDS, VALIDATION_SHARE, Split, SplitScheme, make_split
@@ -215,12 +216,18 @@ def examine(split: Split, inspections: Mapping[Path, Inspection]) -> LeakageRepo
     return measure_leakage(split, facts, near_duplicates=pairs)
 
 
-def check_stride(stride: Stride, inspections: Iterable[Inspection], *, num_frames: int) -> None:
-    """Make sure that a window's frames are not all the first one of its clip.
+def check_window(stride: Stride, inspections: Iterable[Inspection], *, num_frames: int) -> None:
+    """Make sure that some clip fills half of a window, and more than its first frame: the rest repeats a clip's last.
 
     Raises:
-        ConfigError: the stride is longer than any clip.
+        ConfigError: none does.
     """
     longest = max(found.info.num_frames for found in inspections if found.info)
     if isinstance(stride, int) and num_frames > 1 and stride >= longest:
         raise ConfigError(f"--data.stride {stride} is longer than any clip (the longest has {longest} frames); try 2")
+    own = math.ceil(longest / stride_for(longest, num_frames=num_frames, stride=stride))
+    if 2 * own < num_frames:
+        raise ConfigError(
+            f"--data.num_frames {num_frames}: the longest clip, {longest} frames, has {own} for a window at stride "
+            f"{stride}, and its last would be repeated for the others; try {own}"
+        )
