@@ -38,8 +38,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         buffer = io.BytesIO()  # of a file that torch writes itself, nobody could say why it cannot be written
         torch.save(checkpoint, buffer)
+        seal(buffer)
         try:
-            write_whole(target, seal(buffer.getvalue()))
+            write_whole(target, buffer.getbuffer())
         except OSError as error:
             kept = "the previous checkpoint there is whole" if target.is_file() else "no checkpoint is there"
             last = target.with_name("last.ckpt")

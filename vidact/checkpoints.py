@@ -3,6 +3,7 @@
 It knows neither configs nor clips.
 """
 
+import io
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -45,16 +46,17 @@ def _read(path: Path, *, map_location: str) -> Any:
         raise _not_whole(path, error) from error
 
 
-def seal(content: bytes) -> bytes:
+def seal(archive: io.BytesIO) -> None:
     """Write a checksum of all bytes of a checkpoint behind them, as the comment of the zip archive that it is.
 
-    The archive's own sums leave out what stands between its parts.
+    The archive's own sums leave out what stands between its parts. Nothing is copied: a checkpoint may be large.
     """
-    if not content.endswith(NO_COMMENT):
-        raise AssertionError("torch.save has written no zip archive, or one with a comment")
-    body = content[: -len(NO_COMMENT)]
-    comment = SEAL % zlib.crc32(body)
-    return body + len(comment).to_bytes(2, "little") + comment
+    with archive.getbuffer() as content:
+        if content[-len(NO_COMMENT) :] != NO_COMMENT:
+            raise AssertionError("torch.save has written no zip archive, or one with a comment")
+        comment = SEAL % zlib.crc32(content[: -len(NO_COMMENT)])
+    archive.seek(-len(NO_COMMENT), io.SEEK_END)
+    archive.write(len(comment).to_bytes(2, "little") + comment)
 
 
 def check_sums(path: Path) -> None:
@@ -72,7 +74,7 @@ def check_sums(path: Path) -> None:
 
 
 def _damaged_part(path: Path) -> str:
-    content = path.read_bytes()
+    content = memoryview(path.read_bytes())  # whose parts are no copies
     length = len(SEAL % 0)
     body, tail = content[: -length - len(NO_COMMENT)], content[-length - len(NO_COMMENT) :]
     if tail == length.to_bytes(2, "little") + SEAL % zlib.crc32(body):

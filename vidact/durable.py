@@ -31,7 +31,7 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
         raise EnvironmentProblem(f"{path}: cannot be written ({error.strerror}); choose another place") from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Put a file in its place only once it is whole and on the disk; what was there before stays till then.
 
     What a killed process has left is overwritten by the next that writes the same file; two must not do so at once.
