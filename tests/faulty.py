@@ -31,6 +31,8 @@ class NotANumber(Pooled):
         training_call: Which call in training.
         evaluation_calls: Which calls in evaluation.
         rank: In which process; in all of them if None.
+        in_gradient: In training let the scores be numbers, and their gradient not.
+        terminate: In training, send SIGTERM to this process at the same moment.
     """
 
     def __init__(
@@ -39,17 +41,26 @@ class NotANumber(Pooled):
         training_call: int = -1,
         evaluation_calls: list[int] | None = None,
         rank: int | None = None,
+        in_gradient: bool = False,
+        terminate: bool = False,
     ) -> None:
         super().__init__(num_classes)
         self.training_call, self.evaluation_calls, self.rank = training_call, evaluation_calls or [], rank
+        self.in_gradient, self.terminate = in_gradient, terminate
         self.calls = {True: -1, False: -1}
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         self.calls[self.training] += 1
         now = self.calls[self.training]
         here = self.rank is None or (dist.is_initialized() and dist.get_rank() == self.rank)
-        due = now == self.training_call if self.training else now in self.evaluation_calls
-        return super().forward(video) * (float("nan") if here and due else 1)
+        due = here and (now == self.training_call if self.training else now in self.evaluation_calls)
+        scores = super().forward(video)
+        if due and self.training and self.terminate:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if due and self.training and self.in_gradient:
+            scores.register_hook(lambda gradient: gradient * float("nan"))
+            return scores
+        return scores * (float("nan") if due else 1)
 
 
 class Killed(Pooled):

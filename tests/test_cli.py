@@ -295,6 +295,23 @@ class TestBadInput:
         line = _error(capsys, [*args, "--trainer.devices", "99"])
         assert "gpu" in line.lower()
 
+        assert "; try cpu (" in line
+
+    @pytest.mark.parametrize(
+        ("own", "said"),
+        [
+            (
+                ["--trainer.val_check_interval", "1000"],
+                "--trainer: `val_check_interval` (1000) must be less than or equal",
+            ),
+            (["--model.loss", "torch.nn.MSELoss"], "--model.loss is given logits [B, K] and labels [B] and is to make"),
+        ],
+    )
+    def test_a_setting_that_does_not_fit_the_data(
+        self, capsys: pytest.CaptureFixture[str], small_set: Path, own: list[str], said: str
+    ) -> None:
+        assert said in _error(capsys, ["fit", "--data.root", str(small_set), *SMALL, *own])
+
     def test_more_processes_than_a_processor_can_start(
         self, capsys: pytest.CaptureFixture[str], small_set: Path
     ) -> None:

@@ -29,6 +29,7 @@ from vidact.core import ConfigError
 from vidact.data.windows import WindowDataset
 from vidact.faults import explain_fault
 from vidact.resuming import why_nothing_is_trained
+from vidact.trainer_checks import check_seed, why_no_best_epoch
 
 SMALL = ["--data.num_frames", "4", "--data.size", "8", "--data.batch_size", "9", "--data.num_workers", "0"]
 SMALL += ["--data.classes", "[left, right, up]", "--trainer.accelerator", "cpu", "--relevance.every_n_epochs", "0"]
@@ -84,6 +85,29 @@ class TestALossThatIsNoNumber:
         assert not list(Path("runs").rglob("best.ckpt"))
         assert not any("val/loss" in path.read_text() for path in Path("runs").rglob("metrics.csv")), "nor validated"
 
+    def test_in_a_gradient_alone_is_seen_before_the_weights_are_saved(
+        self, small_set: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """In the last step of an epoch, whose loss is a number: only the weights show it."""
+        args = ["fit", "--data.root", str(small_set), *SMALL, "--trainer.max_epochs", "3"]
+        assert main([*args, *network("NotANumber", training_call=3, in_gradient="true")]) == 2
+        (line,) = error_lines(capsys.readouterr().err)
+        assert line.startswith(
+            "vidact: error: the weights of network.layers.2.weight are no numbers after epoch 1, step 4, though each "
+            "loss was one: a gradient was not; last.ckpt is that of the epoch before; start anew with a smaller "
+        )
+        assert last_checkpoint()["epoch"] == 0
+
+    @pytest.mark.parametrize("settings", [{}, {"in_gradient": "true"}], ids=["loss", "gradient"])
+    def test_is_not_saved_when_the_run_is_told_to_end(self, small_set: Path, settings: dict[str, str]) -> None:
+        args = ["fit", "--data.root", small_set, *SMALL, "--trainer.max_epochs", 3]
+        found = start(*args, *network("NotANumber", training_call=2, terminate="true", **settings))
+        assert found.returncode == 143, found.stderr[-3000:]
+        assert (
+            "network.layers.2.weight are no numbers, so they are not saved: last.ckpt stays as it was" in found.stderr
+        )
+        assert last_checkpoint()["epoch"] == 0
+
     def test_ends_all_processes_whichever_sees_it(self, small_set: Path) -> None:
         args = ["fit", "--data.root", small_set, *SMALL, "--trainer.max_epochs", 4, "--trainer.devices", 2]
         found = start(*args, "--trainer.strategy", "ddp", *network("NotANumber", training_call=2, rank=1))
@@ -92,6 +116,38 @@ class TestALossThatIsNoNumber:
         assert "the training loss is nan in epoch 2, batch 0, step 3, rank 1; its 9 clips: " in line
         assert "Traceback" not in found.stderr
         assert last_checkpoint()["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (
+            {"max_epochs": 3, "check_val_every_n_epoch": 5},
+            "check_val_every_n_epoch 5 with --trainer.max_epochs 3: nothing",
+        ),
+        (
+            {"max_epochs": 3, "limit_val_batches": 0.0},
+            "--trainer.limit_val_batches 0: nothing is validated, so there will",
+        ),
+        ({"max_epochs": 3, "check_val_every_n_epoch": 3, "limit_val_batches": None}, None),
+        ({"max_epochs": -1, "check_val_every_n_epoch": 5}, None),
+        ({"max_epochs": 3, "check_val_every_n_epoch": None, "limit_val_batches": 1}, None),
+    ],
+)
+def test_limits_that_let_no_epoch_be_validated_are_told(limits: dict[str, float | None], said: str | None) -> None:
+    told = why_no_best_epoch(limits)
+    assert told is None if said is None else said in str(told)
+
+
+def test_a_seed_that_is_left_to_lightning_is_the_one_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    assert (check_seed(True), check_seed(False), check_seed(7)) == (0, False, 7)
+    assert check_seed(False) is False, "none, not 0"
+    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
+    assert check_seed(True) == 5
+    monkeypatch.setenv("PL_GLOBAL_SEED", "five")
+    with pytest.raises(ConfigError, match="PL_GLOBAL_SEED: expected a whole number from 0 to 4294967295, got 'five'"):
+        check_seed(True)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +286,26 @@ class TestTheMachine:
         (line,) = error_lines(capsys.readouterr().err)
         assert "runs/version_0/metrics.csv: cannot be written or read (No space left on device); make room" in line
         assert last_checkpoint()["epoch"] < 2
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 3 GiB"
+            ),
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to "
+                "allocate 8000000000000 bytes. Error code 12 (Cannot allocate memory)"
+            ),
+        ],
+        ids=["GPU", "CPU"],
+    )
+    def test_memory_that_runs_out_is_told(self, error: RuntimeError) -> None:
+        told = str(explain_fault(error))
+        assert re.match(
+            r"(CUDA out of memory\. Tried to allocate 2\.00 GiB|.* 8000000000000 bytes): memory ran out: ", told
+        )
+        assert "try a smaller --data.batch_size" in told
 
     def test_other_errors_stay_what_they_are(self) -> None:
         for error in (RuntimeError("shapes do not match"), OSError(errno.ENOENT, "gone"), KeyError("name")):

@@ -70,6 +70,24 @@ NETWORK = "--model.network"
         (["--trainer.logger", "x"], "--trainer.logger: expected a class by its import path (my_module.Net), got x"),
         (["--trainer.devices", "x", "--trainer.accelerator", "cpu"], "--trainer: `devices` selected with `CPUAcc"),
         (["--data.sizes", "3"], "unrecognized arguments: --data.sizes 3; nearest: --data.size"),
+        (["--trainer.max_time", "x"], "--trainer: `Timer(duration='x')` is not a valid duration. Expected "),
+        (
+            ["--seed_everything", "-1"],
+            "--seed_everything: expected false or a whole number from 0 to 4294967295, got -1",
+        ),
+        (
+            ["--seed_everything", "4294967296"],
+            "--seed_everything: expected false or a whole number from 0 to 429496729",
+        ),
+        (
+            ["--trainer.accumulate_grad_batches", "0"],
+            "--trainer.accumulate_grad_batches: expected a number above 0, got",
+        ),
+        (
+            ["--trainer.check_val_every_n_epoch", "0"],
+            "--trainer.check_val_every_n_epoch: expected a number above 0, got",
+        ),
+        (["--trainer.val_check_interval", "0.0"], "--trainer.val_check_interval: expected a number above 0, got 0.0"),
         (["--trainer.accelerator", "tpux"], "--trainer: You selected an invalid accelerator name: "),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -82,6 +82,20 @@ def test_a_config_that_cannot_be_built_is_told(
         open_run(_with_config(small_run, tmp_path, yaml.safe_dump(config)))
 
 
+def test_a_config_without_what_the_network_needs_is_told(small_run: Path, tmp_path: Path) -> None:
+    config = yaml.safe_load((small_run / "config.yaml").read_text())
+    del config["data"]["size"], config["data"]["gray"]
+    with pytest.raises(ConfigError, match=r"other\.ckpt: its config lacks data\.size, data\.gray; expected all"):
+        open_run(_with_config(small_run, tmp_path, yaml.safe_dump(config)))
+
+
+def test_a_config_that_is_no_text_is_told(small_run: Path, tmp_path: Path) -> None:
+    path = _with_config(small_run, tmp_path, "")
+    path.with_name("config.yaml").write_bytes(b"data: \xff")
+    with pytest.raises(ConfigError, match=r"config\.yaml: cannot be read \(.*0xff"):
+        open_run(path)
+
+
 def test_a_network_without_annotations_is_built_as_fit_builds_it(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

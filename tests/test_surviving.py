@@ -217,6 +217,27 @@ def test_sigterm_saves_where_it_stops(
         assert _without_mean_loss(attempt.run) == _without_mean_loss(whole[0].run)
 
 
+def test_sigterm_saves_no_half_sum_of_gradients(
+    whole: dict[int, Attempt], settings: list[str], cache: Path, tmp_path: Path
+) -> None:
+    """Of two batches per step: after a step, after a batch alone, and in validation, the last step being of one."""
+    steps = len(whole[0].clips("first")) // 3
+    accumulate = 2 if steps % 2 else steps - 1
+    args = [*settings, *WORKERS[0], "--trainer.accumulate_grad_batches", str(accumulate)]
+    undisturbed = Attempt(tmp_path / "undisturbed", args)
+    # A batch that SIGTERM finds is finished; the next one is not begun.
+    saving = [Attempt(tmp_path / "step", args, ("step", steps + accumulate), "SIGTERM")]
+    saving.append(Attempt(tmp_path / "validation", args, ("validation", 5), "SIGTERM"))
+    waiting = Attempt(tmp_path / "waiting", args, ("step", steps + 1), "SIGTERM")
+    _train([undisturbed, *saving, waiting], cache)
+    for attempt in (*saving, waiting):
+        assert attempt.statuses == [143, 0], attempt.said()[-3000:]
+        _check(attempt, undisturbed)
+    for attempt in saving:
+        assert attempt.clips("first") + attempt.clips("second") == undisturbed.clips("first"), attempt.moment
+    assert len(waiting.clips("first") + waiting.clips("second")) == 3 * steps + 1, "one batch is made again"
+
+
 def _vidact(verb: str, *args: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vidact", verb, *map(str, args)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=os.environ | env)
@@ -374,7 +395,31 @@ class TestGoingOn:
         path.write_bytes(content)
         status, line = _fit(capsys, *settings, *WORKERS[0], "--ckpt_path", "last")
         assert status == 2
-        assert "the last good one there is runs/version_0/checkpoints/best.ckpt" in line
+        assert "the last good one there is runs/version_0/checkpoints/best.ckpt (weights only: " in line
+
+    def test_a_run_without_a_last_checkpoint_does_not_go_on_as_another(
+        self, finished: Path, settings: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.copytree(finished, finished.with_name("version_1"))
+        (finished / "checkpoints/last.ckpt").unlink()
+        status, line = _fit(capsys, "--config", finished / "config.yaml", *WORKERS[0], "--ckpt_path", "last")
+        assert status == 2
+        assert f"--ckpt_path last: the run in {finished} has no last.ckpt; nothing was started" in line
+
+    @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a/b"])
+    def test_a_damaged_id_of_wandb_is_named(
+        self,
+        finished: Path,
+        settings: list[str],
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        content: bytes,
+    ) -> None:
+        monkeypatch.setenv("WANDB_MODE", "offline")
+        (finished / "wandb_id.txt").write_bytes(content)
+        status, line = _fit(capsys, *settings, *WORKERS[0], "--trainer.max_epochs", 4, "--ckpt_path", "last")
+        assert status == 2
+        assert f"version_0/wandb_id.txt: expected the id of wandb's run, got {content!r}" in line
 
     def test_a_disk_that_is_full_from_the_start_is_told_before_the_first_step(
         self, finished: Path, settings: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -258,8 +258,26 @@ def test_a_schedule_for_another_number_of_epochs_is_told(
 
 def test_a_loss_that_takes_no_probabilities_is_named_where_clips_are_mixed() -> None:
     ActionClassifier(_Lookup(2), ("a", "b"), loss=torch.nn.MultiMarginLoss())
-    with pytest.raises(ConfigError, match="MultiMarginLoss does not take them; set both to 0"):
+    with pytest.raises(ConfigError, match="MultiMarginLoss does not take them \\(.*; set both to 0"):
         ActionClassifier(_Lookup(2), ("a", "b"), loss=torch.nn.MultiMarginLoss(), mixup_alpha=0.3)
+
+
+@pytest.mark.parametrize(
+    ("loss", "why"),
+    [
+        (torch.nn.MSELoss(), "MSELoss does not .*size of tensor"),
+        (torch.nn.BCEWithLogitsLoss(), "BCEWithLogitsLoss does not .*size"),
+        (torch.nn.CrossEntropyLoss(reduction="none"), r"CrossEntropyLoss does not \(it gives \(4,\)\)"),
+        (torch.nn.CrossEntropyLoss(weight=torch.ones(2)), "weight tensor should be defined"),
+        (torch.nn.TripletMarginLoss(), "missing 1 required positional argument"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_loss_that_makes_no_number_of_labels_is_named(loss: torch.nn.Module, why: str) -> None:
+    with pytest.raises(ConfigError, match=why) as found:
+        ActionClassifier(_Lookup(3), ("a", "b", "c"), loss=loss)
+    assert str(found.value).startswith("--model.loss is given logits [B, K] and labels [B]")
+    assert str(found.value).endswith("; try torch.nn.CrossEntropyLoss")
 
 
 def test_top_k_is_at_least_one() -> None:

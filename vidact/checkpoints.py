@@ -97,7 +97,7 @@ def _another(path: Path) -> str:
         try:
             content = {} if _damaged_part(other) else torch.load(other, map_location="meta", weights_only=True)
             if "state_dict" in content:
-                only = "" if "loops" in content else WEIGHTS_ONLY
+                only = "" if content.get("optimizer_states") else WEIGHTS_ONLY
                 return f"the last good one there is {other}{only}"
         except Exception:  # as damaged as this one
             continue
@@ -142,7 +142,7 @@ def find_checkpoint(name: str, runs: Sequence[Path]) -> Path:
     """Find the file that `--ckpt_path` means.
 
     Args:
-        name: A file, or `last` for the last epoch of the first of `runs` that has one.
+        name: A file, or `last` for the last epoch of the first of `runs` that has one, or is a run without one.
         runs: Run folders, or folders of runs, where the newest counts.
 
     Raises:
@@ -161,6 +161,8 @@ def _last_checkpoint(runs: Sequence[Path]) -> Path:
     for folder in runs:
         if (own := folder / "checkpoints" / "last.ckpt").is_file():
             return own
+        if own.parent.is_dir():
+            raise CheckpointError(f"--ckpt_path last: the run in {folder} has no last.ckpt; nothing was started")
         found = sorted(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
         if found:
             rank_zero_info(f"--ckpt_path last: {found[-1]}, of the newest run in {folder}")

@@ -10,7 +10,19 @@ from vidact.core import EnvironmentProblem
 
 _LESS_WORK = "try a smaller --data.num_workers (0 decodes in the training process) or a smaller --data.batch_size"
 _KEPT = "the last checkpoint is kept: go on from it with --ckpt_path last"
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG})
+_FULL = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.EFBIG,
+        errno.EISDIR,
+        errno.ENOTDIR,
+    }
+)
 
 # What torch says, and what it means; the first that is found counts.
 _SAID = {
@@ -24,6 +36,11 @@ _SAID = {
     r"DataLoader timed out after \d+ seconds": (
         "the processes that decode clips gave nothing in this time: the disk may be gone or overloaded; "
         "`python -m vidact data check` finds clips that hang"
+    ),
+    r"(?:CUDA|HIP|MPS backend) out of memory(?:[.] Tried to allocate [\d.]+ \w+)?|CUDA error: out of memory|"
+    r"can't allocate memory: you tried to allocate \d+ bytes": (
+        "memory ran out: try a smaller --data.batch_size (with --trainer.accumulate_grad_batches a step still sees as "
+        "many clips), fewer or smaller frames or, on a GPU, --trainer.precision 16-mixed"
     ),
     r"Connection closed by peer|Connection reset by peer|Socket Timeout|Timed out waiting \d+ms": (
         "another process of this run has ended; what it said stands above or in its own log"

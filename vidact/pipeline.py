@@ -41,7 +41,7 @@ from vidact.callbacks.split_record import SplitRecord
 from vidact.callbacks.step_seeds import StepSeeds
 from vidact.checkpoint_io import WholeCheckpointIO
 from vidact.checkpoints import find_checkpoint, load_checkpoint
-from vidact.core import ConfigError, VidactError, local_rank
+from vidact.core import CheckpointError, ConfigError, VidactError, local_rank
 from vidact.data.datamodule import VideoDataModule
 from vidact.faults import explain_fault
 from vidact.parse_errors import explain_import_error, explain_parse_error
@@ -49,10 +49,17 @@ from vidact.recipes import resolve_configs
 from vidact.resuming import check_same_training, go_on_in, how_to_go_on, run_folder_of, why_nothing_is_trained
 from vidact.run_end import guesses_without_pixels, summary, write_run_report
 from vidact.stopping import INTERRUPTED, TERMINATED, Stopped
+from vidact.trainer_checks import (
+    check_counts,
+    check_seed,
+    explain_trainer_error,
+    require_cores,
+    require_synchronisable,
+    why_no_best_epoch,
+)
 from vidact.training import ActionClassifier
 
 RUNS_FOLDER = "runs"
-PROCESSES_PER_CORE = 4  # more is a mistake
 HARMLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own code, on newer torch
     r"Experiment logs directory .* exists and is not empty",  # it holds this run's config, written a moment before
@@ -107,6 +114,8 @@ class VidactCLI(LightningCLI):
         """Look at the checkpoint before any expensive work; the config says everything else, not the checkpoint."""
         verb = self.config.subcommand
         config = self.config[verb]
+        config["seed_everything"] = check_seed(config.get("seed_everything", False))
+        check_counts(config.trainer.as_dict())
         if config.get("ckpt_path") is not None:
             runs = [*(Path(path).parent for path in config.get("config") or ()), Path(config.trainer.default_root_dir)]
             path = find_checkpoint(config["ckpt_path"], runs)
@@ -120,17 +129,23 @@ class VidactCLI(LightningCLI):
                 self._check_same_training(path)
         elif verb != "fit":
             raise ConfigError(f"{verb} needs a trained network: --ckpt_path runs/version_<n>/checkpoints/best.ckpt")
-        if verb == "fit" and (told := why_nothing_is_trained(config.trainer.as_dict(), self._checkpoint)):
+        trainer = config.trainer.as_dict()
+        told = why_nothing_is_trained(trainer, self._checkpoint) or why_no_best_epoch(trainer)
+        if verb == "fit" and told:
             rank_zero_warn(told)
 
     def _check_same_training(self, path: Path) -> None:
-        saved = (self._checkpoint or {}).get("vidact_config")
-        if not saved:  # of a process that is not the first, or of a version that kept none
+        content = self._checkpoint or {}  # none in a process that is not the first
+        if "state_dict" in content and not content.get("optimizer_states"):
+            raise CheckpointError(
+                f"{path}: the checkpoint holds weights only; training goes on from last.ckpt of the same run"
+            )
+        if not (saved := content.get("vidact_config")):  # of a version that kept none
             return
         verb = self.config.subcommand
         parser = self._parser(verb)
-        own = yaml.safe_load(parser.dump(self.config[verb], skip_none=False))
-        defaults = yaml.safe_load(parser.dump(parser.get_defaults(), skip_none=False, skip_validation=True))
+        own = yaml.safe_load(parser.dump(self.config[verb], skip_unset=False))
+        defaults = yaml.safe_load(parser.dump(parser.get_defaults(), skip_unset=False, skip_validation=True))
         check_same_training(saved, own, defaults, checkpoint=path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -157,11 +172,11 @@ class VidactCLI(LightningCLI):
             ]
         try:
             built = super().instantiate_trainer(**kwargs)
-        except (TypeError, ValueError) as error:  # what it knows no name for, such as an accelerator
-            raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
-        _require_cores(built)
+        except (TypeError, ValueError, MisconfigurationException) as error:  # such as an unknown accelerator
+            raise explain_trainer_error(error, trainer.get("accelerator")) from error
+        require_cores(built)
         if self.subcommand == "fit" and trainer.get("sync_batchnorm"):
-            _require_synchronisable(built)
+            require_synchronisable(built)
         return built
 
     def _keep_to_itself(self, folder: Path) -> None:
@@ -263,9 +278,11 @@ def _one_line_errors() -> Iterator[None]:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, VidactError):
             cause = cause.__cause__ or cause.__context__
-        if cause is None:
-            raise
-        raise cause from error
+        if cause is not None:
+            raise cause from error
+        if "val_check_interval" in str(error):  # Lightning compares it with the batches that there are
+            raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
+        raise
     except Exception as error:
         if (fault := explain_fault(error)) is None:
             raise
@@ -281,25 +298,6 @@ def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     if verb == "predict":
         callbacks.append(PredictionWriter())
     return callbacks
-
-
-def _require_cores(trainer: Trainer) -> None:
-    """Refuse so many processes that the machine would do nothing but start them."""
-    cores = os.cpu_count() or 1
-    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > PROCESSES_PER_CORE * cores:
-        raise ConfigError(
-            f"--trainer.devices {trainer.num_devices}: on a CPU these are processes, and this machine has {cores} "
-            f"cores; try {cores} or fewer"
-        )
-
-
-def _require_synchronisable(trainer: Trainer) -> None:
-    """Refuse on a CPU what torch says only in the first step, in a traceback."""
-    if trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
-        raise ConfigError(
-            "--trainer.sync_batchnorm true: torch synchronises BatchNorm between GPUs only; leave it out (each process "
-            "then has statistics of its own batch), or take a network without BatchNorm"
-        )
 
 
 def _plugins(own: Any) -> list[Any]:

@@ -81,7 +81,7 @@ def open_run(path: str | Path) -> Run:
     folder = next(
         (place for place in (checkpoint.parent.parent, checkpoint.parent) if (place / CONFIG).is_file()), None
     )
-    text = content.get("vidact_config") or (folder and (folder / CONFIG).read_text(encoding="utf-8"))
+    text = content.get("vidact_config") or (folder and _text_of(folder / CONFIG))
     if not text:
         raise ConfigError(f"{checkpoint}: expected its {CONFIG} in it, beside it or in its run folder; found none")
     config, names = _read_config(str(text), checkpoint), content.get("vidact", {}).get("class_names")
@@ -106,6 +106,13 @@ def _checkpoint_of(path: Path) -> Path:
     raise CheckpointError(f"{path}: expected checkpoints/best.ckpt or last.ckpt in it, found none{hint}")
 
 
+def _text_of(config: Path) -> str:
+    try:
+        return config.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{config}: cannot be read ({error}); expected the settings that `fit` saved") from error
+
+
 def _read_config(text: str, checkpoint: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(text)
@@ -114,6 +121,8 @@ def _read_config(text: str, checkpoint: Path) -> dict[str, Any]:
     parts = config if isinstance(config, dict) else {}
     if not isinstance(parts.get("data"), dict) or not isinstance(parts.get("model"), dict):
         raise ConfigError(f"{checkpoint}: its config lacks `data` or `model`; expected what `fit` saved")
+    if lacking := [f"data.{name}" for name in ("num_frames", "size", "gray") if name not in parts["data"]]:
+        raise ConfigError(f"{checkpoint}: its config lacks {', '.join(lacking)}; expected all that `fit` saved")
     return parts
 
 

@@ -82,17 +82,20 @@ class ActionClassifier(LightningModule):
         self.configure_optimizers()  # refuses its settings before clips are decoded
 
     def _check_loss(self) -> None:
-        """Make sure that the loss takes what mixed clips give it."""
+        """Make sure that the loss makes a number of labels, and of what mixed clips give it."""
+        name, number = type(self.loss).__name__, len(self.class_names)
+        if told := _why_no_loss(self.loss, torch.zeros(number + 1, dtype=torch.long), num_classes=number):
+            raise ConfigError(
+                f"--model.loss is given logits [B, K] and labels [B] and is to make one number of them; {name} does "
+                f"not ({told}); try torch.nn.CrossEntropyLoss"
+            )
         if self.mixing.mix is None:
             return
-        shares = torch.full((2, len(self.class_names)), 1 / len(self.class_names))
-        try:
-            self.loss(torch.zeros_like(shares), shares)
-        except (RuntimeError, TypeError, ValueError) as error:
+        if told := _why_no_loss(self.loss, torch.full((number + 1, number), 1 / number), num_classes=number):
             raise ConfigError(
                 f"with --model.mixup_alpha or cutmix_alpha, --model.loss gets probabilities [B, K]; "
-                f"{type(self.loss).__name__} does not take them; set both to 0, or use torch.nn.CrossEntropyLoss"
-            ) from error
+                f"{name} does not take them ({told}); set both to 0, or use torch.nn.CrossEntropyLoss"
+            )
 
     def forward(self, video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""
@@ -255,8 +258,6 @@ class ActionClassifier(LightningModule):
         """
         if not isinstance(checkpoint.get("state_dict"), dict):
             raise CheckpointError(f"the checkpoint holds no network, only {', '.join(map(str, checkpoint))}")
-        if self._trainer is not None and self.trainer.state.fn == "fit" and not checkpoint.get("optimizer_states"):
-            raise CheckpointError("the checkpoint holds weights only; training goes on from last.ckpt of the same run")
         own = {name: tuple(tensor.shape) for name, tensor in self.state_dict().items()}
         other = {name: tuple(tensor.shape) for name, tensor in checkpoint["state_dict"].items()}
         differing = [name for name in {**own, **other} if own.get(name) != other.get(name)]
@@ -282,3 +283,16 @@ def _shape(shape: Iterable[int] | None) -> str:
 
 def _class_path(network: nn.Module) -> str:
     return f"{type(network).__module__}.{type(network).__qualname__}"
+
+
+def _why_no_loss(loss: Loss, target: Tensor, *, num_classes: int) -> str | None:
+    """Say why a loss does not make a number with a gradient of some clips' logits; None if it does."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of shapes that do not fit, before the error
+            found = loss(torch.zeros(len(target), num_classes, requires_grad=True), target)
+        if found.shape:
+            return f"it gives {tuple(found.shape)}"
+        found.backward()
+    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        return str(error).partition("\n")[0]
+    return None

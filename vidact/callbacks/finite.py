@@ -1,16 +1,20 @@
-"""Stop a training whose loss is no number; it does not know how a loss is made."""
+"""Stop a training whose loss or weights are no numbers; it does not know how a loss is made."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidact.callbacks.processes import Agreement, gather
 from vidact.core import ClipBatch, TrainingError
 
 MAX_LISTED = 3
+_REMEDY = (
+    "last.ckpt is that of the epoch before; start anew with a smaller --model.optimizer.init_args.lr, "
+    "--trainer.gradient_clip_val 1 or --trainer.precision 32-true"
+)
 
 
 @dataclass(frozen=True)
@@ -23,10 +27,11 @@ class _Step:
 
 
 class FiniteLoss(Callback):
-    """Ends training when a loss is NaN or infinite: before the next epoch is saved, on all processes at once.
+    """Ends training when a loss or a weight is NaN or infinite: before it is saved, on all processes at once.
 
-    Each step's loss is looked at one step later, so that the device never waits. Weights that it may have spoiled are
-    not saved: before each validation and at the end of each epoch no step is left to look at.
+    Each step's loss is looked at one step later, so that the device never waits; before each validation and at the end
+    of each epoch no step is left to look at. Then the weights are looked at, too: a gradient that is no number spoils
+    them although the loss is one.
     """
 
     def __init__(self) -> None:
@@ -48,8 +53,13 @@ class FiniteLoss(Callback):
         self._check(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the last step of an epoch, before it is saved."""
+        """Look at the last step of an epoch and what it has made of the weights, before they are saved."""
         self._check(trainer)
+        if name := first_not_finite(pl_module):
+            raise TrainingError(
+                f"the weights of {name} are no numbers after epoch {trainer.current_epoch}, step "
+                f"{trainer.global_step}, though each loss was one: a gradient was not; {_REMEDY}"
+            )
 
     def _check(self, trainer: Trainer) -> None:
         rank = self._first_rank.least()
@@ -65,6 +75,17 @@ def _describe(step: _Step, rank: int) -> str:
     more = len(step.clip_ids) - MAX_LISTED
     return (
         f"the training loss is {step.loss.item()} in {step.where}, rank {rank}; its {len(step.clip_ids)} clips: {clips}"
-        f"{f' and {more} more' if more > 0 else ''}; last.ckpt is that of the epoch before; start anew with a smaller "
-        "--model.optimizer.init_args.lr, --trainer.gradient_clip_val 1 or --trainer.precision 32-true"
+        f"{f' and {more} more' if more > 0 else ''}; {_REMEDY}"
     )
+
+
+def first_not_finite(network: nn.Module) -> str | None:
+    """Name the first parameter with a value that is NaN or infinite; None if there is none.
+
+    Buffers may hold what they like, such as a mask of −∞.
+    """
+    named = list(network.named_parameters())
+    if not named:
+        return None
+    finite = torch.stack([parameter.detach().isfinite().all() for _, parameter in named]).tolist()  # one wait
+    return next((name for (name, _), good in zip(named, finite, strict=True) if not good), None)

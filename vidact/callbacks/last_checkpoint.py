@@ -5,8 +5,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from vidact.callbacks.finite import first_not_finite
 from vidact.callbacks.pictures import run_folder
 from vidact.core import CheckpointError
 
@@ -51,11 +53,15 @@ class LastCheckpoint(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save where SIGTERM has stopped training; after any other exception, the state may be that of half a step.
 
-        Gradients that wait for more batches are in no checkpoint: then the one before this epoch stays.
+        Gradients that wait for more batches are in no checkpoint: then the one before this epoch stays. So it does if
+        the last step has spoiled the weights.
         """
-        waiting = trainer.fit_loop.epoch_loop.batch_progress.current.completed % trainer.accumulate_grad_batches
-        if isinstance(exception, SIGTERMException) and self._path is not None and not waiting:
-            self._save(trainer)
+        if not isinstance(exception, SIGTERMException) or self._path is None or _gradients_wait(trainer):
+            return
+        if name := first_not_finite(pl_module):
+            rank_zero_warn(f"the weights of {name} are no numbers, so they are not saved: {FILE_NAME} stays as it was")
+            return
+        self._save(trainer)
 
     def _save_between_epochs(self, trainer: Trainer) -> None:
         if trainer.fit_loop.epoch_loop.batch_progress.total.completed != self._saved_batches:
@@ -105,6 +111,14 @@ class LastCheckpoint(Callback):
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint) and callback.state_key in checkpoint.get("callbacks", {}):
                     _move(checkpoint["callbacks"][callback.state_key], str(callback.dirpath))
+
+
+def _gradients_wait(trainer: Trainer) -> bool:
+    """Say whether some batches of this epoch are in no step yet; its last batch makes one with what there is."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    done = progress.current.completed
+    whole = progress.is_last_batch and done == progress.current.ready
+    return not whole and done % trainer.accumulate_grad_batches != 0
 
 
 def _move(state: dict[str, Any], folder: str) -> None:

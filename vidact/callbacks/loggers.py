@@ -177,7 +177,12 @@ def _run_id(folder: Path) -> str | None:
     if not path.is_file():
         _check_writable(folder, hint="set --trainer.default_root_dir to a folder that can")
         write_whole(path, secrets.token_hex(4).encode())
-    return path.read_text(encoding="utf-8")
+    run_id = path.read_bytes()
+    if not re.fullmatch(rb"[\w-]{1,64}", run_id):
+        raise ConfigError(
+            f"{path}: expected the id of wandb's run, got {run_id[:64]!r}; without it, it is a new run there"
+        )
+    return run_id.decode()
 
 
 def build_wandb_logger(folder: Path) -> GuardedWandbLogger | None:

@@ -29,5 +29,5 @@ class RunConfig(SaveConfigCallback):
         pl_module.run_config = self._text()  # type: ignore[assignment]
 
     def _text(self) -> str:
-        text: str = self.parser.dump(self.config, skip_none=False)
+        text: str = self.parser.dump(self.config, skip_unset=False)
         return text

@@ -1,0 +1,87 @@
+"""Refuse what Lightning's trainer takes and stumbles over later; it builds no trainer."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.seed import max_seed_value
+from lightning.pytorch import Trainer
+
+from vidact.core import ConfigError, EnvironmentProblem
+
+PROCESSES_PER_CORE = 4  # more is a mistake
+COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")  # of which 0 divides something
+VALIDATED_NEVER = "nothing is validated, so there will be no best.ckpt, only last.ckpt"
+
+
+def check_seed(seed: bool | int) -> bool | int:
+    """Give the seed that Lightning will take: for true, that of PL_GLOBAL_SEED or 0; false for none.
+
+    Raises:
+        ConfigError: not one of NumPy's seeds.
+    """
+    if seed is True:
+        given = os.environ.get("PL_GLOBAL_SEED", "0")
+        if not given.isdecimal():
+            raise ConfigError(f"PL_GLOBAL_SEED: expected a whole number from 0 to {max_seed_value}, got {given!r}")
+        seed = int(given)
+    if not 0 <= seed <= max_seed_value:
+        raise ConfigError(f"--seed_everything: expected false or a whole number from 0 to {max_seed_value}, got {seed}")
+    return seed
+
+
+def check_counts(trainer: Mapping[str, Any]) -> None:
+    """Refuse numbers of batches and epochs that are not above 0.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    for name in COUNTS:
+        if isinstance(value := trainer.get(name), int | float) and value <= 0:
+            raise ConfigError(f"--trainer.{name}: expected a number above 0, got {value}")
+
+
+def why_no_best_epoch(trainer: Mapping[str, Any]) -> str | None:
+    """Say so where the trainer's limits let no epoch be validated; None where they do, or where it is not known."""
+    epochs, every = trainer.get("max_epochs"), trainer.get("check_val_every_n_epoch")
+    if trainer.get("limit_val_batches") == 0:
+        return f"--trainer.limit_val_batches 0: {VALIDATED_NEVER}"
+    if epochs is not None and every is not None and 0 < epochs < every:
+        return f"--trainer.check_val_every_n_epoch {every} with --trainer.max_epochs {epochs}: {VALIDATED_NEVER}"
+    return None
+
+
+def explain_trainer_error(error: Exception, accelerator: object) -> ConfigError | EnvironmentProblem:
+    """Make one line of what Lightning says of a setting that it does not take."""
+    told = " ".join(str(error).split())
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        return EnvironmentProblem(f"--trainer.accelerator {accelerator}: torch finds no GPU; try cpu ({told})")
+    return ConfigError(f"--trainer: {told}")
+
+
+def require_cores(trainer: Trainer) -> None:
+    """Refuse so many processes that the machine would do nothing but start them.
+
+    Raises:
+        ConfigError: more than PROCESSES_PER_CORE per core.
+    """
+    cores = os.cpu_count() or 1
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > PROCESSES_PER_CORE * cores:
+        raise ConfigError(
+            f"--trainer.devices {trainer.num_devices}: on a CPU these are processes, and this machine has {cores} "
+            f"cores; try {cores} or fewer"
+        )
+
+
+def require_synchronisable(trainer: Trainer) -> None:
+    """Refuse on a CPU what torch says only in the first step, in a traceback.
+
+    Raises:
+        ConfigError: several processes without a GPU are to share BatchNorm's statistics.
+    """
+    if trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
+        raise ConfigError(
+            "--trainer.sync_batchnorm true: torch synchronises BatchNorm between GPUs only; leave it out (each process "
+            "then has statistics of its own batch), or take a network without BatchNorm"
+        )
