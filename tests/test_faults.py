@@ -207,6 +207,32 @@ class TestTheBestEpoch:
         assert best["epoch"] == 1
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_report_is_written_does_not_call_for_training_anew(
+    small_set: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, status: int
+) -> None:
+    monkeypatch.setattr("vidact.pipeline.write_run_report", lambda *_: os.kill(os.getpid(), number))
+    args = ["fit", "--data.root", str(small_set), *SMALL, *network("Pooled"), "--report", "true"]
+    before = signal.getsignal(signal.SIGTERM)
+    assert main([*args, "--trainer.max_epochs", "1"]) == status
+    told = "vidact: stopped; the same command with --ckpt_path last goes on from runs/version_0/checkpoints/last.ckpt"
+    assert capsys.readouterr().err.splitlines()[-1] == told
+    assert last_checkpoint()["epoch"] == 0
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_an_interrupt_while_parts_are_imported_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(args: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vidact.cli._dispatch", interrupt)
+    assert main(["fit"]) == 130
+    assert capsys.readouterr().err == "vidact: stopped before anything was done\n"
+
+
 def _decode_until(monkeypatch: pytest.MonkeyPatch, *, windows: int, then: Callable[[], None]) -> list[str]:
     """Let a worker that decodes do something else after some windows; gives the arguments of a run with one worker."""
     pixels, count = WindowDataset._pixels, itertools.count()

@@ -240,7 +240,34 @@ def test_sigterm_saves_no_half_sum_of_gradients(
 
 def _vidact(verb: str, *args: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vidact", verb, *map(str, args)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=os.environ | env)
+    environment = os.environ | env
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, start_new_session=True)
+
+
+ENDING = """
+import os, signal
+from lightning.pytorch import Callback
+
+class Ending(Callback):
+    def on_before_optimizer_step(self, trainer, *_):
+        if trainer.global_step == {step}:
+            os.killpg(0, signal.SIGTERM)
+"""
+
+
+def test_sigterm_to_all_processes_of_a_job_saves_where_it_stops(
+    whole: dict[int, Attempt], settings: list[str], cache: Path, tmp_path: Path
+) -> None:
+    """As `timeout`, systemd and SLURM send it: to those that decode, and to wandb's, too."""
+    step = len(whole[0].clips("first")) // 3 + 1
+    (tmp_path / "ending.py").write_text(ENDING.format(step=step))
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    args = [*settings, *WORKERS[2], "--trainer.callbacks+", "ending.Ending"]
+    found = _vidact("fit", *args, cwd=tmp_path, VIDACT_CACHE=str(cache), **env)
+    assert found.returncode == 143, found.stderr[-3000:]
+    assert "goes on from runs/version_0/checkpoints/last.ckpt" in found.stderr
+    assert "Traceback" not in found.stderr, found.stderr[-3000:]
+    assert _state(tmp_path / "runs/version_0")["global_step"] == step + 1
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,15 @@ import io
 import itertools
 import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable
-from types import FrameType
 
 import jsonargparse
 
 from vidact import __version__, data_verbs, evaluate_verbs, network_verbs, run_verbs
 from vidact.parse_errors import explain_parse_error
-from vidact.stopping import INTERRUPTED, TERMINATED
+from vidact.stopping import INTERRUPTED, TERMINATED, Terminated, ended_by_sigterm
 
 HELP = """\
 vidact: train video action recognition, and see what the network looks at.
@@ -98,6 +96,9 @@ def _run(args: list[str]) -> int:
         return 0
     try:
         return _dispatch(args)
+    except KeyboardInterrupt:  # while it is imported
+        print("vidact: stopped before anything was done", file=sys.stderr)
+        return INTERRUPTED
     except Exception as error:
         from vidact.core import VidactError, local_rank  # late: it imports torch
 
@@ -166,25 +167,12 @@ def _run_function(function: Callable[..., int], name: str, args: list[str]) -> i
         from vidact.core import ConfigError
 
         raise ConfigError(f"{name}: an empty name was given; expected a path")
-    before = signal.signal(signal.SIGTERM, _end)  # Lightning alone would go on
     try:
-        return function(**settings)
-    except _Terminated:
+        with ended_by_sigterm():  # Lightning alone would go on
+            return function(**settings)
+    except (Terminated, KeyboardInterrupt) as stop:
         print(STOPPED, file=sys.stderr)
-        return TERMINATED
-    except KeyboardInterrupt:
-        print(STOPPED, file=sys.stderr)
-        return INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class _Terminated(BaseException):
-    """SIGTERM has come; no `except Exception` may hold it up."""
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    raise _Terminated
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
 
 
 def _positional_lists(function: Callable[..., int]) -> dict[str, str]:

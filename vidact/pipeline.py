@@ -48,7 +48,7 @@ from vidact.parse_errors import explain_import_error, explain_parse_error
 from vidact.recipes import resolve_configs
 from vidact.resuming import check_same_training, go_on_in, how_to_go_on, run_folder_of, why_nothing_is_trained
 from vidact.run_end import guesses_without_pixels, summary, write_run_report
-from vidact.stopping import INTERRUPTED, TERMINATED, Stopped
+from vidact.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated, ended_by_sigterm
 from vidact.trainer_checks import (
     check_counts,
     check_seed,
@@ -208,6 +208,10 @@ class VidactCLI(LightningCLI):
     def _summarise(self) -> None:
         if self.trainer.received_sigterm:  # in the last batch, which Lightning finishes
             raise SIGTERMException
+        with ended_by_sigterm():
+            self._tell_summary()
+
+    def _tell_summary(self) -> None:
         folder = run_folder(self.trainer)  # asks all processes, so before the question which one this is
         left_out = sorted({*self.datamodule.left_out, *gather(list(self.model.left_out))})
         if self.trainer.is_global_zero:
@@ -252,10 +256,12 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
                 load_from_checkpoint_support=False,
                 args=[verb, *resolve_configs(args)],
             )
-    except (Stopped, KeyboardInterrupt) as stop:
+    except (Stopped, KeyboardInterrupt, Terminated) as stop:
         if local_rank() == 0:
-            print(f"vidact: {str(stop) or 'stopped; the same command starts it anew'}", file=sys.stderr)
-        return stop.status if isinstance(stop, Stopped) else INTERRUPTED
+            print(f"vidact: {str(stop) or how_to_go_on(verb, run_lock.held())}", file=sys.stderr)
+        if isinstance(stop, Stopped):
+            return stop.status
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     finally:
         run_lock.release()
     return 0

@@ -36,10 +36,9 @@ def run_folder_of(checkpoint: Path) -> Path | None:
     return own.parent.parent if (own.parent.name, own.name) == (CHECKPOINTS, LAST) else None
 
 
-def how_to_go_on(verb: str, folder: Path) -> str:
-    """Say in one line that a run was stopped, and how it goes on."""
-    path = folder / CHECKPOINTS / LAST
-    if verb == "fit" and path.is_file():
+def how_to_go_on(verb: str, folder: Path | None) -> str:
+    """Say in one line that a run, which may have a folder by now, was stopped, and how it goes on."""
+    if verb == "fit" and folder is not None and (path := folder / CHECKPOINTS / LAST).is_file():
         return f"stopped; the same command with --ckpt_path last goes on from {os.path.relpath(path)}"
     return "stopped; the same command starts anew"
 

@@ -54,6 +54,11 @@ def hold(folder: Path) -> None:
     _held[folder] = descriptor
 
 
+def held() -> Path | None:
+    """Name the run folder that this process holds, if it holds one."""
+    return next(iter(_held), None)
+
+
 def release() -> None:
     """Let others train in the run folders that this process holds."""
     while _held:

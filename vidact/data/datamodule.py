@@ -37,6 +37,7 @@ from vidact.data.split_files import split_record
 from vidact.data.splits import NUM_FOLDS, VALIDATION_SHARE
 from vidact.data.video import Decoder
 from vidact.data.windows import Window, WindowDataset, join, list_windows, pick_rows
+from vidact.data.workers import leave_ending_to_parent
 
 WORKER_TIMEOUT_SECONDS = 300
 GIGABYTE = 10**9
@@ -283,6 +284,7 @@ class VideoDataModule(LightningDataModule):
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             timeout=WORKER_TIMEOUT_SECONDS if num_workers else 0,
+            worker_init_fn=leave_ending_to_parent,
             generator=self._generator(),  # its own: how often it is asked depends on the workers
         )
 

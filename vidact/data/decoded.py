@@ -33,6 +33,7 @@ from vidact.data.cache import cache_folder, folder_bytes, locked, remove_abandon
 from vidact.data.containers import file_sha1
 from vidact.data.video import VERSIONS, Decoder
 from vidact.data.windows import Window, WindowDataset, join
+from vidact.data.workers import leave_ending_to_parent
 from vidact.durable import flush_file, flush_folder
 
 FORMAT = 1  # of the array and its index; a new number leaves all older arrays aside
@@ -279,5 +280,6 @@ def _decode(plan: _Plan, *, num_workers: int) -> Iterator[ClipBatch]:
         collate_fn=join,
         generator=torch.Generator(),  # training's random numbers must not depend on what the cache holds
         timeout=WORKER_TIMEOUT_SECONDS if num_workers else 0,
+        worker_init_fn=leave_ending_to_parent,
     )
     return iter(loader)
