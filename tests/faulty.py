@@ -63,6 +63,19 @@ class NotANumber(Pooled):
         return scores * (float("nan") if due else 1)
 
 
+class Ended(Pooled):
+    """Sends SIGTERM, in its fourth training step, to the processes whose ranks ENDED_RANKS names, such as `0,1`."""
+
+    calls = 0
+
+    def forward(self, video: torch.Tensor) -> torch.Tensor:
+        self.calls += self.training
+        named = os.environ.get("ENDED_RANKS", "").split(",")
+        if self.training and self.calls == 4 and str(dist.get_rank()) in named:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().forward(video)
+
+
 class Killed(Pooled):
     """Raises, in the second process alone and in its second training step, what torch says of a dead worker."""
 

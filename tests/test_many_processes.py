@@ -78,6 +78,28 @@ def test_two_processes_train_and_measure_as_one(small_set: Path, capsys: pytest.
         assert two[name] == pytest.approx(values, abs=1e-6), name
 
 
+def test_sigterm_ends_two_processes_after_the_same_step(small_set: Path) -> None:
+    """Whichever is told, both make one more step, and the run goes on from it; three steps an epoch."""
+    network = "--model.network={class_path: faulty.Ended, init_args: {num_classes: 3}}"
+    args = ["fit", "--data.root", small_set, *SMALL, *TWO, *SGD, network, "--data.batch_size", "3"]
+    last = [Path(f"runs/version_{run}/checkpoints/last.ckpt") for run in range(3)]
+    undisturbed = start(*args)
+    assert undisturbed.returncode == 0, undisturbed.stderr[-3000:]
+    whole = torch.load(last[0], weights_only=True)
+    for ranks, path in (("0", last[1]), ("0,1", last[2])):
+        found = start(*args, ENDED_RANKS=ranks)
+        assert found.returncode == 143, found.stderr[-3000:]
+        told = f"vidact: stopped; the same command with --ckpt_path last goes on from {path}"
+        assert found.stderr.splitlines().count(told) == 1
+        assert torch.load(path, weights_only=True)["global_step"] == 5
+        found = start(*args, "--ckpt_path", path)
+        assert found.returncode == 0, found.stderr[-3000:]
+        state = torch.load(path, weights_only=True)
+        assert (state["global_step"], state["epoch"]) == (9, 2)
+        for name, value in whole["state_dict"].items():
+            torch.testing.assert_close(state["state_dict"][name], value, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_batch_norm_is_not_synchronised_on_a_cpu(small_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["fit", "--data.root", str(small_set), *SMALL, *TWO, "--trainer.sync_batchnorm", "true", "--data.size", "16"]

@@ -35,8 +35,8 @@ from vidact.callbacks.pictures import run_folder
 from vidact.callbacks.predictions import PredictionWriter
 from vidact.callbacks.processes import EndTogether, gather
 from vidact.callbacks.relevance import RelevanceCallback
-from vidact.callbacks.requeue import RequeueBetweenBatches
 from vidact.callbacks.run_config import RunConfig
+from vidact.callbacks.signals import SignalsBetweenBatches
 from vidact.callbacks.split_record import SplitRecord
 from vidact.callbacks.step_seeds import StepSeeds
 from vidact.checkpoint_io import WholeCheckpointIO
@@ -300,7 +300,7 @@ def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     callbacks: list[Callback] = [EndTogether(), SplitRecord(), ConfusionMatrix()]
     callbacks += [RichProgressBar()] if progress_bar else []
     if verb == "fit":
-        callbacks += [FiniteLoss(), RequeueBetweenBatches(), BestCheckpoint()]
+        callbacks += [FiniteLoss(), SignalsBetweenBatches(), BestCheckpoint()]
     if verb == "predict":
         callbacks.append(PredictionWriter())
     return callbacks

@@ -287,12 +287,13 @@ def _class_path(network: nn.Module) -> str:
 
 def _why_no_loss(loss: Loss, target: Tensor, *, num_classes: int) -> str | None:
     """Say why a loss does not make a number with a gradient of some clips' logits; None if it does."""
+    logits = torch.zeros(len(target), num_classes, requires_grad=True)
     try:
         with warnings.catch_warnings(action="ignore"):  # of shapes that do not fit, before the error
-            found = loss(torch.zeros(len(target), num_classes, requires_grad=True), target)
+            found = loss(logits, target)
         if found.shape:
             return f"it gives {tuple(found.shape)}"
-        found.backward()
+        torch.autograd.grad(found, logits)
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
         return str(error).partition("\n")[0]
     return None
