@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -67,9 +68,10 @@ def test_it_is_the_share_of_clips_that_the_network_takes_for_what_they_are(
 def test_several_runs_are_measured_together_by_source(
     small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same run twice: the mean stays, and so does the interval, since its clips are no new evidence."""
-    one, two, both, ensemble = _measure(tmp_path / "a.json", str(small_run), str(small_run))
-    assert one == two
+    """The same network twice: the mean stays, and so does the interval, since its clips are no new evidence."""
+    again = shutil.copy(open_run(small_run).checkpoint, tmp_path / "again.ckpt")
+    one, two, both, ensemble = _measure(tmp_path / "a.json", str(small_run), str(again))
+    assert one == two | {"name": one["name"]}
     assert ensemble == one | {"name": "ensemble", "parameters": 2 * one["parameters"]}
     assert both["name"] == "all"
     assert both["clips"]["value"] == pytest.approx(one["clips"]["value"])
@@ -79,6 +81,27 @@ def test_several_runs_are_measured_together_by_source(
     said = capsys.readouterr().out
     assert f"{100 * one['clips']['value']:.1f} %" in said
     assert "| all " in said
+
+
+def test_a_run_that_is_given_twice_is_refused(small_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = str(open_run(small_run).checkpoint)
+    assert main(["accuracy", str(small_run), best, "--accelerator", "cpu"]) == 2
+    assert "best.ckpt is given more than once; give each run once" in capsys.readouterr().err
+
+
+def test_frames_are_ordered_as_in_training_unless_another_order_is_named(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(open_run(small_run).checkpoint, weights_only=True)
+    content["vidact_config"] = content["vidact_config"].replace("frame_order: natural", "frame_order: frozen")
+    torch.save(content, tmp_path / "frozen.ckpt")
+    (own,) = _measure(tmp_path / "a.json", str(tmp_path / "frozen.ckpt"))
+    (frozen,) = _measure(tmp_path / "b.json", str(small_run), "--frame_orders", "[frozen]")
+    assert own == frozen | {"name": own["name"]}
+    (natural,) = _measure(tmp_path / "c.json", str(tmp_path / "frozen.ckpt"), "--frame_orders", "[natural]")
+    assert natural["frame_order"] == "natural"
+    assert main(["accuracy", str(small_run), str(tmp_path / "frozen.ckpt"), "--accelerator", "cpu"]) == 2
+    assert "(version_0 with natural, frozen with frozen); name --frame_orders" in capsys.readouterr().err
 
 
 def test_the_data_are_divided_and_searched_for_leaks_once_for_all_orders(

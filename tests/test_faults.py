@@ -109,8 +109,10 @@ class TestALossThatIsNoNumber:
         assert last_checkpoint()["epoch"] == 0
 
     def test_ends_all_processes_whichever_sees_it(self, small_set: Path) -> None:
+        """In the last step of an epoch, whose end the bar of the first process shows, asking the others."""
         args = ["fit", "--data.root", small_set, *SMALL, "--trainer.max_epochs", 4, "--trainer.devices", 2]
-        found = start(*args, "--trainer.strategy", "ddp", *network("NotANumber", training_call=2, rank=1))
+        args += ["--trainer.strategy", "ddp", "--trainer.enable_progress_bar", "true"]
+        found = start(*args, *network("NotANumber", training_call=2, rank=1))
         assert found.returncode == 2, found.stderr[-3000:]
         (line,) = error_lines(found.stderr)
         assert "the training loss is nan in epoch 2, batch 0, step 3, rank 1; its 9 clips: " in line

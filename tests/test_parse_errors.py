@@ -70,6 +70,10 @@ NETWORK = "--model.network"
         (["--trainer.logger", "x"], "--trainer.logger: expected a class by its import path (my_module.Net), got x"),
         (["--trainer.devices", "x", "--trainer.accelerator", "cpu"], "--trainer: `devices` selected with `CPUAcc"),
         (["--data.sizes", "3"], "unrecognized arguments: --data.sizes 3; nearest: --data.size"),
+        (
+            ["--model.lr_scheduler", "ReduceLROnPlateau"],
+            "--model.lr_scheduler: expected null or a class by its import path (my_module.Net), got ReduceLROnPlateau",
+        ),
         (["--trainer.max_time", "x"], "--trainer: `Timer(duration='x')` is not a valid duration. Expected "),
         (
             ["--seed_everything", "-1"],

@@ -4,6 +4,7 @@ It trains and explains nothing.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -80,6 +81,19 @@ def frame_orders_named(names: Sequence[str]) -> list[FrameOrder]:
     return [known[name] for name in names]
 
 
+def own_frame_order(runs: Sequence[Run]) -> FrameOrder:
+    """Name the order of frames that runs were trained with.
+
+    Raises:
+        ConfigError: not all with the same.
+    """
+    found = {run.name: str(run.data_settings.get("frame_order", "natural")) for run in runs}
+    if len(set(found.values())) > 1:
+        told = ", ".join(f"{name} with {order}" for name, order in found.items())
+        raise ConfigError(f"the runs were trained with different orders of frames ({told}); name --frame_orders")
+    return frame_orders_named([*found.values()][:1])[0]
+
+
 def check_part(part: str) -> None:
     """Make sure that a part is one that can be measured.
 
@@ -102,7 +116,7 @@ def measure_accuracies(
         device: Where to.
 
     Raises:
-        ConfigError: an unknown part, or runs of different classes.
+        ConfigError: an unknown part, a run given twice, or runs of different classes.
         DataError: the data of a run is not where it was.
     """
     check_part(part)
@@ -112,6 +126,9 @@ def measure_accuracies(
                 f"{run.name} knows the classes {list(run.class_names)}, {runs[0].name} {list(runs[0].class_names)}; "
                 "measure them apart"
             )
+    times = Counter(run.checkpoint.resolve() for run in runs)
+    if twice := [path for path, number in times.items() if number > 1]:
+        raise ConfigError(f"{relative(twice[0])} is given more than once; give each run once")
     rows, data = [], [run.build_data() for run in runs]
     for order in orders:
         measured = [

@@ -114,6 +114,8 @@ def _explain_type(key: str, line: str) -> str | None:
     choices = dict.fromkeys(choice.strip(" '") for one in wanted for choice in one.split(","))
     if "a number" in choices:
         choices.pop("a whole number", None)  # it is one
+    if list(choices) == ["null"]:  # or a class, of which the parser says nothing here
+        choices["a class by its import path (my_module.Net)"] = None
     *most, last = choices
     value = _NESTED.sub(r"\1", got[1] or got[2] or "''")
     return f"--{key}: expected {', '.join(most)}{' or ' if most else ''}{last}, got {value}"

@@ -6,6 +6,7 @@ It holds no arithmetic and draws nothing.
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -53,6 +54,7 @@ from vidact.trainer_checks import (
     check_counts,
     check_seed,
     explain_trainer_error,
+    explain_training_error,
     require_cores,
     require_synchronisable,
     why_no_best_epoch,
@@ -173,6 +175,8 @@ class VidactCLI(LightningCLI):
         try:
             built = super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, MisconfigurationException) as error:  # such as an unknown accelerator
+            if self._resumed is None and run_lock.held() is not None:  # the new folder, in which nothing is yet
+                shutil.rmtree(loggers[0].log_dir or "", ignore_errors=True)
             raise explain_trainer_error(error, trainer.get("accelerator")) from error
         require_cores(built)
         if self.subcommand == "fit" and trainer.get("sync_batchnorm"):
@@ -286,11 +290,11 @@ def _one_line_errors() -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         if cause is not None:
             raise cause from error
-        if "val_check_interval" in str(error):  # Lightning compares it with the batches that there are
-            raise ConfigError(f"--trainer: {' '.join(str(error).split())}") from error
-        raise
+        if (told := explain_training_error(error)) is None:
+            raise
+        raise told from error
     except Exception as error:
-        if (fault := explain_fault(error)) is None:
+        if (fault := explain_fault(error) or explain_training_error(error)) is None:
             raise
         raise fault from error
 
@@ -298,12 +302,12 @@ def _one_line_errors() -> Iterator[None]:
 def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     """Build the callbacks that every run has; training also keeps its best epoch."""
     callbacks: list[Callback] = [EndTogether(), SplitRecord(), ConfusionMatrix()]
-    callbacks += [RichProgressBar()] if progress_bar else []
     if verb == "fit":
         callbacks += [FiniteLoss(), SignalsBetweenBatches(), BestCheckpoint()]
     if verb == "predict":
         callbacks.append(PredictionWriter())
-    return callbacks
+    # After all that ask the other processes: only the first one has it, and it asks them for its numbers.
+    return [*callbacks, RichProgressBar()] if progress_bar else callbacks
 
 
 def _plugins(own: Any) -> list[Any]:

@@ -196,7 +196,7 @@ def report(
 def accuracy(
     runs: list[str],
     part: str = "test",
-    frame_orders: list[str] = ["natural"],  # noqa: B006  # jsonargparse shows it in the help
+    frame_orders: list[str] = [],  # noqa: B006  # jsonargparse shows it in the help
     out: str | None = None,
     accelerator: str = "auto",
 ) -> int:
@@ -205,30 +205,39 @@ def accuracy(
     Several runs (the folds of a split, several seeds) are measured one by one and together: the mean over them, and its
     interval with all clips of one source as one group. Where several see the same clips (several seeds), they are
     measured as an ensemble, too: the mean of their probabilities. Each run is measured as its config says: windows per
-    clip, mirror images.
+    clip, mirror images, the order of frames unless others are named.
 
     Args:
         runs: Run folders (runs/version_0) or checkpoints; of a folder, the best one on validation.
         part: The clips that are measured: test or validation.
-        frame_orders: natural, frozen (the middle frame repeated), shuffled or reversed, as '[natural, frozen]'.
+        frame_orders: natural, frozen (the middle frame repeated), shuffled or reversed, as '[natural, frozen]'; if
+            empty, what the runs were trained with.
         out: A JSON file for the numbers.
         accelerator: auto, cpu or gpu.
     """
     from pathlib import Path
 
-    from vidact.accuracies import check_part, frame_orders_named, measure_accuracies, table, write_accuracies
+    from vidact.accuracies import (
+        check_part,
+        frame_orders_named,
+        measure_accuracies,
+        own_frame_order,
+        table,
+        write_accuracies,
+    )
     from vidact.core import ConfigError
     from vidact.runs import open_run
     from vidact.video_jobs import check_writable, own_devices
 
-    orders, device = frame_orders_named(frame_orders), own_devices(accelerator)
+    orders = frame_orders_named(frame_orders) if frame_orders else []
+    device = own_devices(accelerator)
     check_part(part)
     if out is not None:
         if Path(out).is_dir():
             raise ConfigError(f"--out {out} is a folder; give the name of a JSON file")
         check_writable(Path(out).parent)
     opened = [open_run(run) for run in runs]
-    rows = measure_accuracies(opened, part=part, orders=orders, device=device)
+    rows = measure_accuracies(opened, part=part, orders=orders or [own_frame_order(opened)], device=device)
     print(table(rows))  # before it is written: if that fails, nothing is lost
     if out is not None:
         write_accuracies(Path(out), rows, part=part)

@@ -1,6 +1,7 @@
 """Refuse what Lightning's trainer takes and stumbles over later; it builds no trainer."""
 
 import os
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,6 +59,17 @@ def explain_trainer_error(error: Exception, accelerator: object) -> ConfigError 
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         return EnvironmentProblem(f"--trainer.accelerator {accelerator}: torch finds no GPU; try cpu ({told})")
     return ConfigError(f"--trainer: {told}")
+
+
+def explain_training_error(error: Exception) -> ConfigError | None:
+    """Make one line of what optimizers, schedules and Lightning say of settings in a traceback; None of all else."""
+    frames = traceback.extract_tb(error.__traceback__)
+    told = " ".join(str(error).split())
+    if frames and "/torch/optim/" in frames[-1].filename.replace(os.sep, "/"):
+        return ConfigError(f"--model.optimizer or --model.lr_scheduler: {told}")
+    if isinstance(error, ValueError) and "val_check_interval" in told:  # compared with the batches that there are
+        return ConfigError(f"--trainer: {told}")
+    return None
 
 
 def require_cores(trainer: Trainer) -> None:

@@ -1,6 +1,7 @@
 """Draw the confusion matrix at the end of training, validation or test; it does not know how clips are scored."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.callbacks.pictures import log_pictures, run_folder
 from vidact.core import ConfigError
@@ -33,5 +34,9 @@ class ConfusionMatrix(Callback):
         path = run_folder(trainer) / f"confusion_{part}.png"
         if trainer.is_global_zero and part in pl_module.confusion:
             title = f"Confusion of {PARTS[part]} clips"
-            save_png(confusion_matrix(pl_module.confusion[part].numpy(), pl_module.class_names, title=title), path)
+            try:
+                save_png(confusion_matrix(pl_module.confusion[part].numpy(), pl_module.class_names, title=title), path)
+            except OSError as error:  # what was learned and measured is worth more than its picture
+                rank_zero_warn(f"{path} cannot be written ({error.strerror}), so there is no confusion matrix")
+                return
             log_pictures(trainer, f"{part}/confusion", [path], [title])
