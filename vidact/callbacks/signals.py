@@ -42,7 +42,7 @@ class SignalsBetweenBatches(Callback):
             self._requeue_signal = environment.requeue_signal
             # Lightning leaves alone what has a handler.
             self._before = signal.signal(self._requeue_signal, self._noting(REQUEUE))
-        elif trainer.world_size > 1:  # where it requeues, Lightning bypasses SIGTERM
+        if trainer.world_size > 1:
             connector._sigterm_notifier_fn = self._noting(END)  # its own asks the other processes from amidst a step
         self._heeds = self._requeue_signal is not None or trainer.world_size > 1
 
