@@ -9,9 +9,9 @@ import pytest
 import torch
 from sklearn.metrics import balanced_accuracy_score
 
-from vidact.accuracies import _accuracy, _Measured, table
+from vidact.accuracies import _accuracy, _Measured, own_frame_order, table
 from vidact.cli import main
-from vidact.core import EnvironmentProblem, as_float
+from vidact.core import ConfigError, EnvironmentProblem, as_float
 from vidact.data import datamodule
 from vidact.data.preparation import examine
 from vidact.runs import open_run
@@ -102,6 +102,13 @@ def test_frames_are_ordered_as_in_training_unless_another_order_is_named(
     assert natural["frame_order"] == "natural"
     assert main(["accuracy", str(small_run), str(tmp_path / "frozen.ckpt"), "--accelerator", "cpu"]) == 2
     assert "(version_0 with natural, frozen with frozen); name --frame_orders" in capsys.readouterr().err
+
+
+def test_runs_of_one_name_are_told_apart_by_their_order_of_frames(small_run: Path) -> None:
+    run = open_run(small_run)
+    other = replace(run, config={**run.config, "data": {**run.data_settings, "frame_order": "frozen"}})
+    with pytest.raises(ConfigError, match="version_0 with natural, version_0 with frozen"):
+        own_frame_order([run, other])
 
 
 def test_the_data_are_divided_and_searched_for_leaks_once_for_all_orders(

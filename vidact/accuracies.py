@@ -87,11 +87,11 @@ def own_frame_order(runs: Sequence[Run]) -> FrameOrder:
     Raises:
         ConfigError: not all with the same.
     """
-    found = {run.name: str(run.data_settings.get("frame_order", "natural")) for run in runs}
-    if len(set(found.values())) > 1:
-        told = ", ".join(f"{name} with {order}" for name, order in found.items())
+    orders = [str(run.data_settings.get("frame_order", "natural")) for run in runs]
+    if len(set(orders)) > 1:
+        told = ", ".join(f"{run.name} with {order}" for run, order in zip(runs, orders, strict=True))
         raise ConfigError(f"the runs were trained with different orders of frames ({told}); name --frame_orders")
-    return frame_orders_named([*found.values()][:1])[0]
+    return frame_orders_named(orders[:1])[0]
 
 
 def check_part(part: str) -> None:
