@@ -104,6 +104,17 @@ def test_frames_are_ordered_as_in_training_unless_another_order_is_named(
     assert "(version_0 with natural, frozen with frozen); name --frame_orders" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_checkpoint_of_more_epochs_than_are_now_wanted_is_measured(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long training would last is no matter for `test`."""
+    monkeypatch.chdir(tmp_path)
+    args = ["test", "--config", str(small_run / "config.yaml"), "--trainer.max_epochs", "1"]
+    args += ["--trainer.default_root_dir", str(tmp_path)]
+    assert main([*args, "--ckpt_path", str(small_run / "checkpoints" / "last.ckpt")]) == 0
+
+
 def test_runs_of_one_name_are_told_apart_by_their_order_of_frames(small_run: Path) -> None:
     run = open_run(small_run)
     other = replace(run, config={**run.config, "data": {**run.data_settings, "frame_order": "frozen"}})

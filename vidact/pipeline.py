@@ -132,8 +132,7 @@ class VidactCLI(LightningCLI):
         elif verb != "fit":
             raise ConfigError(f"{verb} needs a trained network: --ckpt_path runs/version_<n>/checkpoints/best.ckpt")
         trainer = config.trainer.as_dict()
-        told = why_nothing_is_trained(trainer, self._checkpoint) or why_no_best_epoch(trainer)
-        if verb == "fit" and told:
+        if verb == "fit" and (told := why_nothing_is_trained(trainer, self._checkpoint) or why_no_best_epoch(trainer)):
             rank_zero_warn(told)
 
     def _check_same_training(self, path: Path) -> None:
