@@ -122,9 +122,8 @@ def paint(
         The video in RGB, and which disc is seen at each pixel, −1 for the background.
     """
     height, width = scene.size
-    rows, columns = (np.arange(height) - shift[:, :1]) % height, (np.arange(width) - shift[:, 1:]) % width  # [T, ...]
-    ground = np.rint(255 * scene.background).astype(np.uint8)
-    video = ground[rows[:, :, None], columns[:, None, :]]
+    ground = np.tile(np.rint(255 * scene.background).astype(np.uint8), (2, 2, 1))
+    video = np.stack([ground[row : row + height, column : column + width] for row, column in -shift % scene.size])
     seen = np.full(video.shape[:3], -1, dtype=np.int8)
     pixels, owner = video.reshape(-1, 3), seen.reshape(-1)  # the same memory
     for number, disc in enumerate(discs):
@@ -148,14 +147,16 @@ def _render(
     down, right = ((place - centre[:, [axis]]).astype(np.float32) for axis, place in enumerate((rows, columns)))
     square = (down * down)[:, :, None] + (right * right)[:, None, :]  # [T, P, P]
     touched = np.flatnonzero(square < (disc.radius_pixels + 0.5) ** 2)
-    frame, row = np.divmod(touched, len(reach) ** 2)
-    row, column = np.divmod(row, len(reach))
+    row, column = np.divmod(touched, len(reach))  # rows of all frames, one after the other
+    frame = row // len(reach)
+    column += frame * len(reach)
     radius = np.sqrt(square.reshape(-1)[touched])
     shade = _RIM + _SHADING * (1 - (radius / np.float32(disc.radius_pixels)) ** 2)
-    angle = np.arctan2(down[frame, row], right[frame, column])
+    angle = np.arctan2(down.reshape(-1)[row], right.reshape(-1)[column])
     shade += _CONTRAST * _texture(scene, disc, radius, angle, frame)
     cover = np.clip(np.float32(disc.radius_pixels + 0.5) - radius, 0, 1)
-    place = (frame * height + rows[frame, row] % height) * width + columns[frame, column] % width
+    first = (np.arange(len(rows))[:, None] * height + rows % height) * width  # [T, P], where each row begins
+    place = first.reshape(-1)[row] + (columns % width).reshape(-1)[column]
     return place, cover, shade.astype(np.float32)
 
 
