@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "callbacks": {"core", "durable", "training", "attribution", "analysis", "evaluation", "report"},
     "recipes": {"core"},
     "faults": {"core"},
-    "trainer_checks": {"core"},
+    "trainer_checks": {"core", "faults"},
     "checkpoints": {"core"},
     "checkpoint_io": {"core", "checkpoints", "durable"},
     "resuming": {"core", "callbacks"},

@@ -29,7 +29,6 @@ from vidact.core import ConfigError
 from vidact.data.windows import WindowDataset
 from vidact.faults import explain_fault
 from vidact.resuming import why_nothing_is_trained
-from vidact.trainer_checks import check_seed, why_no_best_epoch
 
 SMALL = ["--data.num_frames", "4", "--data.size", "8", "--data.batch_size", "9", "--data.num_workers", "0"]
 SMALL += ["--data.classes", "[left, right, up]", "--trainer.accelerator", "cpu", "--relevance.every_n_epochs", "0"]
@@ -118,38 +117,6 @@ class TestALossThatIsNoNumber:
         assert "the training loss is nan in epoch 2, batch 0, step 3, rank 1; its 9 clips: " in line
         assert "Traceback" not in found.stderr
         assert last_checkpoint()["epoch"] == 1
-
-
-@pytest.mark.parametrize(
-    ("limits", "said"),
-    [
-        (
-            {"max_epochs": 3, "check_val_every_n_epoch": 5},
-            "check_val_every_n_epoch 5 with --trainer.max_epochs 3: nothing",
-        ),
-        (
-            {"max_epochs": 3, "limit_val_batches": 0.0},
-            "--trainer.limit_val_batches 0: nothing is validated, so there will",
-        ),
-        ({"max_epochs": 3, "check_val_every_n_epoch": 3, "limit_val_batches": None}, None),
-        ({"max_epochs": -1, "check_val_every_n_epoch": 5}, None),
-        ({"max_epochs": 3, "check_val_every_n_epoch": None, "limit_val_batches": 1}, None),
-    ],
-)
-def test_limits_that_let_no_epoch_be_validated_are_told(limits: dict[str, float | None], said: str | None) -> None:
-    told = why_no_best_epoch(limits)
-    assert told is None if said is None else said in str(told)
-
-
-def test_a_seed_that_is_left_to_lightning_is_the_one_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
-    assert (check_seed(True), check_seed(False), check_seed(7)) == (0, False, 7)
-    assert check_seed(False) is False, "none, not 0"
-    monkeypatch.setenv("PL_GLOBAL_SEED", "5")
-    assert check_seed(True) == 5
-    monkeypatch.setenv("PL_GLOBAL_SEED", "five")
-    with pytest.raises(ConfigError, match="PL_GLOBAL_SEED: expected a whole number from 0 to 4294967295, got 'five'"):
-        check_seed(True)
 
 
 @pytest.mark.parametrize(

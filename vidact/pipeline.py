@@ -3,14 +3,14 @@
 It holds no arithmetic and draws nothing.
 """
 
-import contextlib
+import atexit
 import logging
 import os
 import shutil
 import signal
 import sys
+import tempfile
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,9 +42,8 @@ from vidact.callbacks.split_record import SplitRecord
 from vidact.callbacks.step_seeds import StepSeeds
 from vidact.checkpoint_io import WholeCheckpointIO
 from vidact.checkpoints import find_checkpoint, load_checkpoint
-from vidact.core import CheckpointError, ConfigError, VidactError, local_rank
+from vidact.core import CheckpointError, ConfigError, local_rank
 from vidact.data.datamodule import VideoDataModule
-from vidact.faults import explain_fault
 from vidact.parse_errors import explain_import_error, explain_parse_error
 from vidact.recipes import resolve_configs
 from vidact.resuming import check_same_training, go_on_in, how_to_go_on, run_folder_of, why_nothing_is_trained
@@ -52,9 +51,10 @@ from vidact.run_end import guesses_without_pixels, summary, write_run_report
 from vidact.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated, ended_by_sigterm
 from vidact.trainer_checks import (
     check_counts,
+    check_parts,
     check_seed,
     explain_trainer_error,
-    explain_training_error,
+    one_line_errors,
     require_cores,
     require_synchronisable,
     why_no_best_epoch,
@@ -118,6 +118,7 @@ class VidactCLI(LightningCLI):
         config = self.config[verb]
         config["seed_everything"] = check_seed(config.get("seed_everything", False))
         check_counts(config.trainer.as_dict())
+        check_parts(config.trainer.as_dict(), verb=verb, goes_on=config.get("ckpt_path") is not None)
         if config.get("ckpt_path") is not None:
             runs = [*(Path(path).parent for path in config.get("config") or ()), Path(config.trainer.default_root_dir)]
             path = find_checkpoint(config["ckpt_path"], runs)
@@ -155,6 +156,8 @@ class VidactCLI(LightningCLI):
         own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others come on top of them
         if self._resumed is not None and self._checkpoint is not None:
             go_on_in(self._resumed, self._checkpoint)
+        if trainer.fast_dev_run:  # of which Lightning keeps nothing
+            trainer.default_root_dir = _passing_folder()
         runs = Path(trainer.default_root_dir)
         loggers = build_loggers(runs, use_wandb=own in (None, True), folder=self._resumed)
         if self.subcommand == "fit":
@@ -247,7 +250,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN))
     strict = {"exit_on_error": False}
     try:
-        with _one_line_errors():
+        with one_line_errors():
             VidactCLI(
                 ActionClassifier,
                 VideoDataModule,
@@ -274,30 +277,6 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
     return "Tip: For seamless cloud" not in record.getMessage()
 
 
-@contextlib.contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Turn into one line what Lightning says of settings, and what the machine does to a run; an end has its status."""
-    try:
-        yield
-    except VidactError:
-        raise
-    except MisconfigurationException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
-    except ValueError as error:  # jsonargparse hides what a settings class has said
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, VidactError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
-            raise cause from error
-        if (told := explain_training_error(error)) is None:
-            raise
-        raise told from error
-    except Exception as error:
-        if (fault := explain_fault(error) or explain_training_error(error)) is None:
-            raise
-        raise fault from error
-
-
 def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
     """Build the callbacks that every run has; training also keeps its best epoch."""
     callbacks: list[Callback] = [EndTogether(), SplitRecord(), ConfusionMatrix()]
@@ -313,6 +292,13 @@ def _plugins(own: Any) -> list[Any]:
     """Add the one that writes whole checkpoints, where the config names none that writes checkpoints."""
     plugins = own if isinstance(own, list) else [] if own is None else [own]
     return plugins if any(isinstance(one, CheckpointIO) for one in plugins) else [*plugins, WholeCheckpointIO()]
+
+
+def _passing_folder() -> str:
+    """Make a folder that goes when this process ends."""
+    folder = tempfile.mkdtemp(prefix="vidact-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _num_channels(gray: bool) -> int:

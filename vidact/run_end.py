@@ -25,6 +25,8 @@ REPORTED = tuple(
 def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, str]:
     """Say in a few lines what a run found and where it lies."""
     lines = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in REPORTED}
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
+        return lines | {"run folder": "none, as fast_dev_run keeps nothing"}
     best = next((found for found in trainer.checkpoint_callbacks if getattr(found, "monitor", None) == MONITOR), None)
     if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
         lines[f"best {MONITOR}"] = f"{float(best.best_model_score):.3f}, {relative(Path(best.best_model_path))}"

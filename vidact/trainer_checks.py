@@ -1,15 +1,21 @@
-"""Refuse what Lightning's trainer takes and stumbles over later; it builds no trainer."""
+"""Refuse what Lightning's trainer takes and stumbles over later, and tell in one line what it raises.
 
+It builds no trainer.
+"""
+
+import contextlib
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.seed import max_seed_value
 from lightning.pytorch import Trainer
 
-from vidact.core import ConfigError, EnvironmentProblem
+from vidact.core import ConfigError, EnvironmentProblem, VidactError
+from vidact.faults import explain_fault
 
 PROCESSES_PER_CORE = 4  # more is a mistake
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")  # of which 0 divides something
@@ -43,6 +49,29 @@ def check_counts(trainer: Mapping[str, Any]) -> None:
             raise ConfigError(f"--trainer.{name}: expected a number above 0, got {value}")
 
 
+def check_parts(trainer: Mapping[str, Any], *, verb: str, goes_on: bool = False) -> None:
+    """Refuse to take away what a run has in any case, and to go on where nothing is kept.
+
+    Raises:
+        ConfigError: names the flag.
+    """
+    if trainer.get("barebones"):
+        raise ConfigError(
+            "--trainer.barebones true: it forbids the metrics, checkpoints and pictures that a run consists of; leave "
+            "it out"
+        )
+    if verb == "fit" and trainer.get("enable_checkpointing") is False:
+        raise ConfigError(
+            "--trainer.enable_checkpointing false: a run keeps last.ckpt to go on from, and best.ckpt to explain; "
+            "leave it out, or try settings with --trainer.fast_dev_run true, which keeps nothing"
+        )
+    if verb == "fit" and trainer.get("fast_dev_run") and goes_on:
+        raise ConfigError(
+            "--trainer.fast_dev_run tries a run from its beginning and keeps nothing: leave out --ckpt_path, or go on "
+            "without it"
+        )
+
+
 def why_no_best_epoch(trainer: Mapping[str, Any]) -> str | None:
     """Say so where the trainer's limits let no epoch be validated; None where they do, or where it is not known."""
     epochs, every = trainer.get("max_epochs"), trainer.get("check_val_every_n_epoch")
@@ -70,6 +99,30 @@ def explain_training_error(error: Exception) -> ConfigError | None:
     if isinstance(error, ValueError) and "val_check_interval" in told:  # compared with the batches that there are
         return ConfigError(f"--trainer: {told}")
     return None
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn into one line what Lightning says of settings, and what the machine does to a run; an end has its status."""
+    try:
+        yield
+    except VidactError:
+        raise
+    except MisconfigurationException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    except ValueError as error:  # jsonargparse hides what a settings class has said
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, VidactError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise cause from error
+        if (told := explain_training_error(error)) is None:
+            raise
+        raise told from error
+    except Exception as error:
+        if (fault := explain_fault(error) or explain_training_error(error)) is None:
+            raise
+        raise fault from error
 
 
 def require_cores(trainer: Trainer) -> None:

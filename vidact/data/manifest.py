@@ -98,7 +98,9 @@ class Manifest:
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise EnvironmentProblem(f"{path}: cannot be read ({error.strerror})") from error
+            raise EnvironmentProblem(
+                f"{path}: cannot be read ({error.strerror}); set VIDACT_CACHE to a folder that can be read and written"
+            ) from error
         rows = {}
         for number, line in enumerate(lines):
             try:

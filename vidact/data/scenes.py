@@ -147,7 +147,7 @@ def _render(
     down, right = ((place - centre[:, [axis]]).astype(np.float32) for axis, place in enumerate((rows, columns)))
     square = (down * down)[:, :, None] + (right * right)[:, None, :]  # [T, P, P]
     touched = np.flatnonzero(square < (disc.radius_pixels + 0.5) ** 2)
-    row, column = np.divmod(touched, len(reach))  # rows of all frames, one after the other
+    row, column = np.divmod(touched, len(reach))  # counted through all frames
     frame = row // len(reach)
     column += frame * len(reach)
     radius = np.sqrt(square.reshape(-1)[touched])
