@@ -4,7 +4,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.callbacks.pictures import log_pictures, run_folder
-from vidact.core import ConfigError
+from vidact.core import ConfigError, EnvironmentProblem
 from vidact.report.charts import confusion_matrix
 from vidact.report.images import save_png
 from vidact.training import ActionClassifier
@@ -36,7 +36,7 @@ class ConfusionMatrix(Callback):
             title = f"Confusion of {PARTS[part]} clips"
             try:
                 save_png(confusion_matrix(pl_module.confusion[part].numpy(), pl_module.class_names, title=title), path)
-            except OSError as error:  # what was learned and measured is worth more than its picture
-                rank_zero_warn(f"{path} cannot be written ({error.strerror}), so there is no confusion matrix")
+            except EnvironmentProblem as error:  # what was learned and measured is worth more than its picture
+                rank_zero_warn(f"there is no confusion matrix: {error}")
                 return
             log_pictures(trainer, f"{part}/confusion", [path], [title])
