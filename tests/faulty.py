@@ -1,12 +1,14 @@
-"""Networks that go wrong at a known moment; processes that train name them by `faulty.<class>`."""
+"""Networks and callbacks that go wrong, or stop, at a known moment; processes name them by `faulty.<class>`."""
 
 import multiprocessing
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch import Callback, Trainer
 from torch import nn
 
 
@@ -143,3 +145,14 @@ class Signalled(Pooled):
             for worker in [*workers, multiprocessing.current_process()]:
                 os.kill(worker.pid or 0, signal.SIGUSR1)
         return super().forward(video)
+
+
+class TimeIsUp(Callback):
+    """Stops training after so many batches, as Lightning's Timer does after a time."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.left -= 1
+        trainer.should_stop = trainer.should_stop or self.left == 0

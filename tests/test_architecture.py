@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "analysis": {"core"},
     "evaluation": {"core"},
     "report": {"core", "durable"},
-    "callbacks": {"core", "durable", "training", "attribution", "analysis", "evaluation", "report"},
+    "kept_splits": {"core"},
+    "callbacks": {"core", "durable", "kept_splits", "training", "attribution", "analysis", "evaluation", "report"},
     "recipes": {"core"},
     "faults": {"core"},
     "trainer_checks": {"core", "faults"},
@@ -35,7 +36,7 @@ MAY_IMPORT = {
     "checkpoint_io": {"core", "checkpoints", "durable"},
     "resuming": {"core", "callbacks"},
     "runs": {"core", "checkpoints", "data"},
-    "measured": {"core", "runs", "data", "predictions", "analysis"},
+    "measured": {"core", "runs", "data", "predictions", "analysis", "kept_splits"},
     "accuracies": {"core", "durable", "runs", "data", "measured", "analysis"},
     "run_end": {"core", "callbacks", "data", "report", "reporting", "runs"},
     "run_facts": {"core", "runs", "__init__"},
@@ -47,7 +48,7 @@ MAY_IMPORT = {
     "evaluation_output": {"callbacks", "evaluation_pictures", "evaluation_tables", "report"},
     "reporting": {
         *("core", "runs", "data", "attribution", "analysis", "report", "measured", "explaining", "run_facts"),
-        "evaluation_view",
+        *("evaluation_view", "kept_splits"),
     },
     "notebook": {"core", "runs", "data", "analysis", "attribution", "report", "explaining", "video_jobs"},
     "run_verbs": {
@@ -67,7 +68,7 @@ MAY_IMPORT = {
     "evaluation_markdown": {"evaluation_tables"},
     "evaluation_files": {"core", "durable", "evaluation_markdown", "evaluation_tables"},
     "evaluating": {"core", "attribution", "evaluation", "evaluation_tables"},
-    "evaluation_clips": {"core", "runs", "data", "measured", "run_facts"},
+    "evaluation_clips": {"core", "runs", "data", "measured", "kept_splits"},
     "evaluation_bench": {"core", "attribution", "evaluation", "evaluating", "evaluation_clips", "evaluation_tables"},
     "evaluation_measures": {"attribution", "evaluation", "evaluation_bench", "evaluation_tables"},
     "evaluation_jobs": {

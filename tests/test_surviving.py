@@ -52,14 +52,15 @@ class Attempt:
     args: Sequence[str]
     moment: tuple[str, int] | None = None
     signal: str = "SIGKILL"
+    limit: Sequence[str] = ()  # flags that end the first part
     statuses: list[int] = field(default_factory=list)
 
     def jobs(self) -> list[dict[str, Any]]:
-        first = {"folder": str(self.folder), "args": self.args, "name": "first"}
-        if self.moment is None:
+        first = {"folder": str(self.folder), "args": [*self.args, *self.limit], "name": "first"}
+        if self.moment is None and not self.limit:
             return [first]
-        second = {**first, "name": "second", "resume": True}
-        return [{**first, "moment": self.moment, "signal": self.signal}, second]
+        second = {**first, "args": self.args, "name": "second", "resume": True}
+        return [first if self.moment is None else {**first, "moment": self.moment, "signal": self.signal}, second]
 
     @property
     def run(self) -> Path:
@@ -236,6 +237,28 @@ def test_sigterm_saves_no_half_sum_of_gradients(
     for attempt in saving:
         assert attempt.clips("first") + attempt.clips("second") == undisturbed.clips("first"), attempt.moment
     assert len(waiting.clips("first") + waiting.clips("second")) == 3 * steps + 1, "one batch is made again"
+
+
+def test_a_limit_amid_an_epoch_leaves_nothing_out(
+    whole: dict[int, Attempt], settings: list[str], cache: Path, tmp_path: Path
+) -> None:
+    """Lightning takes an epoch that `max_steps`, or `max_time`, has cut for done."""
+    steps = len(whole[0].clips("first")) // 3
+    by_steps = Attempt(tmp_path / "steps", [*settings, *WORKERS[0]], limit=["--trainer.max_steps", str(steps + 2)])
+    stop = ["--trainer.callbacks+", "faulty.TimeIsUp", "--trainer.callbacks.steps", str(steps + 2)]
+    by_time = Attempt(tmp_path / "time", [*settings, *WORKERS[2]], limit=stop)
+    accumulating = [*settings, *WORKERS[0], "--trainer.accumulate_grad_batches", "2"]
+    whole_sums = Attempt(tmp_path / "whole_sums", accumulating)
+    half_sums = Attempt(tmp_path / "half_sums", accumulating, limit=[*stop[:-1], str(steps + 1)])
+    at_an_end = Attempt(tmp_path / "end", [*settings, *WORKERS[0]], limit=["--trainer.max_steps", str(2 * steps)])
+    _train([by_steps, by_time, whole_sums, half_sums, at_an_end], cache)
+    for attempt in (by_steps, by_time, at_an_end):
+        assert attempt.statuses == [0, 0], attempt.said()[-3000:]
+        assert _differing(_state(attempt.run), _state(whole[0].run)) == [], attempt.said()[-3000:]
+        assert attempt.clips("first") + attempt.clips("second") == whole[0].clips("first"), "not one step is made twice"
+        assert _without_mean_loss(attempt.run) == _without_mean_loss(whole[0].run) or attempt is by_time
+    assert half_sums.statuses == [0, 0], half_sums.said()[-3000:]
+    assert _differing(_state(half_sums.run), _state(whole_sums.run)) == [], half_sums.said()[-3000:]
 
 
 def _vidact(verb: str, *args: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:

@@ -23,8 +23,8 @@ from vidact.data.preparation import divide
 from vidact.data.progress import progress_bar
 from vidact.data.synthetic_files import WITHOUT_CONFOUNDER
 from vidact.data.windows import Window, list_windows
+from vidact.kept_splits import read_kept_split
 from vidact.measured import STAGES
-from vidact.run_facts import split_record
 from vidact.runs import Run
 
 LEARNED_FROM = ("training", "validation")
@@ -119,7 +119,7 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
         DataError: the data is not where it was, no class is known to both, or no clip is left.
         ConfigError: fewer clips than classes are wanted.
     """
-    record = split_record(run.folder)
+    record = read_kept_split(run.folder)
     found = _own_clips(run, choice, record) if choice.root is None else _other_clips(run, Path(choice.root), record)
     folder, clips, gone, notes = found
     with progress_bar("measuring clips") as progress:

@@ -17,6 +17,7 @@ from vidact.core import ClipBatch, DataError, as_float
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.progress import progress_bar
 from vidact.data.windows import Window, WindowDataset, join
+from vidact.kept_splits import read_kept_split, require_unseen
 from vidact.predictions import Predictions, WindowPredictions, mean_scores
 from vidact.runs import Run
 
@@ -91,13 +92,15 @@ def measure_part(run: Run, part: str, *, device: torch.device, data: VideoDataMo
 
     Raises:
         DataError: the data is not where it was, or this part of it has no clip that can be read.
-        ConfigError: a setting of the data that makes no sense today.
+        ConfigError: a setting of the data that makes no sense today, or the run was trained on clips of the part.
     """
     data = data or run.build_data()
     if data.class_names != run.class_names:
         raise DataError(f"the network knows the classes {list(run.class_names)}, the data has {list(data.class_names)}")
     data.prepare_data()
     data.setup(STAGES[part])
+    if run.folder is not None:
+        require_unseen(read_kept_split(run.folder), data.split_record[part], part=part, folder=run.folder)
     loader = data.val_dataloader() if part == "validation" else data.test_dataloader()
     predictions, left_out = _predict(run, loader, device)
     if predictions is None:

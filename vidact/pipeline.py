@@ -165,7 +165,11 @@ class VidactCLI(LightningCLI):
         kwargs["plugins"] = _plugins(trainer.get("plugins"))
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
         progress_bar = trainer.get("enable_progress_bar") is not False
-        self.trainer_defaults["callbacks"] = build_callbacks(self.subcommand or "", progress_bar=progress_bar)
+        self.trainer_defaults["callbacks"] = build_callbacks(
+            self.subcommand or "",
+            checkpoint=self.config_init[self.subcommand].ckpt_path,
+            progress_bar=progress_bar,
+        )
         if self.subcommand == "fit":
             seed = self.config_init["fit"].seed_everything
             users = trainer.get("callbacks") or []
@@ -277,9 +281,9 @@ def _is_no_advertisement(record: logging.LogRecord) -> bool:
     return "Tip: For seamless cloud" not in record.getMessage()
 
 
-def build_callbacks(verb: str, *, progress_bar: bool) -> list[Callback]:
+def build_callbacks(verb: str, *, checkpoint: str | None, progress_bar: bool) -> list[Callback]:
     """Build the callbacks that every run has; training also keeps its best epoch."""
-    callbacks: list[Callback] = [EndTogether(), SplitRecord(), ConfusionMatrix()]
+    callbacks: list[Callback] = [EndTogether(), SplitRecord(checkpoint), ConfusionMatrix()]
     if verb == "fit":
         callbacks += [FiniteLoss(), SignalsBetweenBatches(), BestCheckpoint()]
     if verb == "predict":

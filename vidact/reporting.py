@@ -18,13 +18,14 @@ from vidact.data.video import read_frames
 from vidact.data.windows import Window
 from vidact.evaluation_view import find_evaluation
 from vidact.explaining import ExplainSettings
+from vidact.kept_splits import read_kept_split
 from vidact.measured import STAGES, MeasuredPart, choose_clips, measure_part
 from vidact.report.charts import confusion_matrix
 from vidact.report.contents import ClipView, Interval, Outcome, Picture, RelevanceView, RunView
 from vidact.report.curves import training_curves
 from vidact.report.images import svg_text
 from vidact.report.run_pictures import class_figure
-from vidact.run_facts import config_text, curves, facts, split_facts, split_record, without_home
+from vidact.run_facts import config_text, curves, facts, split_facts, without_home
 from vidact.runs import Run, open_run
 
 VIEW_HEIGHT_PIXELS = 240
@@ -93,7 +94,7 @@ def _view(
     *,
     left_out: tuple[str, ...],
 ) -> RunView:
-    record = split_record(run.folder)
+    record = read_kept_split(run.folder)
     guesses = record.get("leakage", {}).get("guesses", [])
     shares = {guess["feature"]: guess.get(settings.part) for guess in guesses}
     chance = shares.pop("chance", None) or 1 / len(run.class_names)

@@ -4,7 +4,6 @@ It measures nothing and knows no page.
 """
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ def facts(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
 
     Args:
         run: The run.
-        record: Its split, from `split_record`.
+        record: Its split, from `kept_splits`.
     """
     data, model, trainer = run.data_settings, run.config["model"], run.config.get("trainer", {})
     weights = sum(parameter.numel() for parameter in run.network.parameters())
@@ -53,23 +52,11 @@ def _size(size: Any) -> str:
     return f"{height}×{width}"
 
 
-def split_record(folder: Path | None) -> Mapping[str, Any]:
-    """Read the split that a run kept; empty if it kept none."""
-    path = folder / "split.json" if folder else None
-    if path is None or not path.is_file():
-        return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}
-
-
 def split_facts(record: Mapping[str, Any], *, part: str) -> dict[str, str]:
     """Say how clips were divided and what that gives away of a part.
 
     Args:
-        record: From `split_record`.
+        record: From `kept_splits`.
         part: `validation` or `test`.
     """
     if not record:

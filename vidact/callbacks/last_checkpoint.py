@@ -47,8 +47,9 @@ class LastCheckpoint(Callback):
         trainer.fit_loop._restarting = False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the last epoch."""
-        self._save_between_epochs(trainer)
+        """Save the last epoch, or the part of it that a limit of steps or of time has left; as after SIGTERM."""
+        if not (_is_cut(trainer) and _gradients_wait(trainer)):
+            self._save_between_epochs(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save where SIGTERM has stopped training; after any other exception, the state may be that of half a step.
@@ -79,7 +80,11 @@ class LastCheckpoint(Callback):
         """Let the state be one that Lightning goes on from rightly."""
         state = checkpoint["loops"]["fit_loop"]
         epochs = state["epoch_progress"]
-        if epochs["current"]["started"] == epochs["current"]["processed"]:  # between epochs
+        if epochs["current"]["started"] == epochs["current"]["processed"] and _is_cut(trainer):
+            for progress in epochs.values():  # Lightning takes it for done
+                progress["processed"] = progress["completed"] = progress["started"] - 1
+            checkpoint["epoch"] = epochs["current"]["processed"]
+        elif epochs["current"]["started"] == epochs["current"]["processed"]:  # between epochs
             for progress in epochs.values():
                 progress["ready"] = progress["started"]  # the next one has not begun
             checkpoint["epoch"] = max(epochs["current"]["processed"] - 1, 0)  # the last one that is in the weights
@@ -111,6 +116,12 @@ class LastCheckpoint(Callback):
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint) and callback.state_key in checkpoint.get("callbacks", {}):
                     _move(checkpoint["callbacks"][callback.state_key], str(callback.dirpath))
+
+
+def _is_cut(trainer: Trainer) -> bool:
+    """Say whether this epoch has begun and has batches that it has not seen."""
+    loop = trainer.fit_loop.epoch_loop
+    return loop.batch_progress.current.completed > 0 and not loop._num_ready_batches_reached()
 
 
 def _gradients_wait(trainer: Trainer) -> bool:
