@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "trainer_checks": {"core", "faults"},
     "checkpoints": {"core"},
     "checkpoint_io": {"core", "checkpoints", "durable"},
-    "resuming": {"core", "callbacks"},
+    "resuming": {"core", "callbacks", "run_lock"},
     "runs": {"core", "checkpoints", "data"},
     "measured": {"core", "runs", "data", "predictions", "analysis", "kept_splits"},
     "accuracies": {"core", "durable", "runs", "data", "measured", "analysis"},

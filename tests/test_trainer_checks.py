@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning.pytorch import Trainer
 
 from vidact.cli import main
 from vidact.core import ConfigError
-from vidact.trainer_checks import check_parts, check_seed, why_no_best_epoch
+from vidact.trainer_checks import check_parts, check_run, check_seed, require_launcher, why_no_best_epoch
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,62 @@ def test_a_seed_that_is_left_to_lightning_is_the_one_it_takes(monkeypatch: pytes
 def test_parts_that_a_run_has_in_any_case_cannot_be_taken_away(trainer: dict[str, Any], verb: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         check_parts(trainer, verb=verb)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "said"),
+    [
+        ({"precision": "bf16-true"}, "--trainer.precision bf16-true: .* try 32-true, 16-mixed or bf16-mixed"),
+        ({"precision": 64}, "--trainer.precision 64: "),
+        (
+            {"gradient_clip_val": -1.0},
+            "--trainer.gradient_clip_val: expected a number above 0, or 0 for none, got -1.0",
+        ),
+        (
+            {"default_root_dir": "s3://bucket/runs"},
+            "--trainer.default_root_dir s3://bucket/runs: addresses are refused",
+        ),
+    ],
+)
+def test_settings_that_no_run_can_have_are_refused(trainer: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_run(trainer)
+
+
+@pytest.mark.parametrize("precision", [None, 32, "32-true", "16-mixed", "bf16-mixed"])
+def test_settings_that_a_run_can_have_are_taken(precision: object) -> None:
+    check_run({"precision": precision, "gradient_clip_val": 0.0, "default_root_dir": "runs"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "said"),
+    [
+        ({"devices": 2, "strategy": "ddp_spawn"}, {}, "--trainer.strategy: .* try ddp"),
+        ({"num_nodes": 2, "strategy": "ddp"}, {}, "--trainer.num_nodes 2: nothing says where the other machines are"),
+        (
+            {},
+            {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"},
+            "torchrun has started 2 processes, and these settings are for 1: give as many --trainer.devices",
+        ),
+    ],
+)
+def test_processes_that_would_wait_or_train_apart_are_refused(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], environment: dict[str, str], said: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **{"devices": 1, **settings})
+    with pytest.raises(ConfigError, match=said):
+        require_launcher(trainer)
+
+
+def test_processes_that_know_of_each_other_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual: dict[str, Any] = {"accelerator": "cpu", "logger": False, "enable_checkpointing": False}
+    require_launcher(Trainer(**usual, devices=1))
+    require_launcher(Trainer(**usual, devices=2, strategy="ddp"))
+    for name, value in {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500", "NODE_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    require_launcher(Trainer(**usual, devices=1, num_nodes=2, strategy="ddp"))
 
 
 def test_a_quick_try_goes_on_from_nothing() -> None:

@@ -75,9 +75,11 @@ def frame_orders_named(names: Sequence[str]) -> list[FrameOrder]:
         ConfigError: an order that there is not, or none is named.
     """
     known: dict[str, FrameOrder] = {order: order for order in get_args(FrameOrder)}
-    for name in names or [""]:
+    for number, name in enumerate(names or [""]):
         if name not in known:
             raise ConfigError(f"--frame_orders: expected some of {', '.join(known)}, got {name!r}")
+        if name in names[:number]:
+            raise ConfigError(f"--frame_orders: {name} is given twice")
     return [known[name] for name in names]
 
 
@@ -129,13 +131,18 @@ def measure_accuracies(
     times = Counter(run.checkpoint.resolve() for run in runs)
     if twice := [path for path, number in times.items() if number > 1]:
         raise ConfigError(f"{relative(twice[0])} is given more than once; give each run once")
+    folders = [run.folder or run.checkpoint for run in runs]
+    names = [
+        relative(run.checkpoint if folders.count(folder) > 1 else folder)
+        for run, folder in zip(runs, folders, strict=True)
+    ]
     rows, data = [], [run.build_data() for run in runs]
     for order in orders:
         measured = [
             _measure(run, own, part=part, order=order, device=device) for run, own in zip(runs, data, strict=True)
         ]
-        for run, one in zip(runs, measured, strict=True):
-            rows.append(_accuracy([one], name=relative(run.folder or run.checkpoint), order=order))
+        for name, one in zip(names, measured, strict=True):
+            rows.append(_accuracy([one], name=name, order=order))
         if len(measured) > 1:
             rows.append(_accuracy(measured, name=ALL, order=order))
         if ensembles := _ensembles(measured):

@@ -150,6 +150,8 @@ def find_checkpoint(name: str, runs: Sequence[Path]) -> Path:
     """
     if "://" in name:
         raise CheckpointError(f"--ckpt_path {name}: addresses are refused; download the file and give its path")
+    if not name:
+        raise CheckpointError("--ckpt_path: expected a .ckpt file, or last, got nothing")
     path = _last_checkpoint(runs) if name == "last" else Path(name)
     if not path.is_file():
         what = "a folder; give the .ckpt file in it" if path.is_dir() else "no such file"

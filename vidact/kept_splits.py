@@ -51,7 +51,9 @@ def require_same_clips(kept: Mapping[str, Any], now: Mapping[str, Any], *, folde
             )
 
 
-def require_unseen(kept: Mapping[str, Any], clips: Iterable[str], *, part: str, folder: Path) -> None:
+def require_unseen(
+    kept: Mapping[str, Any], clips: Iterable[str], *, part: str, folder: Path, can_divide: bool = False
+) -> None:
     """Refuse to measure a network on clips that it was trained on.
 
     Args:
@@ -59,16 +61,17 @@ def require_unseen(kept: Mapping[str, Any], clips: Iterable[str], *, part: str, 
         clips: The ids of those that it is to be measured on.
         part: Which they are: `validation` or `test`.
         folder: The run folder of the training, to be named.
+        can_divide: Whether there is an option by which the clips can be divided anew.
 
     Raises:
         ConfigError: some are the same.
     """
     measured = set(clips)
     if seen := measured & set(kept.get(TRAINING, ())):
+        divide = f", or divide by what the training kept: --data.split {folder / FILE_NAME}" if can_divide else ""
         raise ConfigError(
             f"{len(seen)} of the {len(measured)} {part} clips are among those that the network was trained on "
-            f"({_named(seen)}), so the data or its split is another one now; bring back what is missing, or divide "
-            f"by what the training kept: --data.split {folder / FILE_NAME}"
+            f"({_named(seen)}), so the data or its split is another one now; bring back what is missing{divide}"
         )
 
 

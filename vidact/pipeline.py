@@ -3,13 +3,10 @@
 It holds no arithmetic and draws nothing.
 """
 
-import atexit
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Any, cast
@@ -45,17 +42,27 @@ from vidact.checkpoints import find_checkpoint, load_checkpoint
 from vidact.core import CheckpointError, ConfigError, local_rank
 from vidact.data.datamodule import VideoDataModule
 from vidact.parse_errors import explain_import_error, explain_parse_error
-from vidact.recipes import resolve_configs
-from vidact.resuming import check_same_training, go_on_in, how_to_go_on, run_folder_of, why_nothing_is_trained
-from vidact.run_end import guesses_without_pixels, summary, write_run_report
+from vidact.recipes import config_of_run, resolve_configs
+from vidact.resuming import (
+    check_same_training,
+    go_on_in,
+    how_to_go_on,
+    remove_unbegun,
+    run_folder_of,
+    why_nothing_is_trained,
+)
+from vidact.run_end import guesses_without_pixels, passing_folder, summary, write_run_report
+from vidact.runs import CONFIG
 from vidact.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated, ended_by_sigterm
 from vidact.trainer_checks import (
     check_counts,
     check_parts,
+    check_run,
     check_seed,
     explain_trainer_error,
     one_line_errors,
     require_cores,
+    require_launcher,
     require_synchronisable,
     why_no_best_epoch,
 )
@@ -66,6 +73,7 @@ HARMLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own code, on newer torch
     r"Experiment logs directory .* exists and is not empty",  # it holds this run's config, written a moment before
     r"You're resuming from a checkpoint that ended before the epoch ended",  # its data start where it ended
+    r"Checkpoint directory .* exists and is not empty",  # the run that goes on
     r"Precision bf16-mixed is not supported by the model summary",
     r"The number of training batches .* is smaller than the logging interval",  # epochs are logged in any case
 )
@@ -117,10 +125,14 @@ class VidactCLI(LightningCLI):
         verb = self.config.subcommand
         config = self.config[verb]
         config["seed_everything"] = check_seed(config.get("seed_everything", False))
-        check_counts(config.trainer.as_dict())
-        check_parts(config.trainer.as_dict(), verb=verb, goes_on=config.get("ckpt_path") is not None)
+        trainer = config.trainer.as_dict()
+        check_counts(trainer)
+        check_run(trainer)
+        check_parts(trainer, verb=verb, goes_on=config.get("ckpt_path") is not None)
         if config.get("ckpt_path") is not None:
-            runs = [*(Path(path).parent for path in config.get("config") or ()), Path(config.trainer.default_root_dir)]
+            given = [Path(str(path)) for path in config.get("config") or ()]
+            own = [path.parent for path in given if path.name == CONFIG]  # that of a run
+            runs = [*own, Path(config.trainer.default_root_dir)]
             path = find_checkpoint(config["ckpt_path"], runs)
             config["ckpt_path"] = str(path)
             self._resumed = run_folder_of(path) if verb == "fit" else None
@@ -132,7 +144,6 @@ class VidactCLI(LightningCLI):
                 self._check_same_training(path)
         elif verb != "fit":
             raise ConfigError(f"{verb} needs a trained network: --ckpt_path runs/version_<n>/checkpoints/best.ckpt")
-        trainer = config.trainer.as_dict()
         if verb == "fit" and (told := why_nothing_is_trained(trainer, self._checkpoint) or why_no_best_epoch(trainer)):
             rank_zero_warn(told)
 
@@ -157,7 +168,7 @@ class VidactCLI(LightningCLI):
         if self._resumed is not None and self._checkpoint is not None:
             go_on_in(self._resumed, self._checkpoint)
         if trainer.fast_dev_run:  # of which Lightning keeps nothing
-            trainer.default_root_dir = _passing_folder()
+            trainer.default_root_dir = passing_folder()
         runs = Path(trainer.default_root_dir)
         loggers = build_loggers(runs, use_wandb=own in (None, True), folder=self._resumed)
         if self.subcommand == "fit":
@@ -181,10 +192,9 @@ class VidactCLI(LightningCLI):
         try:
             built = super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, MisconfigurationException) as error:  # such as an unknown accelerator
-            if self._resumed is None and run_lock.held() is not None:  # the new folder, in which nothing is yet
-                shutil.rmtree(loggers[0].log_dir or "", ignore_errors=True)
             raise explain_trainer_error(error, trainer.get("accelerator")) from error
         require_cores(built)
+        require_launcher(built)
         if self.subcommand == "fit" and trainer.get("sync_batchnorm"):
             require_synchronisable(built)
         return built
@@ -245,7 +255,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
         args: The rest of the command line; without `--config` the embedded default is used.
     """
     if not any(arg.split("=")[0] in {"-c", "--config"} for arg in args):
-        args = ["--config", "demo", *args]
+        args = ["--config", str((verb != "fit" and config_of_run(args)) or "demo"), *args]
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
@@ -273,6 +283,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
             return stop.status
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     finally:
+        remove_unbegun(run_lock.held())
         run_lock.release()
     return 0
 
@@ -296,13 +307,6 @@ def _plugins(own: Any) -> list[Any]:
     """Add the one that writes whole checkpoints, where the config names none that writes checkpoints."""
     plugins = own if isinstance(own, list) else [] if own is None else [own]
     return plugins if any(isinstance(one, CheckpointIO) for one in plugins) else [*plugins, WholeCheckpointIO()]
-
-
-def _passing_folder() -> str:
-    """Make a folder that goes when this process ends."""
-    folder = tempfile.mkdtemp(prefix="vidact-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def _num_channels(gray: bool) -> int:

@@ -1,15 +1,18 @@
 """Tell whether training can go on from a checkpoint as the same training, and where; it starts nothing."""
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from vidact.callbacks.loggers import RUN_ID
 from vidact.callbacks.metrics_file import FILE_NAME as METRICS
 from vidact.callbacks.metrics_file import trim_rows
 from vidact.core import ConfigError, EnvironmentProblem
+from vidact.run_lock import FILE_NAME as LOCK
 
 CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
 # What may change: where the clips lie, how fast they come, what is shown and written, how long training goes on.
@@ -41,6 +44,12 @@ def how_to_go_on(verb: str, folder: Path | None) -> str:
     if verb == "fit" and folder is not None and (path := folder / CHECKPOINTS / LAST).is_file():
         return f"stopped; the same command with --ckpt_path last goes on from {os.path.relpath(path)}"
     return "stopped; the same command starts anew"
+
+
+def remove_unbegun(folder: Path | None) -> None:
+    """Remove a run folder in which nothing came to be, because the run was refused."""
+    if folder is not None and {path.name for path in folder.iterdir()} <= {LOCK, RUN_ID}:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def go_on_in(folder: Path, checkpoint: Mapping[str, Any]) -> None:

@@ -1,5 +1,8 @@
 """What a run says and leaves at its end: a few lines, a report, a list of what was left out."""
 
+import atexit
+import shutil
+import tempfile
 from pathlib import Path
 
 from lightning.pytorch import Trainer
@@ -20,6 +23,13 @@ REPORT = "report.html"
 REPORTED = tuple(
     f"{part}/{name}" for part in ("val", "test") for name in ("clip_accuracy", "clip_accuracy_macro", "window_accuracy")
 )
+
+
+def passing_folder() -> str:
+    """Make a folder for a run that is to leave nothing; it goes when this process ends."""
+    folder = tempfile.mkdtemp(prefix="vidact-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, str]:

@@ -47,7 +47,8 @@ def hold(folder: Path) -> None:
             raise EnvironmentProblem(f"{path} cannot be locked ({error.strerror})") from error
         who = f" ({holder})" if holder else ""
         raise EnvironmentProblem(
-            f"{folder}: another process{who} trains there; wait for its end, stop it, or start anew without --ckpt_path"
+            f"{folder}: another process{who} trains there; wait for its end, stop it, give the last.ckpt of "
+            "the run that you mean as --ckpt_path, or start anew without"
         ) from error
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"process {os.getpid()} on {os.uname().nodename}".encode(), 0)

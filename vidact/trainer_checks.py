@@ -5,20 +5,25 @@ It builds no trainer.
 
 import contextlib
 import os
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.seed import max_seed_value
 from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 from vidact.core import ConfigError, EnvironmentProblem, VidactError
 from vidact.faults import explain_fault
 
 PROCESSES_PER_CORE = 4  # more is a mistake
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")  # of which 0 divides something
+PRECISIONS = (None, 32, 16, "32", "16", "32-true", "16-mixed", "bf16", "bf16-mixed")  # the clips stay float32
 VALIDATED_NEVER = "nothing is validated, so there will be no best.ckpt, only last.ckpt"
 
 
@@ -47,6 +52,23 @@ def check_counts(trainer: Mapping[str, Any]) -> None:
     for name in COUNTS:
         if isinstance(value := trainer.get(name), int | float) and value <= 0:
             raise ConfigError(f"--trainer.{name}: expected a number above 0, got {value}")
+
+
+def check_run(trainer: Mapping[str, Any]) -> None:
+    """Refuse settings of the trainer that no run of vidact can have.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    if (precision := trainer.get("precision")) not in PRECISIONS:
+        raise ConfigError(
+            f"--trainer.precision {precision}: clips and explanations are float32; try 32-true, 16-mixed or bf16-mixed"
+        )
+    clipping = trainer.get("gradient_clip_val")
+    if isinstance(clipping, int | float) and clipping < 0:
+        raise ConfigError(f"--trainer.gradient_clip_val: expected a number above 0, or 0 for none, got {clipping}")
+    if "://" in str(folder := trainer.get("default_root_dir")):
+        raise ConfigError(f"--trainer.default_root_dir {folder}: addresses are refused; give a folder")
 
 
 def check_parts(trainer: Mapping[str, Any], *, verb: str, goes_on: bool = False) -> None:
@@ -96,6 +118,8 @@ def explain_training_error(error: Exception) -> ConfigError | None:
     told = " ".join(str(error).split())
     if frames and "/torch/optim/" in frames[-1].filename.replace(os.sep, "/"):
         return ConfigError(f"--model.optimizer or --model.lr_scheduler: {told}")
+    if frames and re.search(r"/lightning/pytorch/(callbacks|tuner)/", frames[-1].filename.replace(os.sep, "/")):
+        return ConfigError(f"--trainer.callbacks: {told}")  # such as a metric that there is not
     if isinstance(error, ValueError) and "val_check_interval" in told:  # compared with the batches that there are
         return ConfigError(f"--trainer: {told}")
     return None
@@ -136,6 +160,28 @@ def require_cores(trainer: Trainer) -> None:
         raise ConfigError(
             f"--trainer.devices {trainer.num_devices}: on a CPU these are processes, and this machine has {cores} "
             f"cores; try {cores} or fewer"
+        )
+
+
+def require_launcher(trainer: Trainer) -> None:
+    """Refuse processes that would wait for each other without end, or train apart without knowing it.
+
+    Raises:
+        ConfigError: a launcher has started another number of processes, there is none for several machines, or the
+            strategy starts processes that do not begin with the command.
+    """
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise ConfigError("--trainer.strategy: its processes share a memory that a run does not expect; try ddp")
+    environment = trainer._accelerator_connector.cluster_environment
+    if trainer.num_nodes > 1 and isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ:
+        raise ConfigError(
+            f"--trainer.num_nodes {trainer.num_nodes}: nothing says where the other machines are; start with torchrun "
+            "or SLURM (docs/many-gpus.md), or set MASTER_ADDR, MASTER_PORT and NODE_RANK"
+        )
+    if TorchElasticEnvironment.detect() and (started := int(os.environ["WORLD_SIZE"])) != trainer.world_size:
+        raise ConfigError(
+            f"torchrun has started {started} processes, and these settings are for {trainer.world_size}: give as many "
+            "--trainer.devices (per machine), --trainer.num_nodes and --trainer.strategy ddp"
         )
 
 

@@ -172,11 +172,12 @@ def _run_id(folder: Path) -> str | None:
     if getattr(rank_zero_only, "rank", 0) != 0:
         return None
     path = folder / RUN_ID
-    if given := os.environ.get("WANDB_RUN_ID"):  # a sweep names its runs itself
-        return given
-    if not path.is_file():
+    given = os.environ.get("WANDB_RUN_ID")  # a sweep names its runs itself
+    if given or not path.is_file():
         _check_writable(folder, hint="set --trainer.default_root_dir to a folder that can")
-        write_whole(path, secrets.token_hex(4).encode())
+        write_whole(path, (given or secrets.token_hex(4)).encode())
+    if given:
+        return given
     run_id = path.read_bytes()
     if not re.fullmatch(rb"[\w-]{1,64}", run_id):
         raise ConfigError(

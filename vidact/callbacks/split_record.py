@@ -43,7 +43,7 @@ class SplitRecord(Callback):
             if stage == "fit":
                 require_same_clips(kept, record, folder=self._trained)
             elif (part := MEASURED.get(stage)) is not None:
-                require_unseen(kept, record[part], part=part, folder=self._trained)
+                require_unseen(kept, record[part], part=part, folder=self._trained, can_divide=True)
         if not trainer.is_global_zero:
             return
         folder.mkdir(parents=True, exist_ok=True)
