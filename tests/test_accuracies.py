@@ -89,6 +89,15 @@ def test_a_run_that_is_given_twice_is_refused(small_run: Path, capsys: pytest.Ca
     assert "best.ckpt is given more than once; give each run once" in capsys.readouterr().err
 
 
+def test_two_checkpoints_of_one_run_are_told_apart(small_run: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(small_run, copied)
+    shutil.copy(copied / "checkpoints/best.ckpt", copied / "checkpoints/other.ckpt")
+    rows = _measure(tmp_path / "a.json", *(str(copied / f"checkpoints/{name}.ckpt") for name in ("best", "other")))
+    names = [str(row["name"]) for row in rows]
+    assert [Path(name).name for name in names[:2]] == ["best.ckpt", "other.ckpt"]
+
+
 def test_frames_are_ordered_as_in_training_unless_another_order_is_named(
     small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,6 +211,7 @@ def test_a_run_that_was_trained_on_crops_is_measured_frozen(small_run: Path, tmp
             2,
             "--frame_orders: expected some of natural, shuffled, reversed, frozen, got",
         ),
+        (["--frame_orders", "[natural, frozen, natural]"], 2, "--frame_orders: natural is given twice"),
         (["--part", "training"], 2, "--part is validation or test, got 'training'"),
         (["--accelerator", "tpux"], 2, "--accelerator is auto, cpu or gpu, got 'tpux'"),
         (["--accelerator", "gpu"], 3, "--accelerator gpu: torch finds no GPU; try --accelerator cpu"),

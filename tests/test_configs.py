@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from vidact.cli import main
-from vidact.recipes import configs_folder
+from vidact.recipes import config_of_run, configs_folder
 
 SWEEP = configs_folder() / "sweep.yaml"
 CONFIGS = sorted(set(configs_folder().glob("*.yaml")) - {SWEEP})
@@ -66,3 +66,17 @@ def test_the_sweep_calls_fit_with_settings_that_it_knows(capsys: pytest.CaptureF
 def test_the_sweep_is_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", "sweep"]) == 2
     assert "sweep.yaml: a sweep, not settings; give it to wandb: wandb sweep" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_tested_with_the_config_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = tmp_path / "version_0/checkpoints/best.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    assert config_of_run(["--ckpt_path", str(checkpoint)]) is None
+    config = tmp_path / "version_0/config.yaml"
+    config.touch()
+    assert config_of_run(["--data.fold", "1", "--ckpt_path", str(checkpoint)]) == config
+    assert config_of_run([f"--ckpt_path={checkpoint}", "--trainer.devices=1"]) == config
+    monkeypatch.chdir(checkpoint.parent)
+    assert config_of_run(["--ckpt_path", "best.ckpt"]) == config
+    for args in (["--ckpt_path", "last"], ["--ckpt_path"], [], ["--ckpt_path", str(tmp_path / "best.ckpt")]):
+        assert config_of_run(args) is None

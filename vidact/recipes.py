@@ -46,7 +46,7 @@ def config_of_run(args: Sequence[str]) -> Path | None:
     """Find the config of the run that `--ckpt_path` is of; None where there is none."""
     words = [word for arg in args for word in arg.split("=", 1)]
     given = next((value for word, value in pairwise(words) if word == "--ckpt_path"), "")
-    path = Path(given).parent.parent / "config.yaml"
+    path = Path(given).absolute().parent.parent / "config.yaml"
     return path if given.endswith(".ckpt") and path.is_file() else None
 
 

@@ -293,6 +293,15 @@ def test_wandb_that_fails_does_not_end_the_run(tmp_path: Path, monkeypatch: pyte
     logger.log_metrics({"x": 2.0}, step=1)
 
 
+def test_a_sweeps_run_goes_on_as_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_RUN_ID", "sweep123")
+    csv, logger = build_loggers(tmp_path)
+    monkeypatch.delenv("WANDB_RUN_ID")
+    _, later = build_loggers(tmp_path, folder=Path(str(csv.log_dir)))
+    assert logger._wandb_init["id"] == later._wandb_init["id"] == "sweep123"  # type: ignore[attr-defined]
+
+
 def test_two_runs_in_one_folder_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     folders = [Path(build_loggers(tmp_path)[0].log_dir) for _ in range(2)]  # type: ignore[arg-type]
