@@ -45,9 +45,10 @@ usage: python -m vidact VERB [options]
 TRAINER_HELP = """\
 usage: python -m vidact {verb} [--config RECIPE] [options]
 
-  --config RECIPE           a YAML file, or the name of a recipe that comes with vidact: demo (the default),
-                            hmdb51, hmdb51_report, hmdb51_slim, hmdb51_fusion, hmdb51_recurrent, …
-  --data.root FOLDER        <class>/*.avi or videos/<class>/*.avi; without it, the synthetic set
+  --config RECIPE           a YAML file, or the name of a recipe that comes with vidact: hmdb51, hmdb51_report,
+                            hmdb51_slim, hmdb51_fusion, hmdb51_recurrent, …; without it, that of the run that
+                            --ckpt_path is of (not for fit), else demo
+  --data.root FOLDER        <class>/*.avi or videos/<class>/*.avi; demo's is the synthetic set
   --data.*                  classes, split (source, film, official, kfold, clip, or a file), fold, num_frames, stride,
                             num_windows, size, gray, augmentation, masks, decoder, cache_gigabytes, batch_size, …
   --model.*                 network (by class_path), optimizer, lr_scheduler, loss, top_k
