@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "vidact"
 # A part may import itself, and these.
 MAY_IMPORT = {
     "__init__": {"notebook"},
-    "__main__": {"cli"},
+    "__main__": {"allocation", "cli"},
+    "allocation": set(),
     "core": set(),
     "stopping": set(),
     "durable": {"core"},

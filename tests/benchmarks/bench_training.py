@@ -5,6 +5,8 @@ does plays little part; on a GPU, time on the clock after waiting for it. Each n
 the others of its run.
 """
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -256,6 +258,30 @@ def test_the_reports_network(table: Callable[..., None]) -> None:
         seconds = _step_seconds(network, video, **change)
         job = seconds * epochs * clips / batch
         table(title, f"{seconds:.3f}", f"{job / 60:.1f}", f"{job / REPORT_SECONDS:.3f}")
+
+
+STEP = """
+import sys
+sys.path.insert(0, {folder!r})
+import bench_training
+from vidact.allocation import keep_freed_memory
+if {keep}:
+    keep_freed_memory()
+network = bench_training.StackedFramesCNN(num_classes=8)
+print(bench_training._step_seconds(network, bench_training._clips({batch}, 1, 100), bf16=True))
+"""
+
+
+@pytest.mark.skipif(DEVICE.type == "cuda", reason="torch keeps a GPU's memory itself")
+def test_kept_memory(table: Callable[..., None]) -> None:
+    """The recipe's step of the report's job, where freed memory goes back to the system, and where it is kept."""
+    table("", "seconds per step", "gain")
+    seconds = {}
+    for title, keep in {"given back (glibc's way)": False, "kept (`python -m vidact`)": True}.items():
+        script = STEP.format(folder=str(Path(__file__).parent), keep=keep, batch=REPORT_JOB[2])
+        found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        seconds[title] = float(found.stdout.split()[-1])
+        table(title, f"{seconds[title]:.3f}", f"{next(iter(seconds.values())) / seconds[title]:.2f}")
 
 
 REPORT_SETTINGS: dict[str, dict[str, Any]] = {

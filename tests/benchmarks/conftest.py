@@ -4,6 +4,10 @@ from typing import Any
 
 import pytest
 
+from vidact.allocation import keep_freed_memory
+
+keep_freed_memory()  # as `python -m vidact` does
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     session = getattr(config, "_benchmarksession", None)
