@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from vidact.cli import main
-from vidact.recipes import config_of_run, configs_folder
+from vidact.recipes import configs_folder
+from vidact.runs import config_of_run
 
 SWEEP = configs_folder() / "sweep.yaml"
 CONFIGS = sorted(set(configs_folder().glob("*.yaml")) - {SWEEP})

@@ -72,7 +72,7 @@ def frame_orders_named(names: Sequence[str]) -> list[FrameOrder]:
     """Give the orders of frames by their names.
 
     Raises:
-        ConfigError: an order that there is not, or none is named.
+        ConfigError: an order that there is not, or one named twice, or none.
     """
     known: dict[str, FrameOrder] = {order: order for order in get_args(FrameOrder)}
     for number, name in enumerate(names or [""]):

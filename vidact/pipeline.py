@@ -42,7 +42,7 @@ from vidact.checkpoints import find_checkpoint, load_checkpoint
 from vidact.core import CheckpointError, ConfigError, local_rank
 from vidact.data.datamodule import VideoDataModule
 from vidact.parse_errors import explain_import_error, explain_parse_error
-from vidact.recipes import config_of_run, resolve_configs
+from vidact.recipes import resolve_configs
 from vidact.resuming import (
     check_same_training,
     go_on_in,
@@ -52,7 +52,7 @@ from vidact.resuming import (
     why_nothing_is_trained,
 )
 from vidact.run_end import guesses_without_pixels, passing_folder, summary, write_run_report
-from vidact.runs import CONFIG
+from vidact.runs import CONFIG, config_of_run
 from vidact.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated, ended_by_sigterm
 from vidact.trainer_checks import (
     check_counts,

@@ -3,8 +3,6 @@
 It does not know what the settings mean.
 """
 
-from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +38,6 @@ def find_config(name: str) -> Path:
             return path
     known = ", ".join(sorted({path.stem for path in recipes.glob("*.yaml")} - {"sweep"}))
     raise ConfigError(f"--config {name}: no such file, and no recipe of that name; there are {known}")
-
-
-def config_of_run(args: Sequence[str]) -> Path | None:
-    """Find the config of the run that `--ckpt_path` is of; None where there is none."""
-    words = [word for arg in args for word in arg.split("=", 1)]
-    given = next((value for word, value in pairwise(words) if word == "--ckpt_path"), "")
-    path = Path(given).absolute().parent.parent / "config.yaml"
-    return path if given.endswith(".ckpt") and path.is_file() else None
 
 
 def check_yaml(path: Path) -> None:

@@ -48,7 +48,7 @@ def how_to_go_on(verb: str, folder: Path | None) -> str:
 
 def remove_unbegun(folder: Path | None) -> None:
     """Remove a run folder in which nothing came to be, because the run was refused."""
-    if folder is not None and {path.name for path in folder.iterdir()} <= {LOCK, RUN_ID}:
+    if folder is not None and folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK, RUN_ID}:
         shutil.rmtree(folder, ignore_errors=True)
 
 

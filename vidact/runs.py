@@ -4,9 +4,10 @@ It knows no clip and starts nothing. A config is code: the class that it names i
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import Parameter, signature
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,14 @@ class Run:
         parser.add_class_arguments(VideoDataModule, "data")
         data: VideoDataModule = _instantiate(parser, {"data": dict(self.data_settings)}, "data")
         return data
+
+
+def config_of_run(args: Sequence[str]) -> Path | None:
+    """Find the config of the run that `--ckpt_path` is of; None where there is none."""
+    words = [word for arg in args for word in arg.split("=", 1)]
+    given = next((value for word, value in pairwise(words) if word == "--ckpt_path"), "")
+    path = Path(given).absolute().parent.parent / CONFIG
+    return path if given.endswith(".ckpt") and path.is_file() else None
 
 
 def open_run(path: str | Path) -> Run:

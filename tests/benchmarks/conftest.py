@@ -6,7 +6,11 @@ import pytest
 
 from vidact.allocation import keep_freed_memory
 
-keep_freed_memory()  # as `python -m vidact` does
+
+@pytest.fixture(scope="session", autouse=True)
+def _memory_as_on_the_command_line() -> None:
+    """Keep it in the benchmarks alone: this file is read for the other tests, too."""
+    keep_freed_memory()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -4,6 +4,7 @@ It lets no network be trained on with other clips, nor be measured on those that
 """
 
 import json
+import os
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -25,7 +26,7 @@ class SplitRecord(Callback):
     """
 
     def __init__(self, checkpoint: str | None = None) -> None:
-        self._trained = None if checkpoint is None else Path(checkpoint).parent.parent
+        self._trained = None if checkpoint is None else Path(os.path.relpath(Path(checkpoint).absolute().parent.parent))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write before the first batch, so that a run that is stopped early has it too.
