@@ -2,9 +2,11 @@
 
 import errno
 import itertools
+import multiprocessing
 import os
 import re
 import signal
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -259,11 +261,30 @@ class TestTheMachine:
         then: Callable[[], None],
         message: str,
     ) -> None:
-        monkeypatch.setattr("vidact.data.datamodule.WORKER_TIMEOUT_SECONDS", 1)
+        monkeypatch.setattr("vidact.data.workers.WORKER_TIMEOUT_SECONDS", 1)
         args = _decode_until(monkeypatch, windows=0, then=then)
         assert main(["fit", "--data.root", str(small_set), *SMALL, *args]) == 3
         (line,) = error_lines(capsys.readouterr().err)
         assert message in line
+
+    @pytest.mark.parametrize("options", [["--data.cache_gigabytes", "0"], ["--data.size", "23"]])  # one not yet kept
+    def test_has_a_temporary_folder_whose_path_is_too_long_for_sockets(
+        self,
+        small_set: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        options: list[str],
+    ) -> None:
+        folder = tmp_path / ("long" * 25)
+        folder.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        monkeypatch.setitem(multiprocessing.current_process()._config, "tempdir", None)  # type: ignore[attr-defined]
+        args = [*network("Pooled"), "--data.num_workers", "1", *options]
+        assert main(["fit", "--data.root", str(small_set), *SMALL, *args]) == 3
+        (line,) = error_lines(capsys.readouterr().err)
+        assert f"{folder}: processes that decode need a socket in this temporary folder and cannot have one" in line
+        assert re.search("AF_UNIX path too long.*TMPDIR=/tmp.*--data.num_workers 0", line)
 
     def test_has_no_space_left_for_the_metrics(
         self, small_set: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

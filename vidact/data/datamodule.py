@@ -37,9 +37,8 @@ from vidact.data.split_files import split_record
 from vidact.data.splits import NUM_FOLDS, VALIDATION_SHARE
 from vidact.data.video import Decoder
 from vidact.data.windows import Window, WindowDataset, join, list_windows, pick_rows
-from vidact.data.workers import leave_ending_to_parent
+from vidact.data.workers import worker_options
 
-WORKER_TIMEOUT_SECONDS = 300
 GIGABYTE = 10**9
 PARTS = {"fit": "training", "validate": "validation", "test": "test"}
 
@@ -279,12 +278,10 @@ class VideoDataModule(LightningDataModule):
             part,
             batch_size=self.batch_size,
             sampler=order,
-            num_workers=num_workers,
             collate_fn=join,
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            timeout=WORKER_TIMEOUT_SECONDS if num_workers else 0,
-            worker_init_fn=leave_ending_to_parent,
+            **worker_options(num_workers),
             generator=self._generator(),  # its own: how often it is asked depends on the workers
         )
 

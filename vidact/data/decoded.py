@@ -33,11 +33,10 @@ from vidact.data.cache import cache_folder, folder_bytes, locked, remove_abandon
 from vidact.data.containers import file_sha1
 from vidact.data.video import VERSIONS, Decoder
 from vidact.data.windows import Window, WindowDataset, join
-from vidact.data.workers import leave_ending_to_parent
+from vidact.data.workers import worker_options
 from vidact.durable import flush_file, flush_folder
 
 FORMAT = 1  # of the array and its index; a new number leaves all older arrays aside
-WORKER_TIMEOUT_SECONDS = 300
 _HEADER = {"descr": "|u1", "fortran_order": False}
 
 Progress = Callable[[int, int], None]
@@ -276,10 +275,8 @@ def _write_video(path: Path, plan: _Plan, *, num_workers: int, progress: Progres
 def _decode(plan: _Plan, *, num_workers: int) -> Iterator[ClipBatch]:
     loader: DataLoader[ClipBatch] = DataLoader(
         WindowDataset(plan.windows, size=plan.size, gray=plan.gray, decoder=plan.decoder),
-        num_workers=num_workers,
         collate_fn=join,
         generator=torch.Generator(),  # training's random numbers must not depend on what the cache holds
-        timeout=WORKER_TIMEOUT_SECONDS if num_workers else 0,
-        worker_init_fn=leave_ending_to_parent,
+        **worker_options(num_workers),
     )
     return iter(loader)
