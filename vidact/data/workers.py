@@ -36,7 +36,7 @@ def worker_options(num_workers: int) -> WorkerOptions:
 def _check_handover() -> None:
     """Try what a worker does to hand a batch over; its own failure would show as silence until the timeout."""
     try:
-        with multiprocessing.connection.Listener(family="AF_UNIX"):
+        with multiprocessing.connection.Listener():
             return
     except OSError as error:
         raise EnvironmentProblem(
