@@ -44,6 +44,8 @@ def answer(question):
         ctypes.PyDLL(None).sleep(1000)
     if content.startswith("abort"):
         os.abort()
+    if content.startswith("raise"):
+        raise TypeError(content)
     if content.startswith("slow"):
         time.sleep(0.02)
     info = VideoInfo(len(content), len(content), 64, 48, 30.0, "text")
@@ -107,6 +109,23 @@ def test_a_changed_file_alone_is_measured_again(root: Path, command: list[str], 
     assert found[root / "2.avi"].info is not None
     assert found[root / "2.avi"].info.num_frames == 18
     assert _measured(log) == ["0.avi", "1.avi", "2.avi", "2.avi", "3.avi"]
+
+
+def test_an_exception_costs_only_its_file_and_is_not_remembered(root: Path, command: list[str], log: Path) -> None:
+    (root / "1.avi").write_text("raise it")
+    for _ in range(2):
+        found = inspect_clips(_clips(root), command=command, num_processes=1)
+        assert [found[path].verdict for path in _clips(root)] == ["ok", "crashed", "ok", "ok"]
+    assert "TypeError: raise it" in found[root / "1.avi"].reason
+    assert _measured(log).count("1.avi") == 2
+
+
+def test_the_same_exception_for_every_file_is_said_at_once(root: Path, command: list[str], log: Path) -> None:
+    for path in _clips(root):
+        path.write_text("raise no such argument")
+    with pytest.raises(EnvironmentProblem, match=r"TypeError: raise no such argument.*av \d+.*constraints\.txt"):
+        inspect_clips(_clips(root), command=command, num_processes=1)
+    assert len(_measured(log)) == 3
 
 
 def test_progress_counts_what_is_measured(root: Path, command: list[str]) -> None:

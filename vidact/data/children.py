@@ -33,6 +33,7 @@ MEMORY_LIMIT_BYTES = 6 * 2**30
 QUESTIONS_PER_CHILD = 32  # starting a child costs about as much as this many clips
 MAX_CHILDREN = 32
 _STDERR_TAIL_BYTES = 2000
+_EXCEPTION = "exit status 1: "  # how Python ends after an exception that nobody caught
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class Reply:
     timed_out: bool = False
     death: str = ""
 
+    @property
+    def raised(self) -> str:
+        """The exception that ended the child, in one line; empty where it answered, was killed, or ran out of memory."""
+        return self.death.removeprefix(_EXCEPTION) if _is_exception(self.death) else ""
+
 
 def serve(answer: Callable[[Message], Message]) -> None:
     """Answer a parent's questions until it closes the pipe; the child's side."""
@@ -65,6 +71,10 @@ def serve(answer: Callable[[Message], Message]) -> None:
             reply = answer(message["question"])
             _set_alarm(0)
             print(json.dumps(reply), file=replies, flush=True)
+
+
+def _is_exception(death: str) -> bool:
+    return death.startswith(_EXCEPTION) and not death.startswith(f"{_EXCEPTION}MemoryError")
 
 
 def _set_alarm(seconds: float) -> None:

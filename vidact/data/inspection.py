@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vidact.core import EnvironmentProblem
 from vidact.data.children import Reply, ask_children, choose_num_processes
 from vidact.data.containers import file_sha1
-from vidact.data.manifest import Manifest, Row, Update, stamp_of
+from vidact.data.manifest import Manifest, Row, Update, decoder_versions, stamp_of
 from vidact.data.paths import path_fault
 from vidact.data.verdicts import Inspection as Inspection
 from vidact.data.verdicts import Verdict
@@ -20,6 +21,7 @@ from vidact.data.verdicts import Verdict
 # -P: a module of the same name in the working folder is not imported in place of the real one.
 MEASURE_COMMAND = (sys.executable, "-P", "-m", "vidact.data.measuring")
 TIME_LIMIT_SECONDS = 60.0
+RAISED_ALIKE = 3  # so many first files with one and the same exception: it is not the files
 
 Progress = Callable[[int, int], None]
 
@@ -100,6 +102,7 @@ def _recall(files: Sequence[Path], manifest: Manifest, rows: Mapping[str, Row], 
 def _measure(todo: Sequence[Path], manifest: Manifest, update: Update, request: _Request) -> dict[Path, Inspection]:
     stamps = {path: stamp_of(path) for path in todo if not path_fault(path)}
     found: dict[Path, Inspection] = {}
+    raised: list[str] = []
     replies = ask_children(
         [{"path": str(path)} for path in todo],
         command=request.command,
@@ -109,12 +112,24 @@ def _measure(todo: Sequence[Path], manifest: Manifest, update: Update, request: 
     with contextlib.closing(replies):
         for reply in replies:
             path = Path(reply.question["path"])
+            raised.append(reply.raised)
+            _check_program(raised, path)
             found[path] = _to_inspection(reply, path, request.time_limit_seconds)
             if found[path].sha1 and path in stamps:  # else it was not read: nothing to remember it by
                 update.add(manifest.name(path), Row(stamps[path], found[path]))
             if request.progress:
                 request.progress(len(found), len(todo))
     return found
+
+
+def _check_program(raised: Sequence[str], path: Path) -> None:
+    """Give up where the first files all ended with one exception, which a library's new version brings."""
+    if len(raised) == RAISED_ALIKE and raised[0] and len(set(raised)) == 1:
+        versions = ", ".join(f"{name} {number}" for name, number in decoder_versions().items())
+        raise EnvironmentProblem(
+            f"{path}: measuring it failed, as with each of the {RAISED_ALIKE - 1} files before, in the program itself "
+            f"({raised[0]}); installed are {versions}: install the versions that vidact's constraints.txt names"
+        )
 
 
 def _to_inspection(reply: Reply, path: Path, time_limit_seconds: float) -> Inspection:
@@ -125,8 +140,8 @@ def _to_inspection(reply: Reply, path: Path, time_limit_seconds: float) -> Inspe
         found = Inspection(Verdict.TIME_OUT, reason, time_limit_seconds=time_limit_seconds)
     else:
         found = Inspection(Verdict.CRASHED, f"decoding it ended the process that measured it ({reply.death})")
-    if reply.death.startswith("SIGKILL") and not reply.timed_out:
-        return found  # somebody else's doing, most often for want of memory: not to be remembered
+    if reply.raised or (reply.death.startswith("SIGKILL") and not reply.timed_out):
+        return found  # a library's fault, or somebody else's doing (want of memory): not to be remembered
     with contextlib.suppress(OSError):  # then it is not remembered either
         return replace(found, num_bytes=path.stat().st_size, sha1=file_sha1(path))
     return found

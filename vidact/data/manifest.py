@@ -81,7 +81,7 @@ class Manifest:
         key = hashlib.sha256(str(root).encode(errors="surrogateescape")).hexdigest()[:16]
         self.path = cache_folder() / "manifests" / f"{key}.jsonl"
         self._journal_path = self.path.with_suffix(".journal")
-        self._head = {"vidact_manifest": MANIFEST_VERSION, "root": str(root), "decoders": _decoder_versions()}
+        self._head = {"vidact_manifest": MANIFEST_VERSION, "root": str(root), "decoders": decoder_versions()}
 
     def name(self, path: Path) -> str:
         """Name a file below the root, the same on every system."""
@@ -164,7 +164,7 @@ def _line(name: str, row: Row) -> str:
     return json.dumps(record, sort_keys=True) + "\n"
 
 
-def _decoder_versions() -> dict[str, str]:
+def decoder_versions() -> dict[str, str]:
     """Name the decoders: another version may decode other frames."""
     versions = {}
     for name in _DECODERS:
