@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import decord
 import numpy as np
@@ -24,7 +23,7 @@ from vidact.core import ClipBatch, as_float
 from vidact.data.decoded import DecodedWindows, decode_windows
 from vidact.data.index import Clip, index_clips
 from vidact.data.sampling import windows
-from vidact.data.video import read_frames, write_video
+from vidact.data.video import open_container, read_frames, write_video
 from vidact.data.windows import Window, WindowDataset, join
 from vidact.models.stacked import StackedFramesCNN
 
@@ -56,7 +55,7 @@ def _make(path: Path, number: int) -> Path:
 
 
 def _window(clip: Clip) -> Window:
-    with av.open(str(clip.path), metadata_errors="ignore") as container:
+    with open_container(clip.path) as container:
         num_frames = sum(1 for _ in container.decode(video=0))
     numbers = windows(num_frames, num_frames=16, stride=2, num_windows=1)[0]
     return Window(clip, 0, numbers, fps=30.0, clip_frames=num_frames)
@@ -100,7 +99,7 @@ def read_sparsely(path: Path, numbers: tuple[int, ...]) -> Video:
 
 def read_with_pyav(path: Path, numbers: tuple[int, ...]) -> Video:
     frames, last = {}, max(numbers)
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with open_container(path) as container:
         container.streams.video[0].thread_type = "NONE"
         for number, frame in enumerate(container.decode(video=0)):
             if number in numbers:

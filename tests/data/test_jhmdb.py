@@ -3,7 +3,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
@@ -13,10 +12,11 @@ from vidact.data.hmdb51 import TEST, TRAINING, read_official_split
 from vidact.data.index import index_clips
 from vidact.data.jhmdb import puppet_mask_places, read_puppet_mask
 from vidact.data.split_files import find_official_folder
+from vidact.data.video import open_container
 
 
 def _decoded_frames(path: Path) -> int:
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with open_container(path) as container:
         return sum(1 for _ in container.decode(video=0))
 
 

@@ -2,7 +2,6 @@ from collections.abc import Callable
 from itertools import combinations
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from vidact.data.index import index_clips
 from vidact.data.measuring import measure_file
 from vidact.data.similarity import MAX_DISTANCE_BITS, FrameHashes, hash_frames, hash_picture, near_duplicates
-from vidact.data.video import write_video
+from vidact.data.video import open_container, write_video
 
 Picture = np.ndarray
 
@@ -87,7 +86,7 @@ def some_clips(hmdb51: Path) -> list[Path]:
 
 def _copy(path: Path, to: Path, *, share: float, gain: float) -> Path:
     """Encode a clip anew, in H.264, scaled and brightened."""
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with open_container(path) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     size = [int(side * share) // 2 * 2 for side in frames[0].shape[1::-1]]
     bright = [np.clip(cv2.resize(frame, size) * gain, 0, 255).astype(np.uint8) for frame in frames]

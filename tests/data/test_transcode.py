@@ -20,7 +20,7 @@ from vidact.data.index import index_clips
 from vidact.data.masks import MaskFolder, find_masks
 from vidact.data.split_files import find_official_folder
 from vidact.data.transcode import TranscodeReport, TranscodeSettings, small_size, transcode, transcode_clip
-from vidact.data.video import read_frames, read_sparsely, write_video
+from vidact.data.video import open_container, read_frames, read_sparsely, write_video
 
 WriteClip = Callable[..., Path]
 SMALL = TranscodeSettings(short_side=32)
@@ -37,7 +37,7 @@ def _moving(num_frames: int, size: tuple[int, int] = (48, 80), seed: int = 0) ->
 
 
 def _sequential(path: Path) -> list[np.ndarray]:
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with open_container(path) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
@@ -58,7 +58,7 @@ def _assert_same_frames(path: Path, copy: Path) -> None:
 
 
 def _facts(path: Path) -> tuple[int, Fraction | None, tuple[int, int], str]:
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with open_container(path) as container:
         stream = container.streams.video[0]
         rate, size, codec = stream.average_rate, (stream.height, stream.width), stream.codec_context.name
         return sum(1 for _ in container.decode(stream)), rate, size, codec

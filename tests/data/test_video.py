@@ -15,14 +15,14 @@ from vidact.data import video as video_module
 from vidact.data.index import index_clips
 from vidact.data.measuring import measure_video
 from vidact.data.sampling import windows
-from vidact.data.video import read_frames, read_sparsely, write_video
+from vidact.data.video import open_container, read_frames, read_sparsely, write_video
 
 WriteClip = Callable[..., Path]
 
 
 def _sequential(path: Path) -> Iterator[np.ndarray]:
     """Decode with PyAV from the first frame to the last: the truth."""
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with open_container(path) as container:
         for frame in container.decode(video=0):
             yield frame.to_ndarray(format="rgb24")
 
@@ -316,3 +316,22 @@ def test_odd_names_are_read(tmp_path: Path, write_clip: WriteClip, name: str) ->
     path = write_clip(tmp_path / name, 5)
     assert measure_video(path).num_frames == 5
     assert read_frames(path, [4], size=(8, 8), gray=True).shape == (1, 1, 8, 8)
+
+
+def test_a_header_with_bytes_that_are_no_utf_8_is_read_by_old_and_new_pyav(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyAV 19 knows no `metadata_errors` any more; the versions before it need it."""
+    path = tmp_path / "clip.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Stra-e"
+        stream: Any = container.add_stream("mpeg4", rate=30)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    path.write_bytes(path.read_bytes().replace(b"Stra-e", b"Stra\xdfe"))
+    assert read_frames(path, [0], size=(8, 8), gray=True, decoder="pyav").shape == (1, 1, 8, 8)
+
+    opened = av.open
+    monkeypatch.setattr(av, "open", lambda file, mode="r": opened(file, mode, metadata_errors="replace"))
+    assert read_frames(path, [0], size=(8, 8), gray=True, decoder="pyav").shape == (1, 1, 8, 8)

@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from vidact.core import DataError
 from vidact.data.index import Clip
 from vidact.data.sampling import Stride, windows
-from vidact.data.video import VERSIONS, checked_path, read_frames, read_sparsely
+from vidact.data.video import VERSIONS, checked_path, open_container, read_frames, read_sparsely
 
 MAX_DIFFERENCE, MEAN_DIFFERENCE = 6, 0.05  # grey levels
 COARSE = 8  # pixels from one to the next that tell which frame a wrong picture shows
@@ -165,7 +165,7 @@ def _decode_all(path: Path) -> Pictures:
     """Decode from the first frame to the last, or to the first damaged packet."""
     frames: list[Picture] = []
     try:
-        with av.open(str(checked_path(path)), metadata_errors="ignore") as container:
+        with open_container(checked_path(path)) as container:
             frames.extend(frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
     except (av.error.FFmpegError, IndexError) as error:  # IndexError: no video stream
         if not frames:

@@ -20,7 +20,7 @@ from vidact.data.paths import path_fault
 from vidact.data.similarity import PICTURE_SIDE_PIXELS, hash_frames
 from vidact.data.verdicts import Inspection, Verdict
 from vidact.data.verdicts import VideoInfo as VideoInfo
-from vidact.data.video import count_frames
+from vidact.data.video import count_frames, open_container
 
 # A header that claims this many times more than there is would end the process: decord reserves room for it.
 MAX_HEADER_FACTOR = 100
@@ -71,7 +71,7 @@ class _Decoded:
 
 def _measure_frames(path: Path, bare: Inspection) -> Inspection:
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with open_container(path) as container:
             stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
                 return _no_video(bare, "holds no video stream")

@@ -20,7 +20,7 @@ from torch import Tensor
 from vidact.core import ConfigError, DataError
 from vidact.data.inspection import TIME_LIMIT_SECONDS, inspect_clips
 from vidact.data.sampling import Stride, sampled_frames, sliding_starts
-from vidact.data.video import checked_path, decode_all, to_network_size
+from vidact.data.video import checked_path, decode_all, open_container, to_network_size
 
 BYTES_PER_SECOND = 200_000  # what the slowest of measurements decodes; a long video has longer to be measured
 
@@ -225,7 +225,7 @@ def _times_of(path: Path, num_frames: int) -> tuple[float, ...]:
 
 
 def _claimed_fps(path: Path) -> float:
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with open_container(path) as container:
         stream = container.streams.best("video")
         rate = isinstance(stream, av.VideoStream) and (stream.average_rate or stream.guessed_rate)
     return float(rate or 0) or 30.0

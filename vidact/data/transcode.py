@@ -35,7 +35,7 @@ from vidact.core import ConfigError, DataError, EnvironmentProblem
 from vidact.data.containers import missing_bytes
 from vidact.data.index import ENDINGS
 from vidact.data.measuring import MAX_FRAME_PIXELS, measure_video
-from vidact.data.video import checked_path, read_frames
+from vidact.data.video import checked_path, open_container, read_frames
 
 Codec = Literal["h264", "mpeg4"]
 
@@ -224,7 +224,7 @@ def transcode_clip(path: Path, out: Path, *, settings: TranscodeSettings) -> int
     try:
         if lacking := missing_bytes(path):
             raise DataError(f"{path}: the file ends {lacking:,} bytes before its container does; get it anew")
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with open_container(path) as container:
             stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream) or not (stream.average_rate or stream.guessed_rate):
                 raise DataError(f"{path}: holds no video stream, or none that says its frames per second")
