@@ -15,7 +15,7 @@ from vidact.data import video as video_module
 from vidact.data.index import index_clips
 from vidact.data.measuring import measure_video
 from vidact.data.sampling import windows
-from vidact.data.video import open_container, read_frames, read_sparsely, write_video
+from vidact.data.video import Decoder, open_container, read_frames, read_sparsely, write_video
 
 WriteClip = Callable[..., Path]
 
@@ -217,6 +217,36 @@ def test_gray_is_luma(tmp_path: Path) -> None:
     red[..., 0] = 200
     write_video(path, [red] * 3, fps=30)
     assert read_frames(path, [0], size=(8, 8), gray=True).float().mean().item() == pytest.approx(0.299 * 200, abs=4)
+
+
+LUMA_WEIGHTS = {"bt709": (0.2126, 0.0722), "smpte170m": (0.299, 0.114)}  # of red and blue, ITU-R BT.709 and BT.601
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize("matrix", LUMA_WEIGHTS)
+@pytest.mark.parametrize("full_range", [False, True])
+def test_colours_are_those_of_the_matrix_that_the_file_names(
+    tmp_path: Path, decoder: Decoder, matrix: str, full_range: bool
+) -> None:
+    rgb = np.array([200, 30, 60]) / 255
+    red, blue = LUMA_WEIGHTS[matrix]
+    luma = red * rgb[0] + (1 - red - blue) * rgb[1] + blue * rgb[2]
+    chroma = (rgb[2] - luma) / (2 - 2 * blue), (rgb[0] - luma) / (2 - 2 * red)
+    y, u, v = (255 * luma, *(128 + 255 * part for part in chroma))
+    if not full_range:
+        y, u, v = 16 + 219 * luma, *(128 + 224 * part for part in chroma)
+    planes = np.vstack([np.full((48, 64), round(y)), np.full((12, 64), round(u)), np.full((12, 64), round(v))])
+    frame = av.VideoFrame.from_ndarray(planes.astype(np.uint8), format="yuv420p")
+    tags = {"colorspace": matrix, "color_range": "pc" if full_range else "tv"}
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"qp": "1", **tags})
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for number in range(4):
+            frame.pts, frame.time_base = number, Fraction(1, 30)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    read = read_frames(tmp_path / "clip.mp4", [2], size=(48, 64), gray=False, decoder=decoder)
+    assert np.abs(read[:, 0, 24, 32].numpy() - 255 * rgb).max() <= 3
 
 
 def test_measuring_counts_the_frames_that_decode(tmp_path: Path, write_clip: WriteClip) -> None:
