@@ -57,6 +57,7 @@ usage: python -m vidact {verb} [--config RECIPE] [options]
   --trainer.*               Lightning's Trainer: max_epochs, accelerator, devices, strategy, precision, …
   --ckpt_path FILE          a checkpoint to {purpose}; last means the last one of the run whose config is given,
                             or of the newest run
+  --trust MODULES           not for fit: whose code the run's config may name, beside vidact, torch and lightning
   --print_config            every setting with its value, as YAML
   --help-all                every option, with its description (slow)
 

@@ -44,6 +44,7 @@ def evaluate(
     seed: int = 0,
     again: bool = False,
     wandb: bool = False,
+    trust: str | None = None,
     accelerator: str = "auto",
     devices: str = "auto",
     num_nodes: int = 1,
@@ -53,7 +54,7 @@ def evaluate(
 
     The window in the middle of each clip is explained by each method and by controls that know nothing of the network:
     random, centre, motion_energy, intensity. What is measured already is left as it is. Exit status 0 if all clips were
-    measured, 1 if some could not be. The network's module is imported: its code is run.
+    measured, 1 if some could not be.
 
     Args:
         runs: Run folders (runs/version_0) or checkpoints; several are compared.
@@ -78,6 +79,8 @@ def evaluate(
         seed: Of all that is drawn.
         again: Measure anew what is measured already.
         wandb: Log table, pictures and files to wandb too: offline without a key, as WANDB_MODE has it.
+        trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
+            and lightning need no naming.
         accelerator: As Lightning has it: auto, cpu, gpu, …
         devices: How many, or which; clips are shared out among them.
         num_nodes: How many machines.
@@ -86,12 +89,16 @@ def evaluate(
     from vidact.evaluating import EvaluateSettings
     from vidact.evaluation_clips import Choice
     from vidact.run_verbs import build_trainer
+    from vidact.trust import modules_named
 
     own = tuple(methods), _tuple(measures), tuple(units), tuple(fills), num_steps, random_orders, _tuple(masks)
     settings = EvaluateSettings(*own, target, batch_size, seed)
     choice = Choice(part, root, num_clips, seed, masks_folder)
     trainer = build_trainer(accelerator=accelerator, devices=devices, num_nodes=num_nodes, strategy=strategy)
-    return _evaluate(runs, out, settings=settings, choice=choice, again=again, use_wandb=wandb, trainer=trainer)
+    named = modules_named(trust)
+    return _evaluate(
+        runs, out, settings=settings, choice=choice, again=again, use_wandb=wandb, trust=named, trainer=trainer
+    )
 
 
 def _evaluate(
@@ -102,6 +109,7 @@ def _evaluate(
     choice: "Choice",
     again: bool,
     use_wandb: bool,
+    trust: tuple[str, ...],
     trainer: "Trainer",
 ) -> int:
     from vidact.callbacks.loggers import build_wandb_logger
@@ -111,7 +119,8 @@ def _evaluate(
     shared = Path(out or folder_name(choice))
     if out is not None or len(runs) > 1:
         check_writable(shared)
-    prepared = prepare(runs, out=None if out is None else shared, settings=settings, choice=choice, again=again)
+    place = None if out is None else shared
+    prepared = prepare(runs, out=place, settings=settings, choice=choice, again=again, trust=trust)
     for one in prepared:
         check_writable(one.plan.folder)
     logger = None

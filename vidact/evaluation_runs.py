@@ -65,7 +65,13 @@ class Measured:
 
 
 def prepare(
-    paths: Sequence[str], *, out: Path | None, settings: EvaluateSettings, choice: Choice, again: bool
+    paths: Sequence[str],
+    *,
+    out: Path | None,
+    settings: EvaluateSettings,
+    choice: Choice,
+    again: bool,
+    trust: Sequence[str] = (),
 ) -> list[Prepared]:
     """Open runs, choose their clips, and find out what can be measured, before anything expensive starts.
 
@@ -76,6 +82,7 @@ def prepare(
         settings: What is measured.
         choice: Of which clips.
         again: Whether to measure anew what is measured already.
+        trust: See `open_run`.
 
     Raises:
         CheckpointError: no run, or a run given twice.
@@ -83,7 +90,7 @@ def prepare(
             evaluation of another checkpoint or of other clips, or a damaged one.
         DataError: no clip.
     """
-    runs = [open_run(path) for path in paths]
+    runs = [open_run(path, trust=trust) for path in paths]
     names = unique_names(runs)
     own = folder_name(choice)
     folders = [

@@ -6,6 +6,7 @@ It holds no arithmetic of its own.
 import html
 import tempfile
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,14 +58,19 @@ class ClipExplanation:
         )
 
 
-def load(run: str | Path) -> Run:
+def load(run: str | Path, *, trust: Sequence[str] = ()) -> Run:
     """Load a trained network: a run folder or a checkpoint.
+
+    Args:
+        run: The folder or the file.
+        trust: Modules whose code the run's config may name, as `["my_net"]`; vidact, torch, torchvision and lightning
+            need no naming.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
-        ConfigError: its config cannot be found or built.
+        ConfigError: its config cannot be found or built, or names code that is not trusted.
     """
-    return open_run(run)
+    return open_run(run, trust=trust)
 
 
 def explain(

@@ -3,11 +3,14 @@
 It holds no arithmetic and draws nothing.
 """
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,6 +47,7 @@ from vidact.data.datamodule import VideoDataModule
 from vidact.parse_errors import explain_import_error, explain_parse_error
 from vidact.recipes import resolve_configs
 from vidact.resuming import (
+    CHECKPOINTS,
     check_same_training,
     go_on_in,
     how_to_go_on,
@@ -52,7 +56,7 @@ from vidact.resuming import (
     why_nothing_is_trained,
 )
 from vidact.run_end import guesses_without_pixels, passing_folder, summary, write_run_report
-from vidact.runs import CONFIG, config_of_run
+from vidact.runs import CONFIG, config_of_run, read_run_config
 from vidact.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated, ended_by_sigterm
 from vidact.trainer_checks import (
     check_counts,
@@ -67,6 +71,7 @@ from vidact.trainer_checks import (
     why_no_best_epoch,
 )
 from vidact.training import ActionClassifier
+from vidact.trust import importing_only, modules_of_file, modules_on_command_line, take_trust
 
 RUNS_FOLDER = "runs"
 HARMLESS_WARNINGS = (
@@ -140,6 +145,8 @@ class VidactCLI(LightningCLI):
                 self._keep_to_itself(self._resumed)
             if local_rank() == 0:  # one process reads it for all
                 self._checkpoint = load_checkpoint(path)
+                if verb != "fit" and path.absolute().parent.parent in [folder.absolute() for folder in own]:
+                    read_run_config(path, self._checkpoint)  # which must agree
             if verb == "fit":
                 self._check_same_training(path)
         elif verb != "fit":
@@ -262,9 +269,11 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
     if "SLURM_JOB_ID" in os.environ:
         # SLURM signals all processes of a job: only the one that trains is to save, not those that decode for it.
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN))
+    args, trusted = (args, ()) if verb == "fit" else take_trust(args)
+    args = resolve_configs(args)
     strict = {"exit_on_error": False}
     try:
-        with one_line_errors():
+        with _guarded(verb, args, trusted), one_line_errors():
             VidactCLI(
                 ActionClassifier,
                 VideoDataModule,
@@ -274,7 +283,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
                 parser_kwargs={**strict, **dict.fromkeys(VidactCLI.subcommands(), strict)},
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
-                args=[verb, *resolve_configs(args)],
+                args=[verb, *args],
             )
     except (Stopped, KeyboardInterrupt, Terminated) as stop:
         if local_rank() == 0:
@@ -286,6 +295,17 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
         remove_unbegun(run_lock.held())
         run_lock.release()
     return 0
+
+
+def _guarded(verb: str, args: list[str], trusted: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    """Let the config of a run that is measured import only what the user has named; what `fit` is given, is named."""
+    configs = [Path(value) for flag, value in pairwise(args) if flag == "--config"]
+    brought = [path for path in configs if path.name == CONFIG and (path.absolute().parent / CHECKPOINTS).is_dir()]
+    if verb == "fit" or not brought:
+        return contextlib.nullcontext()
+    named = {*trusted, *modules_on_command_line(args)}
+    own = (modules_of_file(path) for path in configs if path not in brought)
+    return importing_only(named.union(*own), source=brought[0])
 
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:

@@ -59,7 +59,12 @@ class ReportSettings:
 
 
 def view_run(
-    path: str | Path, *, settings: ReportSettings, device: torch.device, data: VideoDataModule | None = None
+    path: str | Path,
+    *,
+    settings: ReportSettings,
+    device: torch.device,
+    data: VideoDataModule | None = None,
+    trust: Sequence[str] = (),
 ) -> RunView:
     """Measure a run, explain some of its clips, and say all of it as a report shows it.
 
@@ -70,13 +75,14 @@ def view_run(
         settings: What is shown.
         device: Where to measure and explain.
         data: The run's data module, where it is at hand; built anew if None.
+        trust: See `open_run`.
 
     Raises:
         CheckpointError: no run, or its checkpoint is damaged.
         ConfigError: its config cannot be built.
         ExplanationError: its network cannot be explained by one of the methods.
     """
-    run = open_run(path)
+    run = open_run(path, trust=trust)
     try:
         measured = measure_part(run, settings.part, device=device, data=data)
     except DataError as error:

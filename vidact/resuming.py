@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +12,15 @@ from vidact.callbacks.loggers import RUN_ID
 from vidact.callbacks.metrics_file import FILE_NAME as METRICS
 from vidact.callbacks.metrics_file import trim_rows
 from vidact.core import ConfigError, EnvironmentProblem
+from vidact.kept_config import differences, listed
 from vidact.run_lock import FILE_NAME as LOCK
 
 CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
-# What may change: where the clips lie, how fast they come, what is shown and written, how long training goes on.
-FREE = (
-    *("ckpt_path", "weights_only", "config", "report", "relevance", "faithfulness", "trainer", "model.top_k"),
-    *("data.root", "data.splits_folder", "data.follow_links", "data.num_workers", "data.cache_gigabytes", "data.masks"),
-)
-FIXED_OF_TRAINER = (
-    *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
-    *("limit_train_batches", "overfit_batches", "callbacks", "sync_batchnorm"),
-)
 # Callbacks without which, or with others of which, it is another training; all others may come and go.
 TRAINING_CALLBACKS = (
     *("MeanWeights", "WeightAveraging", "EMAWeightAveraging", "StochasticWeightAveraging"),
     *("GradientAccumulationScheduler", "BackboneFinetuning"),
 )
-MAX_LISTED = 3
-MISSING = "not set"
 
 
 def run_folder_of(checkpoint: Path) -> Path | None:
@@ -109,20 +99,11 @@ def check_same_training(saved: str, own: Mapping[str, Any], defaults: Mapping[st
         ConfigError: settings differ of which the checkpoint's would silently win, or with which it would be another
             training; names the first few.
     """
-    theirs, mine, usual = (dict(_flat(_comparable(one))) for one in (yaml.safe_load(saved), own, defaults))
-    differing = [
-        name
-        for name in {**mine, **theirs}
-        if not _is_free(name) and theirs.get(name, usual.get(name, MISSING)) != mine.get(name, MISSING)
-    ]
-    if differing:
-        shown = ", ".join(
-            f"--{name} is {theirs.get(name, MISSING)} there and {mine.get(name, MISSING)} now"
-            for name in differing[:MAX_LISTED]
-        )
-        more = f" and {len(differing) - MAX_LISTED} more" if len(differing) > MAX_LISTED else ""
+    theirs, mine, usual = (_comparable(one) for one in (yaml.safe_load(saved), own, defaults))
+    if differing := differences(theirs, mine, usual):
+        shown = listed(differing, there="there", here="now")
         raise ConfigError(
-            f"{checkpoint}: training goes on only with the settings it began with, but {shown}{more}; give the command "
+            f"{checkpoint}: training goes on only with the settings it began with, but {shown}; give the command "
             "it began with (or its config.yaml as --config), or start anew without --ckpt_path"
         )
 
@@ -137,17 +118,3 @@ def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
         if one["class_path"].rpartition(".")[2] in TRAINING_CALLBACKS
     ]
     return {**config, "trainer": {**trainer, "callbacks": changing or None}}
-
-
-def _flat(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(values, Mapping) and values:
-        for key, value in values.items():
-            yield from _flat(value, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, values
-
-
-def _is_free(name: str) -> bool:
-    if name.startswith("trainer."):
-        return name.split(".")[1] not in FIXED_OF_TRAINER
-    return any(name == free or name.startswith(f"{free}.") for free in FREE)

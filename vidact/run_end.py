@@ -17,7 +17,8 @@ from vidact.report.images import save_png
 from vidact.report.page import report_page, write_page
 from vidact.report.run_pictures import run_figures
 from vidact.reporting import ReportSettings, view_run
-from vidact.runs import relative
+from vidact.runs import CONFIG, relative
+from vidact.trust import modules_of_file
 
 REPORT = "report.html"
 REPORTED = tuple(
@@ -57,7 +58,9 @@ def write_run_report(trainer: Trainer, folder: Path) -> str:
     path = folder / REPORT
     try:
         data = trainer.datamodule  # type: ignore[attr-defined]
-        view = view_run(folder, settings=ReportSettings(), device=trainer.strategy.root_device, data=data)
+        own = sorted(modules_of_file(folder / CONFIG))  # what has just been trained is known to the user
+        device = trainer.strategy.root_device
+        view = view_run(folder, settings=ReportSettings(), device=device, data=data, trust=own)
         write_page(report_page([view]), path)
         for name, figure in run_figures(view).items():
             picture = folder / f"{name}_val.png"

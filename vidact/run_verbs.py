@@ -28,6 +28,7 @@ def explain(
     beside: str | None = None,
     batch_size: int = 8,
     again: bool = False,
+    trust: str | None = None,
     accelerator: str = "auto",
     devices: str = "auto",
     num_nodes: int = 1,
@@ -36,7 +37,7 @@ def explain(
     """Show what a trained network looks at in any video: an overlay that moves, pictures, arrays and numbers.
 
     Windows slide over each video; what is explained already is left as it is. Exit status 0 if all videos were
-    explained, 1 if some could not be. The network's module is imported: its code is run.
+    explained, 1 if some could not be.
 
     Args:
         run: A run folder (runs/version_0) or a checkpoint.
@@ -52,6 +53,8 @@ def explain(
         beside: Another method, or another run or checkpoint: drawn below the first, in comparison.png.
         batch_size: Windows that go through the network at once.
         again: Explain anew what is explained already.
+        trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
+            and lightning need no naming.
         accelerator: As Lightning has it: auto, cpu, gpu, …
         devices: How many, or which; videos are shared out among them.
         num_nodes: How many machines.
@@ -63,6 +66,7 @@ def explain(
     from vidact.explaining import ExplainSettings
     from vidact.explanation_files import FileSettings
     from vidact.runs import open_run
+    from vidact.trust import modules_named
     from vidact.video_jobs import VideoExplainer, explain_all, list_jobs, window_of
 
     settings = ExplainSettings(method, composite, target, batch_size)
@@ -70,7 +74,8 @@ def explain(
         raise ConfigError(f"--layout is beside or over, got {layout!r}")
     files = FileSettings(threshold, top_k, layout)  # type: ignore[arg-type]
     jobs = list_jobs(videos, Path(out))
-    opened = open_run(run)
+    named = modules_named(trust)
+    opened = open_run(run, trust=named)
     settings.check_target(opened.class_names)
     window = window_of(opened, overlap=overlap)
     other = None if beside is None else _read_beside(beside, opened, settings)
@@ -93,7 +98,7 @@ def _read_beside(beside: str, run: "Run", settings: "ExplainSettings") -> "Besid
 
     if beside.partition(":")[0] in METHODS:
         return Beside(run, replace(settings, method=beside))
-    other = open_run(beside)
+    other = open_run(beside, trust=run.trust)
     settings.check_target(other.class_names)
     return Beside(other, settings)
 
@@ -162,6 +167,7 @@ def report(
     clips_per_class: int = 2,
     mistakes: int = 8,
     megabytes: float = 20.0,
+    trust: str | None = None,
     accelerator: str = "auto",
 ) -> int:
     """Write one HTML file that shows what a run learned and what it looks at; it needs no network and no server.
@@ -176,17 +182,20 @@ def report(
         clips_per_class: Clips of each class that are drawn at random to be looked at.
         mistakes: Further clips, those most surely taken for another class.
         megabytes: At most so large; what is left out is said in the page.
+        trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
+            and lightning need no naming.
         accelerator: auto, cpu or gpu.
     """
     from pathlib import Path
 
     from vidact.report.page import report_page, write_page
     from vidact.reporting import ReportSettings, view_run
+    from vidact.trust import modules_named
     from vidact.video_jobs import own_devices
 
     settings = ReportSettings(part, tuple(methods), clips_per_class, mistakes)
     device = own_devices(accelerator)
-    views = [view_run(run, settings=settings, device=device) for run in runs]
+    views = [view_run(run, settings=settings, device=device, trust=modules_named(trust)) for run in runs]
     page = report_page(views, limit_bytes=int(megabytes * 1e6))
     write_page(page, Path(out))
     print(out)
@@ -198,6 +207,7 @@ def accuracy(
     part: str = "test",
     frame_orders: list[str] = [],  # noqa: B006  # jsonargparse shows it in the help
     out: str | None = None,
+    trust: str | None = None,
     accelerator: str = "auto",
 ) -> int:
     """Say how many clips trained networks recognise, with intervals by source video, beside chance and tags alone.
@@ -213,6 +223,8 @@ def accuracy(
         frame_orders: natural, frozen (the middle frame repeated), shuffled or reversed, as '[natural, frozen]'; if
             empty, what the runs were trained with.
         out: A JSON file for the numbers.
+        trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
+            and lightning need no naming.
         accelerator: auto, cpu or gpu.
     """
     from pathlib import Path
@@ -227,6 +239,7 @@ def accuracy(
     )
     from vidact.core import ConfigError
     from vidact.runs import open_run
+    from vidact.trust import modules_named
     from vidact.video_jobs import check_writable, own_devices
 
     orders = frame_orders_named(frame_orders) if frame_orders else []
@@ -236,7 +249,7 @@ def accuracy(
         if Path(out).is_dir():
             raise ConfigError(f"--out {out} is a folder; give the name of a JSON file")
         check_writable(Path(out).parent)
-    opened = [open_run(run) for run in runs]
+    opened = [open_run(run, trust=modules_named(trust)) for run in runs]
     rows = measure_accuracies(opened, part=part, orders=orders or [own_frame_order(opened)], device=device)
     print(table(rows))  # before it is written: if that fails, nothing is lost
     if out is not None:

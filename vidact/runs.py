@@ -1,6 +1,6 @@
 """Read what a training left behind: its checkpoints, its config, its classes, and the network with its weights.
 
-It knows no clip and starts nothing. A config is code: the class that it names is imported.
+A config is code: the class that it names is imported, where it is vidact's or torch's or the user has named its module.
 """
 
 import os
@@ -18,6 +18,8 @@ from torch import nn
 from vidact.checkpoints import give_weights, load_checkpoint
 from vidact.core import CheckpointError, ConfigError, VidactError
 from vidact.data.datamodule import VideoDataModule
+from vidact.kept_config import differences, listed
+from vidact.trust import importing_only, require_trusted
 
 CONFIG = "config.yaml"
 
@@ -34,6 +36,7 @@ class Run:
         class_names: In the order of their numbers.
         epoch: The epoch after which the weights were saved, from 0.
         network: In eval mode.
+        trust: Modules beside vidact's and torch's that its config may name.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Run:
     class_names: tuple[str, ...]
     epoch: int
     network: nn.Module = field(repr=False)
+    trust: tuple[str, ...] = ()
 
     @property
     def data_settings(self) -> Mapping[str, Any]:
@@ -64,7 +68,8 @@ class Run:
         """
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(VideoDataModule, "data")
-        data: VideoDataModule = _instantiate(parser, {"data": dict(self.data_settings)}, "data")
+        with importing_only(self.trust, source=self.checkpoint):
+            data: VideoDataModule = _instantiate(parser, {"data": dict(self.data_settings)}, "data")
         return data
 
 
@@ -76,30 +81,66 @@ def config_of_run(args: Sequence[str]) -> Path | None:
     return path if given.endswith(".ckpt") and path.is_file() else None
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path, *, trust: Sequence[str] = ()) -> Run:
     """Open a run folder (its best checkpoint, else its last), or a checkpoint.
+
+    Args:
+        path: The folder or the file.
+        trust: Modules whose code may be imported because the run's config names it, beside vidact, torch, torchvision
+            and lightning.
 
     Raises:
         CheckpointError: there is none, or it is damaged, or of another network than its config says.
-        ConfigError: the config cannot be found, read or built.
+        ConfigError: the config cannot be found, read or built, it names code that is not trusted, or the run's
+            config.yaml and the checkpoint disagree.
     """
     if "://" in str(path):
         raise CheckpointError(f"{path}: addresses are refused; download the file and give its path")
     checkpoint = _checkpoint_of(Path(path))
     content = load_checkpoint(checkpoint, numbers=True)
-    folder = next(
-        (place for place in (checkpoint.parent.parent, checkpoint.parent) if (place / CONFIG).is_file()), None
-    )
-    text = content.get("vidact_config") or (folder and _text_of(folder / CONFIG))
-    if not text:
-        raise ConfigError(f"{checkpoint}: expected its {CONFIG} in it, beside it or in its run folder; found none")
-    config, names = _read_config(str(text), checkpoint), content.get("vidact", {}).get("class_names")
+    config, folder = read_run_config(checkpoint, content)
+    names = content.get("vidact", {}).get("class_names")
     if not names:
         raise CheckpointError(f"{checkpoint}: does not name its classes; was it written by `python -m vidact fit`?")
-    network = _build_network(config, num_classes=len(names))
+    network = _build_network(config, num_classes=len(names), trust=trust, source=checkpoint)
     give_weights(network, content, path=checkpoint)
     name = folder.name if folder else checkpoint.stem
-    return Run(name, folder, checkpoint, config, tuple(names), int(content.get("epoch", 0)), network.eval())
+    epoch = int(content.get("epoch", 0))
+    return Run(name, folder, checkpoint, config, tuple(names), epoch, network.eval(), tuple(trust))
+
+
+def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any], Path | None]:
+    """Read the settings of a run: its config.yaml, with which the checkpoint must agree, or else the checkpoint's own.
+
+    Args:
+        checkpoint: The file.
+        content: What it holds.
+
+    Returns:
+        The settings, and the run's folder if it has one.
+
+    Raises:
+        ConfigError: there are none, they cannot be read, or the two disagree on more than where the clips lie, how
+            fast they come, and what is shown.
+    """
+    places = (checkpoint.absolute().parent.parent, checkpoint.absolute().parent)
+    folder = next((place for place in places if (place / CONFIG).is_file()), None)
+    saved = content.get("vidact_config")
+    if not saved and folder is None:
+        raise ConfigError(f"{checkpoint}: expected its {CONFIG} in it, beside it or in its run folder; found none")
+    inside = _read_config(str(saved), checkpoint) if saved else None
+    if folder is None:
+        return inside or {}, None
+    config = _read_config(_text_of(folder / CONFIG), folder / CONFIG)
+    if inside is not None:
+        theirs, mine = ({part: one[part] for part in ("data", "model")} for one in (inside, config))
+        if found := differences(theirs, mine):
+            told = listed(found, there="in the checkpoint", here="in the file")
+            raise ConfigError(
+                f"{folder / CONFIG} and {checkpoint.name} disagree: {told}; bring back the file as `fit` wrote it, or "
+                "copy the checkpoint into a folder of its own, where its own settings count"
+            )
+    return config, folder
 
 
 def _checkpoint_of(path: Path) -> Path:
@@ -135,10 +176,11 @@ def _read_config(text: str, checkpoint: Path) -> dict[str, Any]:
     return parts
 
 
-def _build_network(config: Mapping[str, Any], *, num_classes: int) -> nn.Module:
+def _build_network(config: Mapping[str, Any], *, num_classes: int, trust: Sequence[str], source: Path) -> nn.Module:
     network, data = config["model"].get("network"), config["data"]
     if not isinstance(network, dict) or "class_path" not in network:
         raise ConfigError(f"model.network: expected class_path and init_args in the run's config, got {network!r}")
+    require_trusted(str(network["class_path"]), trust, source=source)
     given = {
         "num_classes": num_classes,
         "num_frames": data["num_frames"],
@@ -149,7 +191,8 @@ def _build_network(config: Mapping[str, Any], *, num_classes: int) -> nn.Module:
     parser.add_subclass_arguments(nn.Module, "network", fail_untyped=False)  # as fit takes them
     own = dict(network.get("init_args") or {})
     own |= {name: value for name, value in given.items() if _takes(network["class_path"], name)}
-    built: nn.Module = _instantiate(parser, {"network": {**network, "init_args": own}}, "network")
+    with importing_only(trust, source=source):
+        built: nn.Module = _instantiate(parser, {"network": {**network, "init_args": own}}, "network")
     return built
 
 

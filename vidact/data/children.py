@@ -54,7 +54,7 @@ class Reply:
 
     @property
     def raised(self) -> str:
-        """The exception that ended the child, in one line; empty where it answered, was killed, or ran out of memory."""
+        """The exception that ended the child, in one line; empty where it answered, was killed or lacked memory."""
         return self.death.removeprefix(_EXCEPTION) if _is_exception(self.death) else ""
 
 
