@@ -122,7 +122,7 @@ MAY_IMPORT = {
 OWNERS = {
     "decord": {"data/video.py"},
     "av": {
-        *("data/video.py", "data/measuring.py", "data/frame_check.py", "data/streaming.py", "data/transcode.py"),
+        *("data/video.py", "data/measuring.py", "data/display.py", "data/transcode.py"),
         *("report/video.py",),
     },
     "sklearn": {"data/guessing.py"},

@@ -37,7 +37,7 @@ def check(
         fold: Which of the official splits.
         table: Write the manifest there, a CSV file with a row for each clip.
         json: Print everything as JSON.
-        strict: Notes (a header that overstates, a clip shorter than a window) are faults, too.
+        strict: Notes (a file for PyAV alone, a header that overstates, a clip shorter than a window) are faults, too.
         time_limit_seconds: For one clip; what takes longer is ended and noted.
         num_processes: How many processes measure; as many as there are cores if not given.
         follow_links: Follow links that lead out of the root.
@@ -169,7 +169,8 @@ def frames(
         print(f"not compared: {line}")
     usable = [clip for clip in clips if inspections[clip.path].usable]
     with progress_bar("comparing frames") as progress:
-        found = check_frames(usable, progress=progress, num_threads=num_threads)
+        only_pyav = {path for path, inspection in inspections.items() if inspection.info and inspection.info.only_pyav}
+        found = check_frames(usable, only_pyav=only_pyav, progress=progress, num_threads=num_threads)
     print(found.markdown() if markdown else found.text())
     return int(not found.passed or bool(unusable))
 

@@ -123,7 +123,9 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
     found = _own_clips(run, choice, record) if choice.root is None else _other_clips(run, Path(choice.root), record)
     folder, clips, gone, notes = found
     with progress_bar("measuring clips") as progress:
-        inspections = inspect_clips([clip.path for clip in clips], root=folder, progress=progress)
+        decoder = run.data_settings.get("decoder", "decord")
+        paths = [clip.path for clip in clips]
+        inspections = inspect_clips(paths, root=folder, decoder=decoder, progress=progress)
     left_out = [*gone, *(f"{c.clip_id}: {inspections[c.path].reason}" for c in clips if not inspections[c.path].usable)]
     usable = _draw([clip for clip in clips if inspections[clip.path].usable], choice)
     if not usable:

@@ -136,7 +136,7 @@ class ClipEvaluator(LightningModule):
             "label": window.clip.class_name,
             "source": window.clip.source,
             "frame_numbers": window.frame_numbers,
-            "input": {name: data[name] for name in ("size", "gray")} | {"decoder": self._decoder},
+            "input": {name: data[name] for name in ("size", "gray")} | {"decoder": window.decoder(self._decoder)},
             "settings": settings,
             "families": self.plan.families,
             "masks": self.plan.kinds,
@@ -180,7 +180,8 @@ class ClipEvaluator(LightningModule):
         """Read the frames of a window, as the network sees them."""
         data = self.run.data_settings
         size = (data["size"], data["size"]) if isinstance(data["size"], int) else tuple(data["size"])
-        video = read_frames(path, window.frame_numbers, size=size, gray=data["gray"], decoder=self._decoder)
+        decoder = window.decoder(self._decoder)
+        video = read_frames(path, window.frame_numbers, size=size, gray=data["gray"], decoder=decoder)
         return as_float(video[None])[0]
 
     def _read(self, window: Window) -> dict[str, Tensor]:

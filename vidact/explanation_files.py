@@ -136,7 +136,7 @@ def _draw(
     numbers, times = explanation.frame_numbers, explanation.times_seconds
     chosen = evenly_spread(len(numbers), at_most=MAX_FRAMES).tolist()
     spots = np.stack([_is_hotspot(explanation, place, settings.threshold) for place in chosen])
-    pictures = [frame.picture for frame in pick_frames(video, numbers[chosen].tolist())]
+    pictures = [frame.shown for frame in pick_frames(video, numbers[chosen].tolist())]
     maps = np.stack([explanation.relevance[place] for place in chosen])
     own, unit = {"title": title}, unit_of(explanation.method)
     for name, figure in {
@@ -153,7 +153,7 @@ def _draw(
         save_png(figure, folder / f"{name}.png")
     write_overlay_video(
         folder / "overlay.mp4",
-        (DisplayFrame(frame.picture, frame.time_seconds) for frame in video.frames()),
+        (DisplayFrame(frame.shown, frame.time_seconds) for frame in video.frames()),
         relevance=SampledRelevance(
             maps=explanation.relevance,
             positive=explanation.positive,
@@ -177,7 +177,7 @@ def _compare(path: Path, first: VideoExplanation, second: VideoExplanation, vide
             f"{len(second.frame_numbers)} others; compare networks with the same num_frames and stride"
         )
     chosen = evenly_spread(len(first.frame_numbers), at_most=MAX_COMPARED_FRAMES).tolist()
-    pictures = [frame.picture for frame in pick_frames(video, first.frame_numbers[chosen].tolist())]
+    pictures = [frame.shown for frame in pick_frames(video, first.frame_numbers[chosen].tolist())]
     names = [f"{one.method}: {one.target_name}" for one in (first, second)]
     if names[0] == names[1]:
         names = [f"{mark}. {name}" for mark, name in zip("AB", names, strict=True)]

@@ -156,11 +156,11 @@ def _read(file: str, shape: tuple[int, int, int, int], stride: int) -> "Tensor":
     channels, num_frames, height, width = shape
     if channels not in {1, 3}:
         raise DataError(f"--video is gray or colour: --channels 1 or 3, got {channels}")
-    found = inspect_clips([path := Path(file)])[path]
+    found = inspect_clips([path := Path(file)], decoder="pyav")[path]
     if found.info is None:
         raise DataError(f"{file}: {found.reason}")
     (frames,) = windows(found.info.num_frames, num_frames=num_frames, stride=stride, num_windows=1)
-    return as_float(read_frames(path, frames, size=(height, width), gray=channels == 1)[None])
+    return as_float(read_frames(path, frames, size=(height, width), gray=channels == 1, decoder="pyav")[None])
 
 
 def _run_once(network: "nn.Module", path: str, video: "Tensor") -> None:

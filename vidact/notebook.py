@@ -150,7 +150,7 @@ def _view(video: Video, found: VideoExplanation, relevance: Float[np.ndarray, "T
 def _pixels(video: Video, numbers: list[int]) -> UInt8[np.ndarray, "C T H W"]:
     pictures = []
     for frame in pick_frames(video, numbers):
-        height, width, _ = frame.picture.shape
+        height, width = frame.size or frame.picture.shape[:2]
         new_height = min(VIEW_HEIGHT_PIXELS, height)
         size = (new_height, max(1, round(new_height * width / height)))
         pictures.append(to_network_size(torch.from_numpy(frame.picture), size, gray=False))

@@ -187,22 +187,24 @@ def _clip_view(run: Run, measured: MeasuredPart, clip: int, explanations: tuple[
         clip_id=measured.window(clip).clip.clip_id,
         true_class=run.class_names[int(measured.label[clip])],
         probabilities=tuple((run.class_names[k], float(probabilities[k])) for k in best),
-        video=_pixels(measured.window(clip), batch, folder=measured.data.folder),
+        video=_pixels(measured.window(clip), batch, data=measured.data),
         frame_numbers=batch.frame_numbers[0].numpy(),
         times_seconds=batch.times_seconds[0].numpy(),
         explanations=explanations,
     )
 
 
-def _pixels(window: Window, batch: ClipBatch, *, folder: Path) -> UInt8[np.ndarray, "C T H W"]:
+def _pixels(window: Window, batch: ClipBatch, *, data: VideoDataModule) -> UInt8[np.ndarray, "C T H W"]:
     """Read the frames as a person wants to see them: in colour, with their own aspect."""
-    info = inspect_clips([window.clip.path], root=folder)[window.clip.path].info
+    path = window.clip.path
+    info = inspect_clips([path], root=data.folder, decoder=data.decoder)[path].info
     if info is None:  # it was there a moment ago
         return batch.video[0].numpy()
     height = min(VIEW_HEIGHT_PIXELS, info.height)
     size = (height, max(1, round(height * info.width / info.height)))
     try:
-        return read_frames(window.clip.path, window.frame_numbers, size=size, gray=False).numpy()
+        decoder = window.decoder(data.decoder)
+        return read_frames(path, window.frame_numbers, size=size, gray=False, decoder=decoder).numpy()
     except DataError:
         return batch.video[0].numpy()
 

@@ -1,5 +1,6 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,8 +46,8 @@ def test_the_check_passes_and_says_what_sparse_reads_give(clips: list[Clip]) -> 
 
 
 def test_a_reader_that_is_one_early_is_found_out(clips: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:
-    def early(path: Path, numbers: Sequence[int], *, size: tuple[int, int], gray: bool) -> torch.Tensor:
-        return read_frames(path, [max(number - 1, 0) for number in numbers], size=size, gray=gray)
+    def early(path: Path, numbers: Sequence[int], **settings: Any) -> torch.Tensor:
+        return read_frames(path, [max(number - 1, 0) for number in numbers], **settings)
 
     monkeypatch.setattr(frame_check, "read_frames", early)
     result = check_frames(clips[:1])
@@ -73,7 +74,7 @@ def test_what_cannot_be_decoded_is_named_and_counts_for_nothing(clips: list[Clip
     result = check_frames(clips)
     assert result.passed
     assert result.rows()[-1][1] == "1"
-    assert "not compared: wave/1: PyAV cannot decode it" in result.text()
+    assert f"not compared: wave/1: {clips[1].path}: PyAV cannot decode it" in result.text()
     assert "the file is empty" in result.text()
 
 

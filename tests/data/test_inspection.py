@@ -30,6 +30,7 @@ CHILD = (
     LIGHT
     + """
 import ctypes, os, time
+from dataclasses import replace
 from pathlib import Path
 from vidact.data.children import serve
 from vidact.data.containers import file_sha1
@@ -42,14 +43,16 @@ def answer(question):
     content = path.read_text()
     if content.startswith("spin"):
         ctypes.PyDLL(None).sleep(1000)
-    if content.startswith("abort"):
+    if content.startswith("abort") or (content.startswith("decord aborts") and question["decoder"] == "decord"):
         os.abort()
     if content.startswith("raise"):
         raise TypeError(content)
     if content.startswith("slow"):
         time.sleep(0.02)
     info = VideoInfo(len(content), len(content), 64, 48, 30.0, "text")
-    return Inspection(Verdict.OK, info=info, num_bytes=len(content), sha1=file_sha1(path)).record()
+    compared = question["decoder"] == "decord"
+    bare = Inspection(Verdict.OK, num_bytes=len(content), sha1=file_sha1(path), compared=compared)
+    return replace(bare, info=info).record()
 
 serve(answer)
 """
@@ -146,10 +149,34 @@ def test_a_file_that_hangs_or_crashes_costs_only_itself(root: Path, command: lis
     assert "SIGABRT" in found[root / "2.avi"].reason
     assert all(found[path].sha1 for path in _clips(root))
     assert inspect_clips(_clips(root), command=command, time_limit_seconds=0.5) == found
-    assert len(_measured(log)) == 4
+    assert len(_measured(log)) == 6, "those two once more, without decord"
     (root / "1.avi").write_text("SPIN")  # the same size, another content
     os.utime(root / "1.avi", ns=(1, 1))
     assert inspect_clips(_clips(root), command=command)[root / "1.avi"].verdict is Verdict.OK
+
+
+def test_a_file_that_decord_crashes_in_is_measured_without_it(root: Path, command: list[str], log: Path) -> None:
+    path = root / "1.avi"
+    path.write_text("decord aborts")
+    found = inspect_clips(_clips(root), command=command, num_processes=1)
+    assert [found[path].verdict for path in _clips(root)] == ["ok", "pyav_only", "ok", "ok"]
+    info = found[path].info
+    assert info is not None
+    assert "decord" in info.only_pyav
+    assert "SIGABRT" in info.only_pyav
+    assert inspect_clips(_clips(root), command=["/no/such/program"]) == found, "it is remembered"
+
+
+def test_decord_is_asked_only_where_it_is_to_read(root: Path, command: list[str], log: Path) -> None:
+    """What was measured for both serves PyAV; what was measured for PyAV alone is measured again for decord."""
+    path = root / "1.avi"
+    path.write_text("decord aborts")
+    alone = inspect_clips(_clips(root), decoder="pyav", command=command)
+    assert {inspection.verdict for inspection in alone.values()} == {Verdict.OK}
+    assert len(_measured(log)) == 4
+    both = inspect_clips(_clips(root), decoder="decord", command=command)
+    assert both[path].verdict == "pyav_only"
+    assert inspect_clips(_clips(root), decoder="pyav", command=["/no/such/program"]) == both
 
 
 def test_what_cannot_be_opened_needs_no_child(tmp_path: Path) -> None:

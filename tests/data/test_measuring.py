@@ -93,7 +93,7 @@ def test_what_cannot_be_measured_is_raised_with_its_path(tmp_path: Path) -> None
         measure_video(path)
 
 
-def test_a_video_that_is_shown_turned_is_not_used(tmp_path: Path, write_clip: Callable[..., Path]) -> None:
+def test_a_video_that_is_shown_turned_is_read_with_pyav(tmp_path: Path, write_clip: Callable[..., Path]) -> None:
     """Phones write such files; decord turns their frames, PyAV does not."""
     path = write_clip(tmp_path / "phone.mp4", 5, size=(64, 128), codec="libx264")
     content = bytearray(path.read_bytes())
@@ -103,5 +103,7 @@ def test_a_video_that_is_shown_turned_is_not_used(tmp_path: Path, write_clip: Ca
     assert measure_file(path).verdict == "ok"
     path.write_bytes(content)
     found = measure_file(path)
-    assert found.verdict == "unsupported"
-    assert "is shown turned" in found.reason
+    assert found.verdict == "pyav_only"
+    assert "is to be shown turned" in found.reason
+    assert found.info is not None
+    assert (found.info.height, found.info.width) == (128, 64)

@@ -74,7 +74,8 @@ class VideoDataModule(LightningDataModule):
         augmentation: How far training clips are varied at random, on the device; not at all if None.
         masks: Whether batches bring the actors' masks; true looks for `masks` or `puppet_mask` in and beside `root`,
             a path names their folder.
-        decoder: The library that decodes; `pyav` takes half the time of `decord` for the same frames.
+        decoder: The library that decodes; `pyav` takes half the time of `decord` for the same frames. A file of which
+            decord gives other pictures than PyAV, or none, is read with PyAV.
         cache_gigabytes: Decoded windows are kept on disk up to this size, for all later epochs and runs; 0 decodes
             anew each time.
         batch_size: Windows per batch and process.
@@ -123,6 +124,7 @@ class VideoDataModule(LightningDataModule):
         self.decoder: Decoder = decoder
         self.cache_gigabytes = cache_gigabytes
         self.batch_size, self.num_workers, self.seed, self.follow_links = batch_size, num_workers, seed, follow_links
+        self._listing: dict[str, Any] = {"follow_links": follow_links, "decoder": decoder}
         self._check_settings()
         self._class_names = choose_class_names(self.root, classes)
         self._windows: dict[str, list[Window]] = {}
@@ -173,7 +175,7 @@ class VideoDataModule(LightningDataModule):
         if self.root is None:
             with progress_bar("rendering the synthetic set") as progress:
                 synthetic_files.synthesize(self.folder, progress=progress)
-        load_clips(self.folder, classes=self.class_names, follow_links=self.follow_links)
+        load_clips(self.folder, classes=self.class_names, **self._listing)
 
     def order_frames(self, frame_order: FrameOrder) -> None:
         """Let windows have their frames in another order from here on, to be measured; the division stays."""
@@ -190,7 +192,7 @@ class VideoDataModule(LightningDataModule):
             self._part(part)
 
     def _describe_data(self) -> None:
-        clips, inspections = load_clips(self.folder, classes=self.class_names, follow_links=self.follow_links)
+        clips, inspections = load_clips(self.folder, classes=self.class_names, **self._listing)
         self._split = divide(clips, self.folder, settings=self.division)
         self._leakage = examine(self._split, inspections)
         self.left_out = list_unusable(clips, inspections)

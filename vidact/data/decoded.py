@@ -3,7 +3,8 @@
 It does not know classes, splits or what the windows are for.
 
 A set of windows lies in `<cache>/windows/<key>/`: `video.npy`, uint8 [N, C, T, H, W], and `index.json`. The key is a
-hash of the files' contents, the frame numbers, the size, the colours, and the versions of decoder and resizer; class,
+hash of the files' contents, the frame numbers, the size, the colours, the version of the resizer, and which decoder of
+which version reads each file; class,
 label, split and the place of the files play no part. A folder appears under its name only when it is whole.
 """
 
@@ -36,7 +37,7 @@ from vidact.data.windows import Window, WindowDataset, join
 from vidact.data.workers import worker_options
 from vidact.durable import flush_file, flush_folder
 
-FORMAT = 1  # of the array and its index; a new number leaves all older arrays aside
+FORMAT = 2  # of the array and its index; a new number leaves all older arrays aside
 _HEADER = {"descr": "|u1", "fortran_order": False}
 
 Progress = Callable[[int, int], None]
@@ -72,7 +73,10 @@ class _Plan:
 
     @cached_property
     def key(self) -> str:
-        rows = [(sha1, window.frame_numbers) for sha1, window in zip(self.contents, self.windows, strict=True)]
+        rows = [
+            (sha1, window.frame_numbers, VERSIONS[window.decoder(self.decoder)])
+            for sha1, window in zip(self.contents, self.windows, strict=True)
+        ]
         return hashlib.sha256(json.dumps([self.settings(), rows]).encode()).hexdigest()[:32]
 
 

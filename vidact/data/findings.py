@@ -126,9 +126,18 @@ class Check:
         usable = sum(finding.inspection.usable for finding in self.findings)
         lines = [f"{len(self.findings)} clips; {usable} can be used, with {frames:,} frames"]
         lines += [f"  {verdict.value}: {count}" for verdict, count in self._counts()]
+        lines += self._read_with_pyav()
         faults = [f"{f.clip.clip_id}: {f.verdict.value}: {f.reason}" for f in self.findings if f.is_fault]
         lines += _listed("to look at", faults)
         return lines + _listed("pairs of clips that look alike", [pair.line() for pair in self.look_alikes])
+
+    def _read_with_pyav(self) -> list[str]:
+        """Say once which clips another decoder reads than the one that may have been asked for."""
+        found = [(f.clip.clip_id, f.inspection.info.only_pyav) for f in self.findings if f.inspection.info]
+        reasons = [f"{clip_id}: {reason}" for clip_id, reason in found if reason]
+        if not reasons:
+            return []
+        return [f"read with PyAV, whatever --data.decoder says: {len(reasons)}, the first {reasons[0]}"]
 
     def _counts(self) -> list[tuple[Verdict, int]]:
         counts = Counter(verdict for finding in self.findings for verdict in finding.verdicts)
@@ -197,10 +206,12 @@ def judge(
     applying = {verdict: reason for verdict, reason in reasons.items() if reason}
     if inspection.verdict is not Verdict.OK:
         applying[inspection.verdict] = inspection.reason
+    if inspection.info.only_pyav:
+        applying.setdefault(Verdict.PYAV_ONLY, "")
     if inspection.info.num_frames < least_frames:
         applying[Verdict.TOO_SHORT] = f"{inspection.info.num_frames} frames, a window spans {least_frames}"
     order = sorted(applying, key=_PRECEDENCE.index)
-    return tuple(order) or (Verdict.OK,), "; ".join(applying[verdict] for verdict in order)
+    return tuple(order) or (Verdict.OK,), "; ".join(filter(None, (applying[verdict] for verdict in order)))
 
 
 def _twins(clips: Sequence[Clip], found: Sequence[Inspection], sides: Mapping[str, str]) -> dict[str, str]:

@@ -8,21 +8,22 @@ from PyAV's frame k by 6 grey levels at most and by less than 0.05 in the mean, 
 
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import av
 import numpy as np
 from jaxtyping import UInt8
 
 from vidact.core import DataError
+from vidact.data.agreement import difference, is_same
+from vidact.data.display import Painter
 from vidact.data.index import Clip
 from vidact.data.sampling import Stride, windows
-from vidact.data.video import VERSIONS, checked_path, open_container, read_frames, read_sparsely
+from vidact.data.video import VERSIONS, Decoder, checked_path, decode_all, read_frames, read_sparsely
 
-MAX_DIFFERENCE, MEAN_DIFFERENCE = 6, 0.05  # grey levels
 COARSE = 8  # pixels from one to the next that tell which frame a wrong picture shows
 WINDOW_FRAMES, NUM_WINDOWS = 16, 3  # at the start, in the middle and at the end
 STRIDES: tuple[Stride, ...] = (1, 2, "adaptive")
@@ -118,7 +119,11 @@ def _row(name: str, checks: Sequence[ClipCheck]) -> tuple[str, ...]:
 
 
 def check_frames(
-    clips: Sequence[Clip], *, progress: Callable[[int, int], None] | None = None, num_threads: int | None = None
+    clips: Sequence[Clip],
+    *,
+    only_pyav: Collection[Path] = (),
+    progress: Callable[[int, int], None] | None = None,
+    num_threads: int | None = None,
 ) -> FrameCheck:
     """Compare frames of each clip with PyAV's, read by vidact and by decord's usual sparse read.
 
@@ -126,19 +131,21 @@ def check_frames(
 
     Args:
         clips: Which clips.
+        only_pyav: Files that vidact reads with PyAV, because decord gives other pictures; decord reads the rest.
         progress: Called after each clip with how many are done and how many there are.
         num_threads: As many as the machine has cores if None.
     """
     checks = []
     with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
-        for check in pool.map(check_clip, clips):
+        decoders: list[Decoder] = ["pyav" if clip.path in only_pyav else "decord" for clip in clips]
+        for check in pool.map(check_clip, clips, decoders):
             checks.append(check)
             if progress:
                 progress(len(checks), len(clips))
     return FrameCheck(tuple(checks))
 
 
-def check_clip(clip: Clip) -> ClipCheck:
+def check_clip(clip: Clip, decoder: Decoder = "decord") -> ClipCheck:
     """Compare frames of one clip, for every sampling scheme."""
     try:
         truth = _decode_all(clip.path)
@@ -148,7 +155,7 @@ def check_clip(clip: Clip) -> ClipCheck:
     return ClipCheck(
         clip,
         num_compared=sum(map(len, schemes)),
-        vidact=_compare(_read_exactly, clip.path, truth=truth, schemes=schemes),
+        vidact=_compare(partial(_read_exactly, decoder=decoder), clip.path, truth=truth, schemes=schemes),
         sparse=_compare(_read_sparsely, clip.path, truth=truth, schemes=schemes),
     )
 
@@ -164,19 +171,19 @@ def sampling_schemes(num_frames: int) -> Iterator[tuple[int, ...]]:
 def _decode_all(path: Path) -> Pictures:
     """Decode from the first frame to the last, or to the first damaged packet."""
     frames: list[Picture] = []
+    painter = Painter()
     try:
-        with open_container(checked_path(path)) as container:
-            frames.extend(frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
-    except (av.error.FFmpegError, IndexError) as error:  # IndexError: no video stream
+        frames.extend(painter.upright(frame) for frame in decode_all(checked_path(path)))
+    except DataError:
         if not frames:
-            raise DataError(f"PyAV cannot decode it ({error})") from error
+            raise
     if len({frame.shape for frame in frames}) != 1:
         raise DataError("PyAV finds no frames, or frames of several sizes")
     return np.stack(frames)
 
 
-def _read_exactly(path: Path, frame_numbers: Sequence[int], size: tuple[int, int]) -> Pictures:
-    return read_frames(path, frame_numbers, size=size, gray=False).permute(1, 2, 3, 0).numpy()
+def _read_exactly(path: Path, frame_numbers: Sequence[int], size: tuple[int, int], *, decoder: Decoder) -> Pictures:
+    return read_frames(path, frame_numbers, size=size, gray=False, decoder=decoder).permute(1, 2, 3, 0).numpy()
 
 
 def _read_sparsely(path: Path, frame_numbers: Sequence[int], size: tuple[int, int]) -> Pictures:
@@ -206,16 +213,11 @@ def is_frame(picture: UInt8[np.ndarray, "h w c"], number: int, *, truth: Picture
         return False
     if np.array_equal(picture, truth[number]):
         return True
-    difference = _difference(picture, truth[number])
-    own = difference.mean()
-    if difference.max() > MAX_DIFFERENCE or own >= MEAN_DIFFERENCE:
+    if not is_same(picture, truth[number]):
         return False
+    own = difference(picture, truth[number]).mean()
     neighbours = [other for other in (number - 1, number + 1) if 0 <= other < len(truth)]
-    return all(_difference(picture, truth[other]).mean() >= own for other in neighbours)
-
-
-def _difference(one: UInt8[np.ndarray, "..."], other: UInt8[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
-    return np.asarray(np.maximum(one, other) - np.minimum(one, other))
+    return all(difference(picture, truth[other]).mean() >= own for other in neighbours)
 
 
 def _distance(picture: Picture, number: int, *, coarse: UInt8[np.ndarray, "T y x C"]) -> int:
@@ -223,5 +225,5 @@ def _distance(picture: Picture, number: int, *, coarse: UInt8[np.ndarray, "T y x
     part = picture[::COARSE, ::COARSE]
     if part.shape != coarse.shape[1:]:
         return 0
-    sums = _difference(coarse, part).sum(axis=(1, 2, 3))
+    sums = difference(coarse, part).sum(axis=(1, 2, 3))
     return int(np.abs(np.flatnonzero(sums == sums.min()) - number).min())

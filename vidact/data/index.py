@@ -18,7 +18,7 @@ from vidact.core import DataError
 from vidact.data import ucf101
 from vidact.data.hmdb51 import ClipTags, film_of, parse_name
 
-ENDINGS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
+ENDINGS = (".avi", ".gif", ".mkv", ".mov", ".mp4", ".webm")
 TABLE_ENDING = ".csv"
 # What lies beside class folders: split files and masks.
 NO_CLASSES = {

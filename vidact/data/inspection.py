@@ -6,7 +6,7 @@ It does not know classes or splits, nor how a file is measured.
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from vidact.data.manifest import Manifest, Row, Update, decoder_versions, stamp_
 from vidact.data.paths import path_fault
 from vidact.data.verdicts import Inspection as Inspection
 from vidact.data.verdicts import Verdict
+from vidact.data.video import Decoder
 
 # -P: a module of the same name in the working folder is not imported in place of the real one.
 MEASURE_COMMAND = (sys.executable, "-P", "-m", "vidact.data.measuring")
@@ -30,6 +31,7 @@ def inspect_clips(
     paths: Sequence[Path],
     *,
     root: Path | None = None,
+    decoder: Decoder = "decord",
     progress: Progress | None = None,
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
     num_processes: int | None = None,
@@ -43,6 +45,7 @@ def inspect_clips(
     Args:
         paths: The files, each of which may be missing or damaged.
         root: The data set's folder, which chooses the manifest; the deepest folder that holds all files if None.
+        decoder: What is to read them: only for decord it is found out which files it reads as PyAV does.
         progress: Called with how many are measured and how many are to be.
         time_limit_seconds: For one file.
         num_processes: How many processes measure; as many as are worth their start if None.
@@ -54,7 +57,7 @@ def inspect_clips(
     Raises:
         EnvironmentProblem: the cache folder cannot be written, or no process can be started.
     """
-    request = _Request(root, time_limit_seconds, num_processes, tuple(command), progress)
+    request = _Request(root, decoder, time_limit_seconds, num_processes, tuple(command), progress)
     absolute = {path: path.absolute() for path in paths}
     found = {path: fault for path in absolute.values() if (fault := path_fault(path))}
     files = [path for path in dict.fromkeys(absolute.values()) if path not in found]
@@ -68,6 +71,7 @@ class _Request:
     """How to measure; see `inspect_clips`."""
 
     root: Path | None
+    decoder: Decoder
     time_limit_seconds: float
     num_processes: int | None
     command: tuple[str, ...]
@@ -94,32 +98,66 @@ def _recall(files: Sequence[Path], manifest: Manifest, rows: Mapping[str, Row], 
     for path in files:
         row = rows.get(manifest.name(path))
         with contextlib.suppress(OSError):  # it vanished or cannot be read: measuring it says why
-            if row and (current := row.holds(path, time_limit_seconds=request.time_limit_seconds)):
+            current = row.holds(path, time_limit_seconds=request.time_limit_seconds) if row else None
+            if current and current.inspection.tells_for(request.decoder):
                 recalled[path] = current
     return recalled
 
 
 def _measure(todo: Sequence[Path], manifest: Manifest, update: Update, request: _Request) -> dict[Path, Inspection]:
+    """Measure files and remember them; where decord may have ended or held up a process, once more without it."""
     stamps = {path: stamp_of(path) for path in todo if not path_fault(path)}
     found: dict[Path, Inspection] = {}
+
+    def keep(path: Path, inspection: Inspection) -> None:
+        found[path] = inspection
+        if inspection.sha1 and path in stamps:  # else it was not read: nothing to remember it by
+            update.add(manifest.name(path), Row(stamps[path], inspection))
+        if request.progress:
+            request.progress(len(found), len(todo))
+
+    failed = {}
+    with contextlib.closing(_ask(todo, request, decoder=request.decoder)) as answers:
+        for path, inspection in answers:
+            if request.decoder == "decord" and inspection.sha1 and inspection.verdict in _DEADLY:
+                failed[path] = inspection.reason
+            else:
+                keep(path, inspection)
+    with contextlib.closing(_ask(list(failed), request, decoder="pyav")) as answers:
+        for path, inspection in answers:
+            keep(path, _without_decord(inspection, reason=failed[path]))
+    return found
+
+
+_DEADLY = {Verdict.CRASHED, Verdict.TIME_OUT}
+
+
+def _without_decord(found: Inspection, *, reason: str) -> Inspection:
+    if found.info is None:
+        return found
+    info = replace(found.info, only_pyav=f"with decord, {reason}")
+    verdict = Verdict.PYAV_ONLY if found.verdict in {Verdict.OK, Verdict.HEADER_OVERSTATES} else found.verdict
+    reasons = [found.reason] if verdict is found.verdict else []
+    return replace(found, info=info, verdict=verdict, reason="; ".join([*reasons, info.only_pyav]), compared=True)
+
+
+def _ask(
+    paths: Sequence[Path], request: _Request, *, decoder: Decoder
+) -> Generator[tuple[Path, Inspection], None, None]:
     raised: list[str] = []
     replies = ask_children(
-        [{"path": str(path)} for path in todo],
+        [{"path": str(path), "decoder": decoder} for path in paths],
         command=request.command,
         time_limit_seconds=request.time_limit_seconds,
-        num_processes=request.num_processes or choose_num_processes(len(todo)),
+        num_processes=request.num_processes or choose_num_processes(len(paths)),
     )
     with contextlib.closing(replies):
         for reply in replies:
             path = Path(reply.question["path"])
-            raised.append(reply.raised)
-            _check_program(raised, path)
-            found[path] = _to_inspection(reply, path, request.time_limit_seconds)
-            if found[path].sha1 and path in stamps:  # else it was not read: nothing to remember it by
-                update.add(manifest.name(path), Row(stamps[path], found[path]))
-            if request.progress:
-                request.progress(len(found), len(todo))
-    return found
+            if decoder == request.decoder:  # not the few files that are asked for once more
+                raised.append(reply.raised)
+                _check_program(raised, path)
+            yield path, _to_inspection(reply, path, request.time_limit_seconds)
 
 
 def _check_program(raised: Sequence[str], path: Path) -> None:

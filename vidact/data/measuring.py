@@ -6,6 +6,7 @@ vidact.data.measuring`) it measures the files that a parent process names, one a
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +15,51 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from vidact.core import DataError
+from vidact.data.agreement import Samples
 from vidact.data.children import serve
 from vidact.data.containers import file_sha1, missing_bytes
+from vidact.data.display import UPRIGHT, Painter, Turn, shown_size, turn_of
 from vidact.data.paths import path_fault
 from vidact.data.similarity import PICTURE_SIDE_PIXELS, hash_frames
 from vidact.data.verdicts import Inspection, Verdict
 from vidact.data.verdicts import VideoInfo as VideoInfo
-from vidact.data.video import count_frames, open_container
+from vidact.data.video import Decoder, decord_pictures, main_stream, open_container
 
 # A header that claims this many times more than there is would end the process: decord reserves room for it.
 MAX_HEADER_FACTOR = 100
 MAX_FRAME_PIXELS = 2**26  # decoders reserve room for a frame before they see one
 HASH_EVERY_FRAMES = 4
 BEYOND_END_FRAMES = 100  # by then an error in decord's thread has come up
-_COPY = "copy it into a new container: `ffmpeg -i OLD -c copy NEW.avi`"
 _RECODE = "encode it anew: `ffmpeg -i OLD -c:v libx264 -crf 18 NEW.mp4`"
 
 
-def measure_video(path: Path) -> VideoInfo:
-    """Measure a file in this process, which a hostile file may end.
+def measure_video(path: Path, *, decoder: Decoder = "decord") -> VideoInfo:
+    """Measure a file in this process, which a hostile file may end; see `measure_file`.
 
     Raises:
         DataError: no frame of it may be asked for.
     """
-    found = measure_file(path)
+    found = measure_file(path, decoder=decoder)
     if found.info is None:
         raise DataError(f"{path.absolute()}: {found.reason}")
     return found.info
 
 
-def measure_file(path: Path) -> Inspection:
-    """Measure a file in this process, which a hostile file may end; what is wrong becomes the verdict."""
+def measure_file(path: Path, *, decoder: Decoder = "decord") -> Inspection:
+    """Measure a file in this process, which a hostile file may end; what is wrong becomes the verdict.
+
+    PyAV says which frames there are. decord must give the same pictures, or the file is one for PyAV alone.
+
+    Args:
+        path: The file.
+        decoder: Which library is to read it; decord is not asked for the sake of PyAV.
+    """
     path = path.absolute()
     if fault := path_fault(path):
         return fault
     try:
-        bare = Inspection(
-            Verdict.OK, num_bytes=path.stat().st_size, sha1=file_sha1(path), missing_bytes=missing_bytes(path)
-        )
+        size, sha1, missing = path.stat().st_size, file_sha1(path), missing_bytes(path)
+        bare = Inspection(Verdict.OK, num_bytes=size, sha1=sha1, missing_bytes=missing, compared=decoder == "decord")
     except OSError as error:
         return Inspection(Verdict.UNREADABLE, f"cannot be read ({error.strerror or error})")
     return _measure_frames(path, bare)
@@ -59,46 +67,59 @@ def measure_file(path: Path) -> Inspection:
 
 @dataclass
 class _Decoded:
-    """What comes out of a decoder, counted while it comes."""
+    """What comes out of PyAV, counted while it comes."""
 
     intact: int = 0  # before the first damage
     decoded: int = 0
     damaged: int = 0  # concealed by the decoder, or not decoded at all
     failed: int = 0  # not decoded at all
-    rotated: bool = False
+    how: Turn = UPRIGHT  # the first frame is to be turned
+    turned: bool = False  # any frame
     pictures: list[np.ndarray] = field(default_factory=list)
+    samples: Samples = field(default_factory=Samples)
+    times: list[float] = field(default_factory=list)
 
 
 def _measure_frames(path: Path, bare: Inspection) -> Inspection:
     try:
         with open_container(path) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream):
+            stream = main_stream(container)
+            if stream is None:
                 return _no_video(bare, "holds no video stream")
             if stream.codec_context is None:
                 return _no_video(bare, "holds a video stream of no known codec")
             claim = _claim(stream)
             if claim.width * claim.height > MAX_FRAME_PIXELS:
                 return replace(bare, verdict=Verdict.UNSUPPORTED, reason=f"claims frames of {_size(claim)} pixels")
-            found = _decode(container, stream)
-            if found.rotated:
-                reason = f"is shown turned, which decord does and PyAV does not; {_RECODE}"
-                whole = found.decoded if not found.damaged else 0
-                return replace(
-                    bare, verdict=Verdict.UNSUPPORTED, reason=reason, decoded_frames=whole, rotated=whole > 0
-                )
+            found = _decode(container, stream, sampling=bare.compared)
+            height, width = shown_size(
+                claim.height, claim.width, pixel_aspect=stream.sample_aspect_ratio, how=found.how
+            )
     except (av.error.FFmpegError, ValueError) as error:
         return _no_video(bare, f"not a video that FFmpeg can read ({_reason(error)})")
+    except DataError as error:
+        return replace(bare, verdict=Verdict.UNSUPPORTED, reason=f"{error}; {_RECODE}")
     counted = replace(bare, decoded_frames=found.decoded, damaged_frames=found.damaged)
-    if fault := _fault(counted, claim, found):
+    info = replace(claim, num_frames=found.intact, width=width, height=height, fps=claim.fps or _rate(found.times))
+    if fault := _fault(counted, info, found):
         return fault
-    return _measure_with_decord(path, counted, claim, found)
+    if bare.compared:
+        info = replace(info, only_pyav=_why_not_decord(path, counted, claim, found))
+    measured = replace(counted, info=info, frame_hashes=hash_frames(found.pictures))
+    verdict, reason = _judge(measured, info)
+    return replace(measured, verdict=verdict, reason=reason)
 
 
 def _claim(stream: av.VideoStream) -> VideoInfo:
     """What the header says, with no frame counted yet."""
     fps = float(stream.average_rate or stream.guessed_rate or 0)
     return VideoInfo(0, stream.frames, stream.width, stream.height, fps, stream.codec_context.codec.canonical_name)
+
+
+def _rate(times: list[float]) -> float:
+    """Frames per second by the frames' own times; 0 where they do not tell."""
+    span = times[-1] - times[0] if times else 0.0
+    return (len(times) - 1) / span if span > 0 else 0.0
 
 
 def _no_video(bare: Inspection, reason: str) -> Inspection:
@@ -108,19 +129,26 @@ def _no_video(bare: Inspection, reason: str) -> Inspection:
     return replace(bare, verdict=Verdict.NOT_A_VIDEO, reason=reason)
 
 
-def _decode(container: av.container.InputContainer, stream: av.VideoStream) -> _Decoded:
+def _decode(container: av.container.InputContainer, stream: av.VideoStream, *, sampling: bool) -> _Decoded:
     """Decode everything, in order; after damage only to count it."""
     found = _Decoded()
-    shrinker = VideoReformatter()  # one for all: it keeps its tables
+    shrinker, painter = VideoReformatter(), Painter()  # one for all: they keep their tables
     for frame in _frames(container, stream):
         found.decoded += frame is not None
         found.failed += frame is None
-        found.rotated = found.rotated or (frame is not None and frame.rotation != 0)
         if frame is None or frame.is_corrupt:
             found.damaged += 1
         elif not found.damaged:
+            how = turn_of(frame)
+            found.turned = found.turned or how != UPRIGHT
+            if found.intact == 0:
+                found.how = how
             if found.intact % HASH_EVERY_FRAMES == 0:
                 found.pictures.append(_shrink(shrinker, frame))
+            if sampling:
+                found.samples.add(painter.stored(frame))
+            if frame.time is not None:
+                found.times.append(frame.time)
             found.intact += 1
     return found
 
@@ -148,24 +176,21 @@ def _shrink(shrinker: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
     return shrinker.reformat(frame, side, side, "gray", interpolation="AREA").to_ndarray()
 
 
-def _fault(counted: Inspection, claim: VideoInfo, found: _Decoded) -> Inspection | None:
-    """Tell why decord should not see a file at all.
+def _fault(counted: Inspection, info: VideoInfo, found: _Decoded) -> Inspection | None:
+    """Tell why no frame of a file may be asked for.
 
-    In a file with damage two builds of FFmpeg drop other frames, so that a frame's number means nothing; and an error
-    in decord's thread comes up at any frame, each time at another, or ends the process. A file that was cut and
-    is whole up to there is sound.
+    In a file with damage two builds of FFmpeg drop other frames, so that a frame's number means nothing. A file that
+    was cut and is whole up to there is sound.
     """
-    if claim.header_frames > MAX_HEADER_FACTOR * (found.decoded + MAX_HEADER_FACTOR):
-        reason = f"the header claims {claim.header_frames:,} frames, {found.decoded} decode; {_COPY}"
-        return replace(counted, verdict=Verdict.HEADER_OVERSTATES, reason=reason)
-    damage = f"{found.damaged} of {max(found.decoded + found.failed, claim.header_frames)} frames are damaged"
+    damage = f"{found.damaged} of {max(found.decoded + found.failed, info.header_frames)} frames are damaged"
     if found.intact == 0:
         return _unusable(counted, f"no frame decodes whole ({damage})")
     only_cut = counted.missing_bytes and not found.failed and found.intact + found.damaged == found.decoded
     if found.damaged and not only_cut:
         return _unusable(counted, f"{damage}, the first {found.intact} are whole; {_RECODE}")
-    if not claim.fps:
-        return replace(counted, verdict=Verdict.UNSUPPORTED, reason=f"does not say its frames per second; {_RECODE}")
+    if not info.fps:
+        reason = f"does not say its frames per second, nor when any frame is shown; {_RECODE}"
+        return replace(counted, verdict=Verdict.UNSUPPORTED, reason=reason)
     return None
 
 
@@ -176,36 +201,37 @@ def _unusable(counted: Inspection, reason: str) -> Inspection:
     return replace(counted, verdict=verdict, reason=reason)
 
 
-def _measure_with_decord(path: Path, counted: Inspection, claim: VideoInfo, found: _Decoded) -> Inspection:
-    """Count what the reader that trains can read, and give the verdict."""
+def _why_not_decord(path: Path, counted: Inspection, claim: VideoInfo, found: _Decoded) -> str:
+    """Say why PyAV alone reads a file rightly; nothing where decord gives the same pictures."""
+    if claim.header_frames > MAX_HEADER_FACTOR * (found.decoded + MAX_HEADER_FACTOR):
+        return f"the header claims {claim.header_frames:,} frames, for which decord would take memory"
+    if found.turned:
+        return "it is to be shown turned or mirrored, which decord does in its own way or not at all"
+    if not claim.fps:
+        return "its header does not say its frames per second"
     whole = not (counted.damaged_frames or counted.missing_bytes)
+    most = found.decoded if whole else found.decoded + BEYOND_END_FRAMES
+    count = 0
     try:
-        count = count_frames(path, at_most=found.decoded if whole else found.decoded + BEYOND_END_FRAMES)
-        num_frames = min(count, found.intact)
-        reason = "" if num_frames else "decord decodes none of its frames"
+        for picture in islice(decord_pictures(path), most):
+            if count < found.intact and (fault := found.samples.fault_of(count, picture.numpy())):
+                return f"decord's picture {count} is not PyAV's, it {fault}"
+            count += 1
     except DataError as error:
-        num_frames, reason = 0, str(error).removeprefix(f"{path}: ")
-    if not num_frames:
-        reason = f"{reason} (codec {claim.codec}, {_size(claim)} pixels); {_RECODE}"
-        if not whole:
-            return _unusable(counted, f"{found.intact} frames are whole, but {reason}")
-        return replace(counted, verdict=Verdict.UNSUPPORTED, reason=reason)
-    hashes = hash_frames(found.pictures[: (num_frames - 1) // HASH_EVERY_FRAMES + 1])
-    measured = replace(counted, info=replace(claim, num_frames=num_frames), frame_hashes=hashes)
-    verdict, reason = _judge(measured, num_frames, claim.header_frames)
-    return replace(measured, verdict=verdict, reason=reason)
+        return f"{str(error).removeprefix(f'{path}: ')} (codec {claim.codec}, {_size(claim)} pixels)"
+    return "" if count >= found.intact else f"decord stops after {count} of {found.intact} frames"
 
 
-def _judge(measured: Inspection, num_frames: int, header_frames: int) -> tuple[Verdict, str]:
-    """Say what holds of a file some frames of which can be read; the first that applies."""
-    of_header = f" of {header_frames}" if header_frames else ""
-    usable = f"{num_frames}{of_header} frames are whole and can be used"
+def _judge(measured: Inspection, info: VideoInfo) -> tuple[Verdict, str]:
+    """Say what holds of a file whose frames can be read; the first that applies."""
+    of_header = f" of {info.header_frames}" if info.header_frames else ""
     if measured.missing_bytes:
-        return Verdict.TRUNCATED, f"{_cut(measured)}; the first {usable}"
-    if num_frames < measured.decoded_frames:
-        return Verdict.UNSUPPORTED, f"decord stops after {num_frames} of {measured.decoded_frames} frames; {_RECODE}"
-    if header_frames > num_frames + 1:  # one more is common and harmless
-        return Verdict.HEADER_OVERSTATES, f"{num_frames} of the header's {header_frames} frames exist"
+        usable = f"the first {info.num_frames}{of_header} frames are whole and can be used"
+        return Verdict.TRUNCATED, "; ".join(filter(None, [_cut(measured), usable, info.only_pyav]))
+    if info.only_pyav:
+        return Verdict.PYAV_ONLY, info.only_pyav
+    if info.header_frames > info.num_frames + 1:  # one more is common and harmless
+        return Verdict.HEADER_OVERSTATES, f"{info.num_frames} of the header's {info.header_frames} frames exist"
     return Verdict.OK, ""
 
 
@@ -222,7 +248,7 @@ def _reason(error: Exception) -> str:
 
 
 def _answer(question: dict[str, Any]) -> dict[str, Any]:
-    return measure_file(Path(question["path"])).record()
+    return measure_file(Path(question["path"]), decoder=question["decoder"]).record()
 
 
 if __name__ == "__main__":

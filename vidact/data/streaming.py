@@ -11,16 +11,16 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import av
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
 from vidact.core import ConfigError, DataError
+from vidact.data.display import Painter
 from vidact.data.inspection import TIME_LIMIT_SECONDS, inspect_clips
 from vidact.data.sampling import Stride, sampled_frames, sliding_starts
-from vidact.data.video import checked_path, decode_all, open_container, to_network_size
+from vidact.data.video import checked_path, decode_all, main_stream, open_container, to_network_size
 
 BYTES_PER_SECOND = 200_000  # what the slowest of measurements decodes; a long video has longer to be measured
 
@@ -32,12 +32,23 @@ class Frame:
     Attributes:
         number: From 0.
         time_seconds: When it is shown, from the first one on.
-        picture: As it is to be seen: turned, where the file says so.
+        picture: Turned and mirrored as it is to be seen, with the pixels that are stored; a network sees it squeezed
+            to its own size.
+        size: Height and width at which a person sees it, where the pixels are not square; as `picture` if None.
     """
 
     number: int
     time_seconds: float
     picture: UInt8[np.ndarray, "H W C"] = field(repr=False)
+    size: tuple[int, int] | None = None
+
+    @property
+    def shown(self) -> UInt8[np.ndarray, "h w C"]:
+        """The picture as a person sees it, with its true aspect."""
+        if self.size is None or self.size == self.picture.shape[:2]:
+            return self.picture
+        resized = to_network_size(torch.from_numpy(self.picture), self.size, gray=False)
+        return np.ascontiguousarray(resized.permute(1, 2, 0).numpy())
 
 
 @runtime_checkable
@@ -73,11 +84,11 @@ class VideoFile:
     def __init__(self, path: Path) -> None:
         self.path = checked_path(path)
         limit = max(TIME_LIMIT_SECONDS, self.path.stat().st_size / BYTES_PER_SECOND)
-        found = inspect_clips([self.path], time_limit_seconds=limit)[self.path]
-        if not (found.usable or found.rotated):
+        found = inspect_clips([self.path], decoder="pyav", time_limit_seconds=limit)[self.path]
+        if found.info is None:
             raise DataError(f"{path}: {found.reason}")
-        self.num_frames = found.info.num_frames if found.info else found.decoded_frames
-        self.sha1, self.warning = found.sha1, "" if found.rotated else found.reason
+        self.num_frames, self.size = found.info.num_frames, (found.info.height, found.info.width)
+        self.sha1, self.warning = found.sha1, found.reason
         self.times_seconds = _times_of(self.path, self.num_frames)
 
     @property
@@ -91,9 +102,9 @@ class VideoFile:
         Raises:
             DataError: the file has changed or vanished since it was measured.
         """
-        number = -1
-        for number, (frame, time) in enumerate(zip(decode_all(self.path), self.times_seconds, strict=False)):
-            yield Frame(number, time, _upright(frame))
+        number, painter = -1, Painter()
+        for number, (time, frame) in enumerate(zip(self.times_seconds, decode_all(self.path), strict=False)):
+            yield Frame(number, time, painter.upright(frame), self.size)
         if number + 1 < self.num_frames:
             raise DataError(f"{self.path}: has {number + 1} frames now, had {self.num_frames}; it changed meanwhile")
 
@@ -205,18 +216,12 @@ def pick_frames(video: Video, numbers: Iterable[int]) -> Iterator[Frame]:
             following = next(wanted, None)
 
 
-def _upright(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W C"]:
-    picture = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4  # counter-clockwise, in degrees
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
-
-
 def _times_of(path: Path, num_frames: int) -> tuple[float, ...]:
     """Read when each frame is shown, from the first one on.
 
     Some containers hold no times, or odd ones (AVI with packed B-frames): then frames follow each other evenly.
     """
-    times = [frame.time for frame, _ in zip(decode_all(path), range(num_frames), strict=False)]
+    times = [frame.time for _, frame in zip(range(num_frames), decode_all(path), strict=False)]
     known = [time for time in times if time is not None]
     if len(known) == len(times) and all(first < second for first, second in pairwise(known)):
         return tuple(time - known[0] for time in known)
@@ -226,6 +231,6 @@ def _times_of(path: Path, num_frames: int) -> tuple[float, ...]:
 
 def _claimed_fps(path: Path) -> float:
     with open_container(path) as container:
-        stream = container.streams.best("video")
-        rate = isinstance(stream, av.VideoStream) and (stream.average_rate or stream.guessed_rate)
+        stream = main_stream(container)
+        rate = stream and (stream.average_rate or stream.guessed_rate)
     return float(rate or 0) or 30.0

@@ -125,14 +125,10 @@ def _build(folder: Path, settings: SyntheticSettings, progress: Callable[[int, i
 
 
 def _check_readable(path: Path, settings: SyntheticSettings) -> None:
-    """Make sure that the decoder reads videos of this size; it does not read some small widths."""
-    try:
-        measure_video(path)
-    except DataError as error:
+    """Make sure that either decoder reads videos of this size; decord garbles some small widths."""
+    if measure_video(path).only_pyav:
         height, width = settings.size
-        raise ConfigError(
-            f"size [{height}, {width}]: videos of this size cannot be read back; try multiples of 32"
-        ) from error
+        raise ConfigError(f"size [{height}, {width}]: videos of this size cannot be read back; try multiples of 32")
 
 
 def _write_clip(folder: Path, clip: _ClipFile, settings: SyntheticSettings) -> None:

@@ -33,9 +33,10 @@ from torchvision.transforms.v2 import functional as transforms
 
 from vidact.core import ConfigError, DataError, EnvironmentProblem
 from vidact.data.containers import missing_bytes
+from vidact.data.display import UPRIGHT, turn_of
 from vidact.data.index import ENDINGS
 from vidact.data.measuring import MAX_FRAME_PIXELS, measure_video
-from vidact.data.video import checked_path, open_container, read_frames
+from vidact.data.video import checked_path, main_stream, open_container, read_frames
 
 Codec = Literal["h264", "mpeg4"]
 
@@ -225,8 +226,8 @@ def transcode_clip(path: Path, out: Path, *, settings: TranscodeSettings) -> int
         if lacking := missing_bytes(path):
             raise DataError(f"{path}: the file ends {lacking:,} bytes before its container does; get it anew")
         with open_container(path) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream) or not (stream.average_rate or stream.guessed_rate):
+            stream = main_stream(container)
+            if stream is None or not (stream.average_rate or stream.guessed_rate):
                 raise DataError(f"{path}: holds no video stream, or none that says its frames per second")
             num_frames, looks = _encode(path, stream, out, settings=settings)
     except (OSError, av.error.FFmpegError, ValueError) as error:
@@ -283,8 +284,8 @@ def _whole_frames(path: Path, stream: av.VideoStream) -> Iterator[av.VideoFrame]
         for number, frame in enumerate(cast(av.container.InputContainer, stream.container).decode(stream)):
             if frame.is_corrupt:
                 raise DataError(f"{path}: frame {number} is damaged; get the file anew")
-            if frame.rotation:
-                raise DataError(f"{path}: is to be shown turned by {frame.rotation}°, which its copy would not be")
+            if turn_of(frame) != UPRIGHT:
+                raise DataError(f"{path}: is to be shown turned or mirrored, which its copy would not be")
             yield frame
     except av.error.FFmpegError as error:
         raise DataError(f"{path}: does not decode to its end ({_reason(error)}); get it anew") from error
@@ -293,7 +294,10 @@ def _whole_frames(path: Path, stream: av.VideoStream) -> Iterator[av.VideoFrame]
 def _verify(out: Path, *, path: Path, num_frames: int, looks: UInt8[Tensor, "2 H W"]) -> None:
     """Read a copy back as training will, and compare it with what it should be."""
     try:
-        found = measure_video(out).num_frames
+        info = measure_video(out)
+        if info.only_pyav:
+            raise DataError(info.only_pyav)
+        found = info.num_frames
         pictures = read_frames(out, [0, found - 1], size=_LOOK_SIZE, gray=True)[0]
     except DataError as error:
         reason = str(error).removeprefix(f"{out.absolute()}: ")

@@ -24,11 +24,12 @@ class Verdict(StrEnum):
         TIME_OUT: Measuring took longer than the time limit and was killed.
         CRASHED: A decoder ended the process that measured it.
         NOT_A_VIDEO: FFmpeg finds no video in it.
-        UNSUPPORTED: A video, but decord cannot read it, or reads it wrongly.
+        UNSUPPORTED: A video, but not one that can be read rightly.
         TRUNCATED: The file ends before its container does; usable as far as it is whole, where decord copes.
         DAMAGED: Frames are damaged, so that the others cannot be told by number; not usable.
         DUPLICATE: The same bytes as another clip.
         NEAR_DUPLICATE: Looks like a clip on another side of the split.
+        PYAV_ONLY: PyAV reads it; decord gives other pictures, or none. It is read with PyAV, whatever was asked for.
         HEADER_OVERSTATES: The header claims more frames than decode, though nothing is missing.
         TOO_SHORT: Fewer frames than a window spans; its last frame is repeated.
         OK: Nothing is the matter.
@@ -46,6 +47,7 @@ class Verdict(StrEnum):
     DAMAGED = "damaged"
     DUPLICATE = "duplicate"
     NEAR_DUPLICATE = "near_duplicate"
+    PYAV_ONLY = "pyav_only"
     HEADER_OVERSTATES = "header_overstates"
     TOO_SHORT = "too_short"
     OK = "ok"
@@ -53,7 +55,7 @@ class Verdict(StrEnum):
     @property
     def is_note(self) -> bool:
         """True where training copes by itself; every verdict but these and OK is a fault."""
-        return self in {Verdict.TOO_SHORT, Verdict.HEADER_OVERSTATES}
+        return self in {Verdict.TOO_SHORT, Verdict.HEADER_OVERSTATES, Verdict.PYAV_ONLY}
 
     @property
     def is_fault(self) -> bool:
@@ -68,10 +70,11 @@ class VideoInfo:
     Attributes:
         num_frames: Frames that really decode, whole and in a row from the first one: those that may be asked for.
         header_frames: Frames that the container's header claims (0 where it claims nothing).
-        width: Pixels.
-        height: Pixels.
+        width: Square pixels, of the picture as it is to be seen.
+        height: Square pixels.
         fps: Frames per second.
         codec: FFmpeg's name of it.
+        only_pyav: Why it is read with PyAV, whatever was asked for; empty where decord gives the same pictures.
     """
 
     num_frames: int
@@ -80,6 +83,7 @@ class VideoInfo:
     height: int
     fps: float
     codec: str = ""
+    only_pyav: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Inspection:
         damaged_frames: Frames that are damaged or do not decode at all.
         frame_hashes: Fingerprints of five frames, to find copies by.
         time_limit_seconds: The limit that was exceeded; 0 where none was.
-        rotated: Whether it is to be shown turned, which is what makes it unsupported.
+        compared: Whether decord was asked as well, or needed not to be.
     """
 
     verdict: Verdict
@@ -110,12 +114,16 @@ class Inspection:
     damaged_frames: int = 0
     frame_hashes: FrameHashes = ()
     time_limit_seconds: float = 0.0
-    rotated: bool = False
+    compared: bool = False
 
     @property
     def usable(self) -> bool:
         """True where some frames may be asked for."""
         return self.info is not None
+
+    def tells_for(self, decoder: str) -> bool:
+        """True where it is known with which decoder the file is to be read, if this one is asked for."""
+        return decoder != "decord" or self.compared or not self.usable
 
     def record(self) -> dict[str, Any]:
         """List everything in plain types."""

@@ -16,6 +16,7 @@ from typing import Literal, cast
 import av
 import numpy as np
 import torch  # before decord: importing decord first makes torch's import crash
+from av.stream import Disposition
 from jaxtyping import UInt8
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
@@ -23,6 +24,7 @@ from torch.utils.dlpack import from_dlpack
 import decord  # isort: skip
 
 from vidact.core import DataError
+from vidact.data.display import Painter
 
 decord.logging.set_level(decord.logging.QUIET)
 av.logging.set_level(None)
@@ -68,6 +70,13 @@ def open_container(path: Path) -> av.container.InputContainer:
         return av.open(str(path))
 
 
+def main_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """Choose the stream that is the video: FFmpeg's best one, never an attached picture such as a cover."""
+    own = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    best = container.streams.best("video")
+    return next((stream for stream in own if stream is best), own[0] if own else None)
+
+
 def read_frames(
     path: Path, frame_numbers: Sequence[int], *, size: tuple[int, int], gray: bool, decoder: Decoder = "decord"
 ) -> UInt8[Tensor, "C T H W"]:
@@ -81,7 +90,8 @@ def read_frames(
         frame_numbers: From 0, in any order, with repeats if wanted.
         size: Height and width of the result in pixels; the frame's aspect is not kept.
         gray: One colour channel in place of three.
-        decoder: The library that decodes; both give the same frames, apart from rounding.
+        decoder: The library that decodes. PyAV is right of every file, with its pictures turned and mirrored as they
+            are to be seen; decord gives the same frames, apart from rounding, where measuring has found that it does.
 
     Raises:
         DataError: the file does not open, or has fewer frames than were asked for.
@@ -122,31 +132,55 @@ def _resize(frame: UInt8[Tensor, "H W C"], size: tuple[int, int]) -> UInt8[Tenso
 
 
 def _decode_with_decord(path: Path, wanted: set[int]) -> dict[int, UInt8[Tensor, "H W C"]]:
-    frames = {}
+    frames, last = {}, max(wanted)
+    for number, picture in enumerate(decord_pictures(path)):
+        if number in wanted:
+            frames[number] = picture
+        if number == last:
+            return frames
+    raise _ends_before(path, last)
+
+
+def decord_pictures(path: Path) -> Iterator[UInt8[Tensor, "H W 3"]]:
+    """Give the pictures of a checked file in order, as decord decodes them.
+
+    Beyond a stream's end decord may spin for ever (dmlc/decord#373): ask for no more pictures than there are. An error
+    of its decoding thread comes up at any frame, also at one before the damage, and at another one the next time.
+
+    Raises:
+        DataError: decord does not open the file, fails in it, or garbles its pictures.
+    """
+    number = 0
     try:
         # One reader per call, dropped at once: a kept reader decodes ahead and cannot cross a fork.
         reader = decord.VideoReader(str(path), num_threads=1)
-        for number in range(max(wanted) + 1):
+        while True:
             frame = reader.next()
             if frame.shape[2] != RGB:
-                raise DataError(f"{path}: decord garbles frames of this width ({frame.shape[1]} pixels); scale them up")
-            if number in wanted:
-                frames[number] = from_dlpack(frame.to_dlpack())  # decord's own memory, not copied
-    except StopIteration as error:
-        raise DataError(f"{path}: frame {max(wanted)} was asked for, decoding ends before it") from error
+                raise DataError(f"{path}: decord garbles frames of this width ({frame.shape[1]} pixels)")
+            yield from_dlpack(frame.to_dlpack())  # decord's own memory, not copied
+            number += 1
+    except StopIteration:
+        return
     except (decord.DECORDError, RuntimeError) as error:
-        raise DataError(f"{path}: decord cannot decode it up to frame {max(wanted)}") from error
-    return frames
+        raise DataError(f"{path}: decord cannot decode it from frame {number} on") from error
 
 
 def _decode_with_pyav(path: Path, wanted: set[int]) -> dict[int, UInt8[Tensor, "H W C"]]:
-    frames, last = {}, max(wanted)
+    frames, last, painter = {}, max(wanted), Painter()
     for number, frame in enumerate(decode_all(path)):
         if number in wanted:
-            frames[number] = torch.from_numpy(frame.to_ndarray(format="rgb24"))
+            try:
+                frames[number] = torch.from_numpy(painter.upright(frame))
+            except DataError as error:
+                raise DataError(f"{path}: {error}") from error
         if number == last:
             return frames
-    raise DataError(f"{path}: frame {last} was asked for, decoding ends before it")
+    raise _ends_before(path, last)
+
+
+def _ends_before(path: Path, last: int) -> DataError:
+    return DataError(f"{path}: frame {last} was asked for, decoding ends before it")
 
 
 def decode_all(path: Path) -> Iterator[av.VideoFrame]:
@@ -158,8 +192,8 @@ def decode_all(path: Path) -> Iterator[av.VideoFrame]:
     number = 0
     try:
         with open_container(path) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, av.VideoStream):
+            stream = main_stream(container)
+            if stream is None:
                 raise DataError(f"{path}: holds no video stream")
             stream.codec_context.thread_count = 1
             for frame in container.decode(stream):
@@ -220,32 +254,3 @@ def write_video(
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         if stream is not None:
             container.mux(stream.encode())
-
-
-def count_frames(path: Path, *, at_most: int) -> int:
-    """Count the frames that decord yields from frame 0 on.
-
-    An error of decord's decoding thread comes up at any frame, also at one before the damage, and at another one the
-    next time: a file in which there is one cannot be relied on at all.
-
-    Args:
-        path: A video file.
-        at_most: Where to stop: beyond a stream's end decord may spin for ever (dmlc/decord#373).
-
-    Raises:
-        DataError: decord does not open the file, fails in it, or garbles its frames.
-    """
-    path = checked_path(path)
-    count = 0
-    try:
-        reader = decord.VideoReader(str(path), num_threads=1)
-        while count < at_most:
-            frame = reader.next()
-            count += 1
-            if frame.shape[2] != RGB:
-                raise DataError(f"{path}: decord garbles frames of this width ({frame.shape[1]} pixels); scale them up")
-    except StopIteration:
-        return count
-    except (decord.DECORDError, RuntimeError) as error:
-        raise DataError(f"{path}: decord cannot decode it") from error
-    return count

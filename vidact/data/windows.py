@@ -32,6 +32,7 @@ class Window:
         fps: The clip's frames per second.
         clip_frames: Frames that the whole clip has.
         sha1: Of the clip's file; empty where nobody has taken it.
+        only_pyav: Whether the file is read with PyAV, whatever was asked for.
     """
 
     clip: Clip
@@ -40,6 +41,11 @@ class Window:
     fps: float
     clip_frames: int
     sha1: str = ""
+    only_pyav: bool = False
+
+    def decoder(self, wanted: Decoder) -> Decoder:
+        """Name the library that reads the file: the one that is wanted, where that reads it rightly."""
+        return "pyav" if self.only_pyav else wanted
 
 
 @runtime_checkable
@@ -94,6 +100,7 @@ def list_windows(
             fps=infos[clip.path].fps,
             clip_frames=infos[clip.path].num_frames,
             sha1=(sha1s or {}).get(clip.path, ""),
+            only_pyav=bool(infos[clip.path].only_pyav),
         )
         for clip_index, clip in enumerate(clips)
         for frame_numbers in windows(
@@ -115,7 +122,7 @@ class WindowDataset(Dataset[ClipBatch]):
         windows: Which windows.
         size: Height and width in pixels.
         gray: One colour channel in place of three.
-        decoder: The library that decodes.
+        decoder: The library that decodes, where it reads a file rightly.
         decoded: Where decoded windows lie; it holds them at this size and with these colours. A window that it
             lacks is decoded from its file.
         masks: Where masks come from; batches have none if None.
@@ -176,7 +183,7 @@ class WindowDataset(Dataset[ClipBatch]):
             return torch.from_numpy(self.decoded.read([row])[0])
         window = self.windows[index]
         path, numbers = window.clip.path, window.frame_numbers
-        return read_frames(path, numbers, size=self.size, gray=self.gray, decoder=self.decoder)
+        return read_frames(path, numbers, size=self.size, gray=self.gray, decoder=window.decoder(self.decoder))
 
     def _mask(self, window: Window) -> Bool[Tensor, "1 T H W"] | None:
         if self.masks is None:
