@@ -112,14 +112,15 @@ def test_every_ending_that_is_promised_is_found_and_can_be_read(
 ) -> None:
     from vidact.data.video import read_frames
 
-    codecs = {".webm": "libvpx-vp9"}
+    codecs = {".webm": "libvpx-vp9", ".gif": "gif"}
+    odd = {".gif": {"pix_fmt": "rgb8"}}
     for number, ending in enumerate(ENDINGS):
         name = f"{number}{ending.upper() if number % 2 else ending}"
-        write_clip(tmp_path / "jump" / name, num_frames=3, codec=codecs.get(ending, "mpeg4"))
+        write_clip(tmp_path / "jump" / name, num_frames=3, codec=codecs.get(ending, "mpeg4"), **odd.get(ending, {}))
     clips = index_clips(tmp_path)
     assert [clip.path.suffix.lower() for clip in clips] == list(ENDINGS)
     for clip in clips:
-        assert read_frames(clip.path, [2], size=(8, 8), gray=True).shape == (1, 1, 8, 8)
+        assert read_frames(clip.path, [2], size=(8, 8), gray=True, decoder="pyav").shape == (1, 1, 8, 8)
 
 
 def test_what_is_no_clip_is_left_aside_and_counted(root: Path) -> None:
