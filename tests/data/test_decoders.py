@@ -48,7 +48,7 @@ def _negative_times(folder: Path) -> Path:
 
 
 def _av1(folder: Path) -> Path:
-    return write_barcodes(folder / "av1.mp4", ALL, codec="libsvtav1", options={"preset": "12", "crf": "8"})
+    return write_barcodes(folder / "av1.mp4", ALL, codec="libsvtav1", options={"preset": "8"})
 
 
 def _gif(folder: Path) -> Path:
