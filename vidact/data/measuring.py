@@ -99,7 +99,7 @@ def _measure_frames(path: Path, bare: Inspection) -> Inspection:
         return _no_video(bare, f"not a video that FFmpeg can read ({_reason(error)})")
     except DataError as error:
         return replace(bare, verdict=Verdict.UNSUPPORTED, reason=f"{error}; {_RECODE}")
-    counted = replace(bare, decoded_frames=found.decoded, damaged_frames=found.damaged)
+    counted = replace(bare, decoded_frames=found.decoded, damaged_frames=found.damaged, rotated=found.turned)
     info = replace(claim, num_frames=found.intact, width=width, height=height, fps=claim.fps or _rate(found.times))
     if fault := _fault(counted, info, found):
         return fault

@@ -101,6 +101,7 @@ class Inspection:
         damaged_frames: Frames that are damaged or do not decode at all.
         frame_hashes: Fingerprints of five frames, to find copies by.
         time_limit_seconds: The limit that was exceeded; 0 where none was.
+        rotated: Whether it is to be shown turned or mirrored.
         compared: Whether decord was asked as well, or needed not to be.
     """
 
@@ -114,6 +115,7 @@ class Inspection:
     damaged_frames: int = 0
     frame_hashes: FrameHashes = ()
     time_limit_seconds: float = 0.0
+    rotated: bool = False
     compared: bool = False
 
     @property
