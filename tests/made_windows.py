@@ -25,4 +25,5 @@ def make_windows(folder: Path, write_clip: WriteClip) -> list[Window]:
 def measures(num_frames: int) -> dict[str, Any]:
     """Fill in a measure whose other fields play no part here."""
     known = {"num_frames": num_frames, "header_frames": num_frames, "width": 64, "height": 48, "fps": 30.0}
+    known["times_seconds"] = ()
     return {name: known.get(name, "") for name in VideoInfo.__dataclass_fields__}

@@ -12,6 +12,7 @@ from made_videos import MadeVideo
 from vidact.attribution.explainers import LayerwiseRelevance
 from vidact.core import ConfigError, EnvironmentProblem, ExplanationError, as_float
 from vidact.data.streaming import WindowSettings, pick_frames
+from vidact.data.timeline import FrameRates
 from vidact.data.video import to_network_size
 from vidact.explaining import ExplainSettings, Subject, VideoExplanation, explain_video
 from vidact.models.stacked import StackedFramesCNN
@@ -153,3 +154,30 @@ def test_an_unknown_class_is_refused_before_anything_is_read() -> None:
 def test_a_scratch_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match="cannot be written"):
         _explain(tmp_path / "none", MadeVideo(8))
+
+
+def test_a_frame_that_is_seen_several_times_has_the_sum_of_what_each_got(tmp_path: Path) -> None:
+    """A video of 25 frames a second, for a network that learned from 50: written out window by window."""
+    video = MadeVideo(9)
+    window = replace(WINDOW, stride=1, rates=FrameRates(50.0, 50.0, 50.0))
+    own = ExplainSettings(target="right")
+    with own.build_explainer(_network()) as explain:
+        subject = Subject(video, window, torch.device("cpu"))
+        found = explain_video(explain, subject, class_names=CLASSES, settings=own, scratch=tmp_path)
+    seen = [number for number in range(9) for _ in range(2)]
+    starts = sorted({*range(0, len(seen) - 4, 2), len(seen) - 4})
+    maps: dict[int, list[np.ndarray]] = defaultdict(list)
+    with LayerwiseRelevance(_network()) as explain:
+        for start in starts:
+            explanation = explain(_pixels(video, seen[start : start + 4]), torch.tensor([1]))
+            for place in range(4):
+                maps[start + place].append(explanation.relevance[0].sum(dim=0)[place].numpy())
+    expected = [sum(np.mean(maps[place], axis=0) for place in (2 * number, 2 * number + 1)) for number in range(9)]
+    relevance = found.relevance.read()
+    np.testing.assert_allclose(relevance, np.stack(expected), atol=1e-6 * np.abs(relevance).max())
+    assert found.frame_numbers.tolist() == list(range(9))
+    assert found.times_seconds == pytest.approx([number / 25 for number in range(9)])
+    assert found.positive + found.negative == pytest.approx(
+        relevance.sum(axis=(1, 2), dtype=np.float64), rel=1e-4, abs=1e-6
+    )
+    assert "too few" in found.note

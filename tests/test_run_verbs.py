@@ -2,12 +2,14 @@ import json
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
+from made_videos import write_timed
 
 from vidact.attribution.explainers import build_explainer
 from vidact.cli import main
@@ -69,6 +71,27 @@ def test_each_video_gets_a_folder_of_files(
         assert np.abs(relevance).max() == pytest.approx(record["largest_relevance"], rel=1e-3)
         with av.open(str(clip)) as source, av.open(str(folder / "overlay.mp4")) as written:
             assert sum(1 for _ in written.decode(video=0)) == sum(1 for _ in source.decode(video=0))
+
+
+def test_a_video_of_another_rate_is_sampled_at_that_of_the_run(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same motion at 30 and at 60 frames a second gives the same explanation, at the same times."""
+    for rate in (30, 60):
+        levels = [20 + 180 * n // rate for n in range(rate)]
+        write_timed(tmp_path / "in" / f"at {rate}.mp4", [Fraction(n, rate) for n in range(rate)], levels)
+    assert _explain(small_run, tmp_path / "in", "--out", tmp_path / "out") == 0
+    assert _explain(small_run, tmp_path / "in" / "at 60.mp4", "--out", tmp_path / "out") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "at 60.mp4" in line]
+    assert [line.split()[0] for line in lines] == ["explained", "kept"]
+    assert all("(60 frames a second, sampled: the network learned from clips of 30 frames" in line for line in lines)
+    found = {rate: np.load(tmp_path / "out" / f"at {rate}" / "explanation.npz") for rate in (30, 60)}
+    records = {rate: json.loads((tmp_path / "out" / f"at {rate}" / RECORD).read_text()) for rate in (30, 60)}
+    assert found[60]["frames"].tolist() == (2 * found[30]["frames"]).tolist()
+    assert found[60]["times"] == pytest.approx(found[30]["times"])
+    assert found[60]["window_scores"] == pytest.approx(found[30]["window_scores"], rel=1e-2, abs=1e-3)
+    assert records[60]["target"] == records[30]["target"]
+    assert records[30]["frame_rate"] == ""
 
 
 def test_what_is_done_is_kept_until_something_changes(

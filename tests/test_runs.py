@@ -1,3 +1,4 @@
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -6,8 +7,9 @@ import torch
 import yaml
 
 from vidact.core import CheckpointError, ConfigError, DataError
+from vidact.data.timeline import FrameRates
 from vidact.models.residual import SlimResNet3D
-from vidact.runs import open_run
+from vidact.runs import open_run, tell_other_rates
 
 
 def test_a_run_folder_gives_the_network_as_it_was_trained(small_run: Path) -> None:
@@ -29,6 +31,19 @@ def test_a_checkpoint_alone_says_everything(small_run: Path, tmp_path: Path) -> 
     assert (run.name, run.folder) == ("sent", None)
     video = torch.rand(2, 1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
     assert torch.equal(run.network(video), open_run(small_run).network(video))
+    assert run.frame_rates == FrameRates(30.0, 30.0, 30.0)
+
+
+def test_a_run_that_kept_no_frame_rates_is_opened_without(small_run: Path, tmp_path: Path) -> None:
+    """As those of earlier versions are; where their config names a rate, that is it."""
+    content = torch.load(small_run / "checkpoints" / "best.ckpt", weights_only=True)
+    del content["VideoDataModule"]
+    torch.save(content, tmp_path / "old.ckpt")
+    assert open_run(tmp_path / "old.ckpt").frame_rates is None
+    config = yaml.safe_load(content["vidact_config"])
+    config["data"]["fps"] = 15
+    torch.save(content | {"vidact_config": yaml.safe_dump(config)}, tmp_path / "named.ckpt")
+    assert open_run(tmp_path / "named.ckpt").frame_rates == FrameRates(15.0, 15.0, 15.0)
 
 
 def test_the_last_checkpoint_serves_where_there_is_no_best_one(small_run: Path, tmp_path: Path) -> None:
@@ -118,3 +133,12 @@ def test_data_that_is_gone_is_told_when_it_is_wanted(small_run: Path, tmp_path: 
     run = open_run(_with_config(small_run, tmp_path, yaml.safe_dump(config)))
     with pytest.raises(DataError, match="moved"):
         run.build_data()
+
+
+@pytest.mark.parametrize(("now", "told"), [(30.0, ""), (29.0, ""), (60.0, "learned from clips of 30 .* these have 60")])
+def test_clips_of_other_rates_are_told_before_they_are_measured(now: float, told: str) -> None:
+    content = {"VideoDataModule": {"frame_rates": {"lowest": 30.0, "usual": 30.0, "highest": 30.0}}}
+    with pytest.warns(UserWarning, match=told) if told else contextlib.nullcontext():
+        tell_other_rates(content, FrameRates(now, now, now))
+    tell_other_rates(content, None)
+    tell_other_rates({}, FrameRates(now, now, now))

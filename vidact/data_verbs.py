@@ -162,12 +162,13 @@ def frames(
     from vidact.data.frame_check import check_frames
     from vidact.data.preparation import list_unusable, load_clips
     from vidact.data.progress import progress_bar
+    from vidact.data.timeline import why_unusable
 
     clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links)
     unusable = list_unusable(clips, inspections)
     for line in unusable:
         print(f"not compared: {line}")
-    usable = [clip for clip in clips if inspections[clip.path].usable]
+    usable = [clip for clip in clips if not why_unusable(clip, inspections[clip.path])]
     with progress_bar("comparing frames") as progress:
         only_pyav = {path for path, inspection in inspections.items() if inspection.info and inspection.info.only_pyav}
         found = check_frames(usable, only_pyav=only_pyav, progress=progress, num_threads=num_threads)

@@ -22,6 +22,7 @@ from vidact.data.masks import MaskFolder, find_masks
 from vidact.data.preparation import divide
 from vidact.data.progress import progress_bar
 from vidact.data.synthetic_files import WITHOUT_CONFOUNDER
+from vidact.data.timeline import why_unusable
 from vidact.data.windows import Window, list_windows
 from vidact.kept_splits import read_kept_split
 from vidact.measured import STAGES
@@ -126,8 +127,9 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
         decoder = run.data_settings.get("decoder", "decord")
         paths = [clip.path for clip in clips]
         inspections = inspect_clips(paths, root=folder, decoder=decoder, progress=progress)
-    left_out = [*gone, *(f"{c.clip_id}: {inspections[c.path].reason}" for c in clips if not inspections[c.path].usable)]
-    usable = _draw([clip for clip in clips if inspections[clip.path].usable], choice)
+    reasons = {clip: why_unusable(clip, inspections[clip.path]) for clip in clips}
+    left_out = [*gone, *(f"{clip.clip_id}: {reason}" for clip, reason in reasons.items() if reason)]
+    usable = _draw([clip for clip in clips if not reasons[clip]], choice)
     if not usable:
         raise DataError(f"{folder}: no clip is left to evaluate: {'; '.join([*notes, *left_out[:3]]) or choice.part}")
     settings = run.data_settings
@@ -139,10 +141,16 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
         stride=settings["stride"],
         num_windows=1,
         sha1s={path: found.sha1 for path, found in inspections.items()},
+        fps=settings.get("fps") if choice.root is None else _common_rate(run),
         **order,
     )
     masks, lines = _choose_masks(run, choice, folder)
     return ChosenClips(folder, tuple(windows), masks, tuple(left_out), (*notes, *lines))
+
+
+def _common_rate(run: Run) -> float | None:
+    """Name the frames per second that all clips of a run's training had; None where they differ or nobody knows."""
+    return None if run.frame_rates is None or run.frame_rates.differ else run.frame_rates.usual
 
 
 def _choose_masks(run: Run, choice: Choice, folder: Path) -> tuple[MaskFolder | None, list[str]]:

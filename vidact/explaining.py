@@ -6,6 +6,7 @@ It draws and keeps nothing but one scratch file; memory depends on the window, n
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -90,7 +91,8 @@ class VideoExplanation:
     """Why a network sees a class in a video, frame by frame.
 
     The network sees windows. The relevance of a frame is the mean over the windows that hold it, in units of a
-    window's logit; score and probabilities are means over all windows.
+    window's logit; score and probabilities are means over all windows. Windows hold some frames several times where the
+    network learned from more frames per second than the video has: such a frame has the sum of what each of them got.
 
     Attributes:
         name: Of the video.
@@ -100,7 +102,7 @@ class VideoExplanation:
         against: The class that is spoken against; −1 for all others, None for nobody.
         probabilities: Of each class.
         score: What was explained.
-        frame_numbers: The frames that windows see.
+        frame_numbers: The frames that windows see, each once.
         times_seconds: When they are shown.
         window_starts: The first frame of each window.
         window_scores: What was explained in each window.
@@ -110,6 +112,7 @@ class VideoExplanation:
         positive: Each frame's relevance for the target, its positive voxels added up.
         negative: Against it, zero or below.
         largest: max |R| of all voxels.
+        note: What became of a video with other frames per second than the network learned from.
     """
 
     name: str
@@ -129,6 +132,7 @@ class VideoExplanation:
     positive: Float[np.ndarray, " T"] = field(repr=False)
     negative: Float[np.ndarray, " T"] = field(repr=False)
     largest: float
+    note: str = ""
 
     @property
     def target_name(self) -> str:
@@ -158,10 +162,10 @@ class Subject:
     window: WindowSettings
     device: torch.device
 
-    @property
+    @cached_property
     def sampled(self) -> tuple[int, ...]:
-        """The frames that windows see."""
-        return self.window.sampled(self.video.num_frames)
+        """The frames that windows see, as often as they see them."""
+        return self.window.sampled(self.video.times_seconds)
 
     @property
     def starts(self) -> tuple[int, ...]:
@@ -201,6 +205,7 @@ def explain_video(
     probabilities = scores.softmax(dim=1).mean(dim=0)  # as the accuracy of clips is measured
     target, against = select_target(settings.target, probabilities[None], label=None, class_names=class_names)
     sampled = subject.sampled
+    shown = list(dict.fromkeys(sampled))
     window_scores, conservation = [], []
     with _Stitcher(scratch / "relevance.f32", subject) as stitched:
         for places, pixels in subject.batches(settings.batch_size):
@@ -217,23 +222,25 @@ def explain_video(
         against=None if against is None else int(against),
         probabilities=probabilities.double().numpy(),
         score=float(torch.cat(window_scores).mean()),
-        frame_numbers=np.asarray(sampled),
-        times_seconds=np.asarray(subject.video.times_seconds)[list(sampled)],
+        frame_numbers=np.asarray(shown),
+        times_seconds=np.asarray(subject.video.times_seconds)[shown],
         window_starts=tuple(sampled[start] for start in subject.starts),
         window_scores=torch.cat(window_scores).numpy(),
         window_conservation=torch.cat(conservation).numpy(),
         largest_logit=scores.abs().amax(dim=1).double().numpy(),
-        relevance=RelevanceFile(scratch / "relevance.f32", (len(sampled), *subject.window.size)),
+        relevance=RelevanceFile(scratch / "relevance.f32", (len(shown), *subject.window.size)),
         positive=np.asarray(stitched.positive),
         negative=np.asarray(stitched.negative),
         largest=stitched.largest,
+        note=subject.window.note(subject.video.times_seconds),
     )
 
 
 class _Stitcher:
     """Averages the relevance of frames over the windows that hold them; frames that are done go to a file.
 
-    A frame that a window holds several times, because it fills it up, counts with all of its relevance there.
+    A frame that a window holds several times, because it fills it up, counts with all of its relevance there. A frame
+    that stands at several places is averaged at each, and then summed over them.
 
     Args:
         path: The file.
@@ -246,6 +253,7 @@ class _Stitcher:
             place for start in subject.starts for place in range(start, min(start + length, num_sampled))
         )
         self._path, self._open, self._written = path, dict[int, Float[np.ndarray, "h w"]](), 0
+        self._frames = subject.sampled
         self.positive, self.negative, self.largest = list[float](), list[float](), 0.0
 
     def __enter__(self) -> "_Stitcher":
@@ -274,12 +282,15 @@ class _Stitcher:
     def _write_before(self, place: int) -> None:
         try:
             for done in range(self._written, min(place, len(self._coverage))):
+                self._written += 1
                 frame = self._open.pop(done)
+                if done + 1 < len(self._frames) and self._frames[done + 1] == self._frames[done]:  # the same one again
+                    self._open[done + 1] = self._open[done + 1] + frame if done + 1 in self._open else frame
+                    continue
                 self._file.write(frame.astype(np.float32).tobytes())
                 self.positive.append(float(frame.clip(min=0).sum(dtype=np.float64)))
                 self.negative.append(float(frame.clip(max=0).sum(dtype=np.float64)))
                 self.largest = max(self.largest, float(np.abs(frame).max()))
-                self._written += 1
         except OSError as error:
             raise self._problem(error) from error
 

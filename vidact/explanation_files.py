@@ -174,7 +174,7 @@ def _compare(path: Path, first: VideoExplanation, second: VideoExplanation, vide
     if not np.array_equal(first.frame_numbers, second.frame_numbers):
         raise ConfigError(
             f"--beside: {first.method} is explained at {len(first.frame_numbers)} frames, {second.method} at "
-            f"{len(second.frame_numbers)} others; compare networks with the same num_frames and stride"
+            f"{len(second.frame_numbers)} others; compare networks with the same num_frames, stride and frame rate"
         )
     chosen = evenly_spread(len(first.frame_numbers), at_most=MAX_COMPARED_FRAMES).tolist()
     pictures = [frame.shown for frame in pick_frames(video, first.frame_numbers[chosen].tolist())]
@@ -241,6 +241,7 @@ def _record(explanation: VideoExplanation, video: Video, settings: FileSettings)
         "windows": len(explanation.window_starts),
         "sampled_frames": len(explanation.frame_numbers),
         "units": f"relevance: {unit_of(explanation.method)} of a window; times: seconds from the first frame",
+        "frame_rate": explanation.note,
         "warning": getattr(video, "warning", ""),
         "versions": {name: version(name) for name in LIBRARIES},
     }

@@ -5,6 +5,7 @@ It holds no arithmetic of its own.
 
 import html
 import tempfile
+import warnings
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -80,7 +81,7 @@ def explain(
     target: str = PREDICTED,
     method: str = LRP,
     composite: CompositeSpec = DEFAULT,
-    fps: float | int = 30.0,
+    fps: float | int | None = None,
     threshold: float = HOTSPOT_THRESHOLD,
 ) -> ClipExplanation:
     """Explain a video file, or an array uint8 [T, H, W, C] or [C, T, H, W], of any length.
@@ -91,14 +92,15 @@ def explain(
         target: `predicted`, a class, or `A-vs-B`.
         method: One of `explainers.METHODS`.
         composite: The rules per layer, for `lrp`.
-        fps: Frames per second of an array.
+        fps: Frames per second of an array; those that the network learned from if None.
         threshold: A voxel is a hotspot from this share of the clip's largest |R| on.
 
     Raises:
         DataError: the clip cannot be read.
         ExplanationError: no such class, or a network that cannot be explained so.
     """
-    video: Video = VideoFile(Path(clip)) if isinstance(clip, str | Path) else VideoArray(clip, fps=fps)
+    own = fps or (run.frame_rates.usual if run.frame_rates else 30.0)
+    video: Video = VideoFile(Path(clip)) if isinstance(clip, str | Path) else VideoArray(clip, fps=own)
     settings = ExplainSettings(method, composite, target)
     device = own_devices("auto")
     subject = Subject(video, window_of(run), device)
@@ -108,6 +110,8 @@ def explain(
                 explainer, subject, class_names=run.class_names, settings=settings, scratch=Path(scratch)
             )
         relevance = found.relevance.read()
+    if found.note:
+        warnings.warn(f"{found.name}: {found.note}", stacklevel=2)
     return ClipExplanation(found, relevance, _view(video, found, relevance), threshold)
 
 

@@ -56,7 +56,7 @@ from vidact.resuming import (
     why_nothing_is_trained,
 )
 from vidact.run_end import guesses_without_pixels, passing_folder, summary, write_run_report
-from vidact.runs import CONFIG, config_of_run, read_run_config
+from vidact.runs import CONFIG, config_of_run, read_run_config, tell_other_rates
 from vidact.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated, ended_by_sigterm
 from vidact.trainer_checks import (
     check_counts,
@@ -229,6 +229,9 @@ class VidactCLI(LightningCLI):
                 self.model.on_load_checkpoint(self._checkpoint)
             self.datamodule.prepare_data()
             self.datamodule.setup(self.subcommand)
+            if self.subcommand != "fit":
+                stage = "validate" if self.subcommand == "validate" else "test"
+                tell_other_rates(self._checkpoint or {}, self.datamodule.rates_of(stage))
 
     before_fit = before_validate = before_test = before_predict = _prepare_data
 

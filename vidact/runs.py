@@ -13,11 +13,13 @@ from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from vidact.checkpoints import give_weights, load_checkpoint
 from vidact.core import CheckpointError, ConfigError, VidactError
 from vidact.data.datamodule import VideoDataModule
+from vidact.data.timeline import FrameRates
 from vidact.kept_config import differences, listed
 from vidact.trust import importing_only, require_trusted
 
@@ -37,6 +39,7 @@ class Run:
         epoch: The epoch after which the weights were saved, from 0.
         network: In eval mode.
         trust: Modules beside vidact's and torch's that its config may name.
+        frame_rates: Of the clips that it learned from; None where its version of vidact kept none.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Run:
     epoch: int
     network: nn.Module = field(repr=False)
     trust: tuple[str, ...] = ()
+    frame_rates: FrameRates | None = None
 
     @property
     def data_settings(self) -> Mapping[str, Any]:
@@ -105,8 +109,8 @@ def open_run(path: str | Path, *, trust: Sequence[str] = ()) -> Run:
     network = _build_network(config, num_classes=len(names), trust=trust, source=checkpoint)
     give_weights(network, content, path=checkpoint)
     name = folder.name if folder else checkpoint.stem
-    epoch = int(content.get("epoch", 0))
-    return Run(name, folder, checkpoint, config, tuple(names), epoch, network.eval(), tuple(trust))
+    epoch, rates = int(content.get("epoch", 0)), _frame_rates(content, config)
+    return Run(name, folder, checkpoint, config, tuple(names), epoch, network.eval(), tuple(trust), rates)
 
 
 def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any], Path | None]:
@@ -141,6 +145,23 @@ def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[
                 "copy the checkpoint into a folder of its own, where its own settings count"
             )
     return config, folder
+
+
+def _frame_rates(content: Mapping[str, Any], config: Mapping[str, Any]) -> FrameRates | None:
+    """Read the frame rates that the data module put into a checkpoint; without them, the config may name one."""
+    state = content.get(VideoDataModule.__qualname__)
+    kept = state.get("frame_rates") if isinstance(state, dict) else None
+    if isinstance(kept, dict):
+        return FrameRates(*(float(kept[name]) for name in ("lowest", "usual", "highest")))
+    fps = config["data"].get("fps")
+    return None if fps is None else FrameRates.of([], fps=float(fps))
+
+
+def tell_other_rates(content: Mapping[str, Any], now: FrameRates | None) -> None:
+    """Warn where the clips to be measured have other frames per second than those that a checkpoint learned from."""
+    learned = _frame_rates(content, {"data": {}})
+    if learned and now and (told := learned.unlike(now)):
+        rank_zero_warn(told)
 
 
 def _checkpoint_of(path: Path) -> Path:

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -178,7 +178,7 @@ class VideoExplainer(LightningModule):
         request = self._request(job)
         kept = _read_record(job.folder)
         if not self.again and kept is not None and kept.get("request") == request:
-            return "kept", _in_words(kept["classes"])
+            return "kept", _in_words(kept)
         if job.folder.exists() and kept is None:
             raise ConfigError(f"{job.folder}: exists, and no explanation is in it; choose another --out")
         video = VideoFile(job.path)
@@ -192,7 +192,7 @@ class VideoExplainer(LightningModule):
             )
             beside = None if self.beside is None else self._explain_beside(video, self.beside, Path(scratch) / "beside")
             record = write_files(job.folder, explanation, video, settings=self.files, request=request, beside=beside)
-        return "explained", _in_words(record["classes"])
+        return "explained", _in_words(record)
 
     def _explain_beside(self, video: VideoFile, beside: Beside, scratch: Path) -> VideoExplanation:
         scratch.mkdir()
@@ -232,7 +232,7 @@ def window_of(run: Run, *, overlap: float = 0.5) -> WindowSettings:
     data = run.data_settings
     size = data["size"]
     height, width = (size, size) if isinstance(size, int) else size
-    return WindowSettings(data["num_frames"], data["stride"], (height, width), data["gray"], overlap)
+    return WindowSettings(data["num_frames"], data["stride"], (height, width), data["gray"], overlap, run.frame_rates)
 
 
 def explain_all(model: VideoExplainer, *, trainer: Trainer) -> list[Result]:
@@ -244,9 +244,9 @@ def explain_all(model: VideoExplainer, *, trainer: Trainer) -> list[Result]:
     return [found[str(job.folder)] for job in model.jobs if str(job.folder) in found]
 
 
-def _in_words(classes: Sequence[Any]) -> str:
-    name, probability = classes[0]
-    return f"{name}, {100 * probability:.1f} %"
+def _in_words(record: Mapping[str, Any]) -> str:
+    name, probability = record["classes"][0]
+    return f"{name}, {100 * probability:.1f} %" + (f" ({record['frame_rate']})" if record.get("frame_rate") else "")
 
 
 def _read_record(folder: Path) -> dict[str, Any] | None:

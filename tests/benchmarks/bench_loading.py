@@ -58,7 +58,7 @@ def _window(clip: Clip) -> Window:
     with open_container(clip.path) as container:
         num_frames = sum(1 for _ in container.decode(video=0))
     numbers = windows(num_frames, num_frames=16, stride=2, num_windows=1)[0]
-    return Window(clip, 0, numbers, fps=30.0, clip_frames=num_frames)
+    return Window(clip, 0, numbers, tuple(number / 30 for number in numbers), clip_frames=num_frames)
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 import shutil
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from made_videos import write_timed
 from torch.utils.data import DataLoader, DistributedSampler
 
 from vidact.core import ClipBatch, ClipSource, ConfigError, DataError, DividedData, as_float
@@ -12,6 +14,7 @@ from vidact.data import synthetic_files
 from vidact.data.augmentation import AugmentationSettings
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.motions import CLASS_NAMES
+from vidact.data.timeline import FrameRates
 from vidact.data.windows import join
 
 
@@ -198,6 +201,10 @@ def test_without_a_root_the_synthetic_set_is_rendered_once(monkeypatch: pytest.M
         ({"test_windows": 0}, "--data.test_windows must be at least 1"),
         ({"crop_from": 0, "augmentation": AugmentationSettings()}, "--data.crop_from .0, 0. is smaller than"),
         ({"crop_from": 32}, "--data.crop_from needs --data.augmentation"),
+        ({"fps": 0.0}, "--data.fps must be more than 0 and at most 1000, got 0"),
+        ({"fps": -30.0}, "--data.fps must be more than 0"),
+        ({"fps": float("nan")}, "--data.fps must be more than 0"),
+        ({"fps": 1e9}, "--data.fps must be more than 0 and at most 1000"),
         ({"validation_share": 0.0}, "validation_share must be from 0.05 to 0.5, got 0.0"),
         ({"split": "mine.json", "validation_share": 0.1}, "mine.json says which clips train and which validate"),
         ({"split": "mine.json", "use_unused": True}, "mine.json says which clips train and which validate"),
@@ -342,3 +349,60 @@ def test_validation_and_test_may_have_other_windows_than_training(small_set: Pat
     for loader, count in ((module.train_dataloader(), 2), (module.val_dataloader(), 3)):
         clips = torch.cat([batch.clip_index for batch in loader])
         assert torch.bincount(clips).unique().tolist() == [count]
+
+
+def _of_rate(root: Path, class_name: str, rate: int) -> None:
+    """Ten clips of one second, from dark to bright whatever their rate."""
+    for clip in range(10):
+        times = [Fraction(number, rate) for number in range(rate)]
+        levels = [20 + clip + 180 * number // rate for number in range(rate)]
+        write_timed(root / class_name / f"{class_name} {clip}.mp4", times, levels)
+
+
+@pytest.fixture(scope="module")
+def mixed_rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Clips of 30 frames a second in one class, of 60 in the other."""
+    root = tmp_path_factory.mktemp("rates")
+    _of_rate(root, "slow", 30)
+    _of_rate(root, "swift", 60)
+    return root
+
+
+def test_mixed_rates_are_said_once_with_what_to_do(
+    mixed_rates: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        module = _module(mixed_rates)
+    said = caplog.text + capfd.readouterr().err
+    assert said.count("training clips have 30 to 60 frames a second") == 1
+    assert "--data.fps" in said
+    assert (module.frame_rates.lowest, module.frame_rates.highest) == (30.0, 60.0)
+    with caplog.at_level("INFO"):
+        _module(mixed_rates, fps=30.0)
+    assert (caplog.text + capfd.readouterr().err).count("training clips have") == said.count("training clips have")
+
+
+def test_at_one_rate_clips_of_two_rates_look_alike(mixed_rates: Path) -> None:
+    module = _module(mixed_rates, fps=30.0)
+    batch = _only(module.val_dataloader())
+    expected = {0: [11, 13, 15, 17], 1: [22, 26, 30, 34]}
+    assert [numbers.tolist() for numbers in batch.frame_numbers] == [expected[int(label)] for label in batch.label]
+    torch.testing.assert_close(batch.times_seconds, torch.tensor([[11, 13, 15, 17]] * len(batch)) / 30)
+    slow, swift = (batch.video[batch.label == label].float().mean(dim=(0, 1, 3, 4)) for label in (0, 1))
+    torch.testing.assert_close(slow, swift, atol=5, rtol=0)
+    assert module.frame_rates == FrameRates(30.0, 30.0, 30.0)
+    assert module.state_dict() == {"frame_rates": {"lowest": 30.0, "usual": 30.0, "highest": 30.0}}
+
+
+def test_without_a_rate_a_clip_of_twice_the_rate_is_slow_motion(mixed_rates: Path) -> None:
+    batch = _only(_module(mixed_rates).val_dataloader())
+    spans = batch.times_seconds[:, -1] - batch.times_seconds[:, 0]
+    torch.testing.assert_close(spans, torch.where(batch.label == 0, 6 / 30, 6 / 60))
+
+
+def test_a_shift_in_time_works_at_another_rate(mixed_rates: Path) -> None:
+    module = _module(mixed_rates, fps=15.0, augmentation=AugmentationSettings(temporal_jitter=1))
+    (batch, *_) = module.train_dataloader()
+    steps = batch.times_seconds.diff(dim=1)
+    torch.testing.assert_close(steps, torch.full_like(steps, 2 / 15))
+    assert batch.video.shape[2] == 4 + 2

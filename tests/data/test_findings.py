@@ -111,13 +111,16 @@ def test_the_first_verdict_in_their_order_is_given() -> None:
     order = list(Verdict)
     both = {Verdict.DUPLICATE: "twin", Verdict.NEAR_DUPLICATE: "near"}
     cut = _good(0, verdict=Verdict.TRUNCATED, reason="cut")
-    assert judge(cut, least_frames=99, reasons=both) == (
+    assert judge(cut, num_frames=cut.info.num_frames, least_frames=99, reasons=both) == (
         (Verdict.TRUNCATED, Verdict.DUPLICATE, Verdict.NEAR_DUPLICATE, Verdict.TOO_SHORT),
         "cut; twin; near; 40 frames, a window spans 99",
     )
-    assert judge(_good(0), least_frames=99, reasons=both)[0][0] is Verdict.DUPLICATE
+    assert judge(_good(0), num_frames=40, least_frames=99, reasons=both)[0][0] is Verdict.DUPLICATE
     assert order.index(Verdict.TRUNCATED) < order.index(Verdict.DUPLICATE) < order.index(Verdict.NEAR_DUPLICATE)
-    assert judge(Inspection(Verdict.EMPTY, "0 bytes"), least_frames=1, reasons=both) == ((Verdict.EMPTY,), "0 bytes")
+    assert judge(Inspection(Verdict.EMPTY, "0 bytes"), num_frames=0, least_frames=1, reasons=both) == (
+        (Verdict.EMPTY,),
+        "0 bytes",
+    )
 
 
 def test_every_verdict_is_ok_a_note_or_a_fault() -> None:
@@ -164,3 +167,34 @@ def test_a_split_by_source_separates_what_looks_alike(hmdb51: Path) -> None:
     apart, mixed = (check_clips(clips, found, sides=sides) for sides in (by_source, by_clip))
     assert (len(apart.look_alikes), apart.exit_status) == (0, 0)
     assert (len(mixed.look_alikes) > 5, mixed.exit_status) == (True, 1)
+
+
+def test_clips_of_one_file_are_copies_where_they_share_time() -> None:
+    def check(times: list[tuple[float | None, float | None]]) -> Check:
+        clips = [
+            replace(_clip(f"run/{n}"), start_seconds=start, end_seconds=end) for n, (start, end) in enumerate(times)
+        ]
+        return check_clips(clips, {clip.path: _good(0) for clip in clips})
+
+    assert set(_verdicts(check([(0.0, 0.5), (0.5, None)])).values()) == {"ok"}
+    assert list(_verdicts(check([(0.0, 0.6), (0.5, None)])).values()) == ["ok", "duplicate"]
+    assert list(_verdicts(check([(0.0, 0.4), (0.5, None), (0.6, None)])).values()) == ["ok", "ok", "duplicate"]
+
+
+@pytest.mark.parametrize(("other", "verdict"), [("training", "ok"), ("test", "duplicate")])
+def test_parts_of_one_file_that_overlap_are_copies_on_two_sides(other: str, verdict: str) -> None:
+    first = replace(_clip("run/a"), end_seconds=1.0)
+    second = replace(first, class_name="jump", start_seconds=0.5, end_seconds=None)
+    sides = {"run/a": "training", "jump/a": other}
+    assert _verdicts(check_clips([first, second], {first.path: _good(0)}, sides=sides))["jump/a"] == verdict
+    assert _verdicts(check_clips([first, second], {first.path: _good(0)}))["jump/a"] == "ok"
+
+
+def test_a_clip_outside_of_its_file_is_a_fault_and_cannot_be_used() -> None:
+    late = replace(_clip("run/a"), start_seconds=5.0)
+    short = replace(_clip("run/b"), start_seconds=1.0)
+    found = check_clips([late, short], {late.path: _good(0), short.path: _good(1)}, least_frames=20)
+    assert _verdicts(found) == {"run/a": "wrong_times", "run/b": "too_short"}
+    assert "run/a: wrong_times: starts at 5 s, but its file ends at 1.33 s" in "\n".join(found.summary())
+    assert found.summary()[0] == "2 clips; 1 can be used, with 80 frames"
+    assert found.exit_status == 1

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -9,10 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from made_videos import write_timed
 
 from vidact.core import DataError
 from vidact.data.sampling import frame_numbers, sampled_frames, sliding_starts, window_span
 from vidact.data.streaming import VideoArray, VideoFile, WindowSettings, pick_frames, sliding_windows
+from vidact.data.timeline import FrameRates
 from vidact.data.video import read_frames
 
 SETTINGS = WindowSettings(num_frames=4, stride=2, size=(12, 16), gray=True)
@@ -51,7 +54,7 @@ def test_windows_hold_the_frames_that_training_reads(
 ) -> None:
     path = write_clip(tmp_path / "clip.avi", num_frames=num_frames)
     video = VideoFile(path)
-    sampled = SETTINGS.sampled(video.num_frames)
+    sampled = SETTINGS.sampled(video.times_seconds)
     windows = list(sliding_windows(video, SETTINGS))
     assert len(windows) == len(SETTINGS.starts(len(sampled)))
     for places, pixels in windows:
@@ -64,23 +67,10 @@ def test_hmdb51_is_streamed_as_training_reads_it(hmdb51: Path) -> None:
     path = min((hmdb51 / "videos" / "jump").glob("*.avi"))
     settings = WindowSettings(num_frames=16, stride=2, size=(64, 64), gray=True)
     video = VideoFile(path)
-    sampled = settings.sampled(video.num_frames)
+    sampled = settings.sampled(video.times_seconds)
     for places, pixels in sliding_windows(video, settings):
         expected = read_frames(path, [sampled[place] for place in places], size=(64, 64), gray=True, decoder="decord")
         assert (pixels.int() - expected.int()).abs().float().mean() < 0.5, "two builds of FFmpeg round differently"
-
-
-def _write(path: Path, times: list[Fraction], *, size: tuple[int, int] = (48, 64)) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=30, options={"crf": "1", "bf": "0"})
-        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 600)
-        for number, time in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), 8 + 9 * number, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = int(time * 600), Fraction(1, 600)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
@@ -90,10 +80,49 @@ def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path) -> None:
         Fraction(2),
         Fraction(61, 30),
     ]
-    video = VideoFile(_write(tmp_path / "vfr.mp4", times))
+    video = VideoFile(write_timed(tmp_path / "vfr.mp4", times))
     assert video.num_frames == len(times)
     assert video.times_seconds == pytest.approx([float(time) for time in times], abs=1e-3)
     assert [frame.time_seconds for frame in video.frames()] == list(video.times_seconds)
+
+
+def test_a_video_of_twice_the_rate_shows_the_same_windows(tmp_path: Path) -> None:
+    """The same motion, filmed at 30 and at 60 frames a second, looks the same to a network that learned from 30."""
+    thirty = write_timed(tmp_path / "30.mp4", [Fraction(n, 30) for n in range(30)], [8 * n for n in range(30)])
+    sixty = write_timed(tmp_path / "60.mp4", [Fraction(n, 60) for n in range(60)], [4 * n for n in range(60)])
+    settings = replace(SETTINGS, rates=FrameRates(30.0, 30.0, 30.0))
+    one, other = VideoFile(thirty), VideoFile(sixty)
+    assert settings.sampled(other.times_seconds) == tuple(2 * n for n in settings.sampled(one.times_seconds))
+    pairs = list(zip(sliding_windows(one, settings), sliding_windows(other, settings), strict=True))
+    assert len(pairs) > 3
+    for (places, pixels), (other_places, other_pixels) in pairs:
+        assert places == other_places
+        assert (pixels.int() - other_pixels.int()).abs().max() <= 2
+    assert settings.note(one.times_seconds) == ""
+    assert "60 frames a second, sampled" in settings.note(other.times_seconds)
+    assert SETTINGS.sampled(other.times_seconds) == tuple(range(0, 60, 2)), "as it is, where nobody knows the rate"
+
+
+def test_frames_are_given_as_often_as_they_are_asked_for(tmp_path: Path) -> None:
+    video = VideoFile(write_timed(tmp_path / "10.mp4", [Fraction(n, 10) for n in range(6)]))
+    settings = replace(SETTINGS, stride=1, rates=FrameRates(30.0, 30.0, 30.0))
+    sampled = settings.sampled(video.times_seconds)
+    assert sampled == tuple(n for n in range(6) for _ in range(3))
+    assert [frame.number for frame in pick_frames(video, sampled)] == list(sampled)
+    for places, pixels in sliding_windows(video, settings):
+        expected = read_frames(video.path, [sampled[n] for n in places], size=(12, 16), gray=True, decoder="pyav")
+        assert torch.equal(pixels, expected)
+
+
+def test_j_hmdb_has_the_times_at_which_its_frames_are_shown(jhmdb: Path) -> None:
+    """Its frames, 25 a second, stand in files of 30 that leave out every sixth; training shows them as they are."""
+    path = min((jhmdb / "videos" / "jump").glob("*.avi"))
+    video = VideoFile(path)
+    with av.open(str(path)) as container:
+        stamps = [frame.time for frame in container.decode(video=0)]
+    assert video.times_seconds == pytest.approx([stamp - stamps[0] for stamp in stamps], abs=1e-3)
+    learned = replace(SETTINGS, stride=1, rates=FrameRates(24.7, 25.0, 25.2))
+    assert learned.sampled(video.times_seconds) == tuple(range(video.num_frames))
 
 
 def test_avi_without_times_gets_even_ones(write_clip: Callable[..., Path], tmp_path: Path) -> None:
@@ -146,6 +175,12 @@ def test_arrays_of_either_order_are_videos(shape: tuple[int, ...]) -> None:
 def test_other_arrays_are_refused_in_one_line(pixels: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"expected a video uint8 \[T, H, W, C\]"):
         VideoArray(pixels)
+
+
+@pytest.mark.parametrize("fps", [0, -25.0, float("nan"), float("inf")])
+def test_an_array_needs_frames_per_second(fps: float) -> None:
+    with pytest.raises(DataError, match="frames per second, more than 0"):
+        VideoArray(np.zeros((7, 12, 16, 3), np.uint8), fps=fps)
 
 
 def test_frames_are_picked_by_number(write_clip: Callable[..., Path], tmp_path: Path) -> None:

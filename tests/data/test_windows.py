@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from made_windows import WriteClip, make_windows, measures
 from torch.utils.data import DataLoader
 
 from vidact.core import ClipBatch, DataError
-from vidact.data.index import index_clips
+from vidact.data.index import Clip, index_clips
 from vidact.data.measuring import VideoInfo
 from vidact.data.video import read_frames
 from vidact.data.windows import Window, WindowDataset, join, list_windows
@@ -132,3 +133,26 @@ def test_what_cannot_be_read_is_a_batch_of_none(windows: list[Window]) -> None:
     assert len(together) == 1
     assert together.mask is not None
     assert len(together.mask) == 1
+
+
+def test_frames_have_the_times_of_their_file() -> None:
+    uneven = (0.0, 0.1, 0.15, 0.4, 0.5, 0.9)
+    clip = Clip(Path("/a.mp4"), "wave", 0, "a", None)
+    info = VideoInfo(**measures(6) | {"times_seconds": uneven})
+    (window,) = list_windows([clip], {clip.path: info}, num_frames=3, stride=2, num_windows=1, frame_order="reversed")
+    assert window.frame_numbers == (4, 2, 0)
+    assert window.times_seconds == (0.5, 0.15, 0.0)
+    (even,) = list_windows([clip], {clip.path: VideoInfo(**measures(6))}, num_frames=3, stride=2, num_windows=1)
+    assert even.times_seconds == pytest.approx((0, 2 / 30, 4 / 30))
+
+
+def test_clips_of_one_file_have_their_own_frames() -> None:
+    whole = Clip(Path("/a.mp4"), "wave", 0, "a", None)
+    clips = [replace(whole, start_seconds=1.0, end_seconds=1.5), replace(whole, start_seconds=2.0)]
+    infos = {whole.path: VideoInfo(**measures(90))}
+    first, second = list_windows(clips, infos, num_frames=4, stride=2, num_windows=1)
+    assert first.frame_numbers == (34, 36, 38, 40), "in the middle of frames 30 to 44"
+    assert second.frame_numbers == (71, 73, 75, 77)
+    assert {first.clip_frames, second.clip_frames} == {90}, "by which masks are numbered"
+    (short,) = list_windows(clips[:1], infos, num_frames=4, stride=2, num_windows=1, fps=6.0)
+    assert short.frame_numbers == (30, 40, 40, 40), "the last is repeated within the clip"

@@ -3,19 +3,18 @@
 It does not know what the batches are for.
 """
 
-import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from vidact.core import ClipBatch, ConfigError, DataError
+from vidact.core import ClipBatch, DataError
 from vidact.data import synthetic_files
-from vidact.data.augmentation import AugmentationSettings, augment
+from vidact.data.augmentation import AugmentationSettings
 from vidact.data.decoded import decode_windows
 from vidact.data.findings import check_clips
 from vidact.data.index import Clip
@@ -30,11 +29,15 @@ from vidact.data.preparation import (
     examine,
     list_unusable,
     load_clips,
+    usable_clips,
 )
 from vidact.data.progress import progress_bar
 from vidact.data.sampling import FrameOrder, Stride, least_frames
+from vidact.data.setting_checks import check_settings
 from vidact.data.split_files import split_record
 from vidact.data.splits import NUM_FOLDS, VALIDATION_SHARE
+from vidact.data.timeline import FrameRates, frames_of
+from vidact.data.varying import VaryingDataModule
 from vidact.data.video import Decoder
 from vidact.data.windows import Window, WindowDataset, join, list_windows, pick_rows
 from vidact.data.workers import worker_options
@@ -43,7 +46,7 @@ GIGABYTE = 10**9
 PARTS = {"fit": "training", "validate": "validation", "test": "test"}
 
 
-class VideoDataModule(LightningDataModule):
+class VideoDataModule(VaryingDataModule):
     """Clips of HMDB51, J-HMDB, UCF101, of any folder in their layout, or of a CSV file.
 
     Args:
@@ -71,6 +74,7 @@ class VideoDataModule(LightningDataModule):
         crop_from: Size at which training clips are decoded, so that what `augmentation` cuts out of them and brings to
             `size` is sharp; as `size` if None.
         gray: One colour channel in place of three.
+        fps: Frames per second at which clips are sampled by their time stamps; all frames of the files if None.
         augmentation: How far training clips are varied at random, on the device; not at all if None.
         masks: Whether batches bring the actors' masks; true looks for `masks` or `puppet_mask` in and beside `root`,
             a path names their folder.
@@ -110,6 +114,7 @@ class VideoDataModule(LightningDataModule):
         num_workers: int = 2,
         seed: int = 0,
         follow_links: bool = False,
+        fps: float | None = None,
     ) -> None:
         super().__init__()
         self.root = Path(root).absolute() if root is not None else None
@@ -118,6 +123,7 @@ class VideoDataModule(LightningDataModule):
         self.num_frames, self.stride, self.num_windows = num_frames, stride, num_windows
         self.test_windows = num_windows if test_windows is None else test_windows
         self.frame_order: FrameOrder = frame_order
+        self.fps = fps
         self.size = (size, size) if isinstance(size, int) else size
         self.crop_from = (crop_from, crop_from) if isinstance(crop_from, int) else crop_from or self.size
         self.gray, self.augmentation, self._masks = gray, augmentation, masks
@@ -125,30 +131,11 @@ class VideoDataModule(LightningDataModule):
         self.cache_gigabytes = cache_gigabytes
         self.batch_size, self.num_workers, self.seed, self.follow_links = batch_size, num_workers, seed, follow_links
         self._listing: dict[str, Any] = {"follow_links": follow_links, "decoder": decoder}
-        self._check_settings()
+        check_settings(vars(self))
         self._class_names = choose_class_names(self.root, classes)
         self._windows: dict[str, list[Window]] = {}
         self._parts: dict[str, WindowDataset] = {}
-        self._chance = torch.Generator()
         self.left_out: tuple[str, ...] = ()
-
-    def _check_settings(self) -> None:
-        positive = ("num_frames", "num_windows", "test_windows", "batch_size", "stride")
-        at_least = dict.fromkeys(positive, 1) | {"num_workers": 0}
-        for name, smallest in at_least.items():
-            value = getattr(self, name)
-            if isinstance(value, int) and value < smallest:
-                raise ConfigError(f"--data.{name} must be at least {smallest}, got {value}")
-        if min(self.size) < 1:
-            raise ConfigError(f"--data.size must be at least 1 pixel, got {self.size}")
-        if self.crop_from != self.size and self.augmentation is None:
-            raise ConfigError("--data.crop_from needs --data.augmentation, which cuts from what is decoded so large")
-        if self.crop_from[0] < self.size[0] or self.crop_from[1] < self.size[1]:
-            raise ConfigError(f"--data.crop_from {self.crop_from} is smaller than --data.size {self.size}")
-        if self.frame_order != "natural" and self.augmentation and self.augmentation.temporal_jitter:
-            raise ConfigError(f"--data.frame_order {self.frame_order} allows no temporal_jitter; set it to 0")
-        if self.cache_gigabytes < 0:
-            raise ConfigError(f"--data.cache_gigabytes must be at least 0, got {self.cache_gigabytes}")
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -196,9 +183,9 @@ class VideoDataModule(LightningDataModule):
         self._split = divide(clips, self.folder, settings=self.division)
         self._leakage = examine(self._split, inspections)
         self.left_out = list_unusable(clips, inspections)
-        check_window(self.stride, inspections.values(), num_frames=self.num_frames)
-        self._clips = [clip for clip in clips if inspections[clip.path].usable]
-        self._inspections = inspections
+        self._inspections, self._infos = inspections, usable_clips(clips, inspections)
+        lengths = [len(frames_of(clip, info, fps=self.fps)) for clip, info in self._infos.items()]
+        check_window(self.stride, lengths, num_frames=self.num_frames)
         self._list_parts()
         for stage in ("fit", "validate"):
             if not self._windows[stage]:
@@ -207,21 +194,37 @@ class VideoDataModule(LightningDataModule):
 
     def _list_parts(self) -> None:
         for stage, side in PARTS.items():
-            chosen = [clip for clip in self._split.sides[side] if self._inspections[clip.path].usable]
+            chosen = [clip for clip in self._split.sides[side] if clip in self._infos]
             self._windows[stage] = self._list_windows(chosen, training=stage == "fit")
 
     def _list_windows(self, clips: Sequence[Clip], *, training: bool) -> list[Window]:
-        found = self._inspections
         return list_windows(
             clips,
-            {clip.path: info for clip in clips if (info := found[clip.path].info)},
+            {clip.path: self._infos[clip] for clip in clips},
             num_frames=self.num_frames,
             stride=self.stride,
             num_windows=self.num_windows if training else self.test_windows,
             margin=self.augmentation.temporal_jitter if training and self.augmentation else 0,
-            sha1s={clip.path: found[clip.path].sha1 for clip in clips},
+            sha1s={clip.path: self._inspections[clip.path].sha1 for clip in clips},
             frame_order=self.frame_order,
+            fps=self.fps,
         )
+
+    @property
+    def frame_rates(self) -> FrameRates:
+        """Frames per second of the training clips, as a network sees them; after `setup`."""
+        rates = self.rates_of("fit")
+        assert rates is not None, "`setup` refuses a data set that leaves nothing to fit"
+        return rates
+
+    def rates_of(self, stage: str) -> FrameRates | None:
+        """Frames per second of the clips of a stage, as a network sees them; None where there is no clip."""
+        rates = [self._infos[window.clip].fps for window in self._windows[stage]]
+        return FrameRates.of(rates, fps=self.fps) if rates else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Name the frames per second that were learned from; a checkpoint keeps them."""
+        return {"frame_rates": asdict(self.frame_rates)} if self._windows else {}
 
     def _part(self, stage: str) -> WindowDataset:
         if stage not in self._parts:
@@ -234,7 +237,7 @@ class VideoDataModule(LightningDataModule):
         decoded = None
         if self.cache_gigabytes and self._windows[stage]:
             # Of all clips, so that every split and every stage finds them.
-            windows = self._list_windows(self._clips, training=stage == "fit")
+            windows = self._list_windows(list(self._infos), training=stage == "fit")
             with progress_bar("decoding windows") as progress:
                 decoded = decode_windows(
                     windows,
@@ -251,9 +254,10 @@ class VideoDataModule(LightningDataModule):
     def _report(self, clips: Sequence[Clip]) -> None:
         """Say what was found, how it was divided, what is left out and why, and what leaks."""
         least = least_frames(num_frames=self.num_frames, stride=self.stride)
-        check = check_clips(clips, self._inspections, least_frames=least, compare=False)  # `examine` has compared
+        # `examine` has compared them.
+        check = check_clips(clips, self._inspections, least_frames=least, fps=self.fps, compare=False)
         windows = ", ".join(f"{len(listed)} windows to {stage}" for stage, listed in self._windows.items())
-        lines = [f"{self.folder}: {windows}", *check.summary()]
+        lines = [f"{self.folder}: {windows}", *check.summary(), *self.frame_rates.advice()]
         rank_zero_info("\n".join([*lines, *self._split.lines(), *self._leakage.lines()]))
 
     def train_dataloader(self) -> DataLoader[ClipBatch]:
@@ -289,23 +293,6 @@ class VideoDataModule(LightningDataModule):
 
     def _generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)
-
-    def on_before_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
-        """Let chance start anew for each batch, from seed, epoch and windows: a resumed run varies alike."""
-        if self._varies_batches:
-            words = f"{self.seed} {self.trainer.current_epoch} {batch.window_index.tolist()}"  # type: ignore[union-attr]
-            self._chance.manual_seed(int.from_bytes(hashlib.sha256(words.encode()).digest()[:6], "big"))
-        return batch
-
-    def on_after_batch_transfer(self, batch: ClipBatch, dataloader_idx: int) -> ClipBatch:
-        """Vary a training batch at random, on the device where it is."""
-        if self.augmentation is None or not self._varies_batches:
-            return batch
-        return augment(batch, settings=self.augmentation, generator=self._chance, size=self.size)
-
-    @property
-    def _varies_batches(self) -> bool:
-        return self.augmentation is not None and self.trainer is not None and bool(self.trainer.training)
 
     def example_clips(self, stage: str, clips_per_class: int) -> ClipBatch:
         """Pick the same few clips of each class every time, one window each, chosen by `seed`.

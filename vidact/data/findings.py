@@ -12,6 +12,7 @@ from typing import Any
 
 from vidact.data.index import Clip
 from vidact.data.similarity import Pair, near_duplicates
+from vidact.data.timeline import frames_of, share_time, why_unusable
 from vidact.data.verdicts import Inspection, Verdict
 from vidact.durable import atomic_writer
 
@@ -47,7 +48,12 @@ class Finding:
     @property
     def is_fault(self) -> bool:
         """True where a person should look: the verdict is a fault, or no frame can be used."""
-        return self.verdict.is_fault or not self.inspection.usable
+        return self.verdict.is_fault or not self.usable
+
+    @property
+    def usable(self) -> bool:
+        """True where some frames of the clip can be used."""
+        return self.inspection.usable and Verdict.WRONG_TIMES not in self.verdicts
 
     def row(self) -> dict[str, Any]:
         """List the clip as the columns of the table, in plain types."""
@@ -123,7 +129,7 @@ class Check:
     def summary(self) -> list[str]:
         """Say in a few lines how many clips have which verdict, and which are at fault."""
         frames = sum(finding.inspection.info.num_frames for finding in self.findings if finding.inspection.info)
-        usable = sum(finding.inspection.usable for finding in self.findings)
+        usable = sum(finding.usable for finding in self.findings)
         lines = [f"{len(self.findings)} clips; {usable} can be used, with {frames:,} frames"]
         lines += [f"  {verdict.value}: {count}" for verdict, count in self._counts()]
         lines += self._read_with_pyav()
@@ -158,6 +164,7 @@ def check_clips(
     least_frames: int = 1,
     sides: Mapping[str, str] | None = None,
     compare: bool = True,
+    fps: float | None = None,
 ) -> Check:
     """Give every clip its verdict.
 
@@ -167,6 +174,7 @@ def check_clips(
         least_frames: How many frames a window spans; shorter clips repeat their last frame.
         sides: From clip id to the name of its side of the split; clips that the split does not use are absent.
         compare: Whether clips that look alike are searched for.
+        fps: Frames per second at which clips are sampled; as in their files if None.
     """
     found = [inspections[clip.path] for clip in clips]
     twins = _twins(clips, found, sides or {})
@@ -180,14 +188,20 @@ def check_clips(
     near = _near_reasons(crossing)
     findings = []
     for clip, inspection in zip(clips, found, strict=True):
-        reasons = {Verdict.DUPLICATE: twins.get(clip.clip_id), Verdict.NEAR_DUPLICATE: near.get(clip.clip_id)}
-        verdicts, reason = judge(inspection, least_frames=least_frames, reasons=reasons)
+        wrong = why_unusable(clip, inspection)
+        reasons = {
+            Verdict.DUPLICATE: twins.get(clip.clip_id),
+            Verdict.NEAR_DUPLICATE: near.get(clip.clip_id),
+            Verdict.WRONG_TIMES: wrong,
+        }
+        length = len(frames_of(clip, inspection.info, fps=fps)) if inspection.info and not wrong else least_frames
+        verdicts, reason = judge(inspection, num_frames=length, least_frames=least_frames, reasons=reasons)
         findings.append(Finding(clip, inspection, verdicts, reason))
     return Check(tuple(findings), tuple(pairs if sides is None else crossing))
 
 
 def judge(
-    inspection: Inspection, *, least_frames: int, reasons: Mapping[Verdict, str | None]
+    inspection: Inspection, *, num_frames: int, least_frames: int, reasons: Mapping[Verdict, str | None]
 ) -> tuple[tuple[Verdict, ...], str]:
     """Choose the verdicts on a clip: all that apply, in the order in which `Verdict` lists them.
 
@@ -195,8 +209,9 @@ def judge(
 
     Args:
         inspection: What the file alone tells.
+        num_frames: Of which the clip consists.
         least_frames: How many frames a window spans.
-        reasons: Verdicts that other clips give cause for.
+        reasons: Verdicts that other clips, or a table, give cause for.
 
     Returns:
         The verdicts, and their reasons in the same order.
@@ -208,25 +223,33 @@ def judge(
         applying[inspection.verdict] = inspection.reason
     if inspection.info.only_pyav:
         applying.setdefault(Verdict.PYAV_ONLY, "")
-    if inspection.info.num_frames < least_frames:
-        applying[Verdict.TOO_SHORT] = f"{inspection.info.num_frames} frames, a window spans {least_frames}"
+    if num_frames < least_frames:
+        applying[Verdict.TOO_SHORT] = f"{num_frames} frames, a window spans {least_frames}"
     order = sorted(applying, key=_PRECEDENCE.index)
     return tuple(order) or (Verdict.OK,), "; ".join(filter(None, (applying[verdict] for verdict in order)))
 
 
 def _twins(clips: Sequence[Clip], found: Sequence[Inspection], sides: Mapping[str, str]) -> dict[str, str]:
-    """Say of each clip whose bytes an earlier one (by path) has as well, which one that is."""
-    first: dict[str, Clip] = {}
+    """Say of each clip whose bytes and moments an earlier one (by path) has as well, which one that is."""
+    earlier: dict[str, list[Clip]] = {}
     reasons = {}
     for clip, inspection in sorted(zip(clips, found, strict=True), key=lambda pair: pair[0].path):
         if not inspection.sha1:
             continue
-        twin = first.setdefault(inspection.sha1, clip)
-        if twin is not clip:
+        same = earlier.setdefault(inspection.sha1, [])
+        twin = next((other for other in same if _is_copy(other, clip, sides)), None)
+        same.append(clip)
+        if twin is not None:
             here, there = sides.get(clip.clip_id), sides.get(twin.clip_id)
             across = f" ({there}, this one: {here})" if here and there and here != there else ""
             reasons[clip.clip_id] = f"the same bytes as {twin.clip_id}{across}"
     return reasons
+
+
+def _is_copy(first: Clip, second: Clip, sides: Mapping[str, str]) -> bool:
+    """Say whether clips with the same bytes are copies; parts of one file that overlap are, on two sides."""
+    apart = first.path != second.path or sides.get(first.clip_id) != sides.get(second.clip_id)
+    return apart and share_time(first, second)
 
 
 def _pairs(clips: Sequence[Clip], found: Sequence[Inspection]) -> list[tuple[Pair, Clip, Clip]]:

@@ -14,6 +14,7 @@ from typing import Any
 from vidact.data.guessing import ClipFacts, Guess, list_guesses
 from vidact.data.index import Clip
 from vidact.data.splits import Split
+from vidact.data.timeline import share_time
 
 MAX_EXAMPLES = 3
 
@@ -110,7 +111,13 @@ def measure_leakage(
         near_duplicates: Pairs of clip ids that look alike and their distance in bits, on whatever sides. None if frames
             were not compared.
     """
-    equal = None if facts is None else [(*pair, 0.0) for pair in _equal_files(facts)]
+    clips = {clip.clip_id: clip for side in split.sides.values() for clip in side}
+    pairs = (
+        (a, b)
+        for a, b in _equal_files(facts or {})
+        if a not in clips or b not in clips or share_time(clips[a], clips[b])
+    )
+    equal = None if facts is None else [(*pair, 0.0) for pair in pairs]
     return LeakageReport(
         sizes={name: len(side) for name, side in split.sides.items()},
         shared=tuple(_list_shared(split)),

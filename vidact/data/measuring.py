@@ -12,6 +12,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from vidact.core import DataError
@@ -21,6 +22,7 @@ from vidact.data.containers import file_sha1, missing_bytes
 from vidact.data.display import UPRIGHT, Painter, Turn, shown_size, turn_of
 from vidact.data.paths import path_fault
 from vidact.data.similarity import PICTURE_SIDE_PIXELS, hash_frames
+from vidact.data.timeline import measured_times
 from vidact.data.verdicts import Inspection, Verdict
 from vidact.data.verdicts import VideoInfo as VideoInfo
 from vidact.data.video import Decoder, decord_pictures, main_stream, open_container
@@ -77,7 +79,7 @@ class _Decoded:
     turned: bool = False  # any frame
     pictures: list[np.ndarray] = field(default_factory=list)
     samples: Samples = field(default_factory=Samples)
-    times: list[float] = field(default_factory=list)
+    stamps: list[float | None] = field(default_factory=list)  # of the intact ones
 
 
 def _measure_frames(path: Path, bare: Inspection) -> Inspection:
@@ -100,7 +102,8 @@ def _measure_frames(path: Path, bare: Inspection) -> Inspection:
     except DataError as error:
         return replace(bare, verdict=Verdict.UNSUPPORTED, reason=f"{error}; {_RECODE}")
     counted = replace(bare, decoded_frames=found.decoded, damaged_frames=found.damaged, rotated=found.turned)
-    info = replace(claim, num_frames=found.intact, width=width, height=height, fps=claim.fps or _rate(found.times))
+    fps, times = measured_times(found.stamps, claimed_fps=claim.fps)
+    info = replace(claim, num_frames=found.intact, width=width, height=height, fps=fps, times_seconds=times)
     if fault := _fault(counted, info, found):
         return fault
     if bare.compared:
@@ -114,12 +117,6 @@ def _claim(stream: av.VideoStream) -> VideoInfo:
     """What the header says, with no frame counted yet."""
     fps = float(stream.average_rate or stream.guessed_rate or 0)
     return VideoInfo(0, stream.frames, stream.width, stream.height, fps, stream.codec_context.codec.canonical_name)
-
-
-def _rate(times: list[float]) -> float:
-    """Frames per second by the frames' own times; 0 where they do not tell."""
-    span = times[-1] - times[0] if times else 0.0
-    return (len(times) - 1) / span if span > 0 else 0.0
 
 
 def _no_video(bare: Inspection, reason: str) -> Inspection:
@@ -147,10 +144,21 @@ def _decode(container: av.container.InputContainer, stream: av.VideoStream, *, s
                 found.pictures.append(_shrink(shrinker, frame))
             if sampling:
                 found.samples.add(painter.stored(frame))
-            if frame.time is not None:
-                found.times.append(frame.time)
+            found.stamps.append(stamp_of(frame, container))
             found.intact += 1
     return found
+
+
+def stamp_of(frame: av.VideoFrame, container: av.container.InputContainer) -> float | None:
+    """Read when a frame is shown; None where nobody knows.
+
+    AVI says only when frames are decoded, which is in another order with B-frames; FFmpeg guesses the rest.
+    """
+    if container.format.name != "avi":
+        return frame.time
+    if frame.pict_type == PictureType.B or frame.dts is None or frame.time_base is None:
+        return None
+    return float(frame.dts * frame.time_base)
 
 
 def _frames(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame | None]:

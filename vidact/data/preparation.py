@@ -22,7 +22,8 @@ from vidact.data.sampling import Stride, stride_for
 from vidact.data.similarity import near_duplicates
 from vidact.data.split_files import find_official_folder, read_official_flags, read_split_file, search_official_folder
 from vidact.data.splits import NUM_FOLDS, VALIDATION_SHARE, Split, SplitScheme, make_split
-from vidact.data.verdicts import Inspection
+from vidact.data.timeline import frames_of, why_unusable
+from vidact.data.verdicts import Inspection, VideoInfo
 
 SPLIT_FILE_ENDING = ".json"
 MIN_CLASSES = 2
@@ -117,14 +118,19 @@ def list_unusable(clips: Sequence[Clip], inspections: Mapping[Path, Inspection])
     Raises:
         DataError: a class has no clip that can be used.
     """
-    lines = {
-        clip: f"{clip.clip_id}: {inspections[clip.path].reason}" for clip in clips if not inspections[clip.path].usable
-    }
+    reasons = {clip: why_unusable(clip, inspections[clip.path]) for clip in clips}
+    lines = {clip: f"{clip.clip_id}: {reason}" for clip, reason in reasons.items() if reason}
     readable = {clip.class_name for clip in clips if clip not in lines}
     for clip, line in lines.items():
         if clip.class_name not in readable:
             raise DataError(f"class {clip.class_name!r}: none of its clips can be read; the first: {line}")
     return tuple(lines.values())
+
+
+def usable_clips(clips: Sequence[Clip], inspections: Mapping[Path, Inspection]) -> dict[Clip, VideoInfo]:
+    """Choose the clips of which some frames can be used, each with what was measured of its file."""
+    usable = (clip for clip in clips if not why_unusable(clip, inspections[clip.path]))
+    return {clip: info for clip in usable if (info := inspections[clip.path].info)}
 
 
 def keep_out(clips: Sequence[Clip], root: Path, *, fold: int | None = 1, follow_links: bool = False) -> KeptOut:
@@ -203,9 +209,8 @@ def examine(split: Split, inspections: Mapping[Path, Inspection]) -> LeakageRepo
     clips = [clip for side in split.sides.values() for clip in side]
     found = {clip.clip_id: inspections[clip.path] for clip in clips}
     facts = {
-        clip_id: ClipFacts(inspection.info.num_frames, inspection.info.width, inspection.info.height, inspection.sha1)
-        for clip_id, inspection in found.items()
-        if inspection.info
+        clip.clip_id: ClipFacts(len(frames_of(clip, info)), info.width, info.height, inspections[clip.path].sha1)
+        for clip, info in usable_clips(clips, inspections).items()
     }
     names = list(found)
     pairs = [
@@ -216,13 +221,18 @@ def examine(split: Split, inspections: Mapping[Path, Inspection]) -> LeakageRepo
     return measure_leakage(split, facts, near_duplicates=pairs)
 
 
-def check_window(stride: Stride, inspections: Iterable[Inspection], *, num_frames: int) -> None:
+def check_window(stride: Stride, lengths: Iterable[int], *, num_frames: int) -> None:
     """Make sure that some clip fills half of a window, and more than its first frame: the rest repeats a clip's last.
+
+    Args:
+        stride: Distance between two frames of a window, or `adaptive`.
+        lengths: Frames of each clip.
+        num_frames: Of a window.
 
     Raises:
         ConfigError: none does.
     """
-    longest = max(found.info.num_frames for found in inspections if found.info)
+    longest = max(lengths)
     if isinstance(stride, int) and num_frames > 1 and stride >= longest:
         raise ConfigError(f"--data.stride {stride} is longer than any clip (the longest has {longest} frames); try 2")
     own = math.ceil(longest / stride_for(longest, num_frames=num_frames, stride=stride))

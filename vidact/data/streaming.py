@@ -4,10 +4,11 @@ It does not know what the frames are for. Training reads windows by number (`vid
 for rounding where training reads with decord.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -20,7 +21,8 @@ from vidact.core import ConfigError, DataError
 from vidact.data.display import Painter
 from vidact.data.inspection import TIME_LIMIT_SECONDS, inspect_clips
 from vidact.data.sampling import Stride, sampled_frames, sliding_starts
-from vidact.data.video import checked_path, decode_all, main_stream, open_container, to_network_size
+from vidact.data.timeline import FrameRates, mean_rate, timeline
+from vidact.data.video import checked_path, decode_all, to_network_size
 
 BYTES_PER_SECOND = 200_000  # what the slowest of measurements decodes; a long video has longer to be measured
 
@@ -89,7 +91,7 @@ class VideoFile:
             raise DataError(f"{path}: {found.reason}")
         self.num_frames, self.size = found.info.num_frames, (found.info.height, found.info.width)
         self.sha1, self.warning = found.sha1, found.reason
-        self.times_seconds = _times_of(self.path, self.num_frames)
+        self.times_seconds = found.info.shown_at
 
     @property
     def name(self) -> str:
@@ -117,7 +119,7 @@ class VideoArray:
         fps: Frames per second.
 
     Raises:
-        DataError: another shape or type.
+        DataError: another shape or type, or no number of frames per second.
     """
 
     name = "array"
@@ -131,6 +133,8 @@ class VideoArray:
                 f"expected a video uint8 [T, H, W, C] or [C, T, H, W] with C 1 or 3, got {array.dtype} "
                 f"{list(array.shape)}; for values in [0, 1] multiply by 255"
             )
+        if not 0 < fps < math.inf:
+            raise DataError(f"fps is the array's frames per second, more than 0, got {fps}")
         self._pixels: UInt8[np.ndarray, "T H W C"] = array
         self.num_frames = len(array)
         self.times_seconds = tuple(number / fps for number in range(len(array)))
@@ -152,6 +156,7 @@ class WindowSettings:
         size: Height and width.
         gray: One colour channel in place of three.
         overlap: Share of a window that the next one sees again, in [0, 1).
+        rates: Frames per second that the network learned from; a video is shown as it is where nobody knows them.
 
     Raises:
         ConfigError: an overlap outside of that.
@@ -162,6 +167,7 @@ class WindowSettings:
     size: tuple[int, int]
     gray: bool
     overlap: float = 0.5
+    rates: FrameRates | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
@@ -169,9 +175,20 @@ class WindowSettings:
                 f"overlap is the share of a window that the next sees again, in [0, 1), got {self.overlap}"
             )
 
-    def sampled(self, clip_frames: int) -> tuple[int, ...]:
-        """List the frames that windows see."""
-        return sampled_frames(clip_frames, num_frames=self.num_frames, stride=self.stride)
+    def sampled(self, times_seconds: Sequence[float]) -> tuple[int, ...]:
+        """List the frames that windows see, some several times where a video has fewer than the network learned from.
+
+        Args:
+            times_seconds: When each frame of the video is shown.
+        """
+        fps = self.rates.rate_for(mean_rate(times_seconds)) if self.rates else None
+        frames = timeline(times_seconds, fps=fps)
+        places = sampled_frames(len(frames), num_frames=self.num_frames, stride=self.stride)
+        return tuple(frames[place] for place in places)
+
+    def note(self, times_seconds: Sequence[float]) -> str:
+        """Say in one line what becomes of a video with other frames per second than the network learned from."""
+        return self.rates.note(mean_rate(times_seconds)) if self.rates else ""
 
     def starts(self, num_sampled: int) -> tuple[int, ...]:
         """List where windows start, as places among the sampled frames."""
@@ -186,7 +203,7 @@ def sliding_windows(
 
     The last frame is repeated where a video does not fill a window. At most one window is in memory.
     """
-    sampled = settings.sampled(video.num_frames)
+    sampled = settings.sampled(video.times_seconds)
     pictures = _pictures(video, sampled, settings)
     held: deque[UInt8[Tensor, "C H W"]] = deque(maxlen=settings.num_frames)
     read = 0
@@ -205,32 +222,12 @@ def _pictures(video: Video, numbers: Sequence[int], settings: WindowSettings) ->
 
 
 def pick_frames(video: Video, numbers: Iterable[int]) -> Iterator[Frame]:
-    """Give some frames, by rising number."""
+    """Give some frames, by rising number; a number that comes several times has its frame as often."""
     wanted = iter(numbers)
     following = next(wanted, None)
     for frame in video.frames():
         if following is None:
             return
-        if frame.number == following:
+        while frame.number == following:
             yield frame
             following = next(wanted, None)
-
-
-def _times_of(path: Path, num_frames: int) -> tuple[float, ...]:
-    """Read when each frame is shown, from the first one on.
-
-    Some containers hold no times, or odd ones (AVI with packed B-frames): then frames follow each other evenly.
-    """
-    times = [frame.time for _, frame in zip(range(num_frames), decode_all(path), strict=False)]
-    known = [time for time in times if time is not None]
-    if len(known) == len(times) and all(first < second for first, second in pairwise(known)):
-        return tuple(time - known[0] for time in known)
-    fps = _claimed_fps(path)
-    return tuple(number / fps for number in range(len(times)))
-
-
-def _claimed_fps(path: Path) -> float:
-    with open_container(path) as container:
-        stream = main_stream(container)
-        rate = stream and (stream.average_rate or stream.guessed_rate)
-    return float(rate or 0) or 30.0

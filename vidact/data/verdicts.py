@@ -5,6 +5,7 @@ It does not know how they are found out.
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 from vidact.data.similarity import FrameHashes
@@ -13,8 +14,9 @@ from vidact.data.similarity import FrameHashes
 class Verdict(StrEnum):
     """What is the matter with a clip.
 
-    The order is the order of precedence: where several hold, the first one listed here is given. Duplicate,
-    near_duplicate and too_short need to know other clips, the split or the sampler; the others a file alone tells.
+    The order is the order of precedence: where several hold, the first one listed here is given. Wrong_times,
+    duplicate, near_duplicate and too_short need to know the table, other clips, the split or the sampler; the others a
+    file alone tells.
 
     Attributes:
         MISSING: No such file; also a link that leads nowhere, or in a circle.
@@ -27,7 +29,8 @@ class Verdict(StrEnum):
         UNSUPPORTED: A video, but not one that can be read rightly.
         TRUNCATED: The file ends before its container does; usable as far as it is whole, where decord copes.
         DAMAGED: Frames are damaged, so that the others cannot be told by number; not usable.
-        DUPLICATE: The same bytes as another clip.
+        WRONG_TIMES: Its start or end, which a table gave, is not within the file; not usable.
+        DUPLICATE: The same bytes as another clip, of the same time.
         NEAR_DUPLICATE: Looks like a clip on another side of the split.
         PYAV_ONLY: PyAV reads it; decord gives other pictures, or none. It is read with PyAV, whatever was asked for.
         HEADER_OVERSTATES: The header claims more frames than decode, though nothing is missing.
@@ -45,6 +48,7 @@ class Verdict(StrEnum):
     UNSUPPORTED = "unsupported"
     TRUNCATED = "truncated"
     DAMAGED = "damaged"
+    WRONG_TIMES = "wrong_times"
     DUPLICATE = "duplicate"
     NEAR_DUPLICATE = "near_duplicate"
     PYAV_ONLY = "pyav_only"
@@ -72,9 +76,10 @@ class VideoInfo:
         header_frames: Frames that the container's header claims (0 where it claims nothing).
         width: Square pixels, of the picture as it is to be seen.
         height: Square pixels.
-        fps: Frames per second.
+        fps: Frames per second, on the whole.
         codec: FFmpeg's name of it.
         only_pyav: Why it is read with PyAV, whatever was asked for; empty where decord gives the same pictures.
+        times_seconds: When each frame is shown, from the first one on; empty where that is its number / fps.
     """
 
     num_frames: int
@@ -84,6 +89,12 @@ class VideoInfo:
     fps: float
     codec: str = ""
     only_pyav: str = ""
+    times_seconds: tuple[float, ...] = ()
+
+    @cached_property
+    def shown_at(self) -> tuple[float, ...]:
+        """When each frame is shown, from the first one on."""
+        return self.times_seconds or tuple(number / (self.fps or 1.0) for number in range(self.num_frames))
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ class Inspection:
     """What is known of one file: its measures, or the reason why it cannot be used.
 
     Attributes:
-        verdict: What the file alone tells: never `duplicate`, `near_duplicate` or `too_short`.
+        verdict: What the file alone tells: never `wrong_times`, `duplicate`, `near_duplicate` or `too_short`.
         reason: Why, as a clause; empty where the verdict is ok.
         info: None where no frame may be asked for.
         num_bytes: Size of the file.
@@ -137,7 +148,7 @@ class Inspection:
         info = record["info"]
         values = {
             "verdict": Verdict(record["verdict"]),
-            "info": VideoInfo(**info) if info else None,
+            "info": VideoInfo(**info | {"times_seconds": tuple(info["times_seconds"])}) if info else None,
             "frame_hashes": tuple(record["frame_hashes"]),
         }
         return cls(**(record | values))

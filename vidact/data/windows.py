@@ -18,6 +18,7 @@ from vidact.core import ClipBatch, DataError
 from vidact.data.index import Clip
 from vidact.data.measuring import VideoInfo
 from vidact.data.sampling import FrameOrder, Stride, reorder, windows
+from vidact.data.timeline import frames_of
 from vidact.data.video import Decoder, read_frames
 
 
@@ -28,9 +29,9 @@ class Window:
     Attributes:
         clip: The clip.
         clip_index: Its number in its part of the split.
-        frame_numbers: Which frames, from 0.
-        fps: The clip's frames per second.
-        clip_frames: Frames that the whole clip has.
+        frame_numbers: Which frames of the file, from 0.
+        times_seconds: When each of them is shown, from the file's first frame on.
+        clip_frames: Frames that the whole file has.
         sha1: Of the clip's file; empty where nobody has taken it.
         only_pyav: Whether the file is read with PyAV, whatever was asked for.
     """
@@ -38,7 +39,7 @@ class Window:
     clip: Clip
     clip_index: int
     frame_numbers: tuple[int, ...]
-    fps: float
+    times_seconds: tuple[float, ...]
     clip_frames: int
     sha1: str = ""
     only_pyav: bool = False
@@ -79,8 +80,11 @@ def list_windows(
     margin: int = 0,
     sha1s: Mapping[Path, str] | None = None,
     frame_order: FrameOrder = "natural",
+    fps: float | None = None,
 ) -> list[Window]:
     """List the windows of all clips, clip by clip.
+
+    Windows count the frames of which a clip consists, which are not always all of its file: see `timeline.frames_of`.
 
     Args:
         clips: The clips, whose order numbers them.
@@ -91,26 +95,26 @@ def list_windows(
         margin: Further frames before and after each window, see `sampling.windows`.
         sha1s: Of the files, as far as they are known.
         frame_order: See `sampling.reorder`; a clip is shuffled in the same way each time.
+        fps: Frames per second at which clips are sampled; as in their files if None.
+
+    Raises:
+        DataError: a clip's start and end are not within its file; `timeline.why_unusable` tells before.
     """
-    return [
-        Window(
-            clip=clip,
-            clip_index=clip_index,
-            frame_numbers=reorder(frame_numbers, frame_order, seed=f"{clip.clip_id} {frame_numbers[0]}"),
-            fps=infos[clip.path].fps,
-            clip_frames=infos[clip.path].num_frames,
-            sha1=(sha1s or {}).get(clip.path, ""),
-            only_pyav=bool(infos[clip.path].only_pyav),
-        )
-        for clip_index, clip in enumerate(clips)
-        for frame_numbers in windows(
-            infos[clip.path].num_frames,
-            num_frames=num_frames,
-            stride=stride,
-            num_windows=num_windows,
-            margin=margin,
-        )
-    ]
+    listed = []
+    for clip_index, clip in enumerate(clips):
+        info = infos[clip.path]
+        frames = frames_of(clip, info, fps=fps)
+        for places in windows(
+            len(frames), num_frames=num_frames, stride=stride, num_windows=num_windows, margin=margin
+        ):
+            numbers = tuple(frames[place] for place in places)
+            ordered = reorder(numbers, frame_order, seed=f"{clip.clip_id} {numbers[0]}")
+            times = tuple(info.shown_at[number] for number in ordered)
+            sha1 = (sha1s or {}).get(clip.path, "")
+            listed.append(
+                Window(clip, clip_index, ordered, times, info.num_frames, sha1, only_pyav=bool(info.only_pyav))
+            )
+    return listed
 
 
 class WindowDataset(Dataset[ClipBatch]):
@@ -200,7 +204,6 @@ class WindowDataset(Dataset[ClipBatch]):
     ) -> ClipBatch:
         chosen = [self.windows[index] for index in indices]
         frame_numbers = torch.tensor([window.frame_numbers for window in chosen])
-        fps = torch.tensor([window.fps or 1.0 for window in chosen])
         return ClipBatch(
             video=video,
             label=torch.tensor([window.clip.label for window in chosen]),
@@ -208,7 +211,7 @@ class WindowDataset(Dataset[ClipBatch]):
             clip_index=torch.tensor([window.clip_index for window in chosen]),
             window_index=torch.tensor(list(indices)),
             frame_numbers=frame_numbers,
-            times_seconds=frame_numbers / fps[:, None],
+            times_seconds=torch.tensor([window.times_seconds for window in chosen]),
             mask=mask,
         )
 
