@@ -13,13 +13,16 @@ import torch
 from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
+from made_videos import write_timed
 
 from vidact.core import ConfigError, DataError, EnvironmentProblem
+from vidact.data.copies import small_size
 from vidact.data.hmdb51 import read_official_split
 from vidact.data.index import index_clips
 from vidact.data.masks import MaskFolder, find_masks
+from vidact.data.measuring import measure_video
 from vidact.data.split_files import find_official_folder
-from vidact.data.transcode import TranscodeReport, TranscodeSettings, small_size, transcode, transcode_clip
+from vidact.data.transcode import TranscodeReport, TranscodeSettings, transcode, transcode_clip
 from vidact.data.video import open_container, read_frames, read_sparsely, write_video
 
 WriteClip = Callable[..., Path]
@@ -126,6 +129,20 @@ def test_any_rate_is_kept(tmp_path: Path, rate: Fraction, ending: str) -> None:
         container.mux(stream.encode())
     assert transcode_clip(path, copy, settings=SMALL) == 20
     assert _facts(copy)[:2] == (20, rate)
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "h264"])
+@pytest.mark.parametrize("ending", [".avi", ".mp4", ".mkv", ".webm"])
+def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path, ending: str, codec: str) -> None:
+    """In AVI to the nearest of its evenly spaced places, as J-HMDB has them."""
+    times = [Fraction(0), *(Fraction(n, 30) for n in (1, 2, 4, 5, 9, 10, 11, 30, 31, 33))]
+    path, copy = write_timed(tmp_path / "clip.mp4", times), tmp_path / f"copy{ending}"
+    assert transcode_clip(path, copy, settings=TranscodeSettings(32, codec)) == len(times)
+    place = 1 / 30 if ending == ".avi" else 0.0
+    found = measure_video(copy)
+    assert found.num_frames == len(times)
+    assert found.shown_at == pytest.approx([float(time) for time in times], abs=place / 2 + 0.0011)
+    _assert_same_frames(path, copy)
 
 
 @pytest.mark.parametrize("b_frames", ["0", "1", "2"])

@@ -2,7 +2,7 @@
 
 It does not know classes, splits or what a clip shows.
 
-A copy has its clip's frames, one for one and at the same rate, only smaller: frame numbers, split files and masks
+A copy has its clip's frames, one for one and at the same times, only smaller: frame numbers, split files and masks
 stay true (masks are resized when they are read). No frame refers to a later one and groups of pictures are closed,
 so readers that seek get the right frames as well, but of H.264 in AVI: AVI keeps no display times, and decord's
 sparse read then starts at a wrong key frame, whatever the encoder's options.
@@ -33,9 +33,10 @@ from torchvision.transforms.v2 import functional as transforms
 
 from vidact.core import ConfigError, DataError, EnvironmentProblem
 from vidact.data.containers import missing_bytes
+from vidact.data.copies import Clock, small_size
 from vidact.data.display import UPRIGHT, turn_of
 from vidact.data.index import ENDINGS
-from vidact.data.measuring import MAX_FRAME_PIXELS, measure_video
+from vidact.data.measuring import MAX_FRAME_PIXELS, measure_video, stamp_of
 from vidact.data.video import checked_path, main_stream, open_container, read_frames
 
 Codec = Literal["h264", "mpeg4"]
@@ -229,51 +230,51 @@ def transcode_clip(path: Path, out: Path, *, settings: TranscodeSettings) -> int
             stream = main_stream(container)
             if stream is None or not (stream.average_rate or stream.guessed_rate):
                 raise DataError(f"{path}: holds no video stream, or none that says its frames per second")
-            num_frames, looks = _encode(path, stream, out, settings=settings)
+            num_frames, looks = _encode(path, stream, out, settings=settings, clock=_clock_of(path, ending=out.suffix))
     except (OSError, av.error.FFmpegError, ValueError) as error:
         raise DataError(f"{path}: not a video that FFmpeg can read ({_reason(error)})") from error
     _verify(out, path=path, num_frames=num_frames, looks=looks)
     return num_frames
 
 
+def _clock_of(path: Path, *, ending: str) -> Clock:
+    with open_container(path) as container:
+        stream = cast(av.VideoStream, main_stream(container))
+        stamps = [stamp_of(frame, container) for frame in _whole_frames(path, stream)]
+        return Clock.of(stamps, rate=Fraction(stream.average_rate or stream.guessed_rate or 0), ending=ending)
+
+
 def _encode(
-    path: Path, source: av.VideoStream, out: Path, *, settings: TranscodeSettings
+    path: Path, source: av.VideoStream, out: Path, *, settings: TranscodeSettings, clock: Clock
 ) -> tuple[int, UInt8[Tensor, "2 H W"]]:
-    """Encode all frames; give their number, and how the first and the last of the source look."""
+    """Encode all frames, each at its time; give their number, and how the first and the last of the source look."""
     encoder, options = _WEBM if out.suffix.lower() == ".webm" else _ENCODERS[settings.codec]
-    fps = Fraction(source.average_rate or source.guessed_rate or 0)
     size = small_size(source.height, source.width, short_side=settings.short_side)
     shrinker = VideoReformatter()  # one for all: it keeps its tables
-    number, first, last = -1, None, None
+    number, pts, first, last = -1, -1, None, None
     try:
         with av.open(str(out.absolute()), "w") as container:
-            stream = cast(av.VideoStream, container.add_stream(encoder, rate=fps, options=options))
+            stream = cast(av.VideoStream, container.add_stream(encoder, rate=clock.rate, options=options))
             stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+            stream.codec_context.time_base = 1 / clock.ticks
             for name in ("sample_aspect_ratio", "colorspace", "color_primaries", "color_trc"):
                 if meaning := getattr(source.codec_context, name):
                     setattr(stream.codec_context, name, meaning)
             for number, last in enumerate(_whole_frames(path, source)):
                 first = first or last
                 small = shrinker.reformat(last, *size[::-1], "yuv420p", interpolation="BICUBIC", dst_color_range="MPEG")
-                # Numbered anew: packed B-frames, as HMDB51 has them, come with odd times.
-                small.pts, small.time_base, small.pict_type = number, 1 / fps, PictureType.NONE
+                pts = clock.tick(number, after=pts)
+                small.pts, small.time_base, small.pict_type = pts, 1 / clock.ticks, PictureType.NONE
                 container.mux(stream.encode(small))
             container.mux(stream.encode())
     except (av.error.FFmpegError, ValueError) as error:
         if getattr(error, "errno", None) in _DISK_ERRORS:
             raise EnvironmentProblem(f"{out}: cannot be written ({_reason(error)})") from error
-        what = f"{encoder} in {out.suffix} at {fps} frames per second"
+        what = f"{encoder} in {out.suffix} at {clock.rate} frames per second"
         raise DataError(f"{path}: cannot be copied as {what} ({_reason(error)}); try another --codec") from error
     if first is None or last is None:
         raise DataError(f"{path}: no frame decodes (the header claims {source.frames})")
     return number + 1, torch.cat([_look(first), _look(last)])
-
-
-def small_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
-    """Choose the height and width of a copy in pixels: even, of the same aspect, never more than there is."""
-    factor = min(Fraction(short_side, min(height, width)), Fraction(1))
-    small_height, small_width = (max(min(2 * round(side * factor / 2), side // 2 * 2), 2) for side in (height, width))
-    return small_height, small_width
 
 
 def _whole_frames(path: Path, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
