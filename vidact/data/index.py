@@ -45,6 +45,8 @@ class Clip:
         label: The class's number.
         source: The video it was cut from, or the table's group; the file's own name where nothing tells.
         tags: HMDB51's five tags, where the name has them.
+        start_seconds: Where the clip starts in its file; at the first frame if None.
+        end_seconds: Where it ends, this instant left out; after the last frame if None.
     """
 
     path: Path
@@ -52,6 +54,8 @@ class Clip:
     label: int
     source: str
     tags: ClipTags | None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
     @property
     def clip_id(self) -> str:
