@@ -18,6 +18,7 @@ from vidact.data import hmdb51, ucf101
 from vidact.data.index import Clip
 from vidact.data.kept_out import read_record as read_kept_out
 from vidact.data.splits import Split, SplitScheme
+from vidact.data.tables import is_table
 from vidact.durable import atomic_writer
 
 FORMAT = "vidact split"
@@ -36,11 +37,16 @@ def find_official_folder(root: Path) -> Path:
     """
     found = search_official_folder(root)
     if found is None:
-        raise DataError(
-            f"official split files not found for {root}: looked for <class>_test_split1.txt and trainlist01.txt in "
-            f"{', '.join(map(str, _official_places(root)))}; give their folder as --data.splits_folder"
-        )
+        raise DataError(why_no_official_folder(root))
     return found
+
+
+def why_no_official_folder(root: Path) -> str:
+    """Say where the official split files were looked for."""
+    return (
+        f"official split files not found for {root}: looked for <class>_test_split1.txt and trainlist01.txt in "
+        f"{', '.join(map(str, _official_places(root)))}; give their folder as --data.splits_folder"
+    )
 
 
 def search_official_folder(root: Path) -> Path | None:
@@ -52,7 +58,8 @@ def search_official_folder(root: Path) -> Path | None:
 
 
 def _official_places(root: Path) -> list[Path]:
-    return [parent / name for parent in (root, root.parent) for name in _OFFICIAL_FOLDERS]
+    parents = (root.parent,) if is_table(root) else (root, root.parent)
+    return [parent / name for parent in parents for name in _OFFICIAL_FOLDERS]
 
 
 def read_official_flags(folder: Path, *, fold: int, class_names: Sequence[str]) -> dict[str, int]:
