@@ -167,7 +167,8 @@ class VideoDataModule(LightningDataModule):
     @property
     def split_record(self) -> dict[str, Any]:
         """The split as its file has it, and what it gives away; after `setup`."""
-        return split_record(self._split, leakage=self._leakage.record())
+        sha1s = {path: found.sha1 for path, found in self._inspections.items() if found.usable}
+        return split_record(self._split, leakage=self._leakage.record(), sha1s=sha1s)
 
     def prepare_data(self) -> None:
         """Render the synthetic set if it is the one asked for, and measure every clip (one process per node)."""

@@ -211,7 +211,7 @@ def _twins(clips: Sequence[Clip], found: Sequence[Inspection], sides: Mapping[st
         if not inspection.sha1:
             continue
         twin = first.setdefault(inspection.sha1, clip)
-        if twin is not clip:
+        if twin.path != clip.path:  # two parts of one file are no copies of each other
             here, there = sides.get(clip.clip_id), sides.get(twin.clip_id)
             across = f" ({there}, this one: {here})" if here and there and here != there else ""
             reasons[clip.clip_id] = f"the same bytes as {twin.clip_id}{across}"

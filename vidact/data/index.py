@@ -162,30 +162,36 @@ def count_other_files(root: Path, *, classes: Sequence[str] | None = None) -> Co
 def _to_clips(rows: Sequence[Row], labels: Mapping[str, int]) -> list[Clip]:
     """Give each row its number, its source, and a name that is its own."""
     folders: dict[tuple[str, str], set[Path]] = defaultdict(set)
-    parsed: dict[Path, str] = {}  # all parts of a file are of one source, also where its name fits one class alone
     for row in rows:
         folders[row.class_name, row.path.stem].add(row.path.parent)
-        if source := _source_in_name(row):
-            parsed[row.path] = source
+    names = [_name(row.path, folders[row.class_name, row.path.stem]) for row in rows]
+    sources = _sources(rows, names)
     clips = []
-    for row in rows:
-        stem, alike = row.path.stem, folders[row.class_name, row.path.stem]
-        own = f"{stem}@{_difference(row.path.parent, alike)}" if len(alike) > 1 else stem
-        named = parse_name(stem, row.class_name)
+    for row, name in zip(rows, names, strict=True):
+        parsed, full = parse_name(row.path.stem, row.class_name), f"{name}{_times(row)}"
         clips.append(
             Clip(
                 path=row.path,
                 class_name=row.class_name,
                 label=labels[row.class_name],
-                source=row.group or parsed.get(row.path, own),
-                tags=named[1] if named else None,
+                source=row.group or sources[row.path],
+                tags=parsed[1] if parsed else None,
                 start_seconds=row.start_seconds,
                 end_seconds=row.end_seconds,
                 side=row.side,
-                name=f"{own}{_times(row)}",
+                name=full if full != row.path.stem else "",
             )
         )
     return clips
+
+
+def _sources(rows: Sequence[Row], names: Sequence[str]) -> dict[Path, str]:
+    """Find the source of each file, one for all its parts, also where its name tells it for one class alone."""
+    parsed = {row.path: source for row in rows if (source := _source_in_name(row))}
+    longest: dict[Path, str] = {}
+    for row, name in zip(rows, names, strict=True):
+        longest[row.path] = max(longest.get(row.path, ""), name, key=len)
+    return longest | parsed
 
 
 def _source_in_name(row: Row) -> str | None:
@@ -193,12 +199,14 @@ def _source_in_name(row: Row) -> str | None:
     return named[0] if named else ucf101.parse_name(row.path.stem)
 
 
-def _difference(folder: Path, folders: Iterable[Path]) -> str:
-    """Name what tells a folder from others: the parts of its path between those that all have in common."""
+def _name(path: Path, folders: Iterable[Path]) -> str:
+    """Name a file by its stem and what tells its folder from others: the parts of it that not all have in common."""
+    folder = path.parent
     parts = [one.parts for one in folders]
     head = _num_common(parts)
     tail = _num_common([one[head:][::-1] for one in parts])
-    return "+".join(folder.parts[head : len(folder.parts) - tail])
+    difference = "+".join(folder.parts[head : len(folder.parts) - tail])
+    return f"{path.stem}@{difference}" if difference else path.stem
 
 
 def _num_common(parts: Sequence[Sequence[str]]) -> int:

@@ -108,8 +108,21 @@ def write_split_file(path: Path, split: Split, *, leakage: Mapping[str, Any] | N
         file.write(text)
 
 
-def split_record(split: Split, *, leakage: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Give a split as plain values: what `write_split_file` writes."""
+def split_record(
+    split: Split, *, leakage: Mapping[str, Any] | None = None, sha1s: Mapping[Path, str] | None = None
+) -> dict[str, Any]:
+    """Give a split as plain values: what `write_split_file` writes.
+
+    Args:
+        split: The split.
+        leakage: The record of a leakage report.
+        sha1s: From path to the hash of the file, of those that can be used; the record then has those of the clips that
+            train and validate, so that a run that goes on can tell whether they are the same.
+    """
+    kept: dict[str, Any] = {}
+    if sha1s is not None:
+        learned = (*split.training, *split.validation)
+        kept["sha1"] = {clip.clip_id: sha1s.get(clip.path, "") for clip in sorted(learned, key=lambda c: c.clip_id)}
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -123,6 +136,7 @@ def split_record(split: Split, *, leakage: Mapping[str, Any] | None = None) -> d
         "fingerprint": fingerprint(split),
         **_sides_record(split),
         "leakage": leakage,
+        **kept,
     }
 
 

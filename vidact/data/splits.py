@@ -22,7 +22,7 @@ from vidact.data.kept_out import KeptOut, check_left
 
 SplitScheme = Literal["official", "source", "film", "clip", "kfold", "table", "folders"]
 # Where the data set itself names the sides: from scheme to what names them.
-GIVEN: dict[str, str] = {"table": "the table's column `split`", "folders": "folders `train`, `val` and `test`"}
+GIVEN: dict[str, str] = {"table": "column `split`", "folders": "folders `train`, `val` and `test`"}
 NUM_FOLDS = 5
 VALIDATION_SHARE = 0.2
 MOST_PARTS = 20  # of the training side, some of which validate
@@ -201,7 +201,7 @@ def _split_as_given(
     clips: Sequence[Clip], kept: Collection[str], *, scheme: SplitScheme, fold: int, seed: int, share: Fraction
 ) -> Split:
     """Take the sides that the data set names itself."""
-    what = GIVEN[scheme]
+    what = f"the {GIVEN[scheme]}"
     if fold != 1:
         raise ConfigError(
             f"--data.split {scheme} has one fold, as the data set names the sides; got --data.fold {fold}"
