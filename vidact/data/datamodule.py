@@ -166,7 +166,7 @@ class VideoDataModule(LightningDataModule):
 
     @property
     def split_record(self) -> dict[str, Any]:
-        """The split as its file has it, and what it gives away; after `setup`."""
+        """The split as its file has it, what it gives away, and what the files held; after `setup`."""
         sha1s = {path: found.sha1 for path, found in self._inspections.items() if found.usable}
         return split_record(self._split, leakage=self._leakage.record(), sha1s=sha1s)
 
