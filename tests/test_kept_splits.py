@@ -1,5 +1,6 @@
 """A network is trained on with the clips it began with, and measured on none that it has seen."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -33,6 +34,47 @@ def test_the_same_clips_in_another_order_are_the_same_training() -> None:
 def test_other_clips_are_named(now: dict[str, list[str]], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         require_same_clips(KEPT, {**KEPT, **now}, folder=RUN)
+
+
+def test_clips_whose_files_changed_are_named() -> None:
+    kept = {**KEPT, "sha1": {"a": "1", "b": "2", "c": "3", "d": ""}}
+    require_same_clips(kept, kept, folder=RUN)
+    require_same_clips(KEPT, kept, folder=RUN)  # an older version kept none
+    require_same_clips(kept, KEPT, folder=RUN)
+    with pytest.raises(ConfigError, match=r"of its training clips 2 have other files than then \(b, c\); bring back"):
+        require_same_clips(kept, {**kept, "sha1": {"a": "1", "b": "9", "c": "", "d": ""}}, folder=RUN)
+    with pytest.raises(ConfigError, match=r"of its validation clips 1 have other files than then \(d\); bring back"):
+        require_same_clips(kept, {**kept, "sha1": {**kept["sha1"], "d": "4"}}, folder=RUN)
+    with pytest.raises(ConfigError, match=r"1 are not there any more \(a\) and 1 have other files than then \(b\)"):
+        require_same_clips(kept, {**kept, "training": ["b", "c"], "sha1": {"b": "9", "c": "3", "d": ""}}, folder=RUN)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_clips_whose_content_changed_end_a_run_that_would_go_on(
+    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_set, "set")
+    fit = ["fit", "--data.root", "set", "--data.num_frames", "4", "--data.size", "16", "--data.classes", "[left, up]"]
+    fit += ["--trainer.accelerator", "cpu", "--relevance.every_n_epochs", "0", "--report", "false"]
+    assert main([*fit, "--trainer.max_epochs", "1"]) == 0
+    path = RUN / "split.json"
+    kept = json.loads(path.read_text())
+    changed = kept["training"][3]
+    file = Path("set/videos", f"{changed}.avi")
+    original = file.read_bytes()
+    assert kept["sha1"][changed] == hashlib.sha1(original).hexdigest()
+    assert set(kept["sha1"]) == {*kept["training"], *kept["validation"]}
+    file.write_bytes(Path("set/videos", f"{kept['training'][4]}.avi").read_bytes())
+    again = [*fit, "--trainer.max_epochs", "2", "--ckpt_path", "last"]
+    capsys.readouterr()
+    assert main(again) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"of its training clips 1 have other files than then ({changed}); bring back the data as it was" in said
+    file.write_bytes(original)
+    path.write_text(json.dumps({name: value for name, value in kept.items() if name != "sha1"}))
+    assert main(again) == 0
+    assert json.loads(path.read_text()) == kept
 
 
 def test_clips_that_were_trained_on_measure_nothing() -> None:

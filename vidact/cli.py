@@ -32,7 +32,7 @@ usage: python -m vidact VERB [options]
   inspect NETWORK           what relevance rules cannot follow in a network (my_module.Net), and what to do; 0 or 1
 
   data check ROOT           decode every clip once, in child processes; say which can be trusted; 0 or 1
-  data split ROOT           divide by official files, source, film, clip or in k folds, with a report on leaks
+  data split ROOT           divide by its own split, official files, source, film, clip or folds; what leaks
   data frames ROOT          compare the frames that are read with a sequential decode, and with sparse reads
   data download hmdb51 DIR  fetch HMDB51 and its split files, and unpack them
   data transcode ROOT OUT   write a small copy of a data set

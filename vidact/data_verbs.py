@@ -4,6 +4,7 @@ They hold no arithmetic. Heavy imports happen when a verb runs, so that its help
 """
 
 import json as json_format
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,11 +30,11 @@ def check(
     Exit status 0 if no clip is at fault, else 1.
 
     Args:
-        root: A folder with <class>/* or videos/<class>/*, or a CSV file with the columns path, class, group.
+        root: A folder with <class>/*, videos/<class>/* or train/<class>/* and so on, or a CSV file of clips.
         classes: Which classes, as '[run, jump]'; all if not given.
         num_frames: Frames of a window; clips that are shorter than a window get a note.
         stride: Distance between two frames of a window, or adaptive (3 to 6, by the clip's length).
-        split: A split file, or official: look-alikes are then faults where they stand on two sides of it.
+        split: A split file, or a scheme such as official: look-alikes are then faults where they are on two sides.
         fold: Which of the official splits.
         table: Write the manifest there, a CSV file with a row for each clip.
         json: Print everything as JSON.
@@ -52,15 +53,23 @@ def check(
         raise ConfigError(f"--time_limit_seconds must be more than 0, got {time_limit_seconds:g}")
     options = {"time_limit_seconds": time_limit_seconds, "num_processes": num_processes}
     clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links, **options)
-    sides = None
-    if split is not None:
-        sides = divide(clips, Path(root), settings=DivisionSettings(split, fold=fold)).side_of
+    divided = divide(clips, Path(root), settings=DivisionSettings(split, fold=fold)) if split is not None else None
+    sides = divided.side_of if divided else None
     least = least_frames(num_frames=num_frames, stride=stride)
     found = findings.check_clips(clips, inspections, least_frames=least, sides=sides)
     if table is not None:
         findings.write_table(Path(table), found)
     print(_as_json(found.record()) if json else "\n".join(found.summary()))
+    _tell_notes(root, option="--split", scheme=divided.scheme if divided else None)
     return int(any(finding.verdict.value != "ok" for finding in found.findings)) if strict else found.exit_status
+
+
+def _tell_notes(root: str, *, option: str = "--data.split", scheme: str | None = None) -> None:
+    """Say what of a data set is not used, on standard error: what is printed may be JSON."""
+    from vidact.data.index import list_notes
+
+    for note in list_notes(Path(root), scheme=scheme):
+        print(f"vidact: {note.replace('--data.split', option)}", file=sys.stderr)
 
 
 def _check_at_least_1(**settings: int | str | None) -> None:
@@ -73,7 +82,7 @@ def _check_at_least_1(**settings: int | str | None) -> None:
 
 def split(
     root: str,
-    scheme: Literal["official", "source", "film", "clip", "kfold"] = "source",
+    scheme: Literal["auto", "official", "source", "film", "clip", "kfold", "table", "folders"] = "auto",
     out: str | None = None,
     classes: list[str] | None = None,
     fold: int = 1,
@@ -92,10 +101,11 @@ def split(
     The file that is written can be given to fit as --data.split. It is the same for the same seed on every machine.
 
     Args:
-        root: A folder with <class>/* or videos/<class>/*, or a CSV file with the columns path, class, group.
+        root: A folder with <class>/*, videos/<class>/* or train/<class>/* and so on, or a CSV file of clips.
         scheme: official (HMDB51's, J-HMDB's or UCF101's files), source (no source video on two sides), film (the same,
             whatever its name's spelling and numbers), clip (at random: shows what leaks), kfold (by film; writes a file
-            for each fold).
+            for each fold), table (by its column split), folders (train, val and test), auto (folders or table where the
+            data set has one of them, else source).
         out: The file to write; split_<scheme>_<fold>.json if not given, with every fold's number for kfold.
         classes: Which classes, as '[run, jump]'; all if not given.
         fold: Which fold is the test part, from 1.
@@ -126,13 +136,14 @@ def split(
     for number in range(1, num_folds + 1) if scheme == "kfold" else [fold]:
         divided = divide(clips, Path(root), settings=replace(settings, fold=number), kept_out=kept_out)
         leakage = examine(divided, inspections)
-        path = _split_path(out, scheme=scheme, fold=number)
+        path = _split_path(out, scheme=divided.scheme, fold=number)
         write_split_file(path, divided, leakage=leakage.record())
         records.append(split_record(divided, leakage=leakage.record()))
         if not json:
             print("\n".join([*divided.lines(), *leakage.lines(), f"written: {path}", ""]))
     if json:
         print(_as_json(records if scheme == "kfold" else records[0]))
+    _tell_notes(root, option="--scheme", scheme=divided.scheme)
     return 0
 
 
@@ -153,7 +164,7 @@ def frames(
     Exit status 0 if vidact reads every frame of every clip that is asked for, else 1.
 
     Args:
-        root: A folder with <class>/* or videos/<class>/*, or a CSV file with the columns path, class, group.
+        root: A folder with <class>/*, videos/<class>/* or train/<class>/* and so on, or a CSV file of clips.
         classes: Which classes, as '[run, jump]'; all if not given.
         markdown: Print a Markdown table.
         num_threads: How many clips at a time; as many as there are cores if not given.
@@ -173,6 +184,7 @@ def frames(
         only_pyav = {path for path, inspection in inspections.items() if inspection.info and inspection.info.only_pyav}
         found = check_frames(usable, only_pyav=only_pyav, progress=progress, num_threads=num_threads)
     print(found.markdown() if markdown else found.text())
+    _tell_notes(root)
     return int(not found.passed or bool(unusable))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from vidact.core import ConfigError
 
 FILE_NAME = "split.json"
+CONTENTS = "sha1"  # from the ids of the clips that train and validate to the hashes of their files
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 MAX_NAMED = 3
 
@@ -27,6 +28,8 @@ def read_kept_split(folder: Path | None) -> Mapping[str, Any]:
 def require_same_clips(kept: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path) -> None:
     """Refuse to train on with other clips: what is gone or new moves clips from one side to another.
 
+    Clips of the same names are the same only if their files are; a split that keeps no hashes does not tell.
+
     Args:
         kept: From `read_kept_split`; nothing is compared where it is empty.
         now: The split of now, in the same form.
@@ -35,13 +38,18 @@ def require_same_clips(kept: Mapping[str, Any], now: Mapping[str, Any], *, folde
     Raises:
         ConfigError: clips to train on or to validate with differ.
     """
+    known = keeps_contents(kept) and keeps_contents(now)
     for side in (TRAINING, VALIDATION):
         if side not in kept:
             continue
         before, after = set(kept[side]), set(now[side])
         changes = [
             f"{len(clips)} {what} ({_named(clips)})"
-            for what, clips in (("are not there any more", before - after), ("are new", after - before))
+            for what, clips in (
+                ("are not there any more", before - after),
+                ("are new", after - before),
+                ("have other files than then", _changed(before & after, kept, now) if known else set()),
+            )
             if clips
         ]
         if changes:
@@ -49,6 +57,17 @@ def require_same_clips(kept: Mapping[str, Any], now: Mapping[str, Any], *, folde
                 f"{folder}: training goes on only with the clips that it began with, but of its {side} clips "
                 f"{' and '.join(changes)}; bring back the data as it was, or start anew without --ckpt_path"
             )
+
+
+def keeps_contents(split: Mapping[str, Any]) -> bool:
+    """True where a split says what the files of its clips held; those of older versions do not."""
+    return isinstance(split.get(CONTENTS), Mapping)
+
+
+def _changed(clips: Iterable[str], kept: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
+    """Choose the clips whose files are not the same, or can be read only then or only now."""
+    before, after = kept[CONTENTS], now[CONTENTS]
+    return {clip for clip in clips if before.get(clip, "") != after.get(clip, "")}
 
 
 def require_unseen(

@@ -1,6 +1,7 @@
 """What a run says and leaves at its end: a few lines, a report, a list of what was left out."""
 
 import atexit
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from vidact.callbacks.checkpointing import MONITOR
 from vidact.callbacks.pictures import log_file, log_pictures
 from vidact.callbacks.predictions import FILE_NAME as PREDICTIONS
-from vidact.core import VidactError
+from vidact.core import DividedData, VidactError
 from vidact.data.leakage import LeakageReport
 from vidact.report.images import save_png
 from vidact.report.page import report_page, write_page
@@ -41,7 +42,7 @@ def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, st
     best = next((found for found in trainer.checkpoint_callbacks if getattr(found, "monitor", None) == MONITOR), None)
     if isinstance(best, ModelCheckpoint) and best.best_model_score is not None:
         lines[f"best {MONITOR}"] = f"{float(best.best_model_score):.3f}, {relative(Path(best.best_model_path))}"
-    if left_out:
+    if left_out := one_line_a_clip(left_out, getattr(trainer, "datamodule", None)):
         text = "\n".join(left_out) + "\n"
         (folder / "left_out.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
         lines["left out"] = f"{len(left_out)} clips, listed in {relative(folder / 'left_out.txt')}"
@@ -51,6 +52,22 @@ def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, st
     if (folder / "explanations").is_dir():
         lines["pictures"] = f"{relative(folder / 'explanations')}, {relative(folder)}/confusion_*.png"
     return lines
+
+
+def one_line_a_clip(lines: list[str], data: object) -> list[str]:
+    """Keep the first line of each clip, where several of its windows have one.
+
+    Args:
+        lines: As `id: reason`; an id may hold a colon itself.
+        data: Knows the ids, if it is data that was divided; else every line is kept.
+    """
+    record = data.split_record if isinstance(data, DividedData) else {}
+    known = {clip_id for side in ("training", "validation", "test", "unused") for clip_id in record.get(side, ())}
+    found: dict[str, str] = {}
+    for line in sorted(lines):
+        ids = (line[: colon.start()] for colon in reversed([*re.finditer(": ", line)]))
+        found.setdefault(next((clip_id for clip_id in ids if clip_id in known), line), line)
+    return list(found.values())
 
 
 def write_run_report(trainer: Trainer, folder: Path) -> str:

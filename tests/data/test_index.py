@@ -244,7 +244,7 @@ def test_without_groups_a_table_has_the_sources_of_its_names(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "line 1: no column 'path'; expected a first line path,class or path,class,group, got ''"),
+        ("", "line 1: no column 'path'; expected a first line path,class or path,class,group,split,start,end, got ''"),
         ("a.avi,jump\n", "line 1: no column 'path'"),
         ("path;class\na.avi;jump\n", "line 1: no column 'path'.* got 'path;class'"),
         ("path\na.avi\n", "line 1: no column 'class'"),
@@ -256,7 +256,7 @@ def test_without_groups_a_table_has_the_sources_of_its_names(tmp_path: Path) -> 
         ("path,class\na.avi,a/b\n", "line 2: a class is a name without /"),
         ("path,class\na.txt,jump\n", r"line 2: 'a\.txt' is no clip; expected \.avi, .* or \.webm"),
         ("path,class\na.avi,jump\nb.avi,jump\n./x/../a.avi,run\n", r"line 4: .*/a\.avi stands in line 2 already"),
-        ("path,class\na/x.avi,jump\nb/x.avi,jump\n", "a/x.avi and .*b/x.avi would both be clip 'jump/x'; rename"),
+        ("path,class\na/x.avi,jump\na/x.mp4,jump\n", "a/x.avi and .*a/x.mp4 would both be clip 'jump/x'; rename"),
         ('path,class\n"a.avi,jump\n', "not a table in UTF-8 with commas"),
         (b"path,class\n\xff.avi,jump\n", "not a table in UTF-8 with commas"),
         ("path,class\n\0.avi,jump\n", "line 2: .* is no clip"),

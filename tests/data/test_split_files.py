@@ -124,7 +124,7 @@ def test_other_classes_are_named(tmp_path: Path) -> None:
         ({"test": None}, "'test' is not a list of names"),
         ({"training": [1]}, "'training' is not a list of names"),
         ({"fold": "1"}, "'fold' is not a whole number"),
-        ({"scheme": "random"}, "'scheme' is none of official, source, film, clip, kfold; got 'random'"),
+        ({"scheme": "random"}, "'scheme' is none of official, source, film, clip, kfold, table, folders; got 'random'"),
     ],
 )
 def test_a_record_that_is_not_understood_is_said_why(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

@@ -8,10 +8,19 @@ import os
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 
 from vidact.callbacks.pictures import run_folder
 from vidact.core import DividedData
-from vidact.kept_splits import FILE_NAME, TEST, VALIDATION, read_kept_split, require_same_clips, require_unseen
+from vidact.kept_splits import (
+    FILE_NAME,
+    TEST,
+    VALIDATION,
+    keeps_contents,
+    read_kept_split,
+    require_same_clips,
+    require_unseen,
+)
 
 MEASURED = {"validate": VALIDATION, "test": TEST}
 
@@ -42,6 +51,11 @@ class SplitRecord(Callback):
         if self._trained is not None:
             kept = read_kept_split(self._trained)
             if stage == "fit":
+                if kept and not keeps_contents(kept):
+                    path = self._trained / FILE_NAME
+                    rank_zero_info(
+                        f"{path}: an older vidact wrote it; whether clips have changed, names alone can tell"
+                    )
                 require_same_clips(kept, record, folder=self._trained)
             elif (part := MEASURED.get(stage)) is not None:
                 require_unseen(kept, record[part], part=part, folder=self._trained, can_divide=True)

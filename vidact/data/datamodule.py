@@ -17,7 +17,7 @@ from vidact.data import synthetic_files
 from vidact.data.augmentation import AugmentationSettings
 from vidact.data.decoded import decode_windows
 from vidact.data.findings import check_clips
-from vidact.data.index import Clip
+from vidact.data.index import Clip, list_notes
 from vidact.data.leakage import LeakageReport
 from vidact.data.masks import choose_masks
 from vidact.data.order import training_order
@@ -50,14 +50,15 @@ class VideoDataModule(VaryingDataModule):
     """Clips of HMDB51, J-HMDB, UCF101, of any folder in their layout, or of a CSV file.
 
     Args:
-        root: Folder with `<class>/*` or `videos/<class>/*` (avi, mp4, mkv, mov, webm), or a CSV file with the
-            columns `path`, `class` and, if wanted, `group`. None renders a small synthetic set, once, into the
-            user's cache folder.
+        root: Folder with `<class>/*`, `videos/<class>/*` or `train/<class>/*` and so on (avi, mp4, mkv, mov, webm), or
+            a CSV file with the columns `path`, `class` and, if wanted, `group`, `split`, `start`, `end`, or Kinetics'.
+            None renders a small synthetic set, once, into the user's cache folder.
         classes: Which classes, in the order of their numbers; all if None.
-        split: How to divide into training, validation and test. `source`: no source video on two sides (five
-            folds). `film`: the same, whatever the spelling and number of its name. `kfold`: by film, in `num_folds`.
-            `official`: the split files of HMDB51, J-HMDB or UCF101 (three folds). `clip`: at random, as the 2020
-            report did. Or a file that `python -m vidact data split` wrote (*.json). Validation comes out of training.
+        split: How to divide into training, validation and test. `auto`: `folders` or `table` if the data set has one,
+            else `source`. `folders`: as its `train`, `val`, `test`. `table`: by its column `split`. `source`: no source
+            video on two sides (five folds). `film`: the same, whatever its name's spelling. `kfold`: by film, in
+            `num_folds`. `official`: the files of HMDB51, J-HMDB or UCF101 (three folds). `clip`: at random, as the 2020
+            report did. Or a file of `python -m vidact data split` (*.json). Validation comes out of training.
         fold: Which fold of the split is the test part, from 1.
         num_folds: How many folds `kfold` has.
         splits_folder: Where the official split files are; searched in and beside `root` if None.
@@ -92,7 +93,7 @@ class VideoDataModule(VaryingDataModule):
         self,
         root: str | None = None,
         classes: list[str] | None = None,
-        split: str = "source",
+        split: str = "auto",
         fold: int = 1,
         num_folds: int = NUM_FOLDS,
         splits_folder: str | None = None,
@@ -154,8 +155,9 @@ class VideoDataModule(VaryingDataModule):
 
     @property
     def split_record(self) -> dict[str, Any]:
-        """The split as its file has it, and what it gives away; after `setup`."""
-        return split_record(self._split, leakage=self._leakage.record())
+        """The split as its file has it, what it gives away, and what the files held; after `setup`."""
+        sha1s = {path: found.sha1 for path, found in self._inspections.items() if found.usable}
+        return split_record(self._split, leakage=self._leakage.record(), sha1s=sha1s)
 
     def prepare_data(self) -> None:
         """Render the synthetic set if it is the one asked for, and measure every clip (one process per node)."""
@@ -257,7 +259,8 @@ class VideoDataModule(VaryingDataModule):
         # `examine` has compared them.
         check = check_clips(clips, self._inspections, least_frames=least, fps=self.fps, compare=False)
         windows = ", ".join(f"{len(listed)} windows to {stage}" for stage, listed in self._windows.items())
-        lines = [f"{self.folder}: {windows}", *check.summary(), *self.frame_rates.advice()]
+        notes = list_notes(self.folder, scheme=self._split.scheme)
+        lines = [f"{self.folder}: {windows}", *notes, *check.summary(), *self.frame_rates.advice()]
         rank_zero_info("\n".join([*lines, *self._split.lines(), *self._leakage.lines()]))
 
     def train_dataloader(self) -> DataLoader[ClipBatch]:

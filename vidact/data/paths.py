@@ -1,4 +1,4 @@
-"""Tell what is wrong with a path before anything opens it.
+"""Tell which names are clips, and what is wrong with a path before anything opens it.
 
 It reads no file and does not know what a video is.
 """
@@ -10,7 +10,13 @@ from pathlib import Path
 
 from vidact.data.verdicts import Inspection, Verdict
 
+ENDINGS = (".avi", ".gif", ".mkv", ".mov", ".mp4", ".webm")
 _KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+
+
+def is_clip_name(name: str) -> bool:
+    """True for the names of files that are taken for clips: by their ending, and without a dot at their start."""
+    return Path(name).suffix.lower() in ENDINGS and not name.startswith(".")
 
 
 def path_fault(path: Path) -> Inspection | None:

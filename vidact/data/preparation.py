@@ -20,12 +20,14 @@ from vidact.data.motions import CLASS_NAMES
 from vidact.data.progress import progress_bar
 from vidact.data.sampling import Stride, stride_for
 from vidact.data.similarity import near_duplicates
-from vidact.data.split_files import find_official_folder, read_official_flags, read_split_file, search_official_folder
-from vidact.data.splits import NUM_FOLDS, VALIDATION_SHARE, Split, SplitScheme, make_split
+from vidact.data.split_files import read_official_flags, read_split_file, search_official_folder, why_no_official_folder
+from vidact.data.splits import GIVEN, NUM_FOLDS, VALIDATION_SHARE, Split, SplitScheme, make_split
+from vidact.data.tables import is_table
 from vidact.data.timeline import frames_of, why_unusable
 from vidact.data.verdicts import Inspection, VideoInfo
 
 SPLIT_FILE_ENDING = ".json"
+AUTO = "auto"
 MIN_CLASSES = 2
 
 
@@ -51,7 +53,8 @@ class DivisionSettings:
     """How to divide a data set.
 
     Attributes:
-        split: A scheme (see `splits.make_split`), or the path of a split file, whose name ends with .json.
+        split: A scheme (see `splits.make_split`), or the path of a split file, whose name ends with .json. `auto` is
+            `folders` or `table` where the data set has one of them, else `source`.
         fold: Which fold is the test part, from 1; a split file has it fixed.
         num_folds: Folds of the scheme `kfold`.
         seed: Chooses the groups.
@@ -69,7 +72,7 @@ class DivisionSettings:
     validation_share: float = VALIDATION_SHARE
 
     def __post_init__(self) -> None:
-        schemes = get_args(SplitScheme)
+        schemes = (AUTO, *get_args(SplitScheme))
         if self.split not in schemes and not self.is_file:
             raise ConfigError(
                 f"a split is one of {', '.join(schemes)}, or a file *{SPLIT_FILE_ENDING} that `data split` wrote; "
@@ -82,13 +85,18 @@ class DivisionSettings:
             )
         if self.seed < 0:
             raise ConfigError(f"the seed must be at least 0, got {self.seed}")
+        if self.fold != 1 and self.split in GIVEN:
+            raise ConfigError(
+                f"split {self.split!r} has one fold, as the data set names the sides; got fold {self.fold}"
+            )
         if not self.is_file and not 1 <= self.fold <= self.most_folds:
             raise ConfigError(f"split {self.split!r} has folds 1 to {self.most_folds}, got fold {self.fold}")
 
     @property
     def most_folds(self) -> int:
         """How many folds the scheme has, unless the classes allow fewer."""
-        return len(FOLDS) if self.split == "official" else self.num_folds if self.split == "kfold" else NUM_FOLDS
+        fixed = {"official": len(FOLDS), "kfold": self.num_folds, **dict.fromkeys(GIVEN, 1)}
+        return fixed.get(self.split, NUM_FOLDS)
 
     @property
     def is_file(self) -> bool:
@@ -158,6 +166,8 @@ def _tested_clips(root: Path, *, fold: int | None, follow_links: bool) -> tuple[
     """Choose the clips that a data set tests on, and say which they are."""
     clips = index_clips(root, follow_links=follow_links)
     folder = search_official_folder(root)
+    if fold is not None and folder is None and (own := [clip for clip in clips if clip.side == "test"]):
+        return own, "its own test side"
     if fold is None or folder is None:
         return clips, "all its clips"
     names = list(dict.fromkeys(clip.class_name for clip in clips))
@@ -166,6 +176,29 @@ def _tested_clips(root: Path, *, fold: int | None, follow_links: bool) -> tuple[
     if not tested:
         raise DataError(f"{folder}: official fold {fold} tests on none of the clips of {root}")
     return tested, f"the test side of its official fold {fold}"
+
+
+def own_scheme(clips: Sequence[Clip], root: Path) -> SplitScheme | None:
+    """Name the scheme that takes a data set's own sides; None where it has none."""
+    if not any(clip.side for clip in clips):
+        return None
+    return "table" if is_table(root) else "folders"
+
+
+def _advise(clips: Sequence[Clip], own: SplitScheme | None, settings: DivisionSettings) -> str:
+    """Name a scheme that can divide the clips: it is tried."""
+    reason = ""
+    schemes: list[SplitScheme] = [*([own] if own else []), "source", "clip"]
+    for scheme in schemes:
+        fold = settings.fold if settings.fold <= DivisionSettings(scheme).most_folds else 1
+        try:
+            make_split(clips, scheme=scheme, fold=fold, seed=settings.seed, validation_share=settings.validation_share)
+        except DataError as error:
+            reason = reason or str(error)
+            continue
+        extra = " --data.fold 1" * (fold != settings.fold) + " --data.use_unused false" * settings.use_unused
+        return f"try --data.split {scheme}{extra}"
+    return f"no other scheme can divide these clips: {reason}"
 
 
 def divide(clips: Sequence[Clip], root: Path, *, settings: DivisionSettings, kept_out: KeptOut | None = None) -> Split:
@@ -178,30 +211,41 @@ def divide(clips: Sequence[Clip], root: Path, *, settings: DivisionSettings, kep
         kept_out: What may neither train nor validate; a split file says that by itself.
 
     Raises:
-        DataError: see `splits.make_split`, `split_files.read_split_file` and `split_files.read_official_flags`.
+        DataError: see `splits.make_split`, `split_files.read_split_file` and `split_files.read_official_flags`; or the
+            data set has no such split (with a scheme that can divide it).
     """
     if settings.is_file:
         split = read_split_file(Path(settings.split), clips)
         if settings.fold not in {1, split.fold}:
             raise ConfigError(f"{settings.split} holds fold {split.fold}, not {settings.fold}; give another file")
         return split
+    own = own_scheme(clips, root)
+    scheme: Any = settings.split if settings.split != AUTO else own or "source"  # checked by DivisionSettings
+    if scheme in GIVEN and scheme != own:
+        raise DataError(f"--data.split {scheme}: {root} has no {GIVEN[scheme]}; {_advise(clips, own, settings)}")
     flags = None
-    if settings.split == "official":
-        folder = settings.splits_folder or find_official_folder(root)
+    if scheme == "official":
+        folder = settings.splits_folder or search_official_folder(root)
+        if folder is None:
+            raise DataError(f"{why_no_official_folder(root)}; {_advise(clips, own, settings)}")
         names = list(dict.fromkeys(clip.class_name for clip in clips))
         flags = read_official_flags(folder, fold=settings.fold, class_names=names)
-    scheme: Any = settings.split  # checked by DivisionSettings
-    return make_split(
-        clips,
-        scheme=scheme,
-        fold=settings.fold,
-        seed=settings.seed,
-        num_folds=settings.num_folds,
-        flags=flags,
-        use_unused=settings.use_unused,
-        validation_share=settings.validation_share,
-        kept_out=kept_out,
-    )
+    try:
+        return make_split(
+            clips,
+            scheme=scheme,
+            fold=settings.fold,
+            seed=settings.seed,
+            num_folds=settings.num_folds,
+            flags=flags,
+            use_unused=settings.use_unused,
+            validation_share=settings.validation_share,
+            kept_out=kept_out,
+        )
+    except DataError as error:
+        if scheme not in GIVEN or kept_out is not None:
+            raise
+        raise DataError(f"{error}; or {_advise(clips, None, settings)}") from error
 
 
 def examine(split: Split, inspections: Mapping[Path, Inspection]) -> LeakageReport:

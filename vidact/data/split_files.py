@@ -18,6 +18,7 @@ from vidact.data import hmdb51, ucf101
 from vidact.data.index import Clip
 from vidact.data.kept_out import read_record as read_kept_out
 from vidact.data.splits import Split, SplitScheme
+from vidact.data.tables import is_table
 from vidact.durable import atomic_writer
 
 FORMAT = "vidact split"
@@ -36,11 +37,16 @@ def find_official_folder(root: Path) -> Path:
     """
     found = search_official_folder(root)
     if found is None:
-        raise DataError(
-            f"official split files not found for {root}: looked for <class>_test_split1.txt and trainlist01.txt in "
-            f"{', '.join(map(str, _official_places(root)))}; give their folder as --data.splits_folder"
-        )
+        raise DataError(why_no_official_folder(root))
     return found
+
+
+def why_no_official_folder(root: Path) -> str:
+    """Say where the official split files were looked for."""
+    return (
+        f"official split files not found for {root}: looked for <class>_test_split1.txt and trainlist01.txt in "
+        f"{', '.join(map(str, _official_places(root)))}; give their folder as --data.splits_folder"
+    )
 
 
 def search_official_folder(root: Path) -> Path | None:
@@ -52,7 +58,8 @@ def search_official_folder(root: Path) -> Path | None:
 
 
 def _official_places(root: Path) -> list[Path]:
-    return [parent / name for parent in (root, root.parent) for name in _OFFICIAL_FOLDERS]
+    parents = (root.parent,) if is_table(root) else (root, root.parent)
+    return [parent / name for parent in parents for name in _OFFICIAL_FOLDERS]
 
 
 def read_official_flags(folder: Path, *, fold: int, class_names: Sequence[str]) -> dict[str, int]:
@@ -101,8 +108,21 @@ def write_split_file(path: Path, split: Split, *, leakage: Mapping[str, Any] | N
         file.write(text)
 
 
-def split_record(split: Split, *, leakage: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Give a split as plain values: what `write_split_file` writes."""
+def split_record(
+    split: Split, *, leakage: Mapping[str, Any] | None = None, sha1s: Mapping[Path, str] | None = None
+) -> dict[str, Any]:
+    """Give a split as plain values: what `write_split_file` writes.
+
+    Args:
+        split: The split.
+        leakage: The record of a leakage report.
+        sha1s: From path to the hash of the file, of those that can be used; the record then has those of the clips that
+            train and validate, so that a run that goes on can tell whether they are the same.
+    """
+    kept: dict[str, Any] = {}
+    if sha1s is not None:
+        learned = (*split.training, *split.validation)
+        kept["sha1"] = {clip.clip_id: sha1s.get(clip.path, "") for clip in sorted(learned, key=lambda c: c.clip_id)}
     return {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -116,6 +136,7 @@ def split_record(split: Split, *, leakage: Mapping[str, Any] | None = None) -> d
         "fingerprint": fingerprint(split),
         **_sides_record(split),
         "leakage": leakage,
+        **kept,
     }
 
 

@@ -20,11 +20,14 @@ from vidact.data.hmdb51 import FOLDS, TEST, TRAINING, UNUSED
 from vidact.data.index import Clip
 from vidact.data.kept_out import KeptOut, check_left
 
-SplitScheme = Literal["official", "source", "film", "clip", "kfold"]
+SplitScheme = Literal["official", "source", "film", "clip", "kfold", "table", "folders"]
+# Where the data set itself names the sides: from scheme to what names them.
+GIVEN: dict[str, str] = {"table": "column `split`", "folders": "folders `train`, `val` and `test`"}
 NUM_FOLDS = 5
 VALIDATION_SHARE = 0.2
 MOST_PARTS = 20  # of the training side, some of which validate
-NUM_SIDES = 3
+_SIDES = ("training", "validation", "test")
+NUM_SIDES = len(_SIDES)
 
 # From scheme to what is kept together, and what to call it.
 _GROUPS: dict[str, tuple[Callable[[Clip], str], str]] = {
@@ -99,7 +102,8 @@ def make_split(
         scheme: `official` follows `flags`. `source` and `film` keep each source or film on one side of the test, in
             five folds, or as few as three where the classes do not allow more. `kfold` does as `film`, in exactly
             `num_folds`. `clip` draws single clips, as the 2020 report did: one source then stands on both sides, so
-            its test accuracy says little.
+            its test accuracy says little. `table` and `folders` take the sides that the clips have of themselves;
+            only where none is for validation, that is taken out of training.
         fold: Which fold is the test part, from 1; each clip is in the test part of one fold.
         seed: Chooses the groups.
         num_folds: For `kfold`, at least 3.
@@ -125,6 +129,8 @@ def make_split(
             if flags is not None:
                 flags = {**flags, **dict.fromkeys(kept, TEST)}
             split = _split_officially(clips, fold=fold, seed=seed, flags=flags, use_unused=use_unused, share=share)
+        elif scheme in GIVEN:
+            split = _split_as_given(clips, kept, scheme=scheme, fold=fold, seed=seed, share=share)
         else:
             split = _split_by_group(clips, kept, scheme=scheme, fold=fold, seed=seed, num_folds=num_folds, share=share)
     except DataError as error:
@@ -189,6 +195,39 @@ def _split_officially(
     if use_unused:
         split = _join_unused(split, sides[UNUSED])
     return _finish(split, clips, scheme="official", fold=fold, num_folds=len(FOLDS))
+
+
+def _split_as_given(
+    clips: Sequence[Clip], kept: Collection[str], *, scheme: SplitScheme, fold: int, seed: int, share: Fraction
+) -> Split:
+    """Take the sides that the data set names itself."""
+    what = f"the {GIVEN[scheme]}"
+    if fold != 1:
+        raise ConfigError(
+            f"--data.split {scheme} has one fold, as the data set names the sides; got --data.fold {fold}"
+        )
+    if odd := [clip for clip in clips if clip.side and clip.side not in _SIDES]:
+        raise DataError(
+            f"{what}: {len(odd)} clips are on a side that is not known, the first on {odd[0].side[:40]!r} "
+            f"({odd[0].clip_id}); expected train, val or test, or nothing"
+        )
+    sides = {side: [clip for clip in clips if clip.side == side and clip.clip_id not in kept] for side in _SIDES}
+    sides["test"] += [clip for clip in clips if clip.clip_id in kept]
+    if not sides["training"]:
+        named = ", ".join(f"{len(side)} clips for {name}" for name, side in sides.items() if side) or "no clip"
+        raise DataError(f"{what}: no clip is there to train ({named}); name some")
+    notes = [f"{what}: no clip is there to test" for _ in range(not sides["test"])]
+    if not sides["validation"]:
+        notes.append(f"{what}: no clip is there to validate; {float(share):g} of those to train are taken for it")
+        split = _with_validation(sides["training"], sides["test"], seed=seed, notes=notes, share=share)
+    else:
+        if share != Fraction(VALIDATION_SHARE).limit_denominator(MOST_PARTS):
+            notes.append("validation_share is not used, as the data set names the clips to validate")
+        parts = {name: tuple(side) for name, side in sides.items()}
+        split = Split(parts["training"], parts["validation"], parts["test"], seed=seed, notes=tuple(notes))
+    if without := sum(not clip.side for clip in clips):
+        split = replace(split, notes=(*split.notes, f"{without} clips have no split, and stay unused"))
+    return _finish(split, clips, scheme=scheme, fold=1, num_folds=1)
 
 
 def _join_unused(split: Split, unused: Sequence[Clip]) -> Split:
