@@ -13,7 +13,7 @@ from vidact.attribution.explainers import build_explainer
 from vidact.cli import main
 from vidact.core import as_float
 from vidact.data.video import read_frames
-from vidact.explanation_files import RECORD
+from vidact.explanation_folder import RECORD
 from vidact.runs import open_run
 
 FILES = {"overlay.mp4", "frames.png", "heatmap.png", "frame_relevance.png", "hotspots.png", "classes.png"}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vidact.video_jobs import Beside, Result
 
 
-def explain(
+def explain_videos(
     run: str,
     videos: list[str],
     out: str = "explanations",
@@ -25,6 +25,7 @@ def explain(
     top_k: int = 3,
     overlap: float = 0.5,
     layout: str = "beside",
+    max_width: int = 1920,
     beside: str | None = None,
     batch_size: int = 8,
     again: bool = False,
@@ -50,6 +51,7 @@ def explain(
         top_k: How many classes are named.
         overlap: Share of a window that the next one sees again.
         layout: The overlay beside the original, or over it.
+        max_width: The overlay video's greatest width in pixels, at least 320.
         beside: Another method, or another run or checkpoint: drawn below the first, in comparison.png.
         batch_size: Windows that go through the network at once.
         again: Explain anew what is explained already.
@@ -72,7 +74,7 @@ def explain(
     settings = ExplainSettings(method, composite, target, batch_size)
     if layout not in ("beside", "over"):
         raise ConfigError(f"--layout is beside or over, got {layout!r}")
-    files = FileSettings(threshold, top_k, layout)  # type: ignore[arg-type]
+    files = FileSettings(threshold, top_k, layout, max_width)  # type: ignore[arg-type]
     jobs = list_jobs(videos, Path(out))
     named = modules_named(trust)
     opened = open_run(run, trust=named)
@@ -257,4 +259,4 @@ def accuracy(
     return 0
 
 
-VERBS: dict[str, Callable[..., int]] = {"explain": explain, "report": report, "accuracy": accuracy}
+VERBS: dict[str, Callable[..., int]] = {"explain": explain_videos, "report": report, "accuracy": accuracy}
