@@ -11,10 +11,11 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from vidact.core import ConfigError, DataError, EnvironmentProblem
+from vidact.durable import atomic_writer
 
 try:
     import fcntl
@@ -24,6 +25,7 @@ except ImportError:  # Windows has none: there nothing proves that a workshop is
 _NAME = re.compile(r"\.vidact-[0-9a-f]{16}")
 _MARK, _LOCK = "workshop.json", "lock"
 _RECORD = {"format": "vidact workshop"}
+CLAIM = ".vidact.json"
 
 
 def place_inside(folder: Path, place: Path) -> Path:
@@ -68,12 +70,37 @@ def refuse_others(path: Path, is_ours: Callable[[Path], bool], *, option: str = 
         return
     if path.is_dir():
         raise ConfigError(f"{option} {path} is a folder; give the name of a file")
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
         if path.is_file() and (path.stat().st_size == 0 or is_ours(path)):
             return
     raise ConfigError(
         f"{path}: is there already, and not a file that this command wrote; choose another {option}, or move it away"
     )
+
+
+def claim(folder: Path, names: Sequence[str], *, kind: str, is_ours: bool = False) -> None:
+    """Mark a folder as one in which files of certain names are vidact's, and make it where there is none.
+
+    Args:
+        folder: Which.
+        names: Of the files, as patterns.
+        kind: What is written there, for the mark.
+        is_ours: Whether it is certain that what is there is vidact's, though there is no mark.
+
+    Raises:
+        ConfigError: it has no such mark, and files of these names.
+        EnvironmentProblem: it cannot be written.
+    """
+    mark = {"format": f"vidact {kind}"}
+    if _reads(folder / CLAIM, mark):
+        return
+    others = [] if is_ours else sorted(path for name in names for path in folder.glob(name))
+    if others:
+        raise ConfigError(
+            f"{others[0]}: is there already, and not of {kind} that vidact wrote; choose another --out, or move it away"
+        )
+    with atomic_writer(folder / CLAIM) as file:
+        file.write(json.dumps(mark) + "\n")
 
 
 @contextlib.contextmanager
@@ -122,8 +149,12 @@ def in_workshop(path: Path) -> bool:
 def _is_workshop(folder: Path) -> bool:
     if not _NAME.fullmatch(folder.name) or folder.is_symlink():
         return False
+    return _reads(folder / _MARK, _RECORD)
+
+
+def _reads(path: Path, record: dict[str, str]) -> bool:
     with contextlib.suppress(OSError, ValueError):
-        return bool(json.loads((folder / _MARK).read_text(encoding="utf-8")) == _RECORD)
+        return bool(json.loads(path.read_text(encoding="utf-8")) == record)
     return False
 
 

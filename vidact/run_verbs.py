@@ -6,6 +6,8 @@ They hold no arithmetic. Heavy imports happen when a verb runs, so that its help
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from vidact.terminal import guard_warnings, printable
+
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
@@ -116,6 +118,7 @@ def build_trainer(*, accelerator: str, devices: str, num_nodes: int, strategy: s
 
     from vidact.core import ConfigError
 
+    guard_warnings()
     _check_processes(accelerator, devices)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # what it says of devices helps nobody here
     for message in ("`isinstance\\(treespec, LeafSpec", ".*does not have many workers"):
@@ -154,7 +157,7 @@ def _tell(results: "list[Result]") -> int:
 
     for result in results:
         place = f"  {relative(result.folder)}" if result.state != "failed" else ""
-        print(f"{result.state:<10} {relative(result.path)}: {result.told}{place}")
+        print(printable(f"{result.state:<10} {relative(result.path)}: {result.told}{place}"))
     failed = [result for result in results if result.state == "failed"]
     if failed:
         print(f"{len(failed)} of {len(results)} videos could not be explained")
@@ -190,17 +193,19 @@ def report(
     """
     from pathlib import Path
 
-    from vidact.report.page import report_page, write_page
+    from vidact.folders import refuse_others
+    from vidact.report.page import is_page, report_page, write_page
     from vidact.reporting import ReportSettings, view_run
     from vidact.trust import modules_named
     from vidact.video_jobs import own_devices
 
     settings = ReportSettings(part, tuple(methods), clips_per_class, mistakes)
+    refuse_others(Path(out), is_page)
     device = own_devices(accelerator)
     views = [view_run(run, settings=settings, device=device, trust=modules_named(trust)) for run in runs]
     page = report_page(views, limit_bytes=int(megabytes * 1e6))
     write_page(page, Path(out))
-    print(out)
+    print(printable(out))
     return 0
 
 
@@ -234,12 +239,13 @@ def accuracy(
     from vidact.accuracies import (
         check_part,
         frame_orders_named,
+        holds_accuracies,
         measure_accuracies,
         own_frame_order,
         table,
         write_accuracies,
     )
-    from vidact.core import ConfigError
+    from vidact.folders import refuse_others
     from vidact.runs import open_run
     from vidact.trust import modules_named
     from vidact.video_jobs import check_writable, own_devices
@@ -248,8 +254,7 @@ def accuracy(
     device = own_devices(accelerator)
     check_part(part)
     if out is not None:
-        if Path(out).is_dir():
-            raise ConfigError(f"--out {out} is a folder; give the name of a JSON file")
+        refuse_others(Path(out), holds_accuracies)
         check_writable(Path(out).parent)
     opened = [open_run(run, trust=modules_named(trust)) for run in runs]
     rows = measure_accuracies(opened, part=part, orders=orders or [own_frame_order(opened)], device=device)

@@ -38,6 +38,7 @@ from vidact.data.splits import NUM_FOLDS, VALIDATION_SHARE
 from vidact.data.video import Decoder
 from vidact.data.windows import Window, WindowDataset, join, list_windows, pick_rows
 from vidact.data.workers import worker_options
+from vidact.terminal import printable_lines
 
 GIGABYTE = 10**9
 PARTS = {"fit": "training", "validate": "validation", "test": "test"}
@@ -252,7 +253,7 @@ class VideoDataModule(LightningDataModule):
         check = check_clips(clips, self._inspections, least_frames=least, compare=False)  # `examine` has compared
         windows = ", ".join(f"{len(listed)} windows to {stage}" for stage, listed in self._windows.items())
         lines = [f"{self.folder}: {windows}", *check.summary()]
-        rank_zero_info("\n".join([*lines, *self._split.lines(), *self._leakage.lines()]))
+        rank_zero_info(printable_lines([*lines, *self._split.lines(), *self._leakage.lines()]))
 
     def train_dataloader(self) -> DataLoader[ClipBatch]:
         """Batches to learn from, shuffled anew each epoch."""

@@ -35,6 +35,7 @@ from vidact.data.video import VERSIONS, Decoder
 from vidact.data.windows import Window, WindowDataset, join
 from vidact.data.workers import worker_options
 from vidact.durable import flush_file, flush_folder
+from vidact.terminal import printable
 
 FORMAT = 1  # of the array and its index; a new number leaves all older arrays aside
 _HEADER = {"descr": "|u1", "fortran_order": False}
@@ -200,7 +201,7 @@ def _rows_of(entry: Path, plan: _Plan) -> set[int] | None:
 def _replace(entry: Path, plan: _Plan, *, limit_bytes: int, num_workers: int, progress: Progress | None) -> set[int]:
     """Decode beside the final name and rename; the caller holds the plan's lock."""
     if entry.exists():
-        _log.warning("%s: the decoded windows are damaged; decoding them again", entry)
+        _log.warning("%s: the decoded windows are damaged; decoding them again", printable(entry))
         shutil.rmtree(entry)
     remove_abandoned(entry.parent, own_key=plan.key)
     with _reserved(entry, plan, limit_bytes=limit_bytes) as temporary:
@@ -213,7 +214,9 @@ def _replace(entry: Path, plan: _Plan, *, limit_bytes: int, num_workers: int, pr
     flush_folder(entry.parent)
     if left_out:
         reason = next(iter(left_out.values()))
-        _log.warning("%d of %d windows cannot be decoded; the first: %s", len(left_out), len(plan.windows), reason)
+        _log.warning(
+            "%d of %d windows cannot be decoded; the first: %s", len(left_out), len(plan.windows), printable(reason)
+        )
     return set(range(len(plan.windows))) - set(left_out)
 
 

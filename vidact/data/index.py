@@ -17,6 +17,7 @@ from pathlib import Path
 from vidact.core import DataError
 from vidact.data import ucf101
 from vidact.data.hmdb51 import ClipTags, film_of, parse_name
+from vidact.terminal import read_cell
 
 ENDINGS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
 TABLE_ENDING = ".csv"
@@ -252,12 +253,14 @@ def _read_table(path: Path) -> list[_Row]:
 def _read_row(values: dict[str | None, str | None], *, path: Path, line: int) -> _Row:
     if None in values:
         raise DataError(f"{path}, line {line}: more columns than the first line names; quote names that hold commas")
-    cells = {name: (values[name] or "").strip() for name in (*_COLUMNS, _GROUP) if name in values}
+    cells = {name: read_cell((values[name] or "").strip()) for name in (*_COLUMNS, _GROUP) if name in values}
     for name, cell in cells.items():
         if not cell:
             raise DataError(f"{path}, line {line}: {name} is empty")
-    if "/" in cells["class"]:
-        raise DataError(f"{path}, line {line}: a class is a name without /, got {cells['class']!r}")
+    if set(cells["class"]) & set("/\\\0") or not cells["class"].strip("."):
+        raise DataError(
+            f"{path}, line {line}: a class is a name without / and \\, and not of dots alone, got {cells['class']!r}"
+        )
     clip = Path(os.path.normpath(path.parent / cells["path"]))
     if not _is_clip(clip) or "\0" in cells["path"]:
         raise DataError(f"{path}, line {line}: {cells['path']!r} is no clip; expected {_or(ENDINGS)}")
