@@ -130,7 +130,7 @@ def workshop(parent: Path) -> Iterator[Path]:
 
 def remove_abandoned(parent: Path) -> None:
     """Remove the workshops that killed processes have left in a folder; those that are in use stay."""
-    for folder in [path for path in parent.glob(".vidact-*") if _is_workshop(path)]:
+    for folder in [path for path in parent.glob(".vidact-*") if is_workshop(path)]:
         with contextlib.suppress(OSError):
             lock = os.open(folder / _LOCK, os.O_RDWR)
             try:
@@ -143,10 +143,11 @@ def remove_abandoned(parent: Path) -> None:
 
 def in_workshop(path: Path) -> bool:
     """Say whether a path lies in somebody's workshop."""
-    return any(_is_workshop(folder) for folder in path.parents)
+    return any(is_workshop(folder) for folder in path.parents)
 
 
-def _is_workshop(folder: Path) -> bool:
+def is_workshop(folder: Path) -> bool:
+    """Say whether a folder is a workshop of ours."""
     if not _NAME.fullmatch(folder.name) or folder.is_symlink():
         return False
     return _reads(folder / _MARK, _RECORD)
