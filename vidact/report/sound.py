@@ -97,8 +97,12 @@ def _decode(source: av.container.InputContainer, stream: av.AudioStream, *, sinc
 
 
 def _first_picture(path: Path) -> float:
-    """Say when the first picture is shown, in the file's own time."""
+    """Say when the first picture is shown, in the file's own time, in seconds."""
     with av.open(str(path.absolute()), metadata_errors="ignore") as container:
         stream = container.streams.best("video")
-        frame = next(container.decode(stream), None) if stream is not None else None
+        if stream is None:
+            return 0.0
+        if container.format.name == "avi":  # which has no display times, only places: those of frames are guesses
+            return float((stream.start_time or 0) * (stream.time_base or 0))
+        frame = next(container.decode(stream), None)
         return float(getattr(frame, "time", None) or 0.0)
