@@ -128,8 +128,8 @@ def transcode(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        copies = [bring(name, make=shutil.copyfile) for name in copied]
-    left_out += [str(outcome) for outcome in (*outcomes, *copies) if isinstance(outcome, DataError)]
+        carried = [bring(name, make=shutil.copyfile) for name in copied]
+    left_out += [str(outcome) for outcome in (*outcomes, *carried) if isinstance(outcome, DataError)]
     done = [name for name, outcome in zip(clips, outcomes, strict=True) if isinstance(outcome, str)]
     before, after = (sum((folder / name).stat().st_size for name in done) for folder in (root, out))
     written, kept = (outcomes.count(what) for what in ("written", "kept"))
