@@ -19,6 +19,7 @@ from vidact.attribution.conservation import NEGLIGIBLE_SCORE
 from vidact.attribution.explainers import LRP, unit_of
 from vidact.core import ConfigError, EnvironmentProblem
 from vidact.data.streaming import Video, pick_frames
+from vidact.data.video import open_container
 from vidact.explaining import VideoExplanation
 from vidact.explanation_folder import ARRAYS, COMPARISON, OVERLAY, RECORD, put_in_place, write_record
 from vidact.report.accuracy import top_classes_bars
@@ -153,7 +154,7 @@ def _draw(
         ),
     }.items():
         save_png(figure, folder / f"{name}.png")
-    with Sound(getattr(video, "path", None)) as sound:
+    with Sound(getattr(video, "path", None), open_file=open_container) as sound:
         write_overlay_video(
             folder / OVERLAY,
             (DisplayFrame(frame.picture, frame.time_seconds) for frame in video.frames()),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jaxtyping import Float
 
+from vidact.data.video import open_container
 from vidact.report.overlay import MAX_WIDTH, SampledRelevance, frames_on_canvas
 from vidact.report.sound import Sound
 from vidact.report.video import DisplayFrame, write_overlay_video
@@ -58,7 +59,7 @@ def write_overlay(source: Path | None, out: Path) -> str:
     frames = [DisplayFrame(np.full((64, 96, 3), 4 * n, np.uint8), n / FPS) for n in range(FRAMES)]
     ones = np.ones(1)
     relevance = SampledRelevance(np.ones((1, 8, 12)), ones, -ones, ones, largest=1.0)
-    with Sound(source) as sound:
+    with Sound(source, open_file=open_container) as sound:
         assert write_overlay_video(out, frames, relevance=relevance, title="tone", sound=sound) == FRAMES
     return sound.account
 

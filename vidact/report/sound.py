@@ -4,7 +4,7 @@ It is encoded anew as AAC, which every player of MP4 has, a little at a time.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,10 +22,11 @@ class Sound:
 
     Args:
         path: A video file, with or without sound; None for no sound.
+        open_file: Opens it with PyAV.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, *, open_file: Callable[[Path], av.container.InputContainer]) -> None:
+        self._path, self._open = path, open_file
         self._stack = contextlib.ExitStack()
         self._frames: Iterator[av.AudioFrame] = iter(())
         self._next: av.AudioFrame | None = None
@@ -35,10 +36,10 @@ class Sound:
     def __enter__(self) -> "Sound":
         if self._path is not None:
             with self._forgiving():
-                source = self._stack.enter_context(av.open(str(self._path.absolute()), metadata_errors="ignore"))
+                source = self._stack.enter_context(self._open(self._path.absolute()))
                 stream = source.streams.best("audio")
                 if isinstance(stream, av.AudioStream):
-                    self._frames = _decode(source, stream, since=_first_picture(self._path))
+                    self._frames = _decode(source, stream, since=self._first_picture(self._path))
                     self._next = next(self._frames, None)
         return self
 
@@ -72,6 +73,17 @@ class Sound:
             for packet in self._target.encode(None):
                 container.mux(packet)
 
+    def _first_picture(self, path: Path) -> float:
+        """Say when the first picture is shown, in the file's own time, in seconds."""
+        with self._open(path.absolute()) as container:
+            stream = container.streams.best("video")
+            if stream is None:
+                return 0.0
+            if container.format.name == "avi":  # which has no display times, only places: those of frames are guesses
+                return float((stream.start_time or 0) * (stream.time_base or 0))
+            frame = next(container.decode(stream), None)
+            return float(getattr(frame, "time", None) or 0.0)
+
     @contextlib.contextmanager
     def _forgiving(self) -> Iterator[None]:
         """Go on without sound where it cannot be read: what is to be seen matters more."""
@@ -94,15 +106,3 @@ def _decode(source: av.container.InputContainer, stream: av.AudioStream, *, sinc
         frame.time_base = Fraction(1, frame.sample_rate)
         frame.pts = round(time * frame.sample_rate)
         yield frame
-
-
-def _first_picture(path: Path) -> float:
-    """Say when the first picture is shown, in the file's own time, in seconds."""
-    with av.open(str(path.absolute()), metadata_errors="ignore") as container:
-        stream = container.streams.best("video")
-        if stream is None:
-            return 0.0
-        if container.format.name == "avi":  # which has no display times, only places: those of frames are guesses
-            return float((stream.start_time or 0) * (stream.time_base or 0))
-        frame = next(container.decode(stream), None)
-        return float(getattr(frame, "time", None) or 0.0)
