@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from vidact.attribution.explainers import build_explainer
 from vidact.cli import main
 from vidact.core import as_float
 from vidact.data.video import read_frames
-from vidact.explanation_files import RECORD
+from vidact.explanation_folder import RECORD
 from vidact.runs import open_run
 
 FILES = {"overlay.mp4", "frames.png", "heatmap.png", "frame_relevance.png", "hotspots.png", "classes.png"}
@@ -278,3 +279,67 @@ def test_a_report_that_cannot_be_made_gives_one_line(
     assert main(words) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "report.html").exists()
+
+
+def test_what_lies_in_the_output_folder_is_never_removed(
+    small_run: Path, small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (clip,) = _clips(small_set, 1)
+    (tmp_path / "videos" / "sub").mkdir(parents=True)
+    (tmp_path / "videos" / "sub" / "...avi").write_bytes(clip.read_bytes())
+    (tmp_path / "out" / "sub").mkdir(parents=True)
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    assert _explain(small_run, tmp_path / "videos", "--out", tmp_path / "out") == 2
+    assert "no folder can be named '..', its name without its ending; rename it" in capsys.readouterr().err
+    assert _explain(small_run, clip, "--out", tmp_path / "out") == 0
+    (tmp_path / "out" / clip.stem / "notes.txt").write_text("mine")
+    assert _explain(small_run, clip, "--out", tmp_path / "out", "--again", "--max-width", 320) == 0
+    assert (tmp_path / "out" / clip.stem / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+    record = json.loads((tmp_path / "out" / clip.stem / RECORD).read_text())
+    assert (record["sound"], record["request"]["files"]["max_width"]) == ("none", 320)
+    with av.open(str(tmp_path / "out" / clip.stem / "overlay.mp4")) as container:
+        assert container.streams.video[0].width == 320
+
+
+def test_what_a_killed_explain_left_is_removed_by_the_next(small_run: Path, small_set: Path, tmp_path: Path) -> None:
+    (clip,) = _clips(small_set, 1)
+    command = [sys.executable, "-m", "vidact", "explain", small_run, clip, "--out", tmp_path, "--accelerator", "cpu"]
+    with subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as one:
+        while one.poll() is None and not list(tmp_path.glob(".vidact-*/room/scratch")):
+            time.sleep(0.01)
+        one.kill()
+    assert list(tmp_path.glob(".vidact-*"))
+    assert _explain(small_run, clip, "--out", tmp_path) == 0
+    assert [path.name for path in tmp_path.iterdir()] == [clip.stem]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["report", "{run}", "--out"],
+        ["accuracy", "{run}", "--out"],
+        ["data", "split", "{set}", "--out"],
+        ["data", "check", "{set}", "--table"],
+    ],
+    ids=" ".join,
+)
+def test_a_file_of_somebody_else_is_not_written_over(
+    small_run: Path, small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    command = [word.format(run=small_run, set=small_set) for word in words]
+    assert main([*command, str(tmp_path / "thesis.txt")]) == 2
+    assert "thesis.txt: is there already, and not a file that this command wrote" in capsys.readouterr().err
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["evaluation.md", "evaluation.json", "ranks.png", "clips/run/a.json"])
+def test_an_evaluation_replaces_no_file_of_somebody_else(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    assert main(["evaluate", str(small_run), "--out", str(tmp_path), "--accelerator", "cpu", "--again"]) == 2
+    assert "is there already, and not of an evaluation that vidact wrote; choose another" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "mine"

@@ -22,6 +22,7 @@ from vidact.data.sampling import FrameOrder
 from vidact.durable import atomic_writer
 from vidact.measured import SEED, measure_part
 from vidact.runs import Run, relative
+from vidact.terminal import printable
 
 TAGS = "tags"
 ALL, ENSEMBLE = "all", "ensemble"
@@ -218,7 +219,7 @@ def table(rows: Sequence[Accuracy]) -> str:
     )
     lines = [
         (
-            row.name,
+            printable(row.name),
             row.frame_order,
             f"{100 * row.clips.value:.1f} % ({100 * row.clips.low:.1f}–{100 * row.clips.high:.1f})",
             f"{100 * row.classes:.1f} %",
@@ -236,6 +237,15 @@ def table(rows: Sequence[Accuracy]) -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
         for line in (head, rule, *lines)
     )
+
+
+def holds_accuracies(path: Path) -> bool:
+    """Say whether a file is one that `write_accuracies` wrote.
+
+    Raises:
+        OSError, ValueError: it cannot be read as JSON.
+    """
+    return set(json.loads(path.read_bytes())) == {"part", "accuracies"}
 
 
 def write_accuracies(path: Path, rows: Sequence[Accuracy], *, part: str) -> None:

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from vidact.core import CheckpointError
+from vidact.terminal import printable
 
 NETWORK_PREFIX = "network."
 NO_COMMENT = b"\0\0"  # how an archive without a comment ends: the comment's length
@@ -167,6 +168,6 @@ def _last_checkpoint(runs: Sequence[Path]) -> Path:
             raise CheckpointError(f"--ckpt_path last: the run in {folder} has no last.ckpt; nothing was started")
         found = sorted(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
         if found:
-            rank_zero_info(f"--ckpt_path last: {found[-1]}, of the newest run in {folder}")
+            rank_zero_info(printable(f"--ckpt_path last: {found[-1]}, of the newest run in {folder}"))
             return found[-1]
     raise CheckpointError(f"--ckpt_path last: no run in {runs[-1]} has a last.ckpt; nothing was started")

@@ -15,14 +15,20 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from vidact.terminal import printable
+
 
 class VidactError(Exception):
     """A mistake that a person can mend: what was expected, what was got, what to try.
 
-    The command line prints it as one line and ends with `exit_status`.
+    The command line prints it as one line and ends with `exit_status`. Control characters, as names of files may hold
+    them, are written out, so that they reach neither a terminal nor a log.
     """
 
     exit_status = 2
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class DataError(VidactError):

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vidact.terminal import printable, printable_json, printable_lines
+
 
 def check(
     root: str,
@@ -47,10 +49,13 @@ def check(
     from vidact.data import findings
     from vidact.data.preparation import DivisionSettings, divide, load_clips
     from vidact.data.sampling import least_frames
+    from vidact.folders import refuse_others
 
     _check_at_least_1(num_frames=num_frames, stride=stride, num_processes=num_processes)
     if time_limit_seconds <= 0:
         raise ConfigError(f"--time_limit_seconds must be more than 0, got {time_limit_seconds:g}")
+    if table is not None:
+        refuse_others(Path(table), findings.is_table, option="--table")
     options = {"time_limit_seconds": time_limit_seconds, "num_processes": num_processes}
     clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links, **options)
     divided = divide(clips, Path(root), settings=DivisionSettings(split, fold=fold)) if split is not None else None
@@ -59,7 +64,7 @@ def check(
     found = findings.check_clips(clips, inspections, least_frames=least, sides=sides)
     if table is not None:
         findings.write_table(Path(table), found)
-    print(_as_json(found.record()) if json else "\n".join(found.summary()))
+    print(_as_json(found.record()) if json else printable_lines(found.summary()))
     _tell_notes(root, option="--split", scheme=divided.scheme if divided else None)
     return int(any(finding.verdict.value != "ok" for finding in found.findings)) if strict else found.exit_status
 
@@ -69,7 +74,7 @@ def _tell_notes(root: str, *, option: str = "--data.split", scheme: str | None =
     from vidact.data.index import list_notes
 
     for note in list_notes(Path(root), scheme=scheme):
-        print(f"vidact: {note.replace('--data.split', option)}", file=sys.stderr)
+        print(printable(f"vidact: {note.replace('--data.split', option)}"), file=sys.stderr)
 
 
 def _check_at_least_1(**settings: int | str | None) -> None:
@@ -123,8 +128,12 @@ def split(
     """
     from vidact.data.preparation import DivisionSettings, divide, examine, load_clips
     from vidact.data.preparation import keep_out as find_kept_out
-    from vidact.data.split_files import split_record, write_split_file
+    from vidact.data.split_files import is_split_file, split_record, write_split_file
+    from vidact.folders import refuse_others
 
+    numbers = range(1, num_folds + 1) if scheme == "kfold" else [fold]
+    for number in numbers:
+        refuse_others(_split_path(out, scheme=scheme, fold=number), is_split_file)
     clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links)
     folder = Path(splits_folder) if splits_folder is not None else None
     settings = DivisionSettings(scheme, fold, num_folds, seed, folder, use_unused, validation_share)
@@ -133,14 +142,14 @@ def split(
         kept_fold = None if keep_out_fold == "all" else keep_out_fold
         kept_out = find_kept_out(clips, Path(keep_out), fold=kept_fold, follow_links=follow_links)
     records = []
-    for number in range(1, num_folds + 1) if scheme == "kfold" else [fold]:
+    for number in numbers:
         divided = divide(clips, Path(root), settings=replace(settings, fold=number), kept_out=kept_out)
         leakage = examine(divided, inspections)
         path = _split_path(out, scheme=divided.scheme, fold=number)
         write_split_file(path, divided, leakage=leakage.record())
         records.append(split_record(divided, leakage=leakage.record()))
         if not json:
-            print("\n".join([*divided.lines(), *leakage.lines(), f"written: {path}", ""]))
+            print(printable_lines([*divided.lines(), *leakage.lines(), f"written: {path}", ""]))
     if json:
         print(_as_json(records if scheme == "kfold" else records[0]))
     _tell_notes(root, option="--scheme", scheme=divided.scheme)
@@ -178,7 +187,7 @@ def frames(
     clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links)
     unusable = list_unusable(clips, inspections)
     for line in unusable:
-        print(f"not compared: {line}")
+        print(printable(f"not compared: {line}"))
     usable = [clip for clip in clips if not why_unusable(clip, inspections[clip.path])]
     with progress_bar("comparing frames") as progress:
         only_pyav = {path for path, inspection in inspections.items() if inspection.info and inspection.info.only_pyav}
@@ -207,9 +216,9 @@ def transcode(root: str, out: str, short_side: int = 128, codec: Literal["mpeg4"
     with progress_bar("transcoding") as progress:
         done = make_copies(Path(root), Path(out), settings=settings, progress=progress)
     for line in done.left_out:
-        print(f"left out: {line}")
+        print(printable(f"left out: {line}"))
     print(
-        f"{out}: {done.written} clips written, {done.kept} were there; other files: {done.copied} copied, "
+        f"{printable(out)}: {done.written} clips written, {done.kept} were there; other files: {done.copied} copied, "
         f"{done.ignored} ignored; {done.bytes_before / 1e6:,.1f} MB became {done.bytes_after / 1e6:,.1f} MB"
     )
     return int(bool(done.left_out))
@@ -246,8 +255,8 @@ def download(
         done = download_hmdb51(
             Path(out), mirrors=chosen, classes=classes, keep_archives=keep_archives, progress=progress
         )
-    print(f"{done.videos}: {done.num_clips:,} clips of {done.num_classes} classes; split files in {done.splits}")
-    print(f"python -m vidact data check {out}")
+    told = f"{done.videos}: {done.num_clips:,} clips of {done.num_classes} classes; split files in {done.splits}"
+    print(printable_lines([told, f"python -m vidact data check {out}"]))
     return 0
 
 
@@ -308,12 +317,12 @@ def synthesize(
     chosen = replace(synthetic.PRESETS[preset], **{name: value for name, value in given.items() if value is not None})
     with progress_bar("rendering") as progress:
         synthetic_files.synthesize(Path(out), settings=chosen, progress=progress)
-    print(f"{out}: ready; python -m vidact fit --data.root {out}")
+    print(printable(f"{out}: ready; python -m vidact fit --data.root {out}"))
     return 0
 
 
 def _as_json(record: object) -> str:
-    return json_format.dumps(record, indent=1, ensure_ascii=False)
+    return printable_json(json_format.dumps(record, indent=1, ensure_ascii=False))
 
 
 VERBS: dict[str, Callable[..., int]] = {

@@ -42,11 +42,17 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         _moved(path.with_name(f".{path.name}.part"), path) as temporary,
-        temporary.open("wb") as file,
+        _anew(temporary) as file,
     ):
         file.write(content)
         flush_file(file)
     flush_folder(path.parent)
+
+
+def _anew(path: Path) -> IO[bytes]:
+    """Open a file for writing that is a new one: through a link one would write into another."""
+    path.unlink(missing_ok=True)
+    return path.open("xb")
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidact.terminal import printable
+
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
@@ -113,12 +115,14 @@ def _evaluate(
     trainer: "Trainer",
 ) -> int:
     from vidact.callbacks.loggers import build_wandb_logger
+    from vidact.evaluation_files import claim_folder
     from vidact.evaluation_runs import folder_name, measure, prepare
     from vidact.video_jobs import check_writable
 
     shared = Path(out or folder_name(choice))
     if out is not None or len(runs) > 1:
         check_writable(shared)
+        claim_folder(shared)
     place = None if out is None else shared
     prepared = prepare(runs, out=place, settings=settings, choice=choice, again=again, trust=trust)
     for one in prepared:
@@ -127,7 +131,8 @@ def _evaluate(
     if trainer.is_global_zero:
         logger = build_wandb_logger(prepared[0].plan.folder if len(prepared) == 1 else shared) if use_wandb else None
         for one in prepared:
-            print(*(f"{one.name}: {note}" for note in one.notes), sep="\n", end="\n" * bool(one.notes))
+            for note in one.notes:
+                print(printable(f"{one.name}: {note}"))
     try:
         measured = [measure(one, trainer=trainer) for one in prepared]
     except SystemExit as error:  # so Lightning ends after Ctrl-C, having said nothing
@@ -160,18 +165,19 @@ def _tell(prepared: "Sequence[Prepared]", measured: "Sequence[Measured]", out: P
         pictures |= {f"{prefix}{name}": path for name, path in drawn.items()}
         files |= written_files(one.plan.folder, prefix=prefix)
         for line in found.left_out:
-            print(f"left out   {line}")
+            print(printable(f"left out   {line}"))
         kept = f", {found.num_kept} of them before" if found.num_kept else ""
-        print(f"{one.name}: {evaluation.clips} clips measured{kept}  {relative(one.plan.folder / 'evaluation.md')}")
+        place = relative(one.plan.folder / "evaluation.md")
+        print(printable(f"{one.name}: {evaluation.clips} clips measured{kept}  {place}"))
         print(f"{evaluation.verdict.sentence}.")
     if len(evaluations) > 1:
         comparison = compare(evaluations)
         write_comparison(out, comparison)
         pictures |= draw_comparison(out, comparison)
         files |= written_files(out)
-        print(relative(out / "comparison.md"))
+        print(printable(relative(out / "comparison.md")))
     if place := log_evaluations(trainer, evaluations, pictures=pictures, files=files):
-        print(f"wandb      {place}")
+        print(printable(f"wandb      {place}"))
     failed = sum(found.num_failed for found in measured)
     if failed:
         print(f"{failed} clips could not be measured")

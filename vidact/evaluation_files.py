@@ -17,9 +17,16 @@ from vidact.core import DataError
 from vidact.durable import atomic_writer
 from vidact.evaluation_markdown import comparison_markdown, evaluation_markdown
 from vidact.evaluation_tables import COMPARED_WITH, Comparison, Curve, Difference, Evaluation, Row, Verdict
+from vidact.folders import claim
+from vidact.terminal import plain_row
 
 NAME = "evaluation"
 COMPARISON = "comparison"
+KIND = "an evaluation"
+WRITTEN = (  # what is written into a folder, as patterns
+    *(f"{NAME}.json", f"{NAME}.csv", f"{NAME}.md", f"{COMPARISON}.json", f"{COMPARISON}.md"),
+    *("ranks.png", "curves_*.png", "ranks_over_runs.png", "dose_response.png", "clips/*"),
+)
 _COLUMNS = ("run", "method", "measure", "detail", "subset", "mean", "low", "high", "clips", "sources", "undefined")
 _ARRAYS = ("removed", "mean", "low", "high")
 
@@ -34,7 +41,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     with atomic_writer(folder / f"{NAME}.csv") as file:
         table = csv.DictWriter(file, _header(), lineterminator="\n")
         table.writeheader()
-        table.writerows(map(_cells, evaluation.rows))
+        table.writerows(plain_row(_cells(row)) for row in evaluation.rows)
     with atomic_writer(folder / f"{NAME}.md") as file:
         file.write(evaluation_markdown(evaluation))
 
@@ -85,6 +92,20 @@ def read_evaluation(path: Path) -> Evaluation:
         raise DataError(
             f"{path}: not what `python -m vidact evaluate` wrote ({reason}); evaluate again, with --again"
         ) from error
+
+
+def claim_folder(folder: Path) -> None:
+    """Make sure that what is written into a folder replaces nothing but an older evaluation.
+
+    Raises:
+        ConfigError: files of the same names are there, and no evaluation.
+        EnvironmentProblem: it cannot be written.
+    """
+    try:
+        is_ours = bool(read_evaluation(folder))
+    except DataError:
+        is_ours = False
+    claim(folder, WRITTEN, kind=KIND, is_ours=is_ours)
 
 
 def _read_row(row: Mapping[str, Any]) -> Row:

@@ -16,6 +16,7 @@ from vidact.evaluation_tables import (
     Row,
     better,
 )
+from vidact.terminal import printable
 
 READING = {1: "; more is better", -1: "; less is better"}
 ON_CONFOUNDER = (
@@ -201,4 +202,4 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str
 
 
 def _escaped(cell: str) -> str:
-    return cell.replace("|", r"\|")
+    return printable(cell).replace("|", r"\|")

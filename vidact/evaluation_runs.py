@@ -15,7 +15,7 @@ from vidact.data.containers import file_sha1
 from vidact.evaluating import EvaluateSettings, headline
 from vidact.evaluation_bench import possible_methods
 from vidact.evaluation_clips import Choice, ChosenClips, choose_clips
-from vidact.evaluation_files import NAME, read_evaluation
+from vidact.evaluation_files import NAME, claim_folder, read_evaluation
 from vidact.evaluation_jobs import ClipEvaluator, Plan, evaluate_all
 from vidact.evaluation_statistics import ClipResult, Table
 from vidact.evaluation_tables import CONTROLS, LOCALISATION, PERTURBATION, Evaluation
@@ -87,7 +87,7 @@ def prepare(
     Raises:
         CheckpointError: no run, or a run given twice.
         ConfigError: a method, a measure or a kind of masks that no clip or network has; a folder that holds the
-            evaluation of another checkpoint or of other clips, or a damaged one.
+            evaluation of another checkpoint or of other clips, a damaged one, or files of somebody else's.
         DataError: no clip.
     """
     runs = [open_run(path, trust=trust) for path in paths]
@@ -96,8 +96,9 @@ def prepare(
     folders = [
         _folder(run, name, out=out, own=own, is_single=len(runs) == 1) for run, name in zip(runs, names, strict=True)
     ]
-    if not again:
-        for run, folder in zip(runs, folders, strict=True):
+    for run, folder in zip(runs, folders, strict=True):
+        claim_folder(folder)
+        if not again:
             _refuse_another(folder, run, choice)
     return [
         _prepare(run, name, folder, settings=settings, choice=choice, again=again)

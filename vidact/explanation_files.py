@@ -1,11 +1,9 @@
 """Write what explains a video into a folder: an overlay that moves, pictures, arrays, and a record of it all.
 
-It does not know how the explanation came about. The folder appears when it is whole.
+It does not know how the explanation came about. The folder appears when it is whole. Where there is an older
+explanation, its files are replaced; everything else that lies there stays.
 """
 
-import json
-import secrets
-import shutil
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,18 +19,19 @@ from vidact.attribution.conservation import NEGLIGIBLE_SCORE
 from vidact.attribution.explainers import LRP, unit_of
 from vidact.core import ConfigError, EnvironmentProblem
 from vidact.data.streaming import Video, pick_frames
+from vidact.data.video import open_container
 from vidact.explaining import VideoExplanation
+from vidact.explanation_folder import ARRAYS, COMPARISON, OVERLAY, RECORD, put_in_place, write_record
 from vidact.report.accuracy import top_classes_bars
 from vidact.report.charts import frame_relevance_bars, hotspots_per_frame_bars
 from vidact.report.comparison import side_by_side
 from vidact.report.contact import MAX_FRAMES, contact_sheet
 from vidact.report.images import relevance_heatmap, save_png
-from vidact.report.overlay import Layout, SampledRelevance
+from vidact.report.overlay import MAX_WIDTH, MIN_WIDTH, Layout, SampledRelevance
+from vidact.report.sound import Sound
 from vidact.report.timeline import evenly_spread
 from vidact.report.video import DisplayFrame, write_overlay_video
 
-RECORD = "explanation.json"
-ARRAYS = "explanation.npz"
 MAX_COMPARED_FRAMES = 96
 LIBRARIES = ("torch", "zennit", "lightning", "numpy", "av")
 
@@ -45,11 +44,13 @@ class FileSettings:
         threshold: A voxel is a hotspot from this share of the video's largest |R| on.
         top_k: How many classes are named.
         layout: Whether the overlay stands beside the original or over it.
+        max_width: The overlay video's greatest width in pixels.
     """
 
     threshold: float = HOTSPOT_THRESHOLD
     top_k: int = 3
     layout: Layout = "beside"
+    max_width: int = MAX_WIDTH
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
@@ -58,6 +59,8 @@ class FileSettings:
             raise ConfigError(f"top_k must be at least 1, got {self.top_k}")
         if self.layout not in ("beside", "over"):
             raise ConfigError(f"layout is beside or over, got {self.layout!r}")
+        if self.max_width < MIN_WIDTH:
+            raise ConfigError(f"max_width must be at least {MIN_WIDTH} pixels, got {self.max_width}")
 
 
 def write_files(
@@ -65,6 +68,7 @@ def write_files(
     explanation: VideoExplanation,
     video: Video,
     *,
+    room: Path,
     settings: FileSettings,
     request: Mapping[str, Any],
     beside: VideoExplanation | None = None,
@@ -75,34 +79,33 @@ def write_files(
         folder: Where to.
         explanation: What is shown.
         video: The same one.
+        room: An empty folder on the same disk, for what is not finished.
         settings: What is written.
         request: What all of it depends on; kept in the record.
         beside: Another explanation of the video, to be drawn below the first.
 
     Raises:
-        ConfigError: the other explanation is of other frames.
+        ConfigError: the other explanation is of other frames, or something of somebody else's is in the way.
         EnvironmentProblem: the folder cannot be written.
         DataError: the video does not decode any more.
     """
-    part = folder.with_name(f".{folder.name}-{secrets.token_hex(8)}")
+    part = room / "files"
     try:
-        part.mkdir(parents=True)
+        part.mkdir()
         counts = _count_hotspots(explanation, settings.threshold)
-        _draw(part, explanation, video, counts, settings=settings)
+        sound = _draw(part, explanation, video, counts, settings=settings)
         if beside is not None:
-            _compare(part / "comparison.png", explanation, beside, video)
+            _compare(part / COMPARISON, explanation, beside, video)
         _write_arrays(part / ARRAYS, explanation, counts)
-        record = _record(explanation, video, settings) | {"request": dict(request)}
-        (part / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
+        names = sorted([RECORD, *(path.name for path in part.iterdir())])
+        record = _record(explanation, video, settings) | {"sound": sound.account}
+        record |= {"files": names, "request": dict(request)}
+        write_record(part / RECORD, record)
+        put_in_place(part, folder, record)
     except OSError as error:
         raise EnvironmentProblem(
             f"{folder}: cannot be written ({error.strerror or error}); choose another --out"
         ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return record
 
 
@@ -131,7 +134,7 @@ def _draw(
     counts: Int[np.ndarray, " T"],
     *,
     settings: FileSettings,
-) -> None:
+) -> Sound:
     title = title_of(explanation)
     numbers, times = explanation.frame_numbers, explanation.times_seconds
     chosen = evenly_spread(len(numbers), at_most=MAX_FRAMES).tolist()
@@ -151,22 +154,26 @@ def _draw(
         ),
     }.items():
         save_png(figure, folder / f"{name}.png")
-    write_overlay_video(
-        folder / "overlay.mp4",
-        (DisplayFrame(frame.shown, frame.time_seconds) for frame in video.frames()),
-        relevance=SampledRelevance(
-            maps=explanation.relevance,
-            positive=explanation.positive,
-            negative=explanation.negative,
-            times_seconds=times,
-            largest=explanation.largest,
-            threshold=settings.threshold,
-            unit=unit,
-        ),
-        title=title,
-        layout=settings.layout,
-        end_seconds=video.times_seconds[-1],
-    )
+    with Sound(getattr(video, "path", None), open_file=open_container) as sound:
+        write_overlay_video(
+            folder / OVERLAY,
+            (DisplayFrame(frame.shown, frame.time_seconds) for frame in video.frames()),
+            relevance=SampledRelevance(
+                maps=explanation.relevance,
+                positive=explanation.positive,
+                negative=explanation.negative,
+                times_seconds=times,
+                largest=explanation.largest,
+                threshold=settings.threshold,
+                unit=unit,
+            ),
+            title=title,
+            layout=settings.layout,
+            end_seconds=video.times_seconds[-1],
+            max_width=settings.max_width,
+            sound=sound,
+        )
+    return sound
 
 
 def _compare(path: Path, first: VideoExplanation, second: VideoExplanation, video: Video) -> None:

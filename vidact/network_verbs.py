@@ -6,6 +6,8 @@ It holds no arithmetic. Heavy imports happen when the verb runs, so that its hel
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from vidact.terminal import printable
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -63,7 +65,7 @@ def inspect_network(
     _run_once(built, network, clips)
     breaches = examine(built, clips[:1])
     table, adds_up = _table(built, clips, composite)
-    head = _head(built, network, clips, source=video or "noise")
+    head = _head(built, network, clips, source=printable(video or "noise"))
     suited = f"composites that suit it: {', '.join(suited_composites(built))}"
     print("\n".join([head, "", *_told(breaches), "", suited, "", table]))
     return int(not adds_up or any(breach.hides_relevance for breach in breaches))

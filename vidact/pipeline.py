@@ -58,6 +58,7 @@ from vidact.resuming import (
 from vidact.run_end import guesses_without_pixels, passing_folder, summary, write_run_report
 from vidact.runs import CONFIG, config_of_run, read_run_config, tell_other_rates
 from vidact.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated, ended_by_sigterm
+from vidact.terminal import guard_warnings, printable
 from vidact.trainer_checks import (
     check_counts,
     check_parts,
@@ -252,7 +253,7 @@ class VidactCLI(LightningCLI):
             if place := finish_wandb(self.trainer):
                 lines["wandb"] = place
             for name, value in (guesses_without_pixels(self.datamodule.leakage, self.subcommand) | lines).items():
-                print(f"{name:<24} {value}", flush=True)
+                print(printable(f"{name:<24} {value}"), flush=True)
 
     after_fit = after_validate = after_test = after_predict = _summarise
 
@@ -267,6 +268,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
     if not any(arg.split("=")[0] in {"-c", "--config"} for arg in args):
         args = ["--config", str((verb != "fit" and config_of_run(args)) or "demo"), *args]
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    guard_warnings()
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     if "SLURM_JOB_ID" in os.environ:
@@ -290,7 +292,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
             )
     except (Stopped, KeyboardInterrupt, Terminated) as stop:
         if local_rank() == 0:
-            print(f"vidact: {str(stop) or how_to_go_on(verb, run_lock.held())}", file=sys.stderr)
+            print(printable(f"vidact: {str(stop) or how_to_go_on(verb, run_lock.held())}"), file=sys.stderr)
         if isinstance(stop, Stopped):
             return stop.status
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED

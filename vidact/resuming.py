@@ -1,7 +1,7 @@
 """Tell whether training can go on from a checkpoint as the same training, and where; it starts nothing."""
 
+import contextlib
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,10 @@ def how_to_go_on(verb: str, folder: Path | None) -> str:
 def remove_unbegun(folder: Path | None) -> None:
     """Remove a run folder in which nothing came to be, because the run was refused."""
     if folder is not None and folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK, RUN_ID}:
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for name in (LOCK, RUN_ID):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def go_on_in(folder: Path, checkpoint: Mapping[str, Any]) -> None:

@@ -14,8 +14,9 @@ from vidact.callbacks.pictures import log_file, log_pictures
 from vidact.callbacks.predictions import FILE_NAME as PREDICTIONS
 from vidact.core import DividedData, VidactError
 from vidact.data.leakage import LeakageReport
+from vidact.folders import refuse_others
 from vidact.report.images import save_png
-from vidact.report.page import report_page, write_page
+from vidact.report.page import is_page, report_page, write_page
 from vidact.report.run_pictures import run_figures
 from vidact.reporting import ReportSettings, view_run
 from vidact.runs import CONFIG, relative
@@ -74,6 +75,7 @@ def write_run_report(trainer: Trainer, folder: Path) -> str:
     """Write `report.html` into the run folder and hand it to wandb; says where it is, or why there is none."""
     path = folder / REPORT
     try:
+        refuse_others(path, is_page)
         data = trainer.datamodule  # type: ignore[attr-defined]
         own = sorted(modules_of_file(folder / CONFIG))  # what has just been trained is known to the user
         device = trainer.strategy.root_device

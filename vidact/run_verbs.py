@@ -6,6 +6,8 @@ They hold no arithmetic. Heavy imports happen when a verb runs, so that its help
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from vidact.terminal import guard_warnings, printable
+
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from vidact.video_jobs import Beside, Result
 
 
-def explain(
+def explain_videos(
     run: str,
     videos: list[str],
     out: str = "explanations",
@@ -25,6 +27,7 @@ def explain(
     top_k: int = 3,
     overlap: float = 0.5,
     layout: str = "beside",
+    max_width: int = 1920,
     beside: str | None = None,
     batch_size: int = 8,
     again: bool = False,
@@ -50,6 +53,7 @@ def explain(
         top_k: How many classes are named.
         overlap: Share of a window that the next one sees again.
         layout: The overlay beside the original, or over it.
+        max_width: The overlay video's greatest width in pixels, at least 320.
         beside: Another method, or another run or checkpoint: drawn below the first, in comparison.png.
         batch_size: Windows that go through the network at once.
         again: Explain anew what is explained already.
@@ -72,7 +76,7 @@ def explain(
     settings = ExplainSettings(method, composite, target, batch_size)
     if layout not in ("beside", "over"):
         raise ConfigError(f"--layout is beside or over, got {layout!r}")
-    files = FileSettings(threshold, top_k, layout)  # type: ignore[arg-type]
+    files = FileSettings(threshold, top_k, layout, max_width)  # type: ignore[arg-type]
     jobs = list_jobs(videos, Path(out))
     named = modules_named(trust)
     opened = open_run(run, trust=named)
@@ -114,6 +118,7 @@ def build_trainer(*, accelerator: str, devices: str, num_nodes: int, strategy: s
 
     from vidact.core import ConfigError
 
+    guard_warnings()
     _check_processes(accelerator, devices)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # what it says of devices helps nobody here
     for message in ("`isinstance\\(treespec, LeafSpec", ".*does not have many workers"):
@@ -152,7 +157,7 @@ def _tell(results: "list[Result]") -> int:
 
     for result in results:
         place = f"  {relative(result.folder)}" if result.state != "failed" else ""
-        print(f"{result.state:<10} {relative(result.path)}: {result.told}{place}")
+        print(printable(f"{result.state:<10} {relative(result.path)}: {result.told}{place}"))
     failed = [result for result in results if result.state == "failed"]
     if failed:
         print(f"{len(failed)} of {len(results)} videos could not be explained")
@@ -188,17 +193,19 @@ def report(
     """
     from pathlib import Path
 
-    from vidact.report.page import report_page, write_page
+    from vidact.folders import refuse_others
+    from vidact.report.page import is_page, report_page, write_page
     from vidact.reporting import ReportSettings, view_run
     from vidact.trust import modules_named
     from vidact.video_jobs import own_devices
 
     settings = ReportSettings(part, tuple(methods), clips_per_class, mistakes)
+    refuse_others(Path(out), is_page)
     device = own_devices(accelerator)
     views = [view_run(run, settings=settings, device=device, trust=modules_named(trust)) for run in runs]
     page = report_page(views, limit_bytes=int(megabytes * 1e6))
     write_page(page, Path(out))
-    print(out)
+    print(printable(out))
     return 0
 
 
@@ -232,12 +239,13 @@ def accuracy(
     from vidact.accuracies import (
         check_part,
         frame_orders_named,
+        holds_accuracies,
         measure_accuracies,
         own_frame_order,
         table,
         write_accuracies,
     )
-    from vidact.core import ConfigError
+    from vidact.folders import refuse_others
     from vidact.runs import open_run
     from vidact.trust import modules_named
     from vidact.video_jobs import check_writable, own_devices
@@ -246,8 +254,7 @@ def accuracy(
     device = own_devices(accelerator)
     check_part(part)
     if out is not None:
-        if Path(out).is_dir():
-            raise ConfigError(f"--out {out} is a folder; give the name of a JSON file")
+        refuse_others(Path(out), holds_accuracies)
         check_writable(Path(out).parent)
     opened = [open_run(run, trust=modules_named(trust)) for run in runs]
     rows = measure_accuracies(opened, part=part, orders=orders or [own_frame_order(opened)], device=device)
@@ -257,4 +264,4 @@ def accuracy(
     return 0
 
 
-VERBS: dict[str, Callable[..., int]] = {"explain": explain, "report": report, "accuracy": accuracy}
+VERBS: dict[str, Callable[..., int]] = {"explain": explain_videos, "report": report, "accuracy": accuracy}

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import tempfile
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,16 +25,20 @@ from vidact.data.index import ENDINGS
 from vidact.data.streaming import VideoFile, WindowSettings
 from vidact.data.video import checked_path
 from vidact.explaining import ExplainSettings, Subject, VideoExplanation, explain_video
-from vidact.explanation_files import RECORD, FileSettings, write_files
+from vidact.explanation_files import FileSettings, write_files
+from vidact.explanation_folder import OVERLAY, UNFINISHED, check_folder, read_record
+from vidact.folders import folds_case, in_workshop, place_inside, remove_abandoned, workshop
 from vidact.runs import Run
+from vidact.terminal import printable
 
 
 @dataclass(frozen=True)
 class Job:
-    """One video and the folder for what explains it."""
+    """One video, the folder for what explains it, and the one in which that lies, for what is not finished."""
 
     path: Path
     folder: Path
+    out: Path
 
 
 @dataclass(frozen=True)
@@ -62,28 +67,37 @@ class Result:
 
 
 def list_jobs(videos: Sequence[str], out: Path) -> list[Job]:
-    """List videos, and those in folders, each with a folder of its own under `out`.
+    """List videos, and those in folders, each with a folder of its own strictly inside of `out`.
 
     Raises:
-        DataError: a name that is neither, a folder without videos, or two videos for one folder.
+        DataError: a name that is neither, a folder without videos, two videos for one folder, or a folder that would
+            lie outside of `out`.
     """
     check_writable(out)
     jobs: dict[Path, Path] = {}
     for name in videos:
         if "://" in name:
             raise DataError(f"{name}: addresses are refused; download the video and give its path")
-        for video, place in _videos_in(Path(name), out=out):
-            folder = out / place
-            other = jobs.setdefault(folder, video)
-            if other.absolute() != video.absolute():
-                raise DataError(
-                    f"{video} and {other} would both be explained in {folder}; give their common folder, or explain "
-                    "them one by one with another --out"
-                )
+        for video, place in _videos_in(Path(name)):
+            folder = place_inside(out, place)
+            _check_alone(video, jobs.setdefault(folder, video), folder)
     for folder, video in jobs.items():
         if inside := next((other for other in jobs if folder in other.parents), None):
             raise DataError(f"{video}: {inside} would lie inside of its folder {folder}; explain it with another --out")
-    return [Job(path, folder) for folder, path in jobs.items()]
+    names: dict[str, Path] = {}
+    same = folds_case(out)
+    for folder, video in jobs.items():
+        key = unicodedata.normalize("NFC", str(folder)).casefold() if same else str(folder)
+        _check_alone(video, names.setdefault(key, video), folder)
+    return [Job(path, folder, out) for folder, path in jobs.items()]
+
+
+def _check_alone(video: Path, other: Path, folder: Path) -> None:
+    if other.absolute() != video.absolute():
+        raise DataError(
+            f"{video} and {other} would both be explained in {folder}; give their common folder, or explain "
+            "them one by one with another --out"
+        )
 
 
 def check_writable(out: Path) -> None:
@@ -96,25 +110,34 @@ def check_writable(out: Path) -> None:
         raise EnvironmentProblem(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
 
 
-def _videos_in(path: Path, *, out: Path) -> list[tuple[Path, Path]]:
-    """Give a video, or all of a folder but what was written under `out`, each with its place."""
+def _videos_in(path: Path) -> list[tuple[Path, Path]]:
+    """Give a video, or all of a folder but overlays that were written there, each with its place."""
     if not path.is_dir():
-        return [(path, Path(path.stem))]
+        return [(path, _place_of(path, path.parent))]
     found = [
         item
         for item in sorted(path.rglob("*"))
-        if item.suffix.lower() in ENDINGS and item.is_file() and not _is_ours(item, out)
+        if item.suffix.lower() in ENDINGS and item.is_file() and not _is_ours(item)
     ]
     if not found:
         raise DataError(f"{path}: expected videos ({', '.join(ENDINGS)}) in this folder, found none")
-    return [(item, item.relative_to(path).with_suffix("")) for item in found]
+    return [(item, _place_of(item, path)) for item in found]
 
 
-def _is_ours(path: Path, out: Path) -> bool:
+def _place_of(video: Path, folder: Path) -> Path:
+    """Name a video's place below a folder by its name without its ending.
+
+    Raises:
+        DataError: that is no name for a folder.
+    """
+    if not video.stem.strip(". "):
+        raise DataError(f"{video}: no folder can be named {video.stem!r}, its name without its ending; rename it")
+    return video.parent.relative_to(folder) / video.stem
+
+
+def _is_ours(path: Path) -> bool:
     """Say whether a video is an overlay that was written here, or half of one."""
-    if (path.parent / RECORD).is_file():
-        return True
-    return path.name == "overlay.mp4" and out.resolve() in path.resolve().parents
+    return (path.name == OVERLAY and read_record(path.parent) is not None) or in_workshop(path.absolute())
 
 
 class VideoExplainer(LightningModule):
@@ -152,7 +175,9 @@ class VideoExplainer(LightningModule):
         self._beside = None if beside is None else [file_sha1(beside.run.checkpoint), beside.settings.method]
 
     def on_predict_start(self) -> None:
-        """Open the explainer, on the device where the network is by now."""
+        """Open the explainer, on the device where the network is by now; take away what killed processes have left."""
+        for out in {job.out for job in self.jobs}:
+            remove_abandoned(out)
         self._stack = contextlib.ExitStack()
         self._explain = self._stack.enter_context(self.settings.build_explainer(self.network))
         if self.beside is not None:
@@ -171,27 +196,30 @@ class VideoExplainer(LightningModule):
         try:
             state, told = self._bring(job)
         except VidactError as error:
-            state, told = "failed", str(error).removeprefix(f"{job.path}: ")
+            state, told = "failed", str(error).removeprefix(printable(f"{job.path}: "))
         return Result(str(job.path), str(job.folder), state, told)
 
     def _bring(self, job: Job) -> tuple[str, str]:
         request = self._request(job)
-        kept = _read_record(job.folder)
-        if not self.again and kept is not None and kept.get("request") == request:
+        place_inside(job.out, job.folder.relative_to(job.out))  # still
+        kept = read_record(job.folder)
+        if not self.again and kept is not None and UNFINISHED not in kept and kept["request"] == request:
             return "kept", _in_words(kept)
-        if job.folder.exists() and kept is None:
-            raise ConfigError(f"{job.folder}: exists, and no explanation is in it; choose another --out")
+        check_folder(job.folder, is_compared=self.beside is not None)
         video = VideoFile(job.path)
-        with tempfile.TemporaryDirectory(prefix="vidact-") as scratch:
+        with workshop(job.out) as room:
+            (scratch := room / "scratch").mkdir()
             explanation = explain_video(
                 self._explain,
                 Subject(video, self.window, self.device),
                 class_names=self.run.class_names,
                 settings=self.settings,
-                scratch=Path(scratch),
+                scratch=scratch,
             )
-            beside = None if self.beside is None else self._explain_beside(video, self.beside, Path(scratch) / "beside")
-            record = write_files(job.folder, explanation, video, settings=self.files, request=request, beside=beside)
+            beside = None if self.beside is None else self._explain_beside(video, self.beside, scratch / "beside")
+            record = write_files(
+                job.folder, explanation, video, room=room, settings=self.files, request=request, beside=beside
+            )
         return "explained", _in_words(record)
 
     def _explain_beside(self, video: VideoFile, beside: Beside, scratch: Path) -> VideoExplanation:
@@ -247,14 +275,6 @@ def explain_all(model: VideoExplainer, *, trainer: Trainer) -> list[Result]:
 def _in_words(record: Mapping[str, Any]) -> str:
     name, probability = record["classes"][0]
     return f"{name}, {100 * probability:.1f} %" + (f" ({record['frame_rate']})" if record.get("frame_rate") else "")
-
-
-def _read_record(folder: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) and "request" in record else None
 
 
 def own_devices(accelerator: str) -> torch.device:

@@ -318,13 +318,14 @@ def test_a_compressed_entry_comes_from_the_program_and_its_crc_is_checked(tmp_pa
         unpack(write_rar(tmp_path / "a.rar", [bad]), tmp_path / "again")
 
 
-def test_what_a_killed_run_left_is_no_obstacle(path: Path, tmp_path: Path) -> None:
+def test_what_lies_beside_is_no_obstacle_and_stays(path: Path, tmp_path: Path) -> None:
     left = tmp_path / ".run.part"
     left.mkdir()
     (left / "half.avi").write_bytes(b"half")
     unpack(path, tmp_path / "run")
     assert sorted(file.name for file in (tmp_path / "run").iterdir()) == sorted(Path(name).name for name in FILES)
-    assert not left.exists()
+    assert (left / "half.avi").read_bytes() == b"half"
+    assert not list(tmp_path.glob(".vidact-*"))
 
 
 def test_what_is_written_is_what_another_reader_reads(path: Path, tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from vidact.data.cache import (
     cache_folder,
     folder_bytes,
     locked,
-    remove_abandoned,
 )
 
 
@@ -42,15 +41,6 @@ def test_a_lock_keeps_another_process_out_until_the_first_is_done(tmp_path: Path
     child.communicate()
     assert child.returncode == 0
     assert order.read_text() == "out\nin\n"
-
-
-def test_only_abandoned_folders_are_removed(tmp_path: Path) -> None:
-    for name in (".mine-1", ".mine-2", ".dead-1", ".busy-1", "whole"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text("x")
-    with locked(tmp_path / "mine.lock", waiting=""), locked(tmp_path / "busy.lock", waiting=""):
-        remove_abandoned(tmp_path, own_key="mine")
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [".busy-1", "whole"]
 
 
 def test_bytes_are_those_of_the_files(tmp_path: Path) -> None:

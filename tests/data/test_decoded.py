@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from filelock import FileLock
 from made_windows import make_windows
 from torch.utils.data import DataLoader
 
@@ -23,6 +22,7 @@ from vidact.data import decoded as decoded_module
 from vidact.data.decoded import DecodedWindows, decode_windows
 from vidact.data.video import read_frames
 from vidact.data.windows import Window, WindowDataset, join
+from vidact.folders import workshop
 
 SIZE = (12, 16)
 WINDOW_BYTES = 4 * 12 * 16
@@ -199,11 +199,20 @@ def test_of_several_processes_one_decodes(windows: list[Window], folder: Path) -
 
 
 def test_what_other_killed_runs_left_is_removed_and_what_runs_is_kept(windows: list[Window], folder: Path) -> None:
-    for name in (".abc-1", ".def-2"):
-        (folder / name).mkdir(parents=True)
-    with FileLock(folder / "def.lock"):
+    with workshop(folder) as running:
+        shutil.copytree(running.parent, folder / ".vidact-0123456789abcdef")  # as a killed process leaves it
+        (folder / ".my-notes").mkdir()
         _decode(windows, folder)
-    assert [path.name for path in folder.glob(".*-*")] == [".def-2"]
+        assert sorted(path.name for path in folder.glob(".*-*")) == sorted([running.parent.name, ".my-notes"])
+
+
+def test_what_a_person_has_put_among_windows_stays(windows: list[Window], folder: Path) -> None:
+    (entry,) = {found.folder for found in (_decode(windows, folder),)}
+    (entry / "index.json").write_text("damaged")
+    (entry / "thesis.txt").write_text("mine")
+    with pytest.raises(EnvironmentProblem, match="cannot be kept there"):
+        _decode(windows, folder)
+    assert (entry / "thesis.txt").read_text() == "mine"
 
 
 def test_the_limit_is_kept_before_anything_is_decoded(

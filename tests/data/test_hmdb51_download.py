@@ -3,6 +3,7 @@ import functools
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -21,6 +22,7 @@ from vidact.data.hmdb51_download import CLASS_NAMES, NUM_CLIPS, Hmdb51Folders, M
 from vidact.data.index import index_clips
 from vidact.data.split_files import find_official_folder
 from vidact.data.transfer import Patience
+from vidact.folders import workshop
 
 CLASSES = ["jump", "run", "wave"]
 CLIPS = {
@@ -37,6 +39,7 @@ VIDEOS_RAR = rar_bytes({f"{name}.rar": data for name, data in INNER.items()})
 SPLITS_RAR = rar_bytes({f"testTrainMulti_7030_splits/{name}": text.encode() for name, text in SPLITS.items()})
 WHOLE = {f"videos/{name}/{clip}": data for name in CLASSES for clip, data in CLIPS[name].items()}
 WHOLE |= {f"splits/{name}": text.encode() for name, text in SPLITS.items()}
+BOOKS = {".download.lock", ".downloaded.json"}
 ARCHIVES = {"archives/hmdb51_org.rar": VIDEOS_RAR, "archives/test_train_splits.rar": SPLITS_RAR}
 
 Get = Callable[..., Hmdb51Folders]
@@ -67,7 +70,7 @@ def get(server: FileServer, tmp_path: Path) -> Get:
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != ".download.lock"]
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in BOOKS]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
@@ -187,11 +190,45 @@ def test_missing_split_files_are_said(get: Get, server: FileServer) -> None:
 
 
 def test_what_killed_runs_left_goes_in_the_end(get: Get, tmp_path: Path) -> None:
-    for name in ("videos/.run.rar.part", "videos/.jump.part/half.avi", "archives/.hmdb51_org.rar.0123.part.json"):
-        (tmp_path / "hmdb51" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "hmdb51" / name).write_bytes(b"half")
+    for parent in ("", "videos"):
+        with workshop(tmp_path / "hmdb51" / parent) as room:
+            (room / "half.avi").write_bytes(b"half")
+            shutil.copytree(room.parent, room.parents[1] / ".vidact-0123456789abcdef")
+    (tmp_path / "hmdb51" / "archives").mkdir()
+    (tmp_path / "hmdb51" / "archives" / ".hmdb51_org.rar.0123456789ab.part.json").write_bytes(b"half")
     get()
     assert files_in(tmp_path / "hmdb51") == WHOLE | ARCHIVES
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_what_a_person_has_put_there_stays(get: Get, tmp_path: Path, keep: bool) -> None:
+    folder = tmp_path / "hmdb51"
+    mine = {
+        "archives/test_train_splits.rar": SPLITS_RAR,
+        **dict.fromkeys(
+            ("archives/thesis.txt", "archives/.hmdb51_org.rar.mine.part", "archives/.notes.part1"), b"mine"
+        ),
+        **dict.fromkeys(("videos/.run.part/notes.txt", "videos/.run.rar.part", "videos/.vidact-mine/lock"), b"mine"),
+    }
+    for name, content in mine.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    get(keep_archives=keep)
+    assert files_in(folder) == WHOLE | mine | (ARCHIVES if keep else {})
+
+
+def test_an_archive_that_replaced_a_downloaded_one_stays(get: Get, tmp_path: Path) -> None:
+    get()
+    path = tmp_path / "hmdb51" / "archives" / "hmdb51_org.rar"
+    path.write_bytes(b"another, with its 4 GB")
+    get(keep_archives=False)
+    assert files_in(tmp_path / "hmdb51") == WHOLE | {"archives/hmdb51_org.rar": b"another, with its 4 GB"}
+
+
+def test_archives_of_an_earlier_call_go_as_well(get: Get, tmp_path: Path) -> None:
+    get()
+    get(keep_archives=False)
+    assert not (tmp_path / "hmdb51" / "archives").exists()
 
 
 def test_a_clip_that_the_split_files_name_is_missed(get: Get, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from fractions import Fraction
@@ -24,6 +25,7 @@ from vidact.data.measuring import measure_video
 from vidact.data.split_files import find_official_folder
 from vidact.data.transcode import TranscodeReport, TranscodeSettings, transcode, transcode_clip
 from vidact.data.video import open_container, read_frames, read_sparsely, write_video
+from vidact.folders import workshop
 
 WriteClip = Callable[..., Path]
 SMALL = TranscodeSettings(short_side=32)
@@ -298,12 +300,46 @@ def test_a_run_that_was_stopped_is_taken_up_and_ends_the_same(data_set: Path, tm
 
     with pytest.raises(KeyboardInterrupt):
         transcode(data_set, stopped, settings=SMALL, progress=stop)
-    (stopped / ".transcode" / "half.avi").write_bytes(b"RIFF")  # as a killed process leaves it
+    with workshop(stopped) as room:  # as a killed process leaves it
+        (room / "half.avi").write_bytes(b"RIFF")
+        shutil.copytree(room.parent, stopped / ".vidact-0123456789abcdef")
     report = transcode(data_set, stopped, settings=SMALL)
     assert report.written + report.kept == 3
     assert report.kept >= 1
     assert _snapshot(stopped) == _snapshot(whole)
-    assert not (stopped / ".transcode").exists()
+    assert not list(stopped.glob(".vidact-*"))
+
+
+def test_what_a_person_has_put_among_the_copies_stays(data_set: Path, tmp_path: Path) -> None:
+    out, names = tmp_path / "small", ["videos/run/b.mp4", "splits/mine.txt"]
+    (data_set / "splits").mkdir(exist_ok=True)
+    (data_set / "splits/mine.txt").write_text("as it was")
+    transcode(data_set, out, settings=SMALL)
+    (out / ".transcode" / "notes").mkdir(parents=True)
+    for name in names:
+        (out / name).write_text("edited by hand")
+        os.utime(data_set / name, (2e9, 2e9))
+    report = transcode(data_set, out, settings=SMALL)
+    assert [line.partition(": ")[0] for line in report.left_out] == [str(out / name) for name in names]
+    assert all("is not the copy that was written there; move it away" in line for line in report.left_out)
+    assert [(out / name).read_text() for name in names] == ["edited by hand"] * 2
+    assert (out / ".transcode" / "notes").is_dir()
+    (out / names[0]).unlink()
+    assert transcode(data_set, out, settings=SMALL).written == 1
+
+
+def test_no_copy_is_written_through_a_link(data_set: Path, tmp_path: Path) -> None:
+    out = tmp_path / "small"
+    transcode(data_set, out, settings=SMALL)
+    (out / "videos").rename(tmp_path / "moved")
+    (out / "videos").symlink_to(tmp_path / "moved")
+    name = "videos/run/b.mp4"
+    kept = (out / name).read_bytes()
+    (data_set / name).write_bytes(b"rubbish")
+    os.utime(data_set / name, (2e9, 2e9))
+    report = transcode(data_set, out, settings=SMALL)
+    assert any("lies behind, a link to" in line for line in report.left_out)
+    assert (out / name).read_bytes() == kept
 
 
 def _cut(path: Path) -> None:

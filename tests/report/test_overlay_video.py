@@ -115,7 +115,7 @@ def test_any_size_is_written_even_and_at_its_own_resolution(
     video, path = smooth_video(count, height, width), tmp_path / "a.mp4"
     frames = [DisplayFrame(picture, number / 10) for number, picture in enumerate(video)]
     relevance = relevance_of([0.05 * n for n in range(samples)])
-    write_overlay_video(path, frames, relevance=relevance, title="a" * 99, layout=layout)
+    write_overlay_video(path, frames, relevance=relevance, title="a" * 99, layout=layout, max_width=4096)
     decoded = decode(path)
     rows, columns = decoded.pictures[0].shape[:2]
     scale = 1 if height >= 240 else -(-240 // height)
@@ -136,7 +136,7 @@ def hot_relevance() -> SampledRelevance:
 def composer_of(relevance: SampledRelevance, *, layout: str = "over", end: float = 2.0) -> Composer:
     span = (0.0, end)
     return Composer(
-        (240, 320), relevance=relevance, title="wave", layout=layout, span_seconds=span, enlarge=lambda frame, _: frame
+        (240, 320), relevance=relevance, title="wave", layout=layout, span_seconds=span, resize=lambda frame, _: frame
     )
 
 

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from vidact.callbacks.pictures import run_folder
 from vidact.callbacks.processes import gather
 from vidact.core import ClipSource
+from vidact.terminal import plain_cell
 
 FILE_NAME = "predictions.csv"
 
@@ -39,8 +40,8 @@ class PredictionWriter(BasePredictionWriter):
         if trainer.is_global_zero:
             with path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
-                writer.writerow(["window", "clip", "first_frame", *names])
-                writer.writerows(rows[index] for index in sorted(rows))
+                writer.writerow(["window", "clip", "first_frame", *map(plain_cell, names)])
+                writer.writerows(map(plain_cell, rows[index]) for index in sorted(rows))
 
 
 def _rows(batch: dict[str, Any]) -> list[tuple[Any, ...]]:

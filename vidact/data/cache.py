@@ -3,11 +3,12 @@
 import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from vidact.terminal import printable
 
 _log = logging.getLogger(__name__)
 
@@ -32,28 +33,12 @@ def locked(path: Path, *, waiting: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        _log.warning(waiting)
+        _log.warning(printable(waiting))
         lock.acquire()
     try:
         yield
     finally:
         lock.release()
-
-
-def remove_abandoned(folder: Path, *, own_key: str) -> None:
-    """Remove what killed processes left half done in a folder that is shared under locks.
-
-    Args:
-        folder: Holds `.<key>-<anything>` while `<key>` is made under the lock `<key>.lock`.
-        own_key: The key whose lock the caller holds.
-    """
-    for path in folder.glob(".*-*"):
-        key = path.name[1:].split("-")[0]
-        if key == own_key:
-            shutil.rmtree(path)
-            continue
-        with contextlib.suppress(Timeout), FileLock(folder / f"{key}.lock", timeout=0):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -41,6 +41,7 @@ from vidact.data.varying import VaryingDataModule
 from vidact.data.video import Decoder
 from vidact.data.windows import Window, WindowDataset, join, list_windows, pick_rows
 from vidact.data.workers import worker_options
+from vidact.terminal import printable_lines
 
 GIGABYTE = 10**9
 PARTS = {"fit": "training", "validate": "validation", "test": "test"}
@@ -261,7 +262,7 @@ class VideoDataModule(VaryingDataModule):
         windows = ", ".join(f"{len(listed)} windows to {stage}" for stage, listed in self._windows.items())
         notes = list_notes(self.folder, scheme=self._split.scheme)
         lines = [f"{self.folder}: {windows}", *notes, *check.summary(), *self.frame_rates.advice()]
-        rank_zero_info("\n".join([*lines, *self._split.lines(), *self._leakage.lines()]))
+        rank_zero_info(printable_lines([*lines, *self._split.lines(), *self._leakage.lines()]))
 
     def train_dataloader(self) -> DataLoader[ClipBatch]:
         """Batches to learn from, shuffled anew each epoch."""

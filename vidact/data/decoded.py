@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,12 +29,14 @@ from jaxtyping import UInt8
 from torch.utils.data import DataLoader
 
 from vidact.core import ClipBatch, ConfigError, EnvironmentProblem
-from vidact.data.cache import cache_folder, folder_bytes, locked, remove_abandoned
+from vidact.data.cache import cache_folder, folder_bytes, locked
 from vidact.data.containers import file_sha1
 from vidact.data.video import VERSIONS, Decoder
 from vidact.data.windows import Window, WindowDataset, join
 from vidact.data.workers import worker_options
 from vidact.durable import flush_file, flush_folder
+from vidact.folders import remove_abandoned, workshop
+from vidact.terminal import printable
 
 FORMAT = 2  # of the array and its index; a new number leaves all older arrays aside
 _HEADER = {"descr": "|u1", "fortran_order": False}
@@ -204,9 +205,11 @@ def _rows_of(entry: Path, plan: _Plan) -> set[int] | None:
 def _replace(entry: Path, plan: _Plan, *, limit_bytes: int, num_workers: int, progress: Progress | None) -> set[int]:
     """Decode beside the final name and rename; the caller holds the plan's lock."""
     if entry.exists():
-        _log.warning("%s: the decoded windows are damaged; decoding them again", entry)
-        shutil.rmtree(entry)
-    remove_abandoned(entry.parent, own_key=plan.key)
+        _log.warning("%s: the decoded windows are damaged; decoding them again", printable(entry))
+        for name in ("video.npy", "index.json"):
+            (entry / name).unlink(missing_ok=True)
+        entry.rmdir()  # an error where it holds anything else
+    remove_abandoned(entry.parent)
     with _reserved(entry, plan, limit_bytes=limit_bytes) as temporary:
         left_out = _write_video(temporary / "video.npy", plan, num_workers=num_workers, progress=progress)
         content = plan.settings() | {"key": plan.key, "left_out": left_out}
@@ -217,7 +220,9 @@ def _replace(entry: Path, plan: _Plan, *, limit_bytes: int, num_workers: int, pr
     flush_folder(entry.parent)
     if left_out:
         reason = next(iter(left_out.values()))
-        _log.warning("%d of %d windows cannot be decoded; the first: %s", len(left_out), len(plan.windows), reason)
+        _log.warning(
+            "%d of %d windows cannot be decoded; the first: %s", len(left_out), len(plan.windows), printable(reason)
+        )
     return set(range(len(plan.windows))) - set(left_out)
 
 
@@ -225,16 +230,13 @@ def _replace(entry: Path, plan: _Plan, *, limit_bytes: int, num_workers: int, pr
 def _reserved(entry: Path, plan: _Plan, *, limit_bytes: int) -> Iterator[Path]:
     """Make a temporary folder with a file of the array's full size, if the limit and the disk allow it."""
     folder = entry.parent
-    with FileLock(folder / "space.lock"):  # two runs must not both find room for one
-        _check_space(folder, plan, limit_bytes=limit_bytes)
-        temporary = folder / f".{plan.key}-{secrets.token_hex(8)}"
-        temporary.mkdir()
-        with (temporary / "video.npy").open("wb") as file:
-            file.truncate(plan.num_bytes)
-    try:
+    with workshop(folder) as room:
+        with FileLock(folder / "space.lock"):  # two runs must not both find room for one
+            _check_space(folder, plan, limit_bytes=limit_bytes)
+            (temporary := room / "windows").mkdir()
+            with (temporary / "video.npy").open("wb") as file:
+                file.truncate(plan.num_bytes)
         yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)  # gone already if all went well
 
 
 def _check_space(folder: Path, plan: _Plan, *, limit_bytes: int) -> None:

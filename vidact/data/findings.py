@@ -15,6 +15,7 @@ from vidact.data.similarity import Pair, near_duplicates
 from vidact.data.timeline import frames_of, share_time, why_unusable
 from vidact.data.verdicts import Inspection, Verdict
 from vidact.durable import atomic_writer
+from vidact.terminal import plain_row
 
 MAX_LISTED = 20
 COLUMNS = (
@@ -270,6 +271,16 @@ def _near_reasons(crossing: Sequence[LookAlikes]) -> dict[str, str]:
     return reasons
 
 
+def is_table(path: Path) -> bool:
+    """Say whether a file is one that `write_table` wrote.
+
+    Raises:
+        OSError, ValueError: it cannot be read as text.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        return file.readline().rstrip("\n") == ",".join(COLUMNS)
+
+
 def write_table(path: Path, check: Check) -> None:
     """Write the manifest for people: a CSV file in UTF-8 with one row per clip, as a whole or not at all.
 
@@ -279,4 +290,4 @@ def write_table(path: Path, check: Check) -> None:
     with atomic_writer(path) as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(finding.row() for finding in check.findings)
+        writer.writerows(plain_row(finding.row()) for finding in check.findings)

@@ -23,6 +23,7 @@ from vidact.data.display import Painter
 from vidact.data.index import Clip
 from vidact.data.sampling import Stride, windows
 from vidact.data.video import VERSIONS, Decoder, checked_path, decode_all, read_frames, read_sparsely
+from vidact.terminal import printable, printable_lines
 
 COARSE = 8  # pixels from one to the next that tell which frame a wrong picture shows
 WINDOW_FRAMES, NUM_WINDOWS = 16, 3  # at the start, in the middle and at the end
@@ -82,14 +83,14 @@ class FrameCheck:
         compared = [check for check in self.clips if not check.reason]
         names = dict.fromkeys(check.clip.class_name for check in compared)
         groups = [(name, [check for check in compared if check.clip.class_name == name]) for name in names]
-        return [_row(name, checks) for name, checks in [*groups, ("all", compared)]]
+        return [_row(printable(name), checks) for name, checks in [*groups, ("all", compared)]]
 
     def text(self) -> str:
         """Lay the rows out for a terminal, and list what could not be compared and what vidact got wrong."""
         rows = [HEAD, *self.rows()]
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
         table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        return "\n".join([*table, *self._remarks()])
+        return "\n".join([*table, printable_lines(self._remarks())])
 
     def markdown(self) -> str:
         """Lay the rows out as a Markdown table."""

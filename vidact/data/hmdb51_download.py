@@ -8,8 +8,8 @@ Jhuang, Garrote, Poggio and Serre, licensed CC BY 4.0.
 
 import contextlib
 import difflib
+import json
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,8 +26,10 @@ from vidact.data.archives import (
 )
 from vidact.data.download import DownloadSource, Progress, download
 from vidact.data.hmdb51 import FOLDS, read_official_split
-from vidact.data.transfer import Patience
+from vidact.data.transfer import Patience, discard_all
 from vidact.data.unpacking import open_inner_archive, unpack_folder
+from vidact.durable import write_whole
+from vidact.folders import remove_abandoned
 
 _NAMES = """
 brush_hair cartwheel catch chew clap climb climb_stairs dive draw_sword dribble drink eat fall_floor fencing flic_flac
@@ -62,6 +64,7 @@ _SPLITS = (
         num_bytes=222_848,
     ),
 )
+_DOWNLOADED = ".downloaded.json"
 _SPLIT_FILE = re.compile(r"(?P<class_name>.+)_test_split[123]\.txt")
 
 
@@ -85,7 +88,7 @@ class Hmdb51Folders:
     Attributes:
         videos: Holds a folder for each class.
         splits: Holds the official split files.
-        archives: Holds the archives, or None where they were not kept.
+        archives: Holds the archives, or None where those that were downloaded were not kept.
         num_classes: Classes that were asked for; all of them are there.
         num_clips: Their clips.
     """
@@ -112,7 +115,7 @@ def download_hmdb51(
         folder: Gets `videos/`, `splits/` and `archives/`.
         mirrors: Where the archives are looked for; where vidact knows them to be if None.
         classes: Which classes to unpack; all if None. The archive holds all of them either way.
-        keep_archives: Whether the archives stay when all is unpacked.
+        keep_archives: Whether the archives stay when all is unpacked; those that were not downloaded here always do.
         progress: Called with what is under way, how much of it is done, and of how much: bytes of a file that is
             downloaded, classes that are unpacked.
         patience: When to give up on a server.
@@ -179,9 +182,29 @@ def _get(
     problem = missing_for_rar()
     usable = [source for source in wanted if not (problem and _is_rar(source))]
     try:
-        return download(usable, archives, progress=progress, patience=patience)
+        path = download(usable, archives, progress=progress, patience=patience)
+        _note_downloaded(folder, path)
+        return path
     except EnvironmentProblem as error:
         raise EnvironmentProblem(f"{error}; not tried: {problem}" if problem else str(error)) from error
+
+
+def _note_downloaded(folder: Path, path: Path) -> None:
+    """Write down that an archive was downloaded, with its size and time: only such a one may be removed."""
+    write_whole(folder / _DOWNLOADED, json.dumps(_downloaded(folder) | {path.name: _stamp(path)}).encode())
+
+
+def _downloaded(folder: Path) -> dict[str, list[int]]:
+    try:
+        record = json.loads((folder / _DOWNLOADED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _stamp(path: Path) -> list[int]:
+    status = path.lstat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _is_rar(source: DownloadSource) -> bool:
@@ -259,14 +282,20 @@ def _check(folder: Path, names: Sequence[str]) -> int:
 
 def _sweep(folder: Path, *, keep_archives: bool) -> None:
     """Remove what is not needed when all is there; a run that was killed may have left parts."""
-    if not keep_archives and (folder / "archives").is_dir():
-        shutil.rmtree(folder / "archives")
-    for place in (folder / "archives", folder / "videos"):
-        for path in place.glob(".*.part*"):
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+    archives = folder / "archives"
+    if archives.is_dir():
+        for source in (*_VIDEOS, *_SPLITS):
+            discard_all(archives, name=source.name)
+    if not keep_archives:
+        known = {source.name for source in (*_VIDEOS, *_SPLITS)}
+        for name, stamp in _downloaded(folder).items():
+            if name in known and (archives / name).is_file() and _stamp(archives / name) == stamp:
+                (archives / name).unlink()
+        (folder / _DOWNLOADED).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something is left in it, which is not ours
+            archives.rmdir()
+    for place in (folder, folder / "videos"):
+        remove_abandoned(place)
 
 
 def _list(missing: Sequence[str], *, of: int) -> str:

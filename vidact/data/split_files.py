@@ -108,6 +108,15 @@ def write_split_file(path: Path, split: Split, *, leakage: Mapping[str, Any] | N
         file.write(text)
 
 
+def is_split_file(path: Path) -> bool:
+    """Say whether a file is one that `write_split_file` wrote.
+
+    Raises:
+        OSError, ValueError, AttributeError: it cannot be read as a JSON object.
+    """
+    return bool(json.loads(path.read_bytes()).get("format") == FORMAT)
+
+
 def split_record(
     split: Split, *, leakage: Mapping[str, Any] | None = None, sha1s: Mapping[Path, str] | None = None
 ) -> dict[str, Any]:

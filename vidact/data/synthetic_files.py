@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from vidact.data.measuring import measure_video
 from vidact.data.motions import CLASS_NAMES
 from vidact.data.synthetic import DEMO, MASK_KINDS, SyntheticSettings, render_clip
 from vidact.data.video import write_video
+from vidact.folders import remove_abandoned, workshop
 
 WITHOUT_CONFOUNDER = "without_confounder"
 _MARK = "synthetic.json"
@@ -55,8 +55,9 @@ def synthesize(
         return
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
-            built = Path(temporary) / out.name  # a folder of its own: the temporary one is private to the user
+        remove_abandoned(out.parent)
+        with workshop(out.parent) as room:
+            built = room / out.name
             _build(built, settings, progress)
             _publish(built, out, settings)
     except OSError as error:

@@ -17,6 +17,7 @@ from vidact.core import DataError
 from vidact.data import kinetics
 from vidact.data.paths import ENDINGS, is_clip_name
 from vidact.data.sides import side_of
+from vidact.terminal import read_cell
 
 TABLE_ENDING = ".csv"
 _NEEDED, _OPTIONAL = ("path", "class"), ("group", "split", "start", "end")
@@ -154,7 +155,7 @@ def _read_row(values: Mapping[str | None, Any], *, path: Path, line: int) -> Row
 def _cells(values: Mapping[str | None, Any], *, path: Path, line: int) -> dict[str, str]:
     if None in values:
         raise DataError(f"{path}, line {line}: more columns than the first line names; quote names that hold commas")
-    return {name: (value or "").strip() for name, value in values.items() if name is not None}
+    return {name: read_cell((value or "").strip()) for name, value in values.items() if name is not None}
 
 
 def _check_class(name: str) -> None:

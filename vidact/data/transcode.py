@@ -37,7 +37,9 @@ from vidact.data.copies import Clock, small_size
 from vidact.data.display import UPRIGHT, turn_of
 from vidact.data.index import ENDINGS
 from vidact.data.measuring import MAX_FRAME_PIXELS, measure_video, stamp_of
+from vidact.data.own_copies import Copies
 from vidact.data.video import checked_path, main_stream, open_container, read_frames
+from vidact.folders import is_workshop, remove_abandoned, workshop
 
 Codec = Literal["h264", "mpeg4"]
 
@@ -54,7 +56,7 @@ _WEBM = ("libvpx-vp9", {"threads": "1", "g": "30", "crf": "24", "b": "0", "cpu-u
 _LOOK_SIZE, _LOOK_TOLERANCE = (16, 16), 6.0
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 _FORMAT_VERSION = 1
-_MARK, _LOCK, _WORKSHOP = "transcode.json", ".transcode.lock", ".transcode"
+_MARK, _LOCK, _COPIES = "transcode.json", ".transcode.lock", ".transcode.copies"
 _COPIED_FOLDERS = {"splits", "testTrainMulti_7030_splits", "ucfTrainTestlist", "masks", "puppet_mask"}
 _COPIED_ENDINGS = {".txt", ".csv"}  # at the top
 _CLOCK_NS = 10_000_000  # what coarse file systems keep of a time
@@ -117,8 +119,9 @@ def transcode(
         raise DataError(f"{out}: the copy and the data set {root} must not lie in each other; choose another folder")
     clips, copied, left_out, ignored = _list_files(root)
     outcomes: list[str | DataError] = []
-    with _workshop(out, settings) as workshop, ThreadPoolExecutor(os.cpu_count()) as pool:
-        bring = partial(_bring, root=root, out=out, workshop=workshop)
+    with _claimed(out, settings) as room, ThreadPoolExecutor(os.cpu_count()) as pool:
+        copies = Copies(out, out / _COPIES, [*clips, *copied])
+        bring = partial(_bring, root=root, copies=copies, room=room)
         try:
             for outcome in pool.map(partial(bring, make=partial(transcode_clip, settings=settings)), clips):
                 outcomes.append(outcome)
@@ -127,8 +130,8 @@ def transcode(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        copies = [bring(name, make=shutil.copyfile) for name in copied]
-    left_out += [str(outcome) for outcome in (*outcomes, *copies) if isinstance(outcome, DataError)]
+        carried = [bring(name, make=shutil.copyfile) for name in copied]
+    left_out += [str(outcome) for outcome in (*outcomes, *carried) if isinstance(outcome, DataError)]
     done = [name for name, outcome in zip(clips, outcomes, strict=True) if isinstance(outcome, str)]
     before, after = (sum((folder / name).stat().st_size for name in done) for folder in (root, out))
     written, kept = (outcomes.count(what) for what in ("written", "kept"))
@@ -160,21 +163,19 @@ def _list_files(root: Path) -> tuple[list[Path], list[Path], list[str], int]:
 
 
 @contextlib.contextmanager
-def _workshop(out: Path, settings: TranscodeSettings) -> Iterator[Path]:
+def _claimed(out: Path, settings: TranscodeSettings) -> Iterator[Path]:
     """Claim the folder of a copy, mark it, and lend an empty folder in it for what is not finished."""
     record = {"format_version": _FORMAT_VERSION, **asdict(settings)}
-    workshop = out / _WORKSHOP
     try:
         _check_mark(out, record)
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / _LOCK, timeout=0):
             _check_mark(out, record)
-            shutil.rmtree(workshop, ignore_errors=True)  # of a run that was killed
-            workshop.mkdir()
-            (workshop / _MARK).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-            (workshop / _MARK).replace(out / _MARK)
-            yield workshop
-            workshop.rmdir()
+            remove_abandoned(out)
+            with workshop(out) as room:
+                (room / _MARK).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+                (room / _MARK).replace(out / _MARK)
+                yield room
     except Timeout as error:
         raise DataError(f"{out}: another run is writing this copy; wait for it, or choose another folder") from error
     except OSError as error:
@@ -187,28 +188,32 @@ def _check_mark(out: Path, record: dict[str, object]) -> None:
         found = json.loads((out / _MARK).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         found = "other files"
-    names = {path.name for path in out.iterdir()} if out.is_dir() else set()
-    if found != record and names - {_LOCK, _WORKSHOP}:
+    others = [path for path in out.iterdir() if path.name != _LOCK and not is_workshop(path)] if out.is_dir() else []
+    if found != record and others:
         raise DataError(f"{out}: expected nothing or a copy with {record}, found {found}; choose another folder")
 
 
 def _bring(
-    name: Path, *, root: Path, out: Path, workshop: Path, make: Callable[[Path, Path], object]
+    name: Path, *, root: Path, copies: Copies, room: Path, make: Callable[[Path, Path], object]
 ) -> str | DataError:
     """Bring one file's copy about; 'written', 'kept', or what is wrong with the file."""
-    source, target, temporary = root / name, out / name, workshop / f"{threading.get_ident()}{name.suffix}"
+    source, target, temporary = root / name, copies.folder / name, room / f"{threading.get_ident()}{name.suffix}"
     try:
         status = checked_path(source).stat()
         if target.is_file() and abs(target.stat().st_mtime_ns - status.st_mtime_ns) <= _CLOCK_NS:
             return "kept"
-        make(source, temporary)
+        copies.check_own(name)
     except DataError as error:
-        for path in (temporary, target):
-            path.unlink(missing_ok=True)
+        return error
+    try:
+        make(source, temporary)
+    except DataError as error:  # a copy that it had would hide what has become of it
+        temporary.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
         return error
     os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary.replace(target)
+    copies.put(temporary, name)
     return "written"
 
 

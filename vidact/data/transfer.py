@@ -95,7 +95,7 @@ def discard(part: Path) -> None:
 def discard_all(folder: Path, *, name: str) -> None:
     """Forget the parts of a file from all addresses."""
     for path in folder.iterdir():
-        if path.name.startswith(f".{name}.") and path.name.endswith((".part", ".part.json")):
+        if re.fullmatch(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}\.part(\.json)?", path.name):
             path.unlink(missing_ok=True)
 
 

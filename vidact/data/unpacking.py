@@ -11,24 +11,23 @@ from pathlib import Path
 from vidact.core import EnvironmentProblem
 from vidact.data.archives import Archive, Entry, one_line, open_archive, read_entry
 from vidact.durable import flush_file, flush_folder
+from vidact.folders import workshop
 
 
 @contextlib.contextmanager
 def open_inner_archive(archive: Archive, entry: Entry, *, folder: Path) -> Iterator[Archive]:
-    """Open an archive that is an entry of another; a copy lies in `folder`, under a hidden name, meanwhile.
+    """Open an archive that is an entry of another; a copy lies in `folder`, in a workshop, meanwhile.
 
     Raises:
         DataError: as in `open_archive`, or the entry is damaged.
         EnvironmentProblem: no space, no right to write, or a program to unpack is missing.
     """
-    copy = folder / f".{entry.file_name}.part"
-    try:
-        _check_space(folder, entry.num_bytes, label=archive.label)
+    _check_space(folder, entry.num_bytes, label=archive.label)
+    with workshop(folder) as room:
+        copy = room / entry.file_name
         _write_entry(archive, entry, path=copy)
         with open_archive(copy, label=f"{archive.label}, {entry.name}") as inner:
             yield inner
-    finally:
-        copy.unlink(missing_ok=True)
 
 
 def unpack_folder(archive: Archive, files: Mapping[str, Entry], *, target: Path) -> None:
@@ -43,21 +42,17 @@ def unpack_folder(archive: Archive, files: Mapping[str, Entry], *, target: Path)
         DataError: an entry is damaged, or longer or shorter than declared.
         EnvironmentProblem: no space, no right to write, or a program to unpack is missing.
     """
-    temporary = target.with_name(f".{target.name}.part")
     _check_space(target.parent, sum(entry.num_bytes for entry in files.values()), label=archive.label)
-    try:
+    with workshop(target.parent) as room:
+        temporary = room / "files"
         with one_line(str(temporary)):
-            if temporary.exists():  # left by a run that was killed
-                shutil.rmtree(temporary)
-            temporary.mkdir(parents=True)
+            temporary.mkdir()
         for name, entry in files.items():
             _write_entry(archive, entry, path=temporary / name)
         with one_line(str(target)):
             flush_folder(temporary)
             temporary.rename(target)
             flush_folder(target.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_entry(archive: Archive, entry: Entry, *, path: Path) -> None:

@@ -20,6 +20,7 @@ from vidact.report.strip import Strip, Timeline, draw_strip
 Layout = Literal["beside", "over"]
 MIN_HEIGHT = 240  # smaller frames are scaled up: overlay and strip could not be read
 MIN_WIDTH = 320
+MAX_WIDTH = 1920  # many players decode no more
 WIDESCREEN = 16 / 9
 BLOCK = 16  # sides of whole macroblocks: x264 encodes these best
 _COLOUR = np.rint(255 * np.array(to_rgb(HOTSPOT_COLOUR))).astype(np.uint8)
@@ -98,7 +99,6 @@ class Stage:
     """Where things are on the canvas, in pixels.
 
     Attributes:
-        scale: By which frames are scaled up, a whole number.
         frame_size: Height and width of a frame on the canvas.
         original: Row and column of the upper left corner of the untouched frame; None where it is not shown.
         overlay: The same of the frame with hotspots.
@@ -106,7 +106,6 @@ class Stage:
         strip_row: Where the strip begins.
     """
 
-    scale: int
     frame_size: tuple[int, int]
     original: tuple[int, int] | None
     overlay: tuple[int, int]
@@ -119,29 +118,51 @@ def text_size(height: int, width: int) -> int:
     return round(max(12, width / 90, height / 50))
 
 
-def frames_on_canvas(size: tuple[int, int], *, layout: Layout) -> tuple[Stage, int]:
+def frames_on_canvas(size: tuple[int, int], *, layout: Layout, max_width: int = MAX_WIDTH) -> tuple[Stage, int]:
     """Place the frames: one, two side by side, or one above the other where that comes closer to 16 : 9.
+
+    Small frames are scaled up by a whole number; where the canvas would be wider than `max_width`, at least MIN_WIDTH,
+    they are as large as they fit.
 
     Returns:
         The places, as yet without a strip, and the size of the text in pixels.
     """
     scale = max(1, math.ceil(MIN_HEIGHT / size[0]))
     height, width = size[0] * scale, size[1] * scale
-    gap = max(4, 2 * round(width / 160))
-    shapes = {"beside": (height, 2 * width + gap), "below": (2 * height + gap, width)}
+    way = "over" if layout == "over" else min(("beside", "below"), key=lambda way: _strangeness(height, width, way=way))
+    most = max_width // BLOCK * BLOCK
+    fitting = width
+    while (columns := _canvas(height, fitting, way=way)[1]) > most:
+        fitting = min(fitting - 1, fitting * most // columns)
+    height, width = max(1, round(height * fitting / width)), fitting
+    return _stage(height, width, way=way)
 
-    def strangeness(way: str) -> float:
-        rows, columns = shapes[way]
-        return abs(math.log(columns / (rows + 9 * text_size(rows, columns)) / WIDESCREEN))
 
-    way = "over" if layout == "over" else min(shapes, key=strangeness)
-    rows, columns = shapes.get(way, (height, width))
-    full_width = max(_in_blocks(columns), MIN_WIDTH)
+def _gap(width: int) -> int:
+    return max(4, 2 * round(width / 160))
+
+
+def _canvas(height: int, width: int, *, way: str) -> tuple[int, int]:
+    """Give the height and the width of frames that are shown in one of the ways; the width in whole blocks."""
+    if way == "beside":
+        return height, max(_in_blocks(2 * width + _gap(width)), MIN_WIDTH)
+    return (2 * height + _gap(width) if way == "below" else height), max(_in_blocks(width), MIN_WIDTH)
+
+
+def _strangeness(height: int, width: int, *, way: str) -> float:
+    gap = _gap(width)
+    rows, columns = (height, 2 * width + gap) if way == "beside" else (2 * height + gap, width)
+    return abs(math.log(columns / (rows + 9 * text_size(rows, columns)) / WIDESCREEN))
+
+
+def _stage(height: int, width: int, *, way: str) -> tuple[Stage, int]:
+    rows, full_width = _canvas(height, width, way=way)
+    gap = _gap(width)
+    columns = 2 * width + gap if way == "beside" else width
     left = (full_width - columns) // 4 * 2  # even: colour has half the resolution
     original = None if way == "over" else (0, left)
     overlay = {"over": (0, left), "beside": (0, left + width + gap), "below": (height + gap, left)}[way]
-    stage = Stage(scale, (height, width), original, overlay, (rows, full_width), strip_row=rows)
-    return stage, text_size(rows, full_width)
+    return Stage((height, width), original, overlay, (rows, full_width), strip_row=rows), text_size(rows, full_width)
 
 
 def _in_blocks(pixels: int) -> int:
@@ -159,10 +180,11 @@ class Composer:
         title: str,
         layout: Layout,
         span_seconds: tuple[float, float],
-        enlarge: Callable[[UInt8[np.ndarray, "H W 3"], int], UInt8[np.ndarray, "height width 3"]],
+        resize: Callable[[UInt8[np.ndarray, "H W 3"], tuple[int, int]], UInt8[np.ndarray, "height width 3"]],
+        max_width: int = MAX_WIDTH,
     ) -> None:
-        self.stage, text_pixels = frames_on_canvas(size, layout=layout)
-        self._size, self._relevance, self._enlarge = size, relevance, enlarge
+        self.stage, text_pixels = frames_on_canvas(size, layout=layout, max_width=max_width)
+        self._size, self._relevance, self._resize = size, relevance, resize
         rows, width = self.stage.canvas_size
         timeline = Timeline(relevance.positive, relevance.negative, relevance.times_seconds, *span_seconds)
         self.strip: Strip = draw_strip(
@@ -182,7 +204,7 @@ class Composer:
         """
         if frame.shape != (*self._size, 3):
             raise VidactError(f"expected frames {(*self._size, 3)}, all of one size, got {frame.shape = }")
-        picture = frame if self.stage.scale == 1 else self._enlarge(frame, self.stage.scale)
+        picture = frame if self.stage.frame_size == self._size else self._resize(frame, self.stage.frame_size)
         if self.stage.original is not None:
             self._panel(self.stage.original)[:] = picture
         self._panel(self.stage.overlay)[:] = self._with_hotspots(picture, seconds=seconds)

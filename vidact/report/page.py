@@ -26,6 +26,7 @@ from vidact.report.summary import beats_all, confusion_cells, interval_text, lev
 
 HOTSPOT_THRESHOLD = 0.3
 LIMIT_BYTES = 20_000_000
+GENERATOR = b'<meta name="generator" content="vidact">'
 _SCRIPTS = ("drawing.js", "charts.js", "player.js", "report.js")
 
 
@@ -67,6 +68,16 @@ def clip_page(clip: ClipView, *, threshold: float = HOTSPOT_THRESHOLD) -> str:
     player = make_player([("", clip)], threshold=threshold)
     body = _player_body(player, 0, several=False)
     return _page("clip.html.j2", title=clip.clip_id, threshold=threshold, player=player, body=body)
+
+
+def is_page(path: Path) -> bool:
+    """Say whether a file is a page that was written here.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return GENERATOR in file.read(1000)
 
 
 def write_page(html: str, path: Path) -> None:

@@ -19,7 +19,8 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from jaxtyping import UInt8
 
 from vidact.core import EnvironmentProblem, VidactError
-from vidact.report.overlay import Composer, Layout, SampledRelevance
+from vidact.report.overlay import MAX_WIDTH, Composer, Layout, SampledRelevance
+from vidact.report.sound import Sound
 
 TICK = Fraction(1, 90_000)  # of MPEG
 ALONE_SECONDS = 1 / 25  # how long the only frame of a video is shown, if nobody says
@@ -53,11 +54,14 @@ def write_overlay_video(
     layout: Layout = "beside",
     time_base: Fraction = TICK,
     end_seconds: float | None = None,
+    max_width: int = MAX_WIDTH,
+    sound: Sound | None = None,
 ) -> int:
     """Write H.264 in MP4: each frame, its hotspots in magenta, and under them the relevance over time with a cursor.
 
     The file appears under its name when it is whole. Frames below 240 pixels of height are scaled up by a whole
-    number. A frame between two sampled ones has the hotspots of the nearer.
+    number, those of which the video would be too wide are scaled down. A frame between two sampled ones has the
+    hotspots of the nearer.
 
     Args:
         path: Where to; its folder is made.
@@ -67,6 +71,8 @@ def write_overlay_video(
         layout: `beside` shows the untouched frame too, at the left or, for very wide frames, above; `over` does not.
         time_base: Seconds per tick of the file; the source's own keeps its times exactly.
         end_seconds: When the video ends, for the axis of the strip; the last sampled frame if nobody knows.
+        max_width: The greatest width of the video in pixels, at least 320.
+        sound: What is heard along with it, opened.
 
     Returns:
         How many frames were written.
@@ -90,9 +96,10 @@ def write_overlay_video(
         title=title,
         layout=layout,
         span_seconds=(start, max(start, end)),
-        enlarge=partial(_enlarge, VideoReformatter()),
+        resize=partial(_resize, VideoReformatter()),
+        max_width=max_width,
     )
-    with _whole_or_not_at_all(path) as part, _Encoder(part, time_base=time_base, named=path) as encoder:
+    with _whole_or_not_at_all(path) as part, _Encoder(part, time_base=time_base, named=path, sound=sound) as encoder:
         for frame in chain([first], iterator):
             encoder.write(composer.compose(frame.picture, seconds=float(frame.seconds)), frame)
     return encoder.count
@@ -130,7 +137,8 @@ def _naming(path: Path) -> Iterator[None]:
 class _Encoder:
     """An MP4 file to which pictures with times are written; the first one sets its size."""
 
-    def __init__(self, part: Path, *, time_base: Fraction, named: Path) -> None:
+    def __init__(self, part: Path, *, time_base: Fraction, named: Path, sound: Sound | None) -> None:
+        self._sound = sound
         self._path, self._named, self._time_base = part, named, time_base
         self._stream: av.VideoStream | None = None
         self._reformatter = VideoReformatter()  # one for all frames: making it takes longer than using it
@@ -166,6 +174,8 @@ class _Encoder:
         with _naming(self._named):
             self._stream = self._stream or self._add_stream(picture.shape)
             self._mux(self._as_yuv(picture, pts=ticks))
+            if self._sound is not None:
+                self._sound.write(self._container, until_seconds=float(frame.seconds))
         self.count += 1
 
     def _add_stream(self, shape: tuple[int, ...]) -> av.VideoStream:
@@ -178,6 +188,8 @@ class _Encoder:
         context.time_base = self._time_base
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = ColorRange.MPEG
+        if self._sound is not None:
+            self._sound.join(self._container)
         return stream
 
     def _as_yuv(self, picture: UInt8[np.ndarray, "height width 3"], *, pts: int) -> av.VideoFrame:
@@ -204,15 +216,16 @@ class _Encoder:
             return
         with _naming(self._named):
             self._mux(None)
+            if self._sound is not None:
+                self._sound.write(self._container, until_seconds=None)
             self._container.close()
 
 
-def _enlarge(
-    reformatter: VideoReformatter, frame: UInt8[np.ndarray, "H W 3"], factor: int
+def _resize(
+    reformatter: VideoReformatter, frame: UInt8[np.ndarray, "H W 3"], size: tuple[int, int]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Scale a frame up by a whole number, bicubically."""
-    height, width, _ = frame.shape
-    small = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")
-    bicubic = Interpolation.BICUBIC
-    large = reformatter.reformat(small, width=width * factor, height=height * factor, interpolation=bicubic, threads=1)
-    return large.to_ndarray()
+    """Scale a frame to another size: up bicubically, down by the mean over areas."""
+    height, width = size
+    way = Interpolation.AREA if height < frame.shape[0] else Interpolation.BICUBIC
+    picture = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(frame), format="rgb24")
+    return reformatter.reformat(picture, width=width, height=height, interpolation=way, threads=1).to_ndarray()
