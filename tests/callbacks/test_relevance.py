@@ -10,7 +10,6 @@ import torch
 import untouched
 import wandb
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 from torch import nn
 from unlawful import Twice
@@ -21,7 +20,6 @@ from vidact.attribution.explainers import LayerwiseRelevance
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.findings import TABLE_COLUMNS, explain_clips
 from vidact.callbacks.loggers import build_loggers, finish_wandb
-from vidact.callbacks.pictures import log_pictures
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.core import ConfigError, ExplanationError
 from vidact.data.datamodule import VideoDataModule
@@ -271,26 +269,6 @@ def test_a_flat_first_layer_that_is_blind_to_time_is_refused_before_training(sma
         _trainer(tmp_path, [RelevanceCallback(composite="epsilon_plus_flat")]).fit(
             _model(), datamodule=_data(small_set)
         )
-
-
-def test_more_pictures_than_wandb_shows_are_logged_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logged: dict[str, int] = {}
-    monkeypatch.setattr(WandbLogger, "log_image", lambda self, key, images, caption: logged.update({key: len(images)}))
-    trainer = _trainer(tmp_path, [], logger=WandbLogger(save_dir=tmp_path, mode="offline"))
-    log_pictures(trainer, "overlay", [tmp_path / "x.png"] * 230, ["x"] * 230)
-    assert logged == {"overlay": 108, "overlay_2": 108, "overlay_3": 14}
-
-
-def test_wandb_that_fails_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logger = build_loggers(tmp_path)[1]
-
-    def fail(*_: object) -> None:
-        raise ConnectionResetError("its process died")
-
-    monkeypatch.setattr(WandbLogger, "log_metrics", fail)
-    with pytest.warns(UserWarning, match="wandb failed, and the run goes on without it: ConnectionResetError"):
-        logger.log_metrics({"x": 1.0}, step=0)
-    logger.log_metrics({"x": 2.0}, step=1)
 
 
 def test_a_sweeps_run_goes_on_as_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
