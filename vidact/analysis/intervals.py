@@ -12,7 +12,7 @@ from torch import Tensor
 LEVEL = 0.95
 NUM_RESAMPLES = 2000
 MANY_RESAMPLES = 10_000  # for the far ends of wider intervals
-PRIOR_GROUPS = 2  # chosen by simulated coverage: 1 misses where groups are many and of very different sizes
+PRIOR_GROUPS = 2  # chosen by simulated coverage
 _SAME = 1e-9  # shares of groups that differ by less are equal but for rounding
 _AT_ONCE = 4_000_000  # resampled means in memory
 
