@@ -164,7 +164,7 @@ OWNERS = {
         *("attribution/law.py", "attribution/lines.py", "attribution/rules.py", "attribution/standing_in.py"),
         *("attribution/unrolling.py",),
     },
-    "wandb": {"callbacks/loggers.py"},
+    "wandb": {"callbacks/loggers.py", "callbacks/pictures.py"},
     "matplotlib": {
         *("report/text.py", "report/images.py", "report/charts.py", "report/contact.py", "report/accuracy.py"),
         *("report/curves.py", "report/comparison.py", "report/strip.py", "report/overlay.py", "report/grid.py"),

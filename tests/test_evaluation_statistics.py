@@ -3,8 +3,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from made_results import ABPC, RMA, make_results
 
+from vidact.analysis.intervals import clustered_mean
 from vidact.evaluation_statistics import ClipResult, Table, wide_level
 from vidact.evaluation_tables import ALL, COMPARED_WITH, CONTROLS, RIGHT, WRONG, is_share
 
@@ -97,6 +99,16 @@ def test_the_level_is_widened_for_the_number_of_methods() -> None:
     assert wide_level(1) == pytest.approx(0.95)
     assert wide_level(8) == pytest.approx(1 - 0.05 / 8)
     assert math.isclose(Table([], run="run", methods=("a", "b")).levels[1], 0.975)
+
+
+def test_hits_have_the_interval_of_clips_that_are_right() -> None:
+    """All hit: the bootstrap would call that certain."""
+    results = [replace(one, values={"one": {"pointing_game/strict": 1.0}}) for one in make_results(LEVELS)]
+    (row,) = [row for row in _table(results).rows() if row.subset == ALL]
+    expected = clustered_mean(torch.ones(len(results)), [one.source for one in results])
+    assert (row.mean, row.high) == (1, 1)
+    assert row.low == pytest.approx(expected.low)
+    assert row.low < 1
 
 
 def test_intervals_of_shares_stay_within_0_and_1() -> None:

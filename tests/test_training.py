@@ -280,6 +280,16 @@ def test_a_loss_that_makes_no_number_of_labels_is_named(loss: torch.nn.Module, w
     assert str(found.value).endswith("; try torch.nn.CrossEntropyLoss")
 
 
+@pytest.mark.parametrize(("top_k", "is_logged"), [(2, True), (3, False), (9, False)])
+def test_top_k_is_logged_only_where_there_are_more_than_k_classes(
+    logged: dict[str, float], top_k: int, is_logged: bool
+) -> None:
+    model = ActionClassifier(_Lookup(3), ("a", "b", "c"), top_k=top_k)
+    model.validation_step(_batch(np.eye(3, dtype=int), [0, 1, 2], [0, 1, 2], [0, 1, 2]))
+    model.on_validation_epoch_end()
+    assert [name for name in logged if "_top" in name] == ["val/clip_top2_accuracy"] * is_logged
+
+
 def test_top_k_is_at_least_one() -> None:
     with pytest.raises(ConfigError, match="--model.top_k must be at least 1, got 0"):
         ActionClassifier(_Lookup(2), ("a", "b"), top_k=0)

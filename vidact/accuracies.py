@@ -20,7 +20,7 @@ from vidact.core import ConfigError
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.sampling import FrameOrder
 from vidact.durable import atomic_writer
-from vidact.measured import SEED, measure_part
+from vidact.measured import measure_part
 from vidact.runs import Run, relative
 from vidact.terminal import printable
 
@@ -191,7 +191,7 @@ def _accuracy(measured: Sequence[_Measured], *, name: str, order: FrameOrder) ->
     return Accuracy(
         name=name,
         frame_order=order,
-        clips=clustered_mean(right, sources, generator=torch.Generator().manual_seed(SEED)),
+        clips=clustered_mean(right, sources),
         classes=mean(map(_class_mean, measured)),
         chance=1 / measured[0].probabilities.shape[1],
         tags=mean(tags) if tags else None,

@@ -1,7 +1,7 @@
 """From what was measured clip by clip to a table with intervals; it does not know how it was measured.
 
-Means and differences are over clips, their intervals from a bootstrap clustered by source. Differences are paired: a
-clip counts where method and control both have a value.
+Means and differences are over clips, their intervals from a bootstrap clustered by source; those of hits and misses are
+`clustered_mean`'s. Differences are paired: a clip counts where method and control both have a value.
 """
 
 import math
@@ -15,7 +15,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vidact.analysis.intervals import LEVEL, MANY_RESAMPLES, NUM_RESAMPLES, ClusteredMeans, clustered_means
+from vidact.analysis.intervals import (
+    LEVEL,
+    MANY_RESAMPLES,
+    NUM_RESAMPLES,
+    ClusteredMeans,
+    clustered_mean,
+    clustered_means,
+)
 from vidact.evaluation_tables import (
     ALL,
     COMPARED_WITH,
@@ -32,6 +39,7 @@ from vidact.evaluation_tables import (
 )
 
 SEED = 0
+HITS = "pointing_game"  # a clip is a hit or a miss
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,7 @@ class Table:
             if int(found.count[number]):
                 differences.setdefault((method, subset), {})[control] = _difference(control, found, number)
         return [
-            self._row(key, cell, found, number, differences.get(cell, {}))
+            self._row(key, cell, found, number, columns[number], differences.get(cell, {}))
             for number, cell in enumerate(cells)
             if int(found.count[number])
         ]
@@ -155,7 +163,13 @@ class Table:
         return values.masked_fill(~self.subsets[subset], math.nan)
 
     def _row(
-        self, key: str, cell: tuple[str, str], found: ClusteredMeans, number: int, differences: Mapping[str, Difference]
+        self,
+        key: str,
+        cell: tuple[str, str],
+        found: ClusteredMeans,
+        number: int,
+        values: Float[Tensor, " N"],
+        differences: Mapping[str, Difference],
     ) -> Row:
         method, subset = cell
         measure, _, detail = key.partition("/")
@@ -163,6 +177,10 @@ class Table:
         low, high = found.low[0, number], found.high[0, number]
         if is_share(key):  # few sources' intervals are widened beyond what there is
             low, high = low.clamp(min=0), high.clamp(max=1)
+        if _measure(key).endswith(HITS) and int(found.num_groups[number]) > 1:
+            known = (~values.isnan()).nonzero().flatten().tolist()
+            hits = clustered_mean(values[known], [self.groups[clip] for clip in known])
+            low, high = torch.tensor(hits.low), torch.tensor(hits.high)
         return Row(
             run=self.run,
             method=method,

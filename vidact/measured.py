@@ -78,7 +78,7 @@ class MeasuredPart:
         if not clips:
             return None
         sources = [self.window(clip).clip.source for clip in clips]
-        return clustered_mean(self.is_right[clips].double(), sources, generator=torch.Generator().manual_seed(SEED))
+        return clustered_mean(self.is_right[clips].double(), sources)
 
 
 def measure_part(run: Run, part: str, *, device: torch.device, data: VideoDataModule | None = None) -> MeasuredPart:

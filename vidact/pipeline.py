@@ -39,6 +39,7 @@ from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
 from vidact.callbacks.signals import SignalsBetweenBatches
 from vidact.callbacks.split_record import SplitRecord
+from vidact.callbacks.step_log import StepLog
 from vidact.callbacks.step_seeds import StepSeeds
 from vidact.checkpoint_io import WholeCheckpointIO
 from vidact.checkpoints import find_checkpoint, load_checkpoint
@@ -194,6 +195,7 @@ class VidactCLI(LightningCLI):
             users = trainer.get("callbacks") or []
             kwargs["callbacks"] = [
                 LastCheckpoint(),
+                StepLog(chooses_rate=trainer.get("log_every_n_steps") is None),
                 *([StepSeeds(seed)] if seed is not False else []),
                 *(users if isinstance(users, list) else [users]),
             ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.callbacks.checkpointing import MONITOR
 from vidact.callbacks.pictures import log_file, log_pictures
@@ -81,12 +82,17 @@ def write_run_report(trainer: Trainer, folder: Path) -> str:
         device = trainer.strategy.root_device
         view = view_run(folder, settings=ReportSettings(), device=device, data=data, trust=own)
         write_page(report_page([view]), path)
-        for name, figure in run_figures(view).items():
-            picture = folder / f"{name}_val.png"
-            save_png(figure, picture)
-            log_pictures(trainer, f"val/{name}", [picture], [name])
+        figures = run_figures(view)
     except VidactError as error:  # the training is done: a report that cannot be written must not spoil it
         return f"none: {error}"
+    for name, figure in figures.items():
+        picture = folder / f"{name}_val.png"
+        try:
+            save_png(figure, picture)
+        except VidactError as error:
+            rank_zero_warn(f"there is no picture {picture.name}: {error}")
+        else:
+            log_pictures(trainer, f"val/{name}", [picture], [name])
     log_file(trainer, path, name=f"report-{folder.name}", kind="report")
     return relative(path)
 

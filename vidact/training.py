@@ -30,8 +30,8 @@ class ActionClassifier(LightningModule):
 
     Logs `train/loss` with the terms of a `Regularised` network (`train/penalty/<name>`), and for validation and test
     (`val/…`, `test/…`): `loss`, `window_accuracy`, `clip_accuracy` (a clip's scores are the mean of its windows'
-    probabilities), `clip_accuracy_macro` (mean of the classes' accuracies), `clip_top<k>_accuracy` and
-    `class_accuracy/<class>`.
+    probabilities), `clip_accuracy_macro` (mean of the classes' accuracies), `clip_top<k>_accuracy` (of more than k
+    classes) and `class_accuracy/<class>`.
 
     Args:
         network: The network to train.
@@ -69,7 +69,7 @@ class ActionClassifier(LightningModule):
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
         if top_k < 1:
             raise ConfigError(f"--model.top_k must be at least 1, got {top_k}")
-        self.top_k = min(top_k, len(self.class_names))
+        self.top_k = top_k
         self.mixing = Mixing(mixup_alpha, cutmix_alpha, num_classes=len(self.class_names))
         self.mirror_at_test = mirror_at_test
         # A ModuleDict, so that they move to the network's device.
@@ -232,12 +232,14 @@ class ActionClassifier(LightningModule):
         present = confusion.sum(dim=1).nonzero().flatten().tolist()
         classes = {self.class_names[k]: confusion[k, k] / confusion[k].sum() for k in present}
         accuracy = partial(multiclass_accuracy, num_classes=num_classes, average="micro")
+        is_told = self.top_k < num_classes  # else every guess is right
+        top = {f"clip_top{self.top_k}_accuracy": accuracy(probabilities, label, top_k=self.top_k)} if is_told else {}
         return {
             "loss": self.loss(predictions.scores, predictions.label),
             "window_accuracy": accuracy(predictions.scores, predictions.label),
             "clip_accuracy": accuracy(probabilities, label),
             "clip_accuracy_macro": torch.stack(list(classes.values())).mean(),
-            f"clip_top{self.top_k}_accuracy": accuracy(probabilities, label, top_k=self.top_k),
+            **top,
             **{f"class_accuracy/{name}": value for name, value in classes.items()},
         }
 

@@ -42,6 +42,14 @@ def test_what_is_no_table_of_metrics_is_named_and_left_as_it_is(content: bytes, 
     assert path.read_bytes() == content
 
 
+def test_rows_without_an_epoch_are_kept_by_their_step(tmp_path: Path) -> None:
+    """As Lightning's LearningRateMonitor logs them; they are logged again from the checkpoint's step on."""
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,step,lr-Adam,val/loss\n,0,0.1,\n0,1,,0.5\n,2,0.1,\n1,3,,0.4\n")
+    trim_rows(path, epoch=1, step=2)
+    assert [row["step"] for row in read_rows(path)[1]] == ["0", "1"]
+
+
 def test_a_folder_in_its_place_is_named(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").mkdir()
     with pytest.raises(DataError, match=r"metrics\.csv: expected a table .* move it away"):

@@ -10,7 +10,6 @@ import torch
 import untouched
 import wandb
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.loggers import WandbLogger
 from PIL import Image
 from torch import nn
 from unlawful import Twice
@@ -21,8 +20,9 @@ from vidact.attribution.explainers import LayerwiseRelevance
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.findings import TABLE_COLUMNS, explain_clips
 from vidact.callbacks.loggers import build_loggers, finish_wandb
-from vidact.callbacks.pictures import log_pictures
+from vidact.callbacks.metrics_file import read_rows
 from vidact.callbacks.relevance import RelevanceCallback
+from vidact.callbacks.step_log import StepLog
 from vidact.core import ConfigError, ExplanationError
 from vidact.data.datamodule import VideoDataModule
 from vidact.models.stacked import StackedFramesCNN
@@ -180,6 +180,50 @@ def test_an_offline_wandb_run_holds_config_metrics_images_and_table(
     assert run.images("val/confusion")[0].read_bytes() == (folder / "confusion_val.png").read_bytes()
 
 
+# As long as the longest official names of HMDB51, which differ only at their ends; a capital letter, signs.
+LONG_NAMES = (
+    "Increase_the_length_of_your_steps_by_running_up_stairs__all_about_speed_and_how_to_develop_it_left_f_cm_np1_le_med_",
+    "Self_defence_as_taught_in_schools_-_how_to_meet_a_stab_from_the_front_and_from_behind_(part_2)_Left_u_cm_np1_fr_bad_",
+    "Someone_waves_to_the_photographers_while_fleeing_the_city_on_a_concert's_day,_&_nobody_follows_left_u_cm_np1_fr_med_",
+)
+
+
+def test_clips_of_the_longest_official_names_are_logged_with_all_metrics(small_set: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    for name in CLASSES:
+        for number, path in enumerate(sorted(small_set.glob(f"**/{name}/*.mp4"))):
+            target = folder / name / f"{LONG_NAMES[number % 3]}{number}{path.suffix}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(path)
+    data = VideoDataModule(
+        str(folder), list(CLASSES), num_frames=8, size=16, batch_size=9, num_workers=0, follow_links=True
+    )
+    loggers = build_loggers(tmp_path / "runs")
+    trainer = _trainer(tmp_path, [RelevanceCallback(1), StepLog(chooses_rate=True)], logger=loggers, max_epochs=3)
+    trainer.fit(_model(), datamodule=data)
+    finish_wandb(trainer)
+    wandb.teardown()
+    (path,) = find_offline_runs(tmp_path / "runs")
+    run = read_offline_run(path)
+    assert run.finished
+    assert [len(run.values(key)) for key in ("val/clip_accuracy", "val/loss", "train/loss_epoch")] == [3, 3, 3]
+    steps = trainer.global_step
+    assert steps >= 6
+    assert (len(run.values("train/loss")), run.values("train/learning_rate")) == (steps, [pytest.approx(1e-3)] * steps)
+    charts = {key for row in run.history for key in row if key.startswith(("frame_relevance/", "frame_hotspots/"))}
+    assert len(charts) == 6
+    assert max(map(len, charts)) <= len("_table") + 64
+    assert all(len(run.values(key)) == 3 and len(run.table(key)[1]) == 8 for key in charts)
+    clips = {f"{row[0]}" for row in run.table("explanation/clips")[1]}
+    assert min(map(len, clips)) > 110, "whole names in cells"
+    captions = run.values("explanation/overlay")[-1]["captions"]
+    assert all(any(clip in caption for caption in captions) for clip in clips)
+    (csv_path,) = (tmp_path / "runs").rglob("metrics.csv")
+    names, rows = read_rows(csv_path)
+    assert "train/learning_rate" in names
+    assert not [row for row in rows if row["train/loss"] and not row["train/learning_rate"]], "in one row"
+
+
 def test_an_early_end_is_explained_too(small_set: Path, tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, [RelevanceCallback(every_n_epochs=4)], max_epochs=9, max_steps=1)
     trainer.fit(_model(), datamodule=_data(small_set))
@@ -271,26 +315,6 @@ def test_a_flat_first_layer_that_is_blind_to_time_is_refused_before_training(sma
         _trainer(tmp_path, [RelevanceCallback(composite="epsilon_plus_flat")]).fit(
             _model(), datamodule=_data(small_set)
         )
-
-
-def test_more_pictures_than_wandb_shows_are_logged_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logged: dict[str, int] = {}
-    monkeypatch.setattr(WandbLogger, "log_image", lambda self, key, images, caption: logged.update({key: len(images)}))
-    trainer = _trainer(tmp_path, [], logger=WandbLogger(save_dir=tmp_path, mode="offline"))
-    log_pictures(trainer, "overlay", [tmp_path / "x.png"] * 230, ["x"] * 230)
-    assert logged == {"overlay": 108, "overlay_2": 108, "overlay_3": 14}
-
-
-def test_wandb_that_fails_does_not_end_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logger = build_loggers(tmp_path)[1]
-
-    def fail(*_: object) -> None:
-        raise ConnectionResetError("its process died")
-
-    monkeypatch.setattr(WandbLogger, "log_metrics", fail)
-    with pytest.warns(UserWarning, match="wandb failed, and the run goes on without it: ConnectionResetError"):
-        logger.log_metrics({"x": 1.0}, step=0)
-    logger.log_metrics({"x": 2.0}, step=1)
 
 
 def test_a_sweeps_run_goes_on_as_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 LEVEL = 0.95
 NUM_RESAMPLES = 2000
 MANY_RESAMPLES = 10_000  # for the far ends of wider intervals
+PRIOR_GROUPS = 2  # chosen by simulated coverage
 _SAME = 1e-9  # shares of groups that differ by less are equal but for rounding
 _AT_ONCE = 4_000_000  # resampled means in memory
 
@@ -35,26 +36,21 @@ class ClusteredMean:
     num_groups: int
 
 
-def clustered_mean(
-    values: Float[Tensor, " N"],
-    groups: Sequence[str],
-    *,
-    generator: torch.Generator,
-    num_resamples: int = NUM_RESAMPLES,
-) -> ClusteredMean:
+def clustered_mean(values: Float[Tensor, " N"], groups: Sequence[str]) -> ClusteredMean:
     """Give the mean of shares and its 95 % interval, where clips of one group (a source video) resemble each other.
 
-    Groups are drawn with replacement, with all their clips, and the mean is taken anew: the percentile bootstrap of
-    clusters (Efron & Tibshirani 1993, ch. 13; Field & Welsh 2007), widened for few groups (`widening`) within 0 and 1.
-    Where all groups have the same share, as of 0 or 1, it sees no spread: there the interval is the exact binomial one
-    of as many draws as there are groups (Clopper & Pearson 1934). One group says nothing of others: all of [0, 1].
-    `clustered_means` is for values of any size.
+    It is the exact binomial interval (Clopper & Pearson 1934) of as many draws as the clips are worth, their number
+    over the design effect (Korn & Graubard 1998, "Confidence intervals for proportions with small expected number of
+    positive counts estimated from survey data", eq. 4; Dean & Pagano 2015 compare it with others); see
+    `effective_draws`. Near 0 and 1 it holds, where the bootstrap of few groups does not: of 8 groups at a share of 0.8
+    that covered the truth in 90 % of samples. It is on the safe side: measured on shares of 0.05 to 0.98, of 5 to 60
+    groups of 1 to 40 clips each, correlated by 0 to 0.9, it covers the truth in 95 to 100 % of samples, 99 % on
+    average; not where a few groups of very many clips are unlike all others, which no such interval knows of. One group
+    says nothing of others: all of [0, 1]. `clustered_means` is for values of any size.
 
     Args:
         values: One per clip, in [0, 1] (right or wrong).
         groups: The group of each clip.
-        generator: Draws the groups.
-        num_resamples: How often.
 
     Raises:
         ValueError: no clips, or not one group each.
@@ -65,8 +61,11 @@ def clustered_mean(
     rows = _rows(groups, names)
     total = torch.zeros(len(names), dtype=torch.float64).index_add_(0, rows, values.double().cpu())
     count = torch.bincount(rows, minlength=len(names)).double()
-    value = float(values.double().mean())
-    low, high = _ends(value, total, count, num_resamples=num_resamples, generator=generator)
+    value = min(1.0, max(0.0, float(total.sum() / count.sum())))
+    if len(names) == 1 and value not in (0.0, 1.0):
+        low, high = 0.0, 1.0
+    else:
+        low, high = _exact_ends(value, effective_draws(total, count), (1 - LEVEL) / 2)
     return ClusteredMean(value, low, high, len(values), len(names))
 
 
@@ -75,23 +74,34 @@ def _rows(groups: Sequence[str], names: Sequence[str]) -> Tensor:
     return torch.tensor([numbers[group] for group in groups])
 
 
-def _ends(
-    value: float, total: Tensor, count: Tensor, *, num_resamples: int, generator: torch.Generator
-) -> tuple[float, float]:
-    outside = (1 - LEVEL) / 2
+def effective_draws(total: Float[Tensor, " G"], count: Float[Tensor, " G"]) -> float:
+    """Say how many independent draws tell as much of a share p as clips that come in groups.
+
+    By the spread between groups that is p (1 − p) / V, where V = G / (G − 1) · Σ (total − p · count)² / (Σ count)² is
+    the linearised variance of the mean (Korn & Graubard 1998). But few groups that hold the rarer outcome do not show
+    how alike the clips of one are, and seem to be worth too much. So 1 / draws is the mean of that and of what holds
+    where all clips of a group are alike, Σ count² / (Σ count)² (Kish 1965), with the weights r and PRIOR_GROUPS, r
+    being the number of groups that hold the rarer outcome. Where there is no spread at all, the second alone counts;
+    and clips are never worth more than their number.
+
+    Args:
+        total: Sum of each group's values.
+        count: Clips of each group.
+    """
+    number, groups = count.sum(), len(count)
+    share = total.sum() / number
+    all_alike = count.square().sum() / number.square()
     shares = total / count
-    if len(total) == 1 and value not in (0.0, 1.0):
-        return 0.0, 1.0
-    if shares.max() - shares.min() < _SAME:
-        return _exact_ends(value, len(total), outside)
-    drawn = torch.randint(len(total), (num_resamples, len(total)), generator=generator)
-    means = total[drawn].sum(dim=1) / count[drawn].sum(dim=1)
-    low, high = torch.quantile(means, torch.tensor([outside, 1 - outside], dtype=torch.float64)).tolist()
-    factor = widening(len(total), LEVEL)
-    return max(0.0, value + factor * (low - value)), min(1.0, value + factor * (high - value))
+    if groups == 1 or shares.max() - shares.min() < _SAME:
+        return float(1 / all_alike)
+    variance = groups / (groups - 1) * (total - share * count).square().sum() / number.square()
+    rarer = total if share <= 1 / 2 else count - total
+    weight = PRIOR_GROUPS / (PRIOR_GROUPS + (rarer > _SAME).sum())
+    per_draw = (1 - weight) * variance / (share * (1 - share)) + weight * all_alike
+    return float(1 / torch.maximum(per_draw, 1 / number))
 
 
-def _exact_ends(share: float, num_draws: int, outside: float) -> tuple[float, float]:
+def _exact_ends(share: float, num_draws: float, outside: float) -> tuple[float, float]:
     """Give the exact binomial interval of a share of so many draws, by the beta distribution."""
     wins, losses = share * num_draws, (1 - share) * num_draws
     low = float(special.betaincinv(wins, losses + 1, outside)) if wins else 0.0
@@ -144,8 +154,10 @@ def clustered_means(
     levels: Sequence[float] = (LEVEL,),
     num_resamples: int = MANY_RESAMPLES,
 ) -> ClusteredMeans:
-    """Give the means of values of any size, such as paired differences, with the bootstrap of `clustered_mean`.
+    """Give the means of values of any size, such as paired differences, with their intervals.
 
+    Groups are drawn with replacement, with all their clips, and the mean is taken anew: the percentile bootstrap of
+    clusters (Efron & Tibshirani 1993, ch. 13; Field & Welsh 2007), widened for few groups (`widening`).
     A column's interval depends on that column alone: columns whose values come from the same groups are resampled
     alike, from the same random numbers, and groups without a value are not drawn.
 

@@ -3,8 +3,9 @@
 It does not know how it was found, nor who looks at it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from vidact.analysis.frames import frame_relevance, hotspots, hotspots_per_frame
 from vidact.attribution.explainers import unit_of
 from vidact.attribution.targets import PREDICTED
 from vidact.callbacks.findings import Finding
-from vidact.callbacks.loggers import BarChart
-from vidact.core import ClipBatch
+from vidact.callbacks.pictures import BarChart
+from vidact.callbacks.wandb_names import file_stem
+from vidact.core import ClipBatch, VidactError
 from vidact.report.charts import frame_relevance_bars, hotspots_per_frame_bars
 from vidact.report.images import hotspot_overlay, relevance_heatmap, save_png
 from vidact.report.overlay import SampledRelevance
@@ -26,11 +28,13 @@ VIDEO = "overlay_video"
 MAX_CHARTED_CLIPS = 16  # wandb shows a panel for each
 
 
-def draw_finding(folder: Path, clips: ClipBatch, finding: Finding, *, title: str, threshold: float) -> dict[str, Path]:
-    """Write the pictures and the video of one finding; gives their files by name.
+def draw_finding(
+    folder: Path, clips: ClipBatch, finding: Finding, *, title: str, threshold: float
+) -> tuple[dict[str, Path], list[str]]:
+    """Write the pictures and the video of one finding.
 
-    Raises:
-        EnvironmentProblem: a file cannot be written.
+    Returns:
+        Their files by name, and why others are missing.
     """
     relevance = torch.from_numpy(finding.relevance)[None, None]  # [B, C, T, H, W]
     spots = hotspots(relevance, threshold=threshold)
@@ -38,21 +42,32 @@ def draw_finding(folder: Path, clips: ClipBatch, finding: Finding, *, title: str
     numbers, times = clips.frame_numbers[finding.position].numpy(), clips.times_seconds[finding.position].numpy()
     video = clips.video[finding.position].numpy()
     counts, unit = hotspots_per_frame(spots)[0].numpy(), unit_of(finding.method)
-    figures = {
-        "overlay": hotspot_overlay(video, spots[0].numpy(), numbers, times, title=title),
-        "heatmap": relevance_heatmap(finding.relevance, numbers, times, title=title, unit=unit),
-        "frame_relevance": frame_relevance_bars(positive, negative, numbers, times, title=title, unit=unit),
-        "hotspots": hotspots_per_frame_bars(counts, numbers, times, title=title, threshold=threshold),
+    at: dict[str, Any] = {"frame_numbers": numbers, "times_seconds": times, "title": title}
+    writers: dict[str, Callable[[Path], None]] = {
+        "overlay": lambda path: save_png(hotspot_overlay(video, spots[0].numpy(), **at), path),
+        "heatmap": lambda path: save_png(relevance_heatmap(finding.relevance, unit=unit, **at), path),
+        "frame_relevance": lambda path: save_png(frame_relevance_bars(positive, negative, unit=unit, **at), path),
+        "hotspots": lambda path: save_png(hotspots_per_frame_bars(counts, threshold=threshold, **at), path),
+        VIDEO: lambda path: _write_video(
+            path, video, finding.relevance, times.astype(np.float64), title=title, threshold=threshold, unit=unit
+        ),
     }
-    stem = folder / f"{clips.clip_id[finding.position]}.{finding.kind}"
-    paths = {name: stem.with_name(f"{stem.name}.{name}.png") for name in figures}
-    for name, figure in figures.items():
-        save_png(figure, paths[name])
-    paths[VIDEO] = stem.with_name(f"{stem.name}.overlay.mp4")
-    _write_video(
-        paths[VIDEO], video, finding.relevance, times.astype(np.float64), title=title, threshold=threshold, unit=unit
-    )
-    return paths
+    written, failed = {}, []
+    for name, write in writers.items():
+        path = _path(folder, clips.clip_id[finding.position], finding.kind, name)
+        try:
+            write(path)
+        except VidactError as error:  # a full disk, a name that is too long: the others may be written
+            failed.append(str(error))
+        else:
+            written[name] = path
+    return written, failed
+
+
+def _path(folder: Path, clip: str, kind: str, name: str) -> Path:
+    ending = f".{kind}.overlay.mp4" if name == VIDEO else f".{kind}.{name}.png"
+    parent, _, stem = clip.rpartition("/")
+    return folder / parent / f"{file_stem(stem, ending=ending)}{ending}"
 
 
 def _write_video(

@@ -1,6 +1,6 @@
 """Give a run its folder and its loggers: CSV files, and wandb, online or offline.
 
-The only file that knows wandb itself; everybody else goes through Lightning's logger.
+Only this file and `pictures.py` know wandb itself; everybody else goes through Lightning's logger.
 """
 
 import contextlib
@@ -9,8 +9,7 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from vidact.callbacks.guard import Guard
 from vidact.callbacks.metrics_file import KeepingCSVLogger
+from vidact.callbacks.wandb_names import artifact_name, media_key, printable
 from vidact.core import ConfigError, EnvironmentProblem
 from vidact.durable import write_whole
 
@@ -33,10 +34,9 @@ FINISH_TIMEOUT_SECONDS = 120
 
 
 class GuardedWandbLogger(WandbLogger):
-    """Lightning's logger, without the power to end a training: when wandb fails, the run goes on without it."""
+    """Lightning's logger, without the power to end a training: what wandb does not take is left out, and said once."""
 
     id_path: Path | None = None  # of the file by which a run folder knows its run of wandb
-    _failed = False
 
     @property
     def experiment(self) -> Any:
@@ -64,41 +64,30 @@ class GuardedWandbLogger(WandbLogger):
             return run
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Log numbers, images and tables; all of them come through here."""
-        self._guard(lambda: super(GuardedWandbLogger, self).log_metrics(metrics, step))
+        """Log numbers, and what others make for wandb; one thing that it does not take costs that one alone."""
+        whole = super().log_metrics
+        named = {printable(name): value for name, value in metrics.items()}
+        guard_of(self).attempt_all("a value", named, lambda part: whole(part, step))
 
     def log_hyperparams(self, params: Any) -> None:
         """Log the config."""
-        self._guard(lambda: super(GuardedWandbLogger, self).log_hyperparams(params))
+        guard_of(self).attempt("settings", lambda: super(GuardedWandbLogger, self).log_hyperparams(params))
 
     def log_files(self, paths: Mapping[str, Path], *, name: str, kind: str) -> None:
         """Keep files, by their names there, as an artifact; they are uploaded, or synchronised, from where they lie."""
 
         def log() -> None:
-            artifact = wandb.Artifact(re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)[:MAX_PROJECT_LENGTH], type=kind)
+            artifact = wandb.Artifact(artifact_name(name), type=kind)
             for inside, path in paths.items():
                 artifact.add_file(str(path.absolute()), name=inside, policy="immutable", skip_cache=True)
             self.experiment.log_artifact(artifact)
 
-        self._guard(log)
+        guard_of(self).attempt("files", log, name=name)
 
     def finish(self) -> str:
         """End the run and say where it is; waits no longer than FINISH_TIMEOUT_SECONDS for its server."""
-        place: list[str] = []
-        self._guard(lambda: place.append(_finish(self.experiment)))
-        return place[0] if place else "ended early; what it had logged until then is under the run folder"
-
-    def _guard(self, action: Callable[[], None]) -> None:
-        if self._failed:
-            return
-        try:
-            action()
-        except Exception as error:  # its process may die, its server go away, in ways that it does not list
-            self._failed = True
-            rank_zero_warn(f"wandb failed, and the run goes on without it: {type(error).__name__}: {error}")
-            if isinstance(error, ConnectionError):  # its process is gone: else it would be missed again at exit
-                with contextlib.suppress(ConnectionError):
-                    wandb.teardown()
+        place = guard_of(self).attempt("the end of its run", lambda: _finish(self.experiment))
+        return place or "ended early; what it had logged until then is under the run folder"
 
 
 def _first_line(error: Exception) -> str:
@@ -117,34 +106,21 @@ def _finish(run: Any) -> str:
     return place
 
 
-@dataclass(frozen=True)
-class BarChart:
-    """Numbers that wandb draws itself.
-
-    Attributes:
-        title: What they show.
-        label: What the bars are called.
-        value: What their height means, with its unit.
-        bars: Name and height of each.
-    """
-
-    title: str
-    label: str
-    value: str
-    bars: Sequence[tuple[str, float | int]]
+def guard_of(logger: WandbLogger) -> Guard:
+    """Give the guard of a logger, also of one that the user has brought."""
+    guard: Guard = logger.__dict__.setdefault("_guard", Guard(_leave))
+    return guard
 
 
-def as_chart(chart: BarChart) -> Any:
-    """Make a chart of wandb's own."""
-    table = wandb.Table(columns=[chart.label, chart.value], data=[list(bar) for bar in chart.bars])
-    return wandb.plot.bar(table, chart.label, chart.value, title=chart.title)
+def _leave() -> None:
+    """Let wandb's process go, where it lives: else it would be missed again at exit."""
+    with contextlib.suppress(Exception):
+        wandb.teardown()
 
 
-def as_media(value: Any) -> Any:
-    """Make wandb's picture or video of a path; anything else stays what it is."""
-    if not isinstance(value, Path):
-        return value
-    return wandb.Video(str(value)) if value.suffix == ".mp4" else wandb.Image(str(value))
+def media_key_of(logger: WandbLogger, key: str) -> str:
+    """Give the key of a table, a chart, pictures or videos in a logger's run; see `wandb_names`."""
+    return media_key(key, run_id=str(logger.experiment.id))
 
 
 def build_loggers(runs: Path, *, use_wandb: bool = True, folder: Path | None = None) -> list[Logger]:
@@ -162,7 +138,7 @@ def build_loggers(runs: Path, *, use_wandb: bool = True, folder: Path | None = N
     csv = KeepingCSVLogger(save_dir=folder.parent, name="", version=folder.name)
     if mode == "disabled":
         return [csv]
-    logger = _wandb_logger(folder, mode, run_id=_run_id(folder))
+    logger = _wandb_logger(folder, mode, name=folder.name, run_id=_run_id(folder))
     logger.id_path = folder / RUN_ID
     return [csv, logger]
 
@@ -194,10 +170,10 @@ def build_wandb_logger(folder: Path) -> GuardedWandbLogger | None:
         ConfigError: `WANDB_MODE` is none of wandb's.
     """
     mode = wandb_mode()
-    return None if mode == "disabled" else _wandb_logger(folder, mode)
+    return None if mode == "disabled" else _wandb_logger(folder, mode, name="/".join(folder.absolute().parts[-2:]))
 
 
-def _wandb_logger(folder: Path, mode: str, *, run_id: str | None = None) -> GuardedWandbLogger:
+def _wandb_logger(folder: Path, mode: str, *, name: str, run_id: str | None = None) -> GuardedWandbLogger:
     wandb_folder = Path(os.environ.get("WANDB_DIR") or folder)
     _check_writable(wandb_folder, hint="set WANDB_DIR to a folder that can")
     _stage_in(wandb_folder / "wandb" / "staging")
@@ -212,7 +188,13 @@ def _wandb_logger(folder: Path, mode: str, *, run_id: str | None = None) -> Guar
     if set(project) & set(REFUSED_CHARACTERS) or len(project) > MAX_PROJECT_LENGTH:
         raise ConfigError(f"WANDB_PROJECT {project!r}: wandb refuses {REFUSED_CHARACTERS} and more than 128 characters")
     logger = GuardedWandbLogger(
-        project=project, save_dir=wandb_folder, mode=mode, settings=settings, id=run_id, resume="allow"
+        name=os.environ.get("WANDB_NAME") or printable(name),
+        project=project,
+        save_dir=wandb_folder,
+        mode=mode,
+        settings=settings,
+        id=run_id,
+        resume="allow",
     )
     logger._wandb_init.pop("anonymous", None)  # wandb warns of this setting, which Lightning always passes
     return logger

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -72,7 +73,8 @@ def trim_rows(path: Path, *, epoch: int, step: int) -> None:
         for number, row in enumerate(rows, 2):
             if None in row or None in row.values():  # as DictReader marks cells too many, and too few
                 raise ValueError(f"line {number} has not {len(names)} cells")
-        kept = [row for row in rows if float(row["epoch"] or 0) < epoch or float(row["step"] or 0) < step]
+        # A row without an epoch, as LearningRateMonitor logs it, is judged by its step.
+        kept = [row for row in rows if float(row["epoch"] or math.inf) < epoch or float(row["step"] or 0) < step]
         _write_rows(path, names, kept)
     except (ValueError, IsADirectoryError, csv.Error) as error:
         raise DataError(

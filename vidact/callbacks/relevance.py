@@ -30,7 +30,7 @@ from vidact.callbacks.findings import (
 from vidact.callbacks.pictures import log_bars, log_pictures, log_table, log_videos, run_folder
 from vidact.callbacks.processes import gather
 from vidact.callbacks.schedule import Schedule
-from vidact.core import ClipBatch, ClipSource, ConfigError, ExplanationError, VidactError, as_float
+from vidact.core import ClipBatch, ClipSource, ConfigError, ExplanationError, as_float
 
 
 class RelevanceCallback(Callback):
@@ -168,10 +168,9 @@ class RelevanceCallback(Callback):
         findings.sort(key=lambda finding: (finding.position, finding.kind))
         if trainer.is_global_zero and findings:
             self._warn_of_lost_relevance(pl_module, clips, findings)
-            try:
-                self._write(trainer, folder, clips, findings, trainer.datamodule.class_names)  # type: ignore[attr-defined]
-            except VidactError as error:  # a full disk or a network that has diverged: training goes on
-                rank_zero_warn(f"explanations of {name} are not complete: {error}")
+            failed = self._write(trainer, folder, clips, findings, trainer.datamodule.class_names)  # type: ignore[attr-defined]
+            if failed:  # a full disk or a network that has diverged: training goes on
+                rank_zero_warn(f"explanations of {name} are not complete, {len(failed)} files are missing: {failed[0]}")
 
     def _warn_of_lost_relevance(
         self, pl_module: LightningModule, clips: ClipBatch, findings: Sequence[Finding]
@@ -209,18 +208,23 @@ class RelevanceCallback(Callback):
         clips: ClipBatch,
         findings: Sequence[Finding],
         class_names: Sequence[str],
-    ) -> None:
+    ) -> list[str]:
+        """Write and log everything that can be; says of each file that cannot, why."""
+        drawn: list[dict[str, Path]] = []
+        failed: list[str] = []
         captions = [title_of(clips, finding, class_names=class_names) for finding in findings]
-        drawn = [
-            draw_finding(folder, clips, one, title=title, threshold=self.threshold)
-            for one, title in zip(findings, captions, strict=True)
-        ]
-        for name in PICTURES:
-            log_pictures(trainer, f"explanation/{name}", [paths[name] for paths in drawn], captions)
-        log_videos(trainer, f"explanation/{VIDEO}", [paths[VIDEO] for paths in drawn], captions)
+        for finding, title in zip(findings, captions, strict=True):
+            paths, missing = draw_finding(folder, clips, finding, title=title, threshold=self.threshold)
+            drawn.append(paths)
+            failed += missing
+        for name in (*PICTURES, VIDEO):
+            log = log_videos if name == VIDEO else log_pictures
+            known = [(paths[name], title) for paths, title in zip(drawn, captions, strict=True) if name in paths]
+            log(trainer, f"explanation/{name}", [path for path, _ in known], [title for _, title in known])
         log_bars(trainer, frame_charts(clips, findings, threshold=self.threshold))
         by_clip = {one.position: paths for one, paths in zip(findings, drawn, strict=True) if one.kind == PREDICTED}
-        media = [(paths["overlay"], paths[VIDEO]) for _, paths in sorted(by_clip.items())]
+        media = [(paths.get("overlay"), paths.get(VIDEO)) for _, paths in sorted(by_clip.items())]
         rows = table_rows(clips, findings, class_names=class_names)
         columns = (*TABLE_COLUMNS, "overlay", "overlay video")
         log_table(trainer, "explanation/clips", columns, [row + own for row, own in zip(rows, media, strict=True)])
+        return failed
