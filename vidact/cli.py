@@ -153,7 +153,7 @@ def _dispatch(args: list[str]) -> int:
 
 def _run_function(function: Callable[..., int], name: str, args: list[str]) -> int:
     """Call a verb's function with its arguments from the command line; the help comes from its docstring."""
-    parser = jsonargparse.ArgumentParser(prog=f"python -m vidact {name}", exit_on_error=False)
+    parser = jsonargparse.ArgumentParser(prog=f"python -m vidact {name}", exit_on_error=False, allow_abbrev=False)
     lists = _positional_lists(function)
     parser.add_function_arguments(function, as_positional=True, as_group=False, skip=set(lists))
     for parameter in lists:

@@ -10,6 +10,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -19,7 +20,7 @@ import yaml
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
@@ -59,7 +60,9 @@ from vidact.run_end import guesses_without_pixels, passing_folder, summary, writ
 from vidact.runs import CONFIG, config_of_run, read_run_config
 from vidact.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated, ended_by_sigterm
 from vidact.trainer_checks import (
+    check_callbacks,
     check_counts,
+    check_monitors,
     check_parts,
     check_run,
     check_seed,
@@ -82,6 +85,10 @@ HARMLESS_WARNINGS = (
     r"Precision bf16-mixed is not supported by the model summary",
     r"The number of training batches .* is smaller than the logging interval",  # epochs are logged in any case
 )
+
+
+# Such as the interval of a Timer: a text for Lightning, and nothing that YAML knows.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
 
 
 class VidactCLI(LightningCLI):
@@ -133,6 +140,7 @@ class VidactCLI(LightningCLI):
         trainer = config.trainer.as_dict()
         check_counts(trainer)
         check_run(trainer)
+        check_callbacks(trainer)
         check_parts(trainer, verb=verb, goes_on=config.get("ckpt_path") is not None)
         if config.get("ckpt_path") is not None:
             given = [Path(str(path)) for path in config.get("config") or ()]
@@ -182,7 +190,10 @@ class VidactCLI(LightningCLI):
             self._keep_to_itself(Path(loggers[0].log_dir or ""))
         kwargs["plugins"] = _plugins(trainer.get("plugins"))
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
-        progress_bar = trainer.get("enable_progress_bar") is not False
+        users = trainer.get("callbacks") or []
+        users = users if isinstance(users, list) else [users]
+        has_own_bar = any(isinstance(one, ProgressBar) for one in users)
+        progress_bar = trainer.get("enable_progress_bar") is not False and not has_own_bar
         self.trainer_defaults["callbacks"] = build_callbacks(
             self.subcommand or "",
             checkpoint=self.config_init[self.subcommand].ckpt_path,
@@ -190,12 +201,7 @@ class VidactCLI(LightningCLI):
         )
         if self.subcommand == "fit":
             seed = self.config_init["fit"].seed_everything
-            users = trainer.get("callbacks") or []
-            kwargs["callbacks"] = [
-                LastCheckpoint(),
-                *([StepSeeds(seed)] if seed is not False else []),
-                *(users if isinstance(users, list) else [users]),
-            ]
+            kwargs["callbacks"] = [LastCheckpoint(), *([StepSeeds(seed)] if seed is not False else []), *users]
         try:
             built = super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, MisconfigurationException) as error:  # such as an unknown accelerator
@@ -229,6 +235,9 @@ class VidactCLI(LightningCLI):
                 self.model.on_load_checkpoint(self._checkpoint)
             self.datamodule.prepare_data()
             self.datamodule.setup(self.subcommand)
+        if self.subcommand == "fit":
+            schedule = (self.config["fit"].model.get("lr_scheduler") or {}).get("init_args") or {}
+            check_monitors(self.trainer, self.model.metric_names(), schedule)
 
     before_fit = before_validate = before_test = before_predict = _prepare_data
 
@@ -271,7 +280,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN))
     args, trusted = (args, ()) if verb == "fit" else take_trust(args)
     args = resolve_configs(args)
-    strict = {"exit_on_error": False}
+    strict = {"exit_on_error": False, "allow_abbrev": False}
     try:
         with _guarded(verb, args, trusted), one_line_errors():
             VidactCLI(

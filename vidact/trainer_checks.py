@@ -4,10 +4,13 @@ It builds no trainer.
 """
 
 import contextlib
+import difflib
+import inspect
 import os
 import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -20,10 +23,27 @@ from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcess
 
 from vidact.core import ConfigError, EnvironmentProblem, VidactError
 from vidact.faults import explain_fault
+from vidact.parse_errors import explain_refused_part, missing_package
 
 PROCESSES_PER_CORE = 4  # more is a mistake
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")  # of which 0 divides something
 PRECISIONS = (None, 32, 16, "32", "16", "32-true", "16-mixed", "bf16", "bf16-mixed")  # the clips stay float32
+OURS = ("vidact.", "lightning.")  # modules whose callbacks log nothing that training waits for
+REFUSED_CALLBACKS = {  # and what to do instead
+    "BackboneFinetuning": (
+        "it needs a model with a `backbone`; for the networks of --config hmdb51_pretrained, "
+        "--model.network.init_args.frozen_stages says how many stages are not trained, and in a network of your own, "
+        "part.requires_grad_(False)"
+    ),
+    "BatchSizeFinder": (
+        "it would train with another batch size than config.yaml tells, from which training goes on; try sizes with "
+        "--data.batch_size and --trainer.fast_dev_run 2"
+    ),
+    "LearningRateFinder": (
+        "it needs a model with an `lr`, and here the optimizer has it: try rates with "
+        "--model.optimizer.init_args.lr and --trainer.max_epochs 1, or by a sweep (configs/sweep.yaml)"
+    ),
+}
 VALIDATED_NEVER = "nothing is validated, so there will be no best.ckpt, only last.ckpt"
 
 
@@ -69,6 +89,63 @@ def check_run(trainer: Mapping[str, Any]) -> None:
         raise ConfigError(f"--trainer.gradient_clip_val: expected a number above 0, or 0 for none, got {clipping}")
     if "://" in str(folder := trainer.get("default_root_dir")):
         raise ConfigError(f"--trainer.default_root_dir {folder}: addresses are refused; give a folder")
+    for what in ("epochs", "steps"):
+        least, most = trainer.get(f"min_{what}"), trainer.get(f"max_{what}")
+        if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
+            raise ConfigError(f"--trainer.min_{what} {least}: more than --trainer.max_{what}, which is {most}")
+    _check_max_time(trainer.get("max_time"))
+
+
+def _check_max_time(given: Any) -> None:
+    wanted = "a time above 0: days, hours, minutes and seconds as 00:12:00:00, or {hours: 12}"
+    duration = given
+    if isinstance(given, str) and (found := re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", given.strip())):
+        duration = timedelta(
+            **dict(zip(("days", "hours", "minutes", "seconds"), map(int, found.groups()), strict=True))
+        )
+    elif isinstance(given, Mapping):
+        with contextlib.suppress(TypeError):
+            duration = timedelta(**given)
+    if given is not None and not (isinstance(duration, timedelta) and duration > timedelta()):
+        raise ConfigError(f"--trainer.max_time: expected {wanted}, got {given}")
+
+
+def check_callbacks(trainer: Mapping[str, Any]) -> None:
+    """Refuse callbacks of Lightning's that no run of vidact can have.
+
+    Raises:
+        ConfigError: names the first, and what to do instead.
+    """
+    given = trainer.get("callbacks") or []
+    for one in given if isinstance(given, list) else [given]:
+        path = one.get("class_path", "") if isinstance(one, Mapping) else ""
+        if path.startswith("lightning.") and (told := REFUSED_CALLBACKS.get(path.rpartition(".")[2])):
+            raise ConfigError(f"--trainer.callbacks: {path.rpartition('.')[2]}: {told}")
+
+
+def check_monitors(trainer: Trainer, known: Collection[str], schedule: Mapping[str, Any]) -> None:
+    """Refuse to wait for a measure that will never come, or for its worst value, before training begins.
+
+    Args:
+        trainer: With its callbacks.
+        known: The names under which the model logs.
+        schedule: `monitor` and `mode` of a schedule; empty without one.
+
+    Raises:
+        ConfigError: no such measure (with the nearest), or it is better the other way.
+    """
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by name
+    is_closed = all(type(one).__module__.startswith(OURS) for one in callbacks)  # others may log what they like
+    waiting = [(type(one).__name__, getattr(one, "monitor", None), getattr(one, "mode", None)) for one in callbacks]
+    for what, name, mode in [*waiting, ("--model.lr_scheduler", schedule.get("monitor"), schedule.get("mode"))]:
+        if not isinstance(name, str):
+            continue
+        if is_closed and name not in known and not name.startswith("train/penalty/"):
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise ConfigError(f"{what}: there is no measure {name}; nearest: {near[0]}; there are {', '.join(known)}")
+        better = "min" if name.endswith("loss") else "max" if "accuracy" in name else mode
+        if mode in ("min", "max") and mode != better:
+            raise ConfigError(f"{what}: {name} with mode {mode} would wait for its worst value; give mode {better}")
 
 
 def check_parts(trainer: Mapping[str, Any], *, verb: str, goes_on: bool = False) -> None:
@@ -109,19 +186,30 @@ def explain_trainer_error(error: Exception, accelerator: object) -> ConfigError 
     told = " ".join(str(error).split())
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         return EnvironmentProblem(f"--trainer.accelerator {accelerator}: torch finds no GPU; try cpu ({told})")
-    return ConfigError(f"--trainer: {told}")
+    kind = EnvironmentProblem if missing_package(told) else ConfigError
+    return kind(_named(told))
 
 
-def explain_training_error(error: Exception) -> ConfigError | None:
+def _named(told: str) -> str:
+    """Begin what Lightning says with the flag that it is about, if it names one."""
+    names = inspect.signature(Trainer).parameters
+    about = next((name for name in re.findall(r"[`'\"(](\w+)(?==|[`'\"])", told) if name in names), None)
+    return f"--trainer: {told}" if about is None else f"--trainer.{about}: {told}"
+
+
+def explain_training_error(error: Exception) -> ConfigError | EnvironmentProblem | None:
     """Make one line of what optimizers, schedules and Lightning say of settings in a traceback; None of all else."""
     frames = traceback.extract_tb(error.__traceback__)
     told = " ".join(str(error).split())
     if frames and "/torch/optim/" in frames[-1].filename.replace(os.sep, "/"):
         return ConfigError(f"--model.optimizer or --model.lr_scheduler: {told}")
-    if frames and re.search(r"/lightning/pytorch/(callbacks|tuner)/", frames[-1].filename.replace(os.sep, "/")):
-        return ConfigError(f"--trainer.callbacks: {told}")  # such as a metric that there is not
+    if frames and (
+        found := re.search(r"/lightning/pytorch/(callback|logger)s/", frames[-1].filename.replace(os.sep, "/"))
+    ):
+        kind = EnvironmentProblem if missing_package(told) else ConfigError
+        return kind(f"--trainer.{found[1].replace('back', 'backs')}: {told}")  # such as a metric that there is not
     if isinstance(error, ValueError) and "val_check_interval" in told:  # compared with the batches that there are
-        return ConfigError(f"--trainer: {told}")
+        return ConfigError(_named(told))
     return None
 
 
@@ -133,13 +221,15 @@ def one_line_errors() -> Iterator[None]:
     except VidactError:
         raise
     except MisconfigurationException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(_named(" ".join(str(error).split()))) from error
     except ValueError as error:  # jsonargparse hides what a settings class has said
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, VidactError):
             cause = cause.__cause__ or cause.__context__
         if cause is not None:
             raise cause from error
+        if (part := explain_refused_part(error)) is not None:
+            raise (EnvironmentProblem if part[1] else ConfigError)(part[0]) from error
         if (told := explain_training_error(error)) is None:
             raise
         raise told from error
