@@ -22,7 +22,8 @@ _LACKS = re.compile(
     r"callable class: the following arguments are required: ([\w, ]*\w).*Namespace\(class_path='([\w.]+)'"
 )
 _PACKAGES = re.compile(r"Requirement '([\w-]+)|pip install (?:-U )?[`']?([\w-]+)|No module named '([\w]+)")
-_FAILED = re.compile(r"Errors:\n  - (.*?)(?:\n  - |\nGiven value)", flags=re.DOTALL)
+_FAILED = re.compile(r"Errors:\n  - (.*?)(?=\n *- |\nGiven value)", flags=re.DOTALL)
+_PROBLEM = re.compile(r"Problem with given class_path '([\w.]+)':(.*?)(?=\n *- |\nGiven value)", flags=re.DOTALL)
 _OF_TRAINER = {"loggers.logger.Logger": "--trainer.logger", "callbacks.callback.Callback": "--trainer.callbacks"}
 _NO_CLASS = re.compile(r"Expected a dot import path string|Not a valid subclass of|is not iterable")
 _SETTINGS = re.compile(r"Subtypes: \[<class '([\w.]+)'>")
@@ -138,11 +139,15 @@ def explain_refused_part(error: Exception) -> tuple[str, bool] | None:
     """
     message = str(error)
     option = next((name for kind, name in _OF_TRAINER.items() if f"{kind}'>" in message), None)
-    if option is None or (failed := _FAILED.search(message)) is None:
+    if option is None:
         return None
-    kinds = set(re.findall(r"class_path='([\w.]+)'", message[failed.end() :]))
+    if problem := _PROBLEM.search(message):
+        kinds, told = {problem[1]}, problem[2]
+    elif failed := _FAILED.search(message):
+        kinds, told = set(re.findall(r"class_path='([\w.]+)'", message[failed.end() :])), failed[1]
+    else:
+        return None
     where = f"{option}: {kinds.pop()}: " if len(kinds) == 1 else f"{option}: "
-    told = re.sub(r"^Problem with given class_path '[\w.]+':", "", failed[1]).strip()
     if package := missing_package(told):
         instead = "; or leave it out: a run keeps metrics.csv in any case" if "logger" in option else ""
         return f"{where}needs a package that is not installed: pip install {package}{instead}", True

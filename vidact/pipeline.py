@@ -27,6 +27,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vidact import run_lock
+from vidact.callback_checks import check_before_fit, check_callbacks
 from vidact.callbacks.checkpointing import BestCheckpoint
 from vidact.callbacks.confusion import ConfusionMatrix
 from vidact.callbacks.faithfulness import FaithfulnessCallback
@@ -60,9 +61,7 @@ from vidact.run_end import guesses_without_pixels, passing_folder, summary, writ
 from vidact.runs import CONFIG, config_of_run, read_run_config
 from vidact.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated, ended_by_sigterm
 from vidact.trainer_checks import (
-    check_callbacks,
     check_counts,
-    check_monitors,
     check_parts,
     check_run,
     check_seed,
@@ -85,10 +84,6 @@ HARMLESS_WARNINGS = (
     r"Precision bf16-mixed is not supported by the model summary",
     r"The number of training batches .* is smaller than the logging interval",  # epochs are logged in any case
 )
-
-
-# Such as the interval of a Timer: a text for Lightning, and nothing that YAML knows.
-yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
 
 
 class VidactCLI(LightningCLI):
@@ -192,8 +187,8 @@ class VidactCLI(LightningCLI):
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
         users = trainer.get("callbacks") or []
         users = users if isinstance(users, list) else [users]
-        has_own_bar = any(isinstance(one, ProgressBar) for one in users)
-        progress_bar = trainer.get("enable_progress_bar") is not False and not has_own_bar
+        progress_bar = trainer.get("enable_progress_bar") is not False
+        progress_bar &= not any(isinstance(one, ProgressBar) for one in users)
         self.trainer_defaults["callbacks"] = build_callbacks(
             self.subcommand or "",
             checkpoint=self.config_init[self.subcommand].ckpt_path,
@@ -236,8 +231,8 @@ class VidactCLI(LightningCLI):
             self.datamodule.prepare_data()
             self.datamodule.setup(self.subcommand)
         if self.subcommand == "fit":
-            schedule = (self.config["fit"].model.get("lr_scheduler") or {}).get("init_args") or {}
-            check_monitors(self.trainer, self.model.metric_names(), schedule)
+            batches, model = len(self.datamodule.train_dataloader()), self.config["fit"].model.as_dict()
+            check_before_fit(self.trainer, known=self.model.metric_names(), batches=batches, model=model)
 
     before_fit = before_validate = before_test = before_predict = _prepare_data
 

@@ -180,11 +180,10 @@ def training_length(trainer: Trainer) -> Length | None:
     last_change = max(gathering.scheduling) if gathering else 0
     while epochs < min(max_epochs, last_change) and steps < max_steps:
         steps, epochs = steps + steps_of(epochs), epochs + 1
-    more = min(
-        max_epochs - epochs, math.ceil((max_steps - steps) / steps_of(epochs)) if max_steps < math.inf else max_epochs
-    )
-    epochs, steps = epochs + int(more), min(steps + int(more) * steps_of(epochs), max_steps)
-    return Length(max(epochs, 1), max(int(steps), 1), steps_of(0))
+    each = steps_of(epochs)
+    more = math.ceil(min(max_epochs - epochs, (max_steps - steps) / each))
+    epochs, steps = epochs + more, int(min(steps + more * each, max_steps))
+    return Length(max(epochs, 1), max(steps, 1), steps_of(0))
 
 
 def _num_batches(trainer: Trainer) -> int:
@@ -209,7 +208,9 @@ def _check_length(schedule: Any, length: Length, unit: str) -> None:
     if own == training:
         return
     fits = f"{SETTING}.init_args.{found} {training if found == 'T_max' else 'null'} fits"
-    told = f"the learning rate's schedule is for {own} {what}, training has {training}: {fits}"
+    if isinstance(schedule, OneCycleLR):
+        fits = "without total_steps, epochs and steps_per_epoch (null) it fits"
+    told = f"{SETTING}: the learning rate's schedule is for {own} {what}, training has {training}; {fits}"
     if isinstance(schedule, OneCycleLR) and own < training:
         raise ConfigError(told)
     rank_zero_info(told)

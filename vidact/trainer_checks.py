@@ -4,12 +4,11 @@ It builds no trainer.
 """
 
 import contextlib
-import difflib
 import inspect
 import os
 import re
 import traceback
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -28,22 +27,6 @@ from vidact.parse_errors import explain_refused_part, missing_package
 PROCESSES_PER_CORE = 4  # more is a mistake
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")  # of which 0 divides something
 PRECISIONS = (None, 32, 16, "32", "16", "32-true", "16-mixed", "bf16", "bf16-mixed")  # the clips stay float32
-OURS = ("vidact.", "lightning.")  # modules whose callbacks log nothing that training waits for
-REFUSED_CALLBACKS = {  # and what to do instead
-    "BackboneFinetuning": (
-        "it needs a model with a `backbone`; for the networks of --config hmdb51_pretrained, "
-        "--model.network.init_args.frozen_stages says how many stages are not trained, and in a network of your own, "
-        "part.requires_grad_(False)"
-    ),
-    "BatchSizeFinder": (
-        "it would train with another batch size than config.yaml tells, from which training goes on; try sizes with "
-        "--data.batch_size and --trainer.fast_dev_run 2"
-    ),
-    "LearningRateFinder": (
-        "it needs a model with an `lr`, and here the optimizer has it: try rates with "
-        "--model.optimizer.init_args.lr and --trainer.max_epochs 1, or by a sweep (configs/sweep.yaml)"
-    ),
-}
 VALIDATED_NEVER = "nothing is validated, so there will be no best.ckpt, only last.ckpt"
 
 
@@ -108,44 +91,6 @@ def _check_max_time(given: Any) -> None:
             duration = timedelta(**given)
     if given is not None and not (isinstance(duration, timedelta) and duration > timedelta()):
         raise ConfigError(f"--trainer.max_time: expected {wanted}, got {given}")
-
-
-def check_callbacks(trainer: Mapping[str, Any]) -> None:
-    """Refuse callbacks of Lightning's that no run of vidact can have.
-
-    Raises:
-        ConfigError: names the first, and what to do instead.
-    """
-    given = trainer.get("callbacks") or []
-    for one in given if isinstance(given, list) else [given]:
-        path = one.get("class_path", "") if isinstance(one, Mapping) else ""
-        if path.startswith("lightning.") and (told := REFUSED_CALLBACKS.get(path.rpartition(".")[2])):
-            raise ConfigError(f"--trainer.callbacks: {path.rpartition('.')[2]}: {told}")
-
-
-def check_monitors(trainer: Trainer, known: Collection[str], schedule: Mapping[str, Any]) -> None:
-    """Refuse to wait for a measure that will never come, or for its worst value, before training begins.
-
-    Args:
-        trainer: With its callbacks.
-        known: The names under which the model logs.
-        schedule: `monitor` and `mode` of a schedule; empty without one.
-
-    Raises:
-        ConfigError: no such measure (with the nearest), or it is better the other way.
-    """
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by name
-    is_closed = all(type(one).__module__.startswith(OURS) for one in callbacks)  # others may log what they like
-    waiting = [(type(one).__name__, getattr(one, "monitor", None), getattr(one, "mode", None)) for one in callbacks]
-    for what, name, mode in [*waiting, ("--model.lr_scheduler", schedule.get("monitor"), schedule.get("mode"))]:
-        if not isinstance(name, str):
-            continue
-        if is_closed and name not in known and not name.startswith("train/penalty/"):
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-            raise ConfigError(f"{what}: there is no measure {name}; nearest: {near[0]}; there are {', '.join(known)}")
-        better = "min" if name.endswith("loss") else "max" if "accuracy" in name else mode
-        if mode in ("min", "max") and mode != better:
-            raise ConfigError(f"{what}: {name} with mode {mode} would wait for its worst value; give mode {better}")
 
 
 def check_parts(trainer: Mapping[str, Any], *, verb: str, goes_on: bool = False) -> None:

@@ -1,0 +1,94 @@
+"""Refuse, before training, callbacks of Lightning's that do not fit a run of vidact, and measures that never come."""
+
+import difflib
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from vidact.core import ConfigError
+
+OURS = ("vidact.", "lightning.")  # modules whose callbacks log nothing that training waits for
+REFUSED_CALLBACKS = {  # and what to do instead
+    "BackboneFinetuning": (
+        "it needs a model with a `backbone`; for the networks of --config hmdb51_pretrained, "
+        "--model.network.init_args.frozen_stages says how many stages are not trained, and in a network of your own, "
+        "part.requires_grad_(False)"
+    ),
+    "BatchSizeFinder": (
+        "it would train with another batch size than config.yaml tells, from which training goes on; try sizes with "
+        "--data.batch_size and --trainer.fast_dev_run 2"
+    ),
+    "LearningRateFinder": (
+        "it needs a model with an `lr`, and here the optimizer has it: try rates with "
+        "--model.optimizer.init_args.lr and --trainer.max_epochs 1, or by a sweep (configs/sweep.yaml)"
+    ),
+}
+
+
+def check_callbacks(trainer: Mapping[str, Any]) -> None:
+    """Refuse callbacks of Lightning's that no run of vidact can have.
+
+    Raises:
+        ConfigError: names the first, and what to do instead.
+    """
+    given = trainer.get("callbacks") or []
+    for one in given if isinstance(given, list) else [given]:
+        path = one.get("class_path", "") if isinstance(one, Mapping) else ""
+        if path.startswith("lightning.") and (told := REFUSED_CALLBACKS.get(path.rpartition(".")[2])):
+            raise ConfigError(f"--trainer.callbacks: {path.rpartition('.')[2]}: {told}")
+
+
+def check_before_fit(trainer: Trainer, *, known: Collection[str], batches: int, model: Mapping[str, Any]) -> None:
+    """Refuse what would show only after an epoch: a measure that never comes, or less than a batch to learn from.
+
+    Args:
+        trainer: With its callbacks.
+        known: The names under which the model logs.
+        batches: Of an epoch.
+        model: The config's settings of the model.
+
+    Raises:
+        ConfigError: there is no such measure (with the nearest), it is better the other way, or there is no batch.
+    """
+    _check_overfitting(trainer, batches=batches)
+    _check_monitors(trainer, known, (model.get("lr_scheduler") or {}).get("init_args") or {})
+
+
+def _check_overfitting(trainer: Trainer, *, batches: int) -> None:
+    """Refuse to learn by heart less than a batch, for which Lightning advises another setting that does not help."""
+    share = trainer.overfit_batches  # type: ignore[attr-defined]  # Lightning sets it by name
+    if isinstance(share, float) and share > 0 and batches * share < 1:
+        raise ConfigError(
+            f"--trainer.overfit_batches {share}: less than one of {batches} batches; try 1, for one batch"
+        )
+
+
+def _check_monitors(trainer: Trainer, known: Collection[str], schedule: Mapping[str, Any]) -> None:
+    """Refuse to wait for a measure that will never come, or for its worst value, before training begins.
+
+    Args:
+        trainer: With its callbacks.
+        known: The names under which the model logs.
+        schedule: `monitor` and `mode` of a schedule; empty without one.
+
+    Raises:
+        ConfigError: no such measure (with the nearest), or it is better the other way.
+    """
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by name
+    is_closed = all(type(one).__module__.startswith(OURS) for one in callbacks)  # others may log what they like
+    waiting = [
+        (f"--trainer.callbacks: {type(one).__name__}", getattr(one, "monitor", None), getattr(one, "mode", None))
+        for one in callbacks
+    ]
+    given = schedule.get("mode")
+    monitor = schedule.get("monitor", "val/loss" if given in ("min", "max") else None)
+    for what, name, mode in [*waiting, ("--model.lr_scheduler", monitor, given)]:
+        if not isinstance(name, str):
+            continue
+        if is_closed and name not in known and not name.startswith("train/penalty/"):
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise ConfigError(f"{what}: there is no measure {name}; nearest: {near[0]}; there are {', '.join(known)}")
+        better = "min" if name.endswith("loss") else "max" if "accuracy" in name else mode
+        if mode in ("min", "max") and mode != better:
+            raise ConfigError(f"{what}: {name} with mode {mode} would wait for its worst value; give mode {better}")
