@@ -51,17 +51,16 @@ def check_before_fit(trainer: Trainer, *, known: Collection[str], batches: int, 
     Raises:
         ConfigError: there is no such measure (with the nearest), it is better the other way, or there is no batch.
     """
-    _check_overfitting(trainer, batches=batches)
+    _check_shares(trainer, batches=batches)
     _check_monitors(trainer, known, (model.get("lr_scheduler") or {}).get("init_args") or {})
 
 
-def _check_overfitting(trainer: Trainer, *, batches: int) -> None:
-    """Refuse to learn by heart less than a batch, for which Lightning advises another setting that does not help."""
-    share = trainer.overfit_batches  # type: ignore[attr-defined]  # Lightning sets it by name
-    if isinstance(share, float) and share > 0 and batches * share < 1:
-        raise ConfigError(
-            f"--trainer.overfit_batches {share}: less than one of {batches} batches; try 1, for one batch"
-        )
+def _check_shares(trainer: Trainer, *, batches: int) -> None:
+    """Refuse to learn from less than a batch: of `overfit_batches`, Lightning advises a setting that does not help."""
+    for name in ("overfit_batches", "limit_train_batches"):
+        share = getattr(trainer, name)
+        if isinstance(share, float) and share > 0 and batches * share < 1:
+            raise ConfigError(f"--trainer.{name} {share}: less than one of {batches} batches; try 1, for one batch")
 
 
 def _check_monitors(trainer: Trainer, known: Collection[str], schedule: Mapping[str, Any]) -> None:

@@ -39,7 +39,7 @@ class Length:
     steps_per_epoch: int
 
 
-UNKNOWN = Length(100, 1000, 10)  # stands in until a trainer says what it is
+UNKNOWN = Length(100, 1000, 10)  # stands in where no trainer says what it is
 
 
 class WarmupCosine(LambdaLR):
@@ -99,7 +99,7 @@ def build_schedule(make: MakeSchedule, optimizer: Optimizer, *, interval: Interv
     """
     kind, given = _kind(make)
     unit = interval if interval != "auto" else "step" if kind is not None and issubclass(kind, PER_STEP) else "epoch"
-    length = UNKNOWN if trainer is None else training_length(trainer)
+    length = UNKNOWN if trainer is None or not _num_batches(trainer) else training_length(trainer)
     settings = _missing(kind, given, length, unit)
     try:
         schedule = make(optimizer, **settings)
@@ -109,7 +109,7 @@ def build_schedule(make: MakeSchedule, optimizer: Optimizer, *, interval: Interv
         unit = "step"
     if isinstance(schedule, ReduceLROnPlateau):
         return _on_plateau(schedule, unit, trainer)
-    if trainer is not None and length is not None:
+    if length not in (None, UNKNOWN):
         _check_length(schedule, length, unit)
     return {"scheduler": schedule, "interval": unit}
 
