@@ -71,6 +71,7 @@ def _checkpoint() -> dict[str, Any]:
         _callback("Timer", duration="00:01:00:00"),
         [*_callback("TQDMProgressBar"), "--trainer.enable_progress_bar", "true"],
         _callback("EarlyStopping", monitor="val/clip_accuracy", mode="max"),
+        _callback("ModelCheckpoint", filename="least_loss", monitor="val/loss"),
         _callback("StochasticWeightAveraging", swa_lrs=0.01),
         _schedule("lightning.pytorch.cli.ReduceLROnPlateau", monitor="val/clip_accuracy", mode="max"),
     ],
@@ -118,6 +119,12 @@ def test_settings_that_work(args: list[str], fit: Any) -> None:
             2,
             "ModelCheckpoint: there is no measure accuracy; nearest: val/",
         ),
+        (
+            _callback("ModelCheckpoint", filename="best"),
+            2,
+            "ModelCheckpoint: best.ckpt is a file of the run's own; give",
+        ),
+        (["--trainer.fast_dev_run", "-1"], 2, "--trainer.fast_dev_run: "),
         (_callback("EarlyStopping", monitor="val/loss", mode="mni"), 2, "`mode` can be min, max, got mni"),
         (
             _callback("EarlyStopping", monitor="val/clip_accuracy"),

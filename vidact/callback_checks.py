@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from vidact.core import ConfigError
 
 OURS = ("vidact.", "lightning.")  # modules whose callbacks log nothing that training waits for
+OWN_FILES = ("best", "last")
 REFUSED_CALLBACKS = {  # and what to do instead
     "BackboneFinetuning": (
         "it needs a model with a `backbone`; for the networks of --config hmdb51_pretrained, "
@@ -35,8 +36,14 @@ def check_callbacks(trainer: Mapping[str, Any]) -> None:
     given = trainer.get("callbacks") or []
     for one in given if isinstance(given, list) else [given]:
         path = one.get("class_path", "") if isinstance(one, Mapping) else ""
-        if path.startswith("lightning.") and (told := REFUSED_CALLBACKS.get(path.rpartition(".")[2])):
-            raise ConfigError(f"--trainer.callbacks: {path.rpartition('.')[2]}: {told}")
+        name, settings = path.rpartition(".")[2], one.get("init_args") or {} if path else {}
+        if path.startswith("lightning.") and (told := REFUSED_CALLBACKS.get(name)):
+            raise ConfigError(f"--trainer.callbacks: {name}: {told}")
+        if settings.get("filename") in OWN_FILES and settings.get("dirpath") is None:
+            raise ConfigError(
+                f"--trainer.callbacks: {name}: {settings['filename']}.ckpt is a file of the run's own; give another "
+                "filename"
+            )
 
 
 def check_before_fit(trainer: Trainer, *, known: Collection[str], batches: int, model: Mapping[str, Any]) -> None:

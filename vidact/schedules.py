@@ -4,7 +4,7 @@ It does not know what is trained.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.utilities import rank_zero_info
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.utils.data import DataLoader, IterableDataset
 
 from vidact.core import ConfigError
 
@@ -99,7 +100,7 @@ def build_schedule(make: MakeSchedule, optimizer: Optimizer, *, interval: Interv
     """
     kind, given = _kind(make)
     unit = interval if interval != "auto" else "step" if kind is not None and issubclass(kind, PER_STEP) else "epoch"
-    length = UNKNOWN if trainer is None or not _num_batches(trainer) else training_length(trainer)
+    length = UNKNOWN if trainer is None or _num_batches(trainer) == 0 else training_length(trainer)
     settings = _missing(kind, given, length, unit)
     try:
         schedule = make(optimizer, **settings)
@@ -132,7 +133,8 @@ def _missing(kind: type | None, given: dict[str, Any], length: Length | None, un
         return {}
     if length is None:
         raise ConfigError(
-            f"{SETTING}: this schedule is as long as training, which has no end: give --trainer.max_epochs or max_steps"
+            f"{SETTING}: this schedule is as long as training, of which no end is known: give --trainer.max_epochs or "
+            "max_steps"
         )
     if warms_up:
         warmup = min(given.get("warmup_epochs", 5), length.epochs // 2)
@@ -160,7 +162,7 @@ def _on_plateau(schedule: ReduceLROnPlateau, unit: str, trainer: Trainer | None)
 
 
 def training_length(trainer: Trainer) -> Length | None:
-    """Count what training will have from its beginning; None where it has no limit of epochs or steps.
+    """Count what training will have from its beginning; None where no limit of epochs or steps is known.
 
     Lightning's own `estimated_stepping_batches` begins an epoch's iterator before a checkpoint has said which.
     """
@@ -186,25 +188,25 @@ def training_length(trainer: Trainer) -> Length | None:
     return Length(max(epochs, 1), max(steps, 1), steps_of(0))
 
 
-def _num_batches(trainer: Trainer) -> int:
-    """Count an epoch's batches as Lightning will; 0 where it cannot be known."""
+def _num_batches(trainer: Trainer) -> int | None:
+    """Count an epoch's batches as Lightning will; None where it cannot be known."""
     source = trainer.fit_loop._data_source
-    if source.instance is None:
-        return 0
-    loader: Any = source.dataloader()
-    if not isinstance(loader, Sized):
-        return 0
+    loader: Any = None if source.instance is None else source.dataloader()
+    if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
+        return None
     limit = trainer.limit_train_batches
     return min(len(loader), limit) if isinstance(limit, int) else int(len(loader) * limit)
 
 
 def _check_length(schedule: Any, length: Length, unit: str) -> None:
-    """Refuse a schedule that would raise when it has ended before training; say so of another that does not fit."""
+    """Refuse a schedule that would raise, as it has no length or ends before training; say so of another length."""
     found = next((name for name in ("max_epochs", "T_max", "total_steps") if hasattr(schedule, name)), None)
     if found is None:
         return
     own, what = getattr(schedule, found), "epochs" if unit == "epoch" or found == "max_epochs" else "steps"
     training = length.epochs if what == "epochs" else length.steps
+    if own < 1:
+        raise ConfigError(f"{SETTING}.init_args.{found}: expected a number above 0, got {own}")
     if own == training:
         return
     fits = f"{SETTING}.init_args.{found} {training if found == 'T_max' else 'null'} fits"

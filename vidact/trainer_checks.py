@@ -138,7 +138,8 @@ def explain_trainer_error(error: Exception, accelerator: object) -> ConfigError 
 def _named(told: str) -> str:
     """Begin what Lightning says with the flag that it is about, if it names one."""
     names = inspect.signature(Trainer).parameters
-    about = next((name for name in re.findall(r"[`'\"(](\w+)(?==|[`'\"])", told) if name in names), None)
+    marked = re.findall(r"[`'\"(](\w+)(?==|[`'\"])", told)
+    about = next((name for name in [*marked, *re.findall(r"\w+_\w+", told)] if name in names), None)
     return f"--trainer: {told}" if about is None else f"--trainer.{about}: {told}"
 
 
