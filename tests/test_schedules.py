@@ -179,6 +179,17 @@ def test_a_warm_up_can_be_stepped_per_batch() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_epochs_that_are_given_stay_epochs_where_each_step_counts() -> None:
+    stepped, of_epochs = (
+        _Model(partial(WarmupCosine, max_epochs=8), "step"),
+        _Model(partial(WarmupCosine, max_epochs=8)),
+    )
+    _fit(stepped, max_epochs=8, limit_val_batches=0)
+    _fit(of_epochs, max_epochs=8, limit_val_batches=0)
+    assert stepped.rates[::BATCHES] == pytest.approx(of_epochs.rates[::BATCHES])
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("every", "steps"), [(1, 4), (2, 2)])
 def test_a_plateau_is_looked_for_after_each_validation(every: int, steps: int) -> None:
     model = _Model(partial(ReduceLROnPlateau, patience=0, threshold=10, factor=0.1))

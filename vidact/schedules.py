@@ -80,7 +80,7 @@ class WarmupCosine(LambdaLR):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where training has stopped, with the length that training has now."""
         own = {name: getattr(self, name) for name in ("max_epochs", "warmup_epochs", "steps_per_epoch")}
-        super().load_state_dict({**state_dict, **own})
+        super().load_state_dict({"lr_lambdas": [None] * len(self.lr_lambdas), **state_dict, **own})
         self._last_lr = [base * self._share(self.last_epoch) for base in self.base_lrs]
         for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = rate
@@ -126,23 +126,26 @@ def _kind(make: Any) -> tuple[type | None, dict[str, Any]]:
 
 
 def _missing(kind: type | None, given: dict[str, Any], length: Length | None, unit: str) -> dict[str, Any]:
-    """Give a schedule that has a length, and whose settings do not say which, that of training."""
-    warms_up = kind is not None and issubclass(kind, WarmupCosine) and given.get("max_epochs") is None
+    """Give a schedule what depends on training: its length where its settings do not say it, and an epoch's steps."""
+    warms_up = kind is not None and issubclass(kind, WarmupCosine)
     cycles = kind is not None and issubclass(kind, OneCycleLR) and given.get("total_steps") is None
-    if not warms_up and not cycles:
+    fixed = not cycles and given.get("max_epochs") is not None
+    if not (warms_up or cycles) or (fixed and unit == "epoch"):
         return {}
     if length is None:
         raise ConfigError(
             f"{SETTING}: this schedule is as long as training, of which no end is known: give --trainer.max_epochs or "
             "max_steps"
         )
+    per_epoch = length.steps_per_epoch if unit == "step" else 1
+    if warms_up and fixed:
+        return {"steps_per_epoch": per_epoch}
     if warms_up:
         warmup = min(given.get("warmup_epochs", 5), length.epochs // 2)
-        steps = length.steps_per_epoch if unit == "step" else 1
-        return {"max_epochs": length.epochs, "warmup_epochs": warmup, "steps_per_epoch": steps}
+        return {"max_epochs": length.epochs, "warmup_epochs": warmup, "steps_per_epoch": per_epoch}
     if given.get("epochs") is None and given.get("steps_per_epoch") is None:
         return {"total_steps": length.steps if unit == "step" else length.epochs}
-    own = {"epochs": length.epochs, "steps_per_epoch": length.steps_per_epoch if unit == "step" else 1}
+    own = {"epochs": length.epochs, "steps_per_epoch": per_epoch}
     return own | {name: given[name] for name in own if given.get(name) is not None}
 
 
