@@ -51,7 +51,7 @@ usage: python -m vidact {verb} [--config RECIPE] [options]
   --data.root FOLDER        <class>/*.avi or videos/<class>/*.avi; demo's is the synthetic set
   --data.*                  classes, split (source, film, official, kfold, clip, or a file), fold, num_frames, stride,
                             num_windows, size, gray, augmentation, masks, decoder, cache_gigabytes, batch_size, …
-  --model.*                 network (by class_path), optimizer, lr_scheduler, loss, top_k
+  --model.*                 network (by class_path), optimizer, lr_scheduler, lr_scheduler_interval, loss, top_k
   --relevance.*             every_n_epochs, clips_per_class, method (lrp, gradient, grad_cam, …), composite (a name
                             or a .yaml file), threshold
   --trainer.*               Lightning's Trainer: max_epochs, accelerator, devices, strategy, precision, …
