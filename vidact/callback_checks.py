@@ -46,19 +46,22 @@ def check_callbacks(trainer: Mapping[str, Any]) -> None:
             )
 
 
-def check_before_fit(trainer: Trainer, *, known: Collection[str], batches: int, model: Mapping[str, Any]) -> None:
+def check_before_fit(
+    trainer: Trainer, *, known: Collection[str], batches: int | None, model: Mapping[str, Any]
+) -> None:
     """Refuse what would show only after an epoch: a measure that never comes, or less than a batch to learn from.
 
     Args:
         trainer: With its callbacks.
         known: The names under which the model logs.
-        batches: Of an epoch.
+        batches: Of an epoch; None in a process that does not know it before the others.
         model: The config's settings of the model.
 
     Raises:
         ConfigError: there is no such measure (with the nearest), it is better the other way, or there is no batch.
     """
-    _check_shares(trainer, batches=batches)
+    if batches is not None:
+        _check_shares(trainer, batches=batches)
     _check_monitors(trainer, known, (model.get("lr_scheduler") or {}).get("init_args") or {})
 
 

@@ -225,14 +225,16 @@ class VidactCLI(LightningCLI):
 
     def _prepare_data(self) -> None:
         """Render, measure and split before other processes start, so that a mistake shows at once."""
+        batches = None
         if not {"LOCAL_RANK", "SLURM_LOCALID"} & os.environ.keys():  # else the others have started, too
             if self._checkpoint is not None:
                 self.model.on_load_checkpoint(self._checkpoint)
             self.datamodule.prepare_data()
             self.datamodule.setup(self.subcommand)
+            batches = len(self.datamodule.train_dataloader()) if self.subcommand == "fit" else None
         if self.subcommand == "fit":
-            batches, model = len(self.datamodule.train_dataloader()), self.config["fit"].model.as_dict()
-            check_before_fit(self.trainer, known=self.model.metric_names(), batches=batches, model=model)
+            settings = self.config["fit"].model.as_dict()
+            check_before_fit(self.trainer, known=self.model.metric_names(), batches=batches, model=settings)
 
     before_fit = before_validate = before_test = before_predict = _prepare_data
 
