@@ -10,7 +10,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from enum import Enum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +19,7 @@ import yaml
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
@@ -28,19 +27,14 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vidact import run_lock
 from vidact.callback_checks import check_before_fit, check_callbacks
-from vidact.callbacks.checkpointing import BestCheckpoint
-from vidact.callbacks.confusion import ConfusionMatrix
+from vidact.callbacks.every_run import build_callbacks
 from vidact.callbacks.faithfulness import FaithfulnessCallback
-from vidact.callbacks.finite import FiniteLoss
 from vidact.callbacks.last_checkpoint import LastCheckpoint
 from vidact.callbacks.loggers import build_loggers, finish_wandb
 from vidact.callbacks.pictures import run_folder
-from vidact.callbacks.predictions import PredictionWriter
-from vidact.callbacks.processes import EndTogether, gather
+from vidact.callbacks.processes import gather
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
-from vidact.callbacks.signals import SignalsBetweenBatches
-from vidact.callbacks.split_record import SplitRecord
 from vidact.callbacks.step_seeds import StepSeeds
 from vidact.checkpoint_io import WholeCheckpointIO
 from vidact.checkpoints import find_checkpoint, load_checkpoint
@@ -316,17 +310,6 @@ def _guarded(verb: str, args: list[str], trusted: Sequence[str]) -> contextlib.A
 
 def _is_no_advertisement(record: logging.LogRecord) -> bool:
     return "Tip: For seamless cloud" not in record.getMessage()
-
-
-def build_callbacks(verb: str, *, checkpoint: str | None, progress_bar: bool) -> list[Callback]:
-    """Build the callbacks that every run has; training also keeps its best epoch."""
-    callbacks: list[Callback] = [EndTogether(), SplitRecord(checkpoint), ConfusionMatrix()]
-    if verb == "fit":
-        callbacks += [FiniteLoss(), SignalsBetweenBatches(), BestCheckpoint()]
-    if verb == "predict":
-        callbacks.append(PredictionWriter())
-    # After all that ask the other processes: only the first one has it, and it asks them for its numbers.
-    return [*callbacks, RichProgressBar()] if progress_bar else callbacks
 
 
 def _plugins(own: Any) -> list[Any]:
