@@ -263,7 +263,9 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
     """
     if not any(arg.split("=")[0] in {"-c", "--config"} for arg in args):
         args = ["--config", str((verb != "fit" and config_of_run(args)) or "demo"), *args]
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "Tip: For seamless cloud" not in record.getMessage()
+    )
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     if "SLURM_JOB_ID" in os.environ:
@@ -306,10 +308,6 @@ def _guarded(verb: str, args: list[str], trusted: Sequence[str]) -> contextlib.A
     named = {*trusted, *modules_on_command_line(args)}
     own = (modules_of_file(path) for path in configs if path not in brought)
     return importing_only(named.union(*own), source=brought[0])
-
-
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return "Tip: For seamless cloud" not in record.getMessage()
 
 
 def _plugins(own: Any) -> list[Any]:
