@@ -307,7 +307,7 @@ class TestBadInput:
         [
             (
                 ["--trainer.val_check_interval", "1000"],
-                "--trainer: `val_check_interval` (1000) must be less than or equal",
+                "--trainer.val_check_interval: `val_check_interval` (1000) must be less",
             ),
             (
                 ["--model.optimizer", "torch.optim.SparseAdam"],
@@ -320,7 +320,7 @@ class TestBadInput:
                     "--trainer.max_epochs",
                     "2",
                 ],
-                "--model.optimizer or --model.lr_scheduler: Tried to step 2 times",
+                "--model.lr_scheduler: the learning rate's schedule is for 1 steps, training has 4; without",
             ),
             (["--model.loss", "torch.nn.MSELoss"], "--model.loss is given logits [B, K] and labels [B] and is to make"),
         ],

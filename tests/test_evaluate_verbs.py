@@ -111,6 +111,10 @@ def test_the_verdict_is_printed(small_run: Path, evaluated: Path, capsys: pytest
     assert f"\n{read_evaluation(evaluated).verdict.sentence}.\n" in told
     assert "nothing can be said about which method to trust: the clips come from 2 sources" in told
     assert "6 clips measured, 6 of them before" in told
+    before = (
+        "which method to trust will not be said: the clips come from 2 sources, and 2 methods take 7 or more; try more"
+    )
+    assert 0 <= told.find(before) < told.index("6 clips measured"), "before the work"
 
 
 def test_what_is_measured_is_kept_until_something_changes(small_run: Path, evaluated: Path, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
+import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from made_results import ABPC, RMA, make_results, without_values
 
 from vidact.evaluation_statistics import ClipResult, Table
 from vidact.evaluation_tables import CONTROLS, Verdict
-from vidact.evaluation_verdict import decide, least_sources
+from vidact.evaluation_verdict import decide, least_sources, why_undecided
 
 METHODS = ("one", "two", "three")
 
@@ -126,6 +128,37 @@ def test_a_method_of_few_sources_is_not_judged_and_does_not_silence_the_others()
 def test_sources_are_as_many_as_a_sign_test_needs(level: float, expected: int) -> None:
     assert least_sources(level) == expected
     assert 2 * 0.5**expected <= 1 - level < 2 * 0.5 ** (expected - 1)
+
+
+@pytest.mark.parametrize("num_methods", [1, 2, 3, 8])
+@pytest.mark.parametrize("clips_per_source", [1, 4])
+def test_what_it_says_before_is_true_of_perfect_data(num_methods: int, clips_per_source: int) -> None:
+    """Each clip of each source is for the methods, by the same amount: the clearest case there can be."""
+    levels = {f"method {number}": [1.0 + number, 1.0] for number in range(num_methods)}
+    options: dict[str, Any] = {"clips_per_source": clips_per_source, "spread": 0.0}
+    decided = []
+    for sources in range(1, 12):
+        names = [str(source) for source in range(sources) for _ in range(clips_per_source)]
+        told = why_undecided({ABPC: names, RMA: names}, num_clips=len(names), num_methods=num_methods)
+        verdict = _decide(levels, num_sources=sources, **options)
+        assert (told is None) == (verdict.method is not None), f"{sources} sources: {told}"
+        decided.append(told is None)
+        if found := re.search(r"try at most (\d+) --methods", told or ""):  # the advice
+            few = int(found[1])
+            assert why_undecided({ABPC: names}, num_clips=len(names), num_methods=few) is None
+            assert why_undecided({ABPC: names}, num_clips=len(names), num_methods=few + 1) is not None
+    assert decided == sorted(decided)
+    assert len(set(decided)) == 2
+
+
+def test_clips_without_masks_cannot_be_judged_by_them_as_is_said_before() -> None:
+    results = make_results({"one": [3, 1]})
+    sources, names = [result.source for result in results], [result.clip_id for result in results]
+    for masked in (53, 54):
+        rows = without_values(results, "one", RMA, of=lambda one, known=names[:masked]: one.clip_id not in known)  # type: ignore[misc]
+        told = why_undecided({ABPC: sources, RMA: sources[:masked]}, num_clips=60, num_methods=1)
+        assert (told is None) == (_decide_on(rows, ("one",)).method is not None) == (masked >= 54)
+    assert why_undecided({}, num_clips=60, num_methods=1) is None, "it was not asked"
 
 
 def test_where_nothing_is_better_it_rarely_says_so() -> None:

@@ -9,6 +9,7 @@ from vidact.cli import main
 from vidact.parse_errors import explain_import_error
 
 NETWORK = "--model.network"
+COSINE = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -35,7 +36,7 @@ NETWORK = "--model.network"
         ),
         (
             [NETWORK, "nosuch.Net"],
-            f"{NETWORK}: there is no module nosuch; its folder must be in PYTHONPATH, or its package installed",
+            f"{NETWORK}: there is no module nosuch; it must be here or in PYTHONPATH, or its package installed",
         ),
         ([NETWORK, "collections.Counter"], f"{NETWORK}: collections.Counter is no subclass of Module"),
         (["--model.optimizer", "torch.optim.AdmW"], "--model.optimizer: the module torch.optim has no AdmW; nearest: "),
@@ -47,11 +48,11 @@ NETWORK = "--model.network"
             "--model.optimizer.init_args.lr: expected a number, got [1]",
         ),
         (
-            ["--model.lr_scheduler.init_args.T_max", "x"],
+            [*COSINE, "--model.lr_scheduler.init_args.T_max", "x"],
             "--model.lr_scheduler.init_args.T_max: expected a whole number or null, got x",
         ),
         (
-            ["--model.lr_scheduler.init_args.Tmax", "3"],
+            [*COSINE, "--model.lr_scheduler.init_args.Tmax", "3"],
             "--model.lr_scheduler: torch.optim.lr_scheduler.CosineAnnealingLR has no setting Tmax; nearest: --model.lr",
         ),
         (
@@ -68,13 +69,25 @@ NETWORK = "--model.network"
         (["--data", "3"], "--data: expected settings by their names (--data.…), or a YAML file of them, got something"),
         (["--trainer.limit_train_batches", "a"], "--trainer.limit_train_batches: expected a number or null, got a"),
         (["--trainer.logger", "x"], "--trainer.logger: expected a class by its import path (my_module.Net), got x"),
-        (["--trainer.devices", "x", "--trainer.accelerator", "cpu"], "--trainer: `devices` selected with `CPUAcc"),
+        (
+            ["--trainer.devices", "x", "--trainer.accelerator", "cpu"],
+            "--trainer.devices: `devices` selected with `CPUAcc",
+        ),
         (["--data.sizes", "3"], "unrecognized arguments: --data.sizes 3; nearest: --data.size"),
         (
             ["--model.lr_scheduler", "ReduceLROnPlateau"],
             "--model.lr_scheduler: expected null or a class by its import path (my_module.Net), got ReduceLROnPlateau",
         ),
-        (["--trainer.max_time", "x"], "--trainer: `Timer(duration='x')` is not a valid duration. Expected "),
+        (
+            ["--model.lr_scheduler", "torch.optim.lr_scheduler.OneCycleLR"],
+            "--model.lr_scheduler: torch.optim.lr_scheduler.OneCycleLR needs --model.lr_scheduler.init_args.max_lr",
+        ),
+        (["--trainer.max_epoch", "3"], "unrecognized arguments: --trainer.max_epoch 3; nearest: --trainer.max_epochs"),
+        (["--data.num_frame=3"], "unrecognized arguments: --data.num_frame=3; nearest: --data.num_frames"),
+        (["--rep", "false"], "unrecognized arguments: --rep false"),
+        (["--conf", "hmdb51"], "unrecognized arguments: --conf hmdb51; nearest: --config"),
+        ([f"{NETWORK}.init_args.width", "[3]"], f"{NETWORK}: vidact.models.residual.SlimResNet3D has no setting width"),
+        (["--trainer.max_time", "x"], "--trainer.max_time: expected a time above 0: days, hours, min"),
         (
             ["--seed_everything", "-1"],
             "--seed_everything: expected false or a whole number from 0 to 4294967295, got -1",
@@ -92,7 +105,7 @@ NETWORK = "--model.network"
             "--trainer.check_val_every_n_epoch: expected a number above 0, got",
         ),
         (["--trainer.val_check_interval", "0.0"], "--trainer.val_check_interval: expected a number above 0, got 0.0"),
-        (["--trainer.accelerator", "tpux"], "--trainer: You selected an invalid accelerator name: "),
+        (["--trainer.accelerator", "tpux"], "--trainer.accelerator: You selected an invalid acc"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -152,6 +165,7 @@ def test_a_file_that_is_wrong_is_answered_in_one_line(
         (["--frame_orders", "natural"], "accuracy: --frame_orders: expected a list, got natural; see python -m vidact"),
         (["--frame_orders", "[1]"], "accuracy: --frame_orders: expected text, got 1; see python -m vidact"),
         (["--prat", "test"], "accuracy: unrecognized arguments: --prat test; nearest: --part"),
+        (["--par", "test"], "accuracy: unrecognized arguments: --par test; nearest: --part"),
     ],
 )
 def test_an_option_of_a_verb_of_our_own_that_is_wrong_is_answered_so_too(

@@ -193,6 +193,27 @@ def test_twenty_kills_change_nothing(
     assert len({attempt.moment for attempt in attempts}) > KILLS // 2
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ["torch.optim.lr_scheduler.OneCycleLR", "--model.lr_scheduler.init_args.max_lr", "0.05"],
+        ["vidact.schedules.WarmupCosine", "--model.lr_scheduler_interval", "step"],
+    ],
+    ids=lambda schedule: schedule[0],
+)
+def test_a_schedule_as_long_as_training_goes_on_inside_an_epoch(
+    schedule: list[str], settings: list[str], cache: Path, tmp_path: Path
+) -> None:
+    """To know its length, the order of clips must not be begun before the checkpoint has said where."""
+    args = [*settings, *WORKERS[0], "--relevance.every_n_epochs", "0", "--model.lr_scheduler", *schedule]
+    attempts = [Attempt(tmp_path / "whole", args)]
+    attempts += [Attempt(tmp_path / str(step), args, ("step", step), "SIGTERM") for step in (2, 7)]
+    _train(attempts, cache)
+    for attempt in attempts[1:]:
+        assert attempt.statuses[0] == 143
+        _check(attempt, attempts[0])
+
+
 def test_sigterm_saves_where_it_stops(
     whole: dict[int, Attempt], settings: list[str], cache: Path, tmp_path: Path
 ) -> None:

@@ -1,17 +1,18 @@
-import logging
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 from torch import nn
+from torch.utils.data import DataLoader
 
 from vidact.core import CheckpointError, ClipBatch, ConfigError, DataError
 from vidact.models.stacked import StackedFramesCNN
 from vidact.predictions import WindowPredictions
-from vidact.schedules import WarmupCosine
 from vidact.training import ActionClassifier
 
 
@@ -239,21 +240,54 @@ def test_a_schedule_that_refuses_its_settings_is_named() -> None:
         )
 
 
-@pytest.mark.parametrize(("length", "said"), [(2, ""), (7, "is for 7 epochs, training ends after 2: --model.lr_sch")])
-def test_a_schedule_for_another_number_of_epochs_is_told(
-    length: int, said: str, caplog: pytest.LogCaptureFixture
+class _Batches(LightningDataModule):
+    """Batches of two classes that a `_Lookup` tells apart, in training and in validation."""
+
+    def train_dataloader(self) -> DataLoader[ClipBatch]:
+        batch = _batch(np.array([[9, 1], [2, 7]]), [0, 1], [0, 1], [0, 1])
+        return DataLoader([batch] * 3, batch_size=None, collate_fn=lambda one: one)  # type: ignore[arg-type]
+
+    val_dataloader = train_dataloader
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_names_of_the_measures_are_those_that_are_logged() -> None:
+    model = ActionClassifier(_Lookup(2), ("a", "b"))
+    trainer = Trainer(max_epochs=1, logger=False, accelerator="cpu", enable_checkpointing=False)
+    trainer.fit(model, datamodule=_Batches())
+    assert sorted(trainer.callback_metrics) == sorted(model.metric_names())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_gradients_of_half_precision_are_clipped_alike_with_a_fused_optimizer(
+    algorithm: Literal["norm", "value"],
 ) -> None:
-    model = ActionClassifier(
-        _Lookup(2), ("a", "b"), lr_scheduler=lambda o: WarmupCosine(o, max_epochs=length, warmup_epochs=1)
-    )
-    model.trainer = Trainer(max_epochs=2, logger=False, accelerator="cpu", enable_checkpointing=False)
-    model.trainer.strategy._lightning_module = model
-    model.trainer.strategy.setup_optimizers(model.trainer)
-    with caplog.at_level(logging.INFO, logger="lightning.pytorch"):  # other tests in this process may silence it
-        model.on_fit_start()
-    told = [record.message for record in caplog.records if "schedule" in record.message]
-    assert said in "".join(told)
-    assert bool(told) == bool(said)
+    """A scaler multiplies gradients by 65536; clipped before that is undone, they would all be too long."""
+
+    def train(fused: bool) -> tuple[list[torch.Tensor], list[float]]:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2))
+        model = ActionClassifier(network, ("a", "b"), optimizer=lambda p: torch.optim.Adam(p, lr=0.1, fused=fused))
+        norms: list[float] = []
+
+        class Look(Callback):
+            def on_before_optimizer_step(self, trainer: Trainer, *args: object) -> None:
+                gradients = [one.grad for one in model.parameters() if one.grad is not None]
+                norms.append(max(float(one.abs().max()) for one in gradients))
+
+        scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+        settings: dict[str, Any] = {"gradient_clip_val": 0.01, "gradient_clip_algorithm": algorithm}
+        settings |= {"plugins": [MixedPrecision("16-mixed", "cpu", scaler)], "callbacks": [Look()], "max_epochs": 2}
+        Trainer(**settings, logger=False, accelerator="cpu", enable_checkpointing=False).fit(
+            model, datamodule=_Batches()
+        )
+        return [one.detach() for one in model.parameters()], norms
+
+    (fused, found), (plain, expected) = train(True), train(False)
+    assert found == pytest.approx(expected, rel=1e-3)
+    for one, other in zip(fused, plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_a_loss_that_takes_no_probabilities_is_named_where_clips_are_mixed() -> None:

@@ -51,7 +51,7 @@ usage: python -m vidact {verb} [--config RECIPE] [options]
   --data.root FOLDER        <class>/*.avi or videos/<class>/*.avi; demo's is the synthetic set
   --data.*                  classes, split (source, film, official, kfold, clip, or a file), fold, num_frames, stride,
                             num_windows, size, gray, augmentation, masks, decoder, cache_gigabytes, batch_size, …
-  --model.*                 network (by class_path), optimizer, lr_scheduler, loss, top_k
+  --model.*                 network (by class_path), optimizer, lr_scheduler, lr_scheduler_interval, loss, top_k
   --relevance.*             every_n_epochs, clips_per_class, method (lrp, gradient, grad_cam, …), composite (a name
                             or a .yaml file), threshold
   --trainer.*               Lightning's Trainer: max_epochs, accelerator, devices, strategy, precision, …
@@ -153,7 +153,7 @@ def _dispatch(args: list[str]) -> int:
 
 def _run_function(function: Callable[..., int], name: str, args: list[str]) -> int:
     """Call a verb's function with its arguments from the command line; the help comes from its docstring."""
-    parser = jsonargparse.ArgumentParser(prog=f"python -m vidact {name}", exit_on_error=False)
+    parser = jsonargparse.ArgumentParser(prog=f"python -m vidact {name}", exit_on_error=False, allow_abbrev=False)
     lists = _positional_lists(function)
     parser.add_function_arguments(function, as_positional=True, as_group=False, skip=set(lists))
     for parameter in lists:

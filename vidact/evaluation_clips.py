@@ -91,6 +91,11 @@ class ChosenClips:
         clip_ids = [window.clip.clip_id for window in self.windows]
         return tuple(dict.fromkeys(kind for clip_id in clip_ids for kind in self._kinds_of(clip_id)))
 
+    def sources_of(self, kind: str | None = None) -> list[str]:
+        """Name the source of each clip, or of each that has masks of a kind."""
+        clips = [window.clip for window in self.windows]
+        return [clip.source for clip in clips if kind is None or kind in self._kinds_of(clip.clip_id)]
+
     def _kinds_of(self, clip_id: str) -> tuple[str, ...]:
         return self.masks.kinds(clip_id) if self.masks is not None else ()
 

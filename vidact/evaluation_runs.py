@@ -19,7 +19,7 @@ from vidact.evaluation_files import NAME, claim_folder, read_evaluation
 from vidact.evaluation_jobs import ClipEvaluator, Plan, evaluate_all
 from vidact.evaluation_statistics import ClipResult, Table
 from vidact.evaluation_tables import CONTROLS, LOCALISATION, PERTURBATION, Evaluation
-from vidact.evaluation_verdict import decide
+from vidact.evaluation_verdict import decide, why_undecided
 from vidact.runs import Run, open_run
 
 CHECKPOINT = "checkpoint_sha1"
@@ -181,6 +181,12 @@ def _prepare(run: Run, name: str, folder: Path, *, settings: EvaluateSettings, c
     kinds = own.mask_kinds(chosen.mask_kinds) if LOCALISATION in families else ()
     if PERTURBATION in families:
         lines += own.idle_note(data["num_frames"])
+    sources = {
+        key: chosen.sources_of(key.removeprefix("rma/") if key.startswith("rma/") else None)
+        for key in headline(own, families, kinds, num_frames=data["num_frames"])
+    }
+    if told := why_undecided(sources, num_clips=len(chosen.windows), num_methods=len(own.methods)):
+        lines += [told]
     return Prepared(name, run, chosen, Plan(own, families, kinds, folder, again), choice, (*chosen.notes, *lines))
 
 

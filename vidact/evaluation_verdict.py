@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from vidact.evaluation_statistics import Table, or_none
+from vidact.evaluation_statistics import Table, or_none, wide_level
 from vidact.evaluation_tables import ALL, CONTROLS, Difference, Row, Verdict
 
 MAX_NAMED = 3
@@ -52,6 +52,33 @@ def least_sources(level: float) -> int:
     of them would exclude zero. That chance must not exceed 1 − level.
     """
     return math.ceil(1 - math.log2(1 - level))
+
+
+def why_undecided(sources_of: Mapping[str, Sequence[str]], *, num_clips: int, num_methods: int) -> str | None:
+    """Say before anything is measured that it cannot tell which method to trust; None if it can.
+
+    Args:
+        sources_of: The source of each clip that can have a value, by criterion.
+        num_clips: How many clips are measured.
+        num_methods: How many methods are compared.
+    """
+    for key, sources in sources_of.items():
+        if len(sources) < LEAST_DEFINED * num_clips:
+            return (
+                f"which method to trust will not be said: {key} is defined for at most {len(sources)} of {num_clips} "
+                f"clips, and it takes {math.ceil(LEAST_DEFINED * num_clips)}; the measures themselves are made"
+            )
+    own = min((len(set(sources)) for sources in sources_of.values()), default=None)
+    least = least_sources(wide_level(num_methods))
+    if own is None or own >= least:
+        return None
+    enough = [number for number in range(1, num_methods) if least_sources(wide_level(number)) <= own]
+    fewer = f"at most {enough[-1]} --methods, or " if enough else ""
+    return (
+        f"which method to trust will not be said: the clips come from {own} source{'s' if own != 1 else ''}, and "
+        f"{num_methods} method{'s take' if num_methods != 1 else ' takes'} {least} or more; try {fewer}more clips "
+        "(--part, --root); the measures themselves are made"
+    )
 
 
 def decide(table: Table, rows: Sequence[Row], *, criteria: Sequence[str]) -> Verdict:

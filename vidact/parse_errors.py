@@ -18,6 +18,13 @@ _GOT = re.compile(r".*Given value: ?(.*?)(?:\. Got value: .*)?$|.*?Got value: ?(
 _NESTED = re.compile(r"NestedArg\(key='[^']*', val='?(.*?)'?\)$")
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)': |Got value: Namespace\(class_path='([\w.]+)'")
 _NEEDS = re.compile(r"Problem with given class_path '([\w.]+)': the following arguments are required: ([\w, ]*\w)")
+_LACKS = re.compile(
+    r"callable class: the following arguments are required: ([\w, ]*\w).*Namespace\(class_path='([\w.]+)'"
+)
+_PACKAGES = re.compile(r"Requirement '([\w-]+)|pip install (?:-U )?[`']?([\w-]+)|No module named '([\w]+)")
+_FAILED = re.compile(r"Errors:\n  - (.*?)(?=\n *- |\nGiven value)", flags=re.DOTALL)
+_PROBLEM = re.compile(r"Problem with given class_path '([\w.]+)':(.*?)(?=\n *- |\nGiven value)", flags=re.DOTALL)
+_OF_TRAINER = {"loggers.logger.Logger": "--trainer.logger", "callbacks.callback.Callback": "--trainer.callbacks"}
 _NO_CLASS = re.compile(r"Expected a dot import path string|Not a valid subclass of|is not iterable")
 _SETTINGS = re.compile(r"Subtypes: \[<class '([\w.]+)'>")
 _NO_ATTRIBUTE = re.compile(r"module '([\w.]+)' has no attribute '(\w+)'")
@@ -71,11 +78,14 @@ def _explain_name(key: str, line: str) -> str | None:
         near = _nearest(found[2], names, "; nearest: {}")
         return f"--{key}: the module {found[1]} has no {found[2]}{near}"
     if found := _NO_MODULE.search(line):
-        return f"--{key}: there is no module {found[1]}; its folder must be in PYTHONPATH, or its package installed"
+        return f"--{key}: there is no module {found[1]}; it must be here or in PYTHONPATH, or its package installed"
     if found := _NO_SUBCLASS.search(line):
         return f"--{key}: {found[1]} is no subclass of {found[2]}"
     if found := _NEEDS.search(line):
         return f"--{key}: {found[1]} needs the setting {found[2]}"
+    if found := _LACKS.search(line):
+        missing = found[1].split(", ")
+        return f"--{key}: {found[2]} needs {', '.join(f'--{key}.init_args.{name}' for name in missing)}"
     option, where = _NO_OPTION.search(line), _CLASS.search(line)
     return _explain_option(key, option[1], where[1] or where[2]) if option and where else None
 
@@ -119,6 +129,35 @@ def _explain_type(key: str, line: str) -> str | None:
     *most, last = choices
     value = _NESTED.sub(r"\1", got[1] or got[2] or "''")
     return f"--{key}: expected {', '.join(most)}{' or ' if most else ''}{last}, got {value}"
+
+
+def explain_refused_part(error: Exception) -> tuple[str, bool] | None:
+    """Say what a logger or a callback of the trainer has said of its settings, which the parser wraps in many lines.
+
+    Returns:
+        One line, and whether a package is missing; None if it is no such error.
+    """
+    message = str(error)
+    option = next((name for kind, name in _OF_TRAINER.items() if f"{kind}'>" in message), None)
+    if option is None:
+        return None
+    if problem := _PROBLEM.search(message):
+        kinds, told = {problem[1]}, problem[2]
+    elif failed := _FAILED.search(message):
+        kinds, told = set(re.findall(r"class_path='([\w.]+)'", message[failed.end() :])), failed[1]
+    else:
+        return None
+    where = f"{option}: {kinds.pop()}: " if len(kinds) == 1 else f"{option}: "
+    if package := missing_package(told):
+        instead = "; or leave it out: a run keeps metrics.csv in any case" if "logger" in option else ""
+        return f"{where}needs a package that is not installed: pip install {package}{instead}", True
+    return where + " ".join(told.split()), False
+
+
+def missing_package(message: str) -> str | None:
+    """Name the package that a message says is not installed; None where it says nothing of the kind."""
+    found = [next(filter(None, names)) for names in _PACKAGES.findall(message)]
+    return found[-1] if found else None
 
 
 def explain_import_error(error: Exception) -> str | None:

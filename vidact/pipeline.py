@@ -9,8 +9,6 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,26 +17,22 @@ import yaml
 from lightning.fabric.plugins import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vidact import run_lock
-from vidact.callbacks.checkpointing import BestCheckpoint
-from vidact.callbacks.confusion import ConfusionMatrix
+from vidact.callback_checks import check_before_fit, check_callbacks
+from vidact.callbacks.every_run import build_callbacks
 from vidact.callbacks.faithfulness import FaithfulnessCallback
-from vidact.callbacks.finite import FiniteLoss
 from vidact.callbacks.last_checkpoint import LastCheckpoint
 from vidact.callbacks.loggers import build_loggers, finish_wandb
 from vidact.callbacks.pictures import run_folder
-from vidact.callbacks.predictions import PredictionWriter
-from vidact.callbacks.processes import EndTogether, gather
+from vidact.callbacks.processes import gather
 from vidact.callbacks.relevance import RelevanceCallback
 from vidact.callbacks.run_config import RunConfig
-from vidact.callbacks.signals import SignalsBetweenBatches
-from vidact.callbacks.split_record import SplitRecord
 from vidact.callbacks.step_log import StepLog
 from vidact.callbacks.step_seeds import StepSeeds
 from vidact.checkpoint_io import WholeCheckpointIO
@@ -48,7 +42,6 @@ from vidact.data.datamodule import VideoDataModule
 from vidact.parse_errors import explain_import_error, explain_parse_error
 from vidact.recipes import resolve_configs
 from vidact.resuming import (
-    CHECKPOINTS,
     check_same_training,
     go_on_in,
     how_to_go_on,
@@ -73,7 +66,7 @@ from vidact.trainer_checks import (
     why_no_best_epoch,
 )
 from vidact.training import ActionClassifier
-from vidact.trust import importing_only, modules_of_file, modules_on_command_line, take_trust
+from vidact.trust import take_trust
 
 RUNS_FOLDER = "runs"
 HARMLESS_WARNINGS = (
@@ -135,6 +128,7 @@ class VidactCLI(LightningCLI):
         trainer = config.trainer.as_dict()
         check_counts(trainer)
         check_run(trainer)
+        check_callbacks(trainer)
         check_parts(trainer, verb=verb, goes_on=config.get("ckpt_path") is not None)
         if config.get("ckpt_path") is not None:
             given = [Path(str(path)) for path in config.get("config") or ()]
@@ -184,7 +178,10 @@ class VidactCLI(LightningCLI):
             self._keep_to_itself(Path(loggers[0].log_dir or ""))
         kwargs["plugins"] = _plugins(trainer.get("plugins"))
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
+        users = trainer.get("callbacks") or []
+        users = users if isinstance(users, list) else [users]
         progress_bar = trainer.get("enable_progress_bar") is not False
+        progress_bar &= not any(isinstance(one, ProgressBar) for one in users)
         self.trainer_defaults["callbacks"] = build_callbacks(
             self.subcommand or "",
             checkpoint=self.config_init[self.subcommand].ckpt_path,
@@ -192,12 +189,11 @@ class VidactCLI(LightningCLI):
         )
         if self.subcommand == "fit":
             seed = self.config_init["fit"].seed_everything
-            users = trainer.get("callbacks") or []
             kwargs["callbacks"] = [
                 LastCheckpoint(),
                 StepLog(chooses_rate=trainer.get("log_every_n_steps") is None),
                 *([StepSeeds(seed)] if seed is not False else []),
-                *(users if isinstance(users, list) else [users]),
+                *users,
             ]
         try:
             built = super().instantiate_trainer(**kwargs)
@@ -227,6 +223,7 @@ class VidactCLI(LightningCLI):
 
     def _prepare_data(self) -> None:
         """Render, measure and split before other processes start, so that a mistake shows at once."""
+        batches = None
         if not {"LOCAL_RANK", "SLURM_LOCALID"} & os.environ.keys():  # else the others have started, too
             if self._checkpoint is not None:
                 self.model.on_load_checkpoint(self._checkpoint)
@@ -235,6 +232,10 @@ class VidactCLI(LightningCLI):
             if self.subcommand != "fit":
                 stage = "validate" if self.subcommand == "validate" else "test"
                 tell_other_rates(self._checkpoint or {}, self.datamodule.rates_of(stage))
+            batches = len(self.datamodule.train_dataloader()) if self.subcommand == "fit" else None
+        if self.subcommand == "fit":
+            settings = self.config["fit"].model.as_dict()
+            check_before_fit(self.trainer, known=self.model.metric_names(), batches=batches, model=settings)
 
     before_fit = before_validate = before_test = before_predict = _prepare_data
 
@@ -269,7 +270,9 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
     """
     if not any(arg.split("=")[0] in {"-c", "--config"} for arg in args):
         args = ["--config", str((verb != "fit" and config_of_run(args)) or "demo"), *args]
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advertisement)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "Tip: For seamless cloud" not in record.getMessage()
+    )
     guard_warnings()
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
@@ -278,9 +281,9 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN))
     args, trusted = (args, ()) if verb == "fit" else take_trust(args)
     args = resolve_configs(args)
-    strict = {"exit_on_error": False}
+    strict = {"exit_on_error": False, "allow_abbrev": False}
     try:
-        with _guarded(verb, args, trusted), one_line_errors():
+        with contextlib.nullcontext() if verb == "fit" else importing_of(args, trusted), one_line_errors():
             VidactCLI(
                 ActionClassifier,
                 VideoDataModule,
@@ -302,32 +305,6 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
         remove_unbegun(run_lock.held())
         run_lock.release()
     return 0
-
-
-def _guarded(verb: str, args: list[str], trusted: Sequence[str]) -> contextlib.AbstractContextManager[None]:
-    """Let the config of a run that is measured import only what the user has named; what `fit` is given, is named."""
-    configs = [Path(value) for flag, value in pairwise(args) if flag == "--config"]
-    brought = [path for path in configs if path.name == CONFIG and (path.absolute().parent / CHECKPOINTS).is_dir()]
-    if verb == "fit" or not brought:
-        return contextlib.nullcontext()
-    named = {*trusted, *modules_on_command_line(args)}
-    own = (modules_of_file(path) for path in configs if path not in brought)
-    return importing_only(named.union(*own), source=brought[0])
-
-
-def _is_no_advertisement(record: logging.LogRecord) -> bool:
-    return "Tip: For seamless cloud" not in record.getMessage()
-
-
-def build_callbacks(verb: str, *, checkpoint: str | None, progress_bar: bool) -> list[Callback]:
-    """Build the callbacks that every run has; training also keeps its best epoch."""
-    callbacks: list[Callback] = [EndTogether(), SplitRecord(checkpoint), ConfusionMatrix()]
-    if verb == "fit":
-        callbacks += [FiniteLoss(), SignalsBetweenBatches(), BestCheckpoint()]
-    if verb == "predict":
-        callbacks.append(PredictionWriter())
-    # After all that ask the other processes: only the first one has it, and it asks them for its numbers.
-    return [*callbacks, RichProgressBar()] if progress_bar else callbacks
 
 
 def _plugins(own: Any) -> list[Any]:

@@ -3,6 +3,7 @@
 A config is code: the class that it names is imported, where it is vidact's or torch's or the user has named its module.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from vidact.core import CheckpointError, ConfigError, VidactError
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.timeline import FrameRates
 from vidact.kept_config import differences, listed
-from vidact.trust import importing_only, require_trusted
+from vidact.trust import importing_only, modules_of_file, modules_on_command_line, require_trusted
 
 CONFIG = "config.yaml"
 
@@ -83,6 +84,22 @@ def config_of_run(args: Sequence[str]) -> Path | None:
     given = next((value for word, value in pairwise(words) if word == "--ckpt_path"), "")
     path = Path(given).absolute().parent.parent / CONFIG
     return path if given.endswith(".ckpt") and path.is_file() else None
+
+
+def importing_of(args: Sequence[str], trusted: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    """Let the config of a run, where a command line takes one, import only the code that the command line names.
+
+    Args:
+        args: With `--config` and its file as two words.
+        trusted: Modules that `--trust` has named.
+    """
+    configs = [Path(value) for flag, value in pairwise(args) if flag == "--config"]
+    brought = [path for path in configs if path.name == CONFIG and (path.absolute().parent / "checkpoints").is_dir()]
+    if not brought:
+        return contextlib.nullcontext()
+    named = {*trusted, *modules_on_command_line(args)}
+    own = (modules_of_file(path) for path in configs if path not in brought)
+    return importing_only(named.union(*own), source=brought[0])
 
 
 def open_run(path: str | Path, *, trust: Sequence[str] = ()) -> Run:

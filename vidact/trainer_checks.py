@@ -4,10 +4,12 @@ It builds no trainer.
 """
 
 import contextlib
+import inspect
 import os
 import re
 import traceback
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -20,6 +22,7 @@ from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcess
 
 from vidact.core import ConfigError, EnvironmentProblem, VidactError
 from vidact.faults import explain_fault
+from vidact.parse_errors import explain_refused_part, missing_package
 
 PROCESSES_PER_CORE = 4  # more is a mistake
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")  # of which 0 divides something
@@ -69,6 +72,25 @@ def check_run(trainer: Mapping[str, Any]) -> None:
         raise ConfigError(f"--trainer.gradient_clip_val: expected a number above 0, or 0 for none, got {clipping}")
     if "://" in str(folder := trainer.get("default_root_dir")):
         raise ConfigError(f"--trainer.default_root_dir {folder}: addresses are refused; give a folder")
+    for what in ("epochs", "steps"):
+        least, most = trainer.get(f"min_{what}"), trainer.get(f"max_{what}")
+        if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
+            raise ConfigError(f"--trainer.min_{what} {least}: more than --trainer.max_{what}, which is {most}")
+    _check_max_time(trainer.get("max_time"))
+
+
+def _check_max_time(given: Any) -> None:
+    wanted = "a time above 0: days, hours, minutes and seconds as 00:12:00:00, or {hours: 12}"
+    duration = given
+    if isinstance(given, str) and (found := re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", given.strip())):
+        duration = timedelta(
+            **dict(zip(("days", "hours", "minutes", "seconds"), map(int, found.groups()), strict=True))
+        )
+    elif isinstance(given, Mapping):
+        with contextlib.suppress(TypeError):
+            duration = timedelta(**given)
+    if given is not None and not (isinstance(duration, timedelta) and duration > timedelta()):
+        raise ConfigError(f"--trainer.max_time: expected {wanted}, got {given}")
 
 
 def check_parts(trainer: Mapping[str, Any], *, verb: str, goes_on: bool = False) -> None:
@@ -109,19 +131,31 @@ def explain_trainer_error(error: Exception, accelerator: object) -> ConfigError 
     told = " ".join(str(error).split())
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         return EnvironmentProblem(f"--trainer.accelerator {accelerator}: torch finds no GPU; try cpu ({told})")
-    return ConfigError(f"--trainer: {told}")
+    kind = EnvironmentProblem if missing_package(told) else ConfigError
+    return kind(_named(told))
 
 
-def explain_training_error(error: Exception) -> ConfigError | None:
+def _named(told: str) -> str:
+    """Begin what Lightning says with the flag that it is about, if it names one."""
+    names = inspect.signature(Trainer).parameters
+    marked = re.findall(r"[`'\"(](\w+)(?==|[`'\"])", told)
+    about = next((name for name in [*marked, *re.findall(r"\w+_\w+", told)] if name in names), None)
+    return f"--trainer: {told}" if about is None else f"--trainer.{about}: {told}"
+
+
+def explain_training_error(error: Exception) -> ConfigError | EnvironmentProblem | None:
     """Make one line of what optimizers, schedules and Lightning say of settings in a traceback; None of all else."""
     frames = traceback.extract_tb(error.__traceback__)
     told = " ".join(str(error).split())
     if frames and "/torch/optim/" in frames[-1].filename.replace(os.sep, "/"):
         return ConfigError(f"--model.optimizer or --model.lr_scheduler: {told}")
-    if frames and re.search(r"/lightning/pytorch/(callbacks|tuner)/", frames[-1].filename.replace(os.sep, "/")):
-        return ConfigError(f"--trainer.callbacks: {told}")  # such as a metric that there is not
+    if frames and (
+        found := re.search(r"/lightning/pytorch/(callback|logger)s/", frames[-1].filename.replace(os.sep, "/"))
+    ):
+        kind = EnvironmentProblem if missing_package(told) else ConfigError
+        return kind(f"--trainer.{found[1].replace('back', 'backs')}: {told}")  # such as a metric that there is not
     if isinstance(error, ValueError) and "val_check_interval" in told:  # compared with the batches that there are
-        return ConfigError(f"--trainer: {told}")
+        return ConfigError(_named(told))
     return None
 
 
@@ -133,13 +167,15 @@ def one_line_errors() -> Iterator[None]:
     except VidactError:
         raise
     except MisconfigurationException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+        raise ConfigError(_named(" ".join(str(error).split()))) from error
     except ValueError as error:  # jsonargparse hides what a settings class has said
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, VidactError):
             cause = cause.__cause__ or cause.__context__
         if cause is not None:
             raise cause from error
+        if (part := explain_refused_part(error)) is not None:
+            raise (EnvironmentProblem if part[1] else ConfigError)(part[0]) from error
         if (told := explain_training_error(error)) is None:
             raise
         raise told from error

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
@@ -20,6 +19,7 @@ from torchmetrics.functional.classification import multiclass_accuracy, multicla
 from vidact.core import CheckpointError, ClipBatch, ConfigError, DataError, Regularised, as_float
 from vidact.mixing import Mixing
 from vidact.predictions import Predictions, WindowPredictions, mean_scores
+from vidact.schedules import Interval, build_schedule, check_going_on
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 MAX_LISTED = 3
@@ -38,7 +38,10 @@ class ActionClassifier(LightningModule):
         class_names: The classes in the order of their numbers; the command line fills them in from the data.
         loss: From logits and labels to a number; cross-entropy if None.
         optimizer: Made from the network's parameters; Adam with learning rate 1e-3 if not given.
-        lr_scheduler: Made from the optimizer, stepped each epoch (ReduceLROnPlateau by `val/loss`); constant if None.
+        lr_scheduler: Made from the optimizer; constant if None. WarmupCosine and OneCycleLR are as long as training,
+            where their settings do not say how long. ReduceLROnPlateau goes by `val/loss`, after each validation.
+        lr_scheduler_interval: When the schedule is stepped: each epoch, or each step of the optimizer. `auto` is each
+            step for OneCycleLR and CyclicLR, whose settings count steps, and each epoch for all others.
         top_k: How many guesses `clip_top<k>_accuracy` allows.
         mixup_alpha: Training clips are mixed in pairs as MixUp does, by shares drawn from Beta(α, α); 0 for never.
             The loss is then given probabilities [B, K] in place of labels.
@@ -57,6 +60,7 @@ class ActionClassifier(LightningModule):
         loss: nn.Module | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: Interval = "auto",
         top_k: int = 3,
         mixup_alpha: float = 0.0,
         cutmix_alpha: float = 0.0,
@@ -67,6 +71,8 @@ class ActionClassifier(LightningModule):
         self.class_names = tuple(class_names)
         self.loss: Loss = loss or nn.CrossEntropyLoss()
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
+        self.lr_scheduler_interval: Interval = lr_scheduler_interval
+        self._schedule_before: dict[str, Any] | None = None  # that of the checkpoint that training goes on from
         if top_k < 1:
             raise ConfigError(f"--model.top_k must be at least 1, got {top_k}")
         self.top_k = top_k
@@ -110,29 +116,31 @@ class ActionClassifier(LightningModule):
         )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build what the config asks for; the schedule steps once per epoch."""
+        """Build what the config asks for."""
         try:
             optimizer = self.make_optimizer(self.network.parameters())
         except (TypeError, ValueError) as error:
             raise ConfigError(f"--model.optimizer: {error}") from error
+        trainer = self._trainer
+        if trainer is not None and trainer.gradient_clip_val:
+            # Scaled gradients are clipped once they are unscaled, which a fused optimizer would do only in its step.
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         if self.make_lr_scheduler is None:
             return optimizer
-        try:
-            scheduler = self.make_lr_scheduler(optimizer)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"--model.lr_scheduler: {error}") from error
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"}}
+        schedule = build_schedule(
+            self.make_lr_scheduler, optimizer, interval=self.lr_scheduler_interval, trainer=trainer
+        )
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_fit_start(self) -> None:
-        """Say so where the schedule is for another number of epochs than training has."""
-        schedule, epochs = self.lr_schedulers(), self.trainer.max_epochs
-        for name in ("max_epochs", "T_max"):
-            length = getattr(schedule, name, None)
-            if length and epochs and epochs > 0 and length != epochs:
-                rank_zero_info(
-                    f"the learning rate's schedule is for {length} epochs, training ends after {epochs}: "
-                    f"--model.lr_scheduler.init_args.{name} {epochs} would fit"
-                )
+        """Refuse to go on with a schedule of another length, or say so."""
+        check_going_on(self.lr_schedulers(), self._schedule_before)
+
+    def metric_names(self) -> list[str]:
+        """Name what is logged of training and validation, for callbacks that wait for a measure."""
+        names = ["loss", "window_accuracy", "clip_accuracy", "clip_accuracy_macro", f"clip_top{self.top_k}_accuracy"]
+        names += [f"class_accuracy/{name}" for name in self.class_names]
+        return ["train/loss", "train/loss_epoch", *(f"val/{name}" for name in names)]
 
     def training_step(self, batch: ClipBatch) -> Tensor:
         """Compute the loss of one batch."""
@@ -277,6 +285,7 @@ class ActionClassifier(LightningModule):
         if (theirs := checkpoint.get("vidact", {}).get("class_names")) not in (None, list(self.class_names)):
             raise CheckpointError(f"the checkpoint knows the classes {theirs}, the data has {list(self.class_names)}")
         self._trained = bool(checkpoint.get("vidact", {}).get("trained"))  # of an epoch that goes on
+        self._schedule_before = next(iter(checkpoint.get("lr_schedulers") or ()), None)
 
 
 def _shape(shape: Iterable[int] | None) -> str:

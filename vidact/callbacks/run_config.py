@@ -1,10 +1,14 @@
 """Save the run's full config beside its checkpoints, inside them, and in the loggers."""
 
+from enum import Enum
 from pathlib import Path
 
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
+
+# Such as the interval of a Timer: a text for Lightning, and nothing that YAML knows.
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
 
 
 class RunConfig(SaveConfigCallback):
