@@ -23,8 +23,11 @@ MAY_IMPORT = {
     "mixing": {"core"},
     "predictions": {"core"},
     "schedules": {"core"},
-    "training": {"core", "mixing", "predictions"},
-    "attribution": {"core", "models"},
+    "losses": {"core"},
+    "parser": set(),
+    "training": {"core", "losses", "mixing", "networks", "predictions"},
+    "networks": {"core", "faults"},
+    "attribution": {"core", "models", "networks"},
     "analysis": {"core"},
     "evaluation": {"core"},
     "report": {"core", "durable"},
@@ -38,7 +41,7 @@ MAY_IMPORT = {
     "kept_config": set(),
     "trust": {"core"},
     "resuming": {"core", "callbacks", "run_lock", "kept_config"},
-    "runs": {"core", "checkpoints", "data", "kept_config", "trust"},
+    "runs": {"core", "checkpoints", "data", "kept_config", "networks", "trust"},
     "measured": {"core", "runs", "data", "predictions", "analysis", "kept_splits"},
     "accuracies": {"core", "durable", "runs", "data", "measured", "analysis"},
     "run_end": {"core", "callbacks", "data", "report", "reporting", "runs", "trust"},
@@ -101,6 +104,7 @@ MAY_IMPORT = {
             "checkpoint_io",
             "faults",
             "parse_errors",
+            "parser",
             "resuming",
             "run_lock",
             "stopping",
@@ -112,7 +116,7 @@ MAY_IMPORT = {
         ),
     },
     "data_verbs": {"core", "data"},
-    "network_verbs": {"core", "checkpoints", "data", "models", "attribution"},
+    "network_verbs": {"core", "checkpoints", "data", "models", "attribution", "networks"},
     "cli": {
         *("core", "stopping", "parse_errors", "pipeline"),
         *("data_verbs", "network_verbs", "run_verbs", "evaluate_verbs", "__init__"),
@@ -155,7 +159,7 @@ OWNERS = {
     "jinja2": {"report/page.py"},
     "markupsafe": {"report/page.py"},
     "PIL": {"report/encoding.py", "report/grid.py", "report/raster.py"},
-    "jsonargparse": {"pipeline.py", "cli.py", "runs.py"},
+    "jsonargparse": {"pipeline.py", "cli.py", "runs.py", "networks.py"},
 }
 
 

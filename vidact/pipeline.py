@@ -45,6 +45,7 @@ from vidact.checkpoints import find_checkpoint, load_checkpoint
 from vidact.core import CheckpointError, ConfigError, local_rank
 from vidact.data.datamodule import VideoDataModule
 from vidact.parse_errors import explain_import_error, explain_parse_error
+from vidact.parser import Parser
 from vidact.recipes import resolve_configs
 from vidact.resuming import (
     CHECKPOINTS,
@@ -277,6 +278,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
             VidactCLI(
                 ActionClassifier,
                 VideoDataModule,
+                parser_class=Parser,
                 save_config_callback=RunConfig,
                 save_config_kwargs={"overwrite": True},  # by the run that goes on
                 seed_everything_default=0,
