@@ -25,8 +25,11 @@ MAY_IMPORT = {
     "mixing": {"core"},
     "predictions": {"core"},
     "schedules": {"core"},
-    "training": {"core", "mixing", "predictions", "schedules"},
-    "attribution": {"core", "models"},
+    "losses": {"core"},
+    "parser": set(),
+    "training": {"core", "losses", "mixing", "networks", "predictions", "schedules"},
+    "networks": {"core", "faults"},
+    "attribution": {"core", "models", "networks"},
     "analysis": {"core"},
     "evaluation": {"core"},
     "report": {"core", "durable"},
@@ -51,7 +54,7 @@ MAY_IMPORT = {
     "kept_config": set(),
     "trust": {"core"},
     "resuming": {"core", "callbacks", "run_lock", "kept_config"},
-    "runs": {"core", "checkpoints", "data", "kept_config", "trust"},
+    "runs": {"core", "checkpoints", "data", "kept_config", "networks", "trust"},
     "measured": {"core", "runs", "data", "predictions", "analysis", "kept_splits"},
     "accuracies": {"terminal", "core", "durable", "runs", "data", "measured", "analysis"},
     "run_end": {"folders", "core", "callbacks", "data", "report", "reporting", "runs", "trust"},
@@ -122,6 +125,7 @@ MAY_IMPORT = {
             "checkpoint_io",
             "faults",
             "parse_errors",
+            "parser",
             "resuming",
             "run_lock",
             "stopping",
@@ -134,7 +138,7 @@ MAY_IMPORT = {
         ),
     },
     "data_verbs": {"folders", "terminal", "core", "data"},
-    "network_verbs": {"terminal", "core", "checkpoints", "data", "models", "attribution"},
+    "network_verbs": {"terminal", "core", "checkpoints", "data", "models", "attribution", "networks"},
     "cli": {
         *("core", "stopping", "parse_errors", "pipeline"),
         *("data_verbs", "network_verbs", "run_verbs", "evaluate_verbs", "__init__"),
@@ -177,7 +181,7 @@ OWNERS = {
     "jinja2": {"report/page.py"},
     "markupsafe": {"report/page.py"},
     "PIL": {"report/encoding.py", "report/grid.py", "report/raster.py"},
-    "jsonargparse": {"pipeline.py", "cli.py", "runs.py"},
+    "jsonargparse": {"pipeline.py", "cli.py", "runs.py", "networks.py"},
 }
 
 

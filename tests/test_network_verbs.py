@@ -186,8 +186,14 @@ def test_a_real_clip_is_read(capsys: pytest.CaptureFixture[str], small_set: Path
         (["own_network.Lawful", "--size", "wide"], "inspect: --size: expected int | tuple[int, int], got wide; see"),
         (["no_such_module.Net"], "no_such_module cannot be imported from"),
         (["own_network"], "expected a class path, as my_module.Net"),
-        (["own_network.NoModule"], "is no torch.nn.Module; networks in own_network: "),
-        (["own_network.function"], "is no torch.nn.Module; networks in own_network: "),
+        (
+            ["own_network.NoModule"],
+            "is no torch.nn.Module, nor a function that says that it builds one (-> nn.Module); networks in",
+        ),
+        (
+            ["own_network.function"],
+            "is no torch.nn.Module, nor a function that says that it builds one (-> nn.Module); networks in",
+        ),
         (["own_network.Broken"], "cannot be built with {}: ValueError: two lines"),
         (["own_network.Lawful", "--init", '{"depth": 3}'], "unexpected keyword argument 'depth'"),
         (["own_network.Lawful", "--size", "0"], "--size must be at least 1, got 0"),
@@ -197,10 +203,13 @@ def test_a_real_clip_is_read(capsys: pytest.CaptureFixture[str], small_set: Path
         (["own_network.Lawful", "--video", "none.avi"], "none.avi: "),
         (["own_network.Lawful", "--video", "own_network.py"], "own_network.py: not a video"),
         (["own_network.Lawful", "--nonsense", "1"], "unrecognized arguments: --nonsense"),
-        (["own_network.NotLogits"], "expected logits of shape [1, K] from the network, got a tensor of shape"),
+        (
+            ["own_network.NotLogits"],
+            "gives a tensor of float32 of shape [1, 1, 4, 8, 8] for 1 clips; expected one tensor of logits of",
+        ),
         (
             ["torchvision.models.video.S3D", "--channels", "3"],
-            "fails on a video of shape (1, 3, 4, 8, 8): RuntimeError",
+            "fails on clips of shape [1, 3, 4, 8, 8] (one tensor [B, C, T, H, W] in [0, 1]): RuntimeError",
         ),
         (["vidact.models.stacked.StackedFramesCNN", "--size", "4"], "needs frames of 6 pixels or more"),
         ([], "inspect: "),

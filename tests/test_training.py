@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 from torch import nn
 from torch.utils.data import DataLoader
 
-from vidact.core import CheckpointError, ClipBatch, ConfigError, DataError
+from vidact.core import CheckpointError, ClipBatch, ConfigError, DataError, NetworkError
 from vidact.models.stacked import StackedFramesCNN
 from vidact.predictions import WindowPredictions
 from vidact.training import ActionClassifier
@@ -93,7 +93,7 @@ def test_validation_knows_no_penalties(logged: dict[str, float]) -> None:
 
 def test_a_regularised_network_with_other_outputs_is_named() -> None:
     model = ActionClassifier(_Penalised(3), ("a", "b"))
-    with pytest.raises(ConfigError, match=r"_Penalised gives \(1, 3\) for 1 clips of 2 classes"):
+    with pytest.raises(NetworkError, match=r"_Penalised gives .* shape \[1, 3\] for 1 clips; .* for 2 classes"):
         model.training_step(_batch(np.array([[9, 1, 2]]), [0], [0], [0]))
 
 
@@ -222,7 +222,7 @@ def test_its_own_checkpoint_is_accepted() -> None:
 
 def test_a_network_with_other_outputs_is_named() -> None:
     model = ActionClassifier(_Lookup(3), ("a", "b"))
-    with pytest.raises(ConfigError, match=r"_Lookup gives \(1, 3\) for 1 clips of 2 classes; expected logits of shape"):
+    with pytest.raises(NetworkError, match=r"_Lookup gives .* shape \[1, 3\] for 1 clips; .* shape \[1, 2\]"):
         model(torch.zeros(1, 1, 1, 1, 3, dtype=torch.uint8))
 
 
@@ -302,7 +302,6 @@ def test_a_loss_that_takes_no_probabilities_is_named_where_clips_are_mixed() -> 
         (torch.nn.MSELoss(), "MSELoss does not .*size of tensor"),
         (torch.nn.BCEWithLogitsLoss(), "BCEWithLogitsLoss does not .*size"),
         (torch.nn.CrossEntropyLoss(reduction="none"), r"CrossEntropyLoss does not \(it gives \(4,\)\)"),
-        (torch.nn.CrossEntropyLoss(weight=torch.ones(2)), "weight tensor should be defined"),
         (torch.nn.TripletMarginLoss(), "missing 1 required positional argument"),
     ],
     ids=lambda value: type(value).__name__,

@@ -47,6 +47,10 @@ class ExplanationError(VidactError):
     """A clip and a target cannot be explained with this network."""
 
 
+class NetworkError(ExplanationError):
+    """A network can be neither trained nor explained: it is not from clips [B, C, T, H, W] to logits [B, K]."""
+
+
 class TrainingError(VidactError):
     """Training cannot go on as it is: its loss is no number."""
 

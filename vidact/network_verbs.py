@@ -62,7 +62,6 @@ def inspect_network(
         load_weights(built, find_checkpoint(ckpt_path, [Path("runs")]))
     shape = (channels, num_frames, height, width)
     clips = _noise(shape, seed) if video is None else _read(video, shape, stride)
-    _run_once(built, network, clips)
     breaches = examine(built, clips[:1])
     table, adds_up = _table(built, clips, composite)
     head = _head(built, network, clips, source=printable(video or "noise"))
@@ -81,19 +80,16 @@ def _check_at_least_1(**settings: int | tuple[int, int]) -> None:
 
 def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int) -> "nn.Module":
     """Build a network; of what is `given`, its constructor gets what it takes."""
-    from inspect import Parameter, signature
-
     import torch
     from torch import nn
 
     from vidact.core import ConfigError, VidactError
+    from vidact.networks import names_taken, require_built
 
-    kind = _find_class(path)
-    parameters = signature(kind.__init__).parameters
-    takes_all = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
-    takes_all &= kind.__init__ is not nn.Module.__init__
-    arguments = {name: value for name, value in given.items() if takes_all or name in parameters} | init
+    kind, arguments = _find_class(path), init
     try:
+        taken = names_taken(kind)
+        arguments = {name: value for name, value in given.items() if name in taken} | init
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network: nn.Module = kind(**arguments)
@@ -101,18 +97,18 @@ def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int)
         raise
     except Exception as error:  # whatever a constructor that is not ours may raise
         raise ConfigError(f"{path} cannot be built with {arguments}: {_line(error)}") from error
+    require_built(network)
     return network
 
 
-def _find_class(path: str) -> "type[nn.Module]":
+def _find_class(path: str) -> "Callable[..., nn.Module]":
     import difflib
     import importlib
     import sys
     from pathlib import Path
 
-    from torch import nn
-
     from vidact.core import ConfigError
+    from vidact.networks import builds_networks
 
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
@@ -124,16 +120,14 @@ def _find_class(path: str) -> "type[nn.Module]":
     except Exception as error:  # whatever a module that is not ours may raise
         raise ConfigError(f"{path}: {home} cannot be imported from {Path.cwd()}: {_line(error)}") from error
     found = getattr(module, name, None)
-    if not isinstance(found, type) or not issubclass(found, nn.Module):
-        known = [
-            key
-            for key, value in vars(module).items()
-            if isinstance(value, type) and issubclass(value, nn.Module) and value.__module__ == home
-        ]
+    if found is None or not builds_networks(found):
+        known = [key for key, value in vars(module).items() if builds_networks(value) and value.__module__ == home]
         near = difflib.get_close_matches(name, known, cutoff=0.4) or known
-        what = f"{home} has no class {name}" if found is None else f"{path} is no torch.nn.Module"
+        what = f"{path} is no torch.nn.Module, nor a function that says that it builds one (-> nn.Module)"
+        what = f"{home} has no class {name}" if found is None else what
         raise ConfigError(f"{what}; networks in {home}: {', '.join(near) or 'none'}")
-    return found
+    built: Callable[..., nn.Module] = found
+    return built
 
 
 def _line(error: Exception) -> str:
@@ -163,23 +157,6 @@ def _read(file: str, shape: tuple[int, int, int, int], stride: int) -> "Tensor":
         raise DataError(f"{file}: {found.reason}")
     (frames,) = windows(found.info.num_frames, num_frames=num_frames, stride=stride, num_windows=1)
     return as_float(read_frames(path, frames, size=(height, width), gray=channels == 1, decoder="pyav")[None])
-
-
-def _run_once(network: "nn.Module", path: str, video: "Tensor") -> None:
-    """Make sure that a network takes the video."""
-    import copy
-
-    import torch
-
-    from vidact.core import ConfigError, VidactError
-
-    try:
-        with torch.random.fork_rng(), torch.no_grad():
-            copy.deepcopy(network).eval()(video[:1])
-    except VidactError:
-        raise
-    except Exception as error:  # whatever a network that is not ours may raise
-        raise ConfigError(f"{path} fails on a video of shape {tuple(video[:1].shape)}: {_line(error)}") from error
 
 
 def _head(network: "nn.Module", path: str, video: "Tensor", *, source: str) -> str:

@@ -80,7 +80,8 @@ def _explain_name(key: str, line: str) -> str | None:
     if found := _NO_MODULE.search(line):
         return f"--{key}: there is no module {found[1]}; it must be here or in PYTHONPATH, or its package installed"
     if found := _NO_SUBCLASS.search(line):
-        return f"--{key}: {found[1]} is no subclass of {found[2]}"
+        builds = "; a function that builds one says so: def build(num_classes: int) -> torch.nn.Module"
+        return f"--{key}: {found[1]} is no subclass of {found[2]}{builds if found[2] == 'Module' else ''}"
     if found := _NEEDS.search(line):
         return f"--{key}: {found[1]} needs the setting {found[2]}"
     if found := _LACKS.search(line):

@@ -40,6 +40,7 @@ from vidact.checkpoints import find_checkpoint, load_checkpoint
 from vidact.core import CheckpointError, ConfigError, local_rank
 from vidact.data.datamodule import VideoDataModule
 from vidact.parse_errors import explain_import_error, explain_parse_error
+from vidact.parser import Parser
 from vidact.recipes import resolve_configs
 from vidact.resuming import (
     check_same_training,
@@ -50,7 +51,7 @@ from vidact.resuming import (
     why_nothing_is_trained,
 )
 from vidact.run_end import guesses_without_pixels, passing_folder, summary, write_run_report
-from vidact.runs import CONFIG, config_of_run, read_run_config, tell_other_rates
+from vidact.runs import CONFIG, config_of_run, importing_of, read_run_config, tell_other_rates
 from vidact.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated, ended_by_sigterm
 from vidact.terminal import guard_warnings, printable
 from vidact.trainer_checks import (
@@ -287,6 +288,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
             VidactCLI(
                 ActionClassifier,
                 VideoDataModule,
+                parser_class=Parser,
                 save_config_callback=RunConfig,
                 save_config_kwargs={"overwrite": True},  # by the run that goes on
                 seed_everything_default=0,

@@ -7,7 +7,6 @@ import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import Parameter, signature
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from vidact.core import CheckpointError, ConfigError, VidactError
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.timeline import FrameRates
 from vidact.kept_config import differences, listed
+from vidact.networks import names_taken
 from vidact.trust import importing_only, modules_of_file, modules_on_command_line, require_trusted
 
 CONFIG = "config.yaml"
@@ -228,23 +228,23 @@ def _build_network(config: Mapping[str, Any], *, num_classes: int, trust: Sequen
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(nn.Module, "network", fail_untyped=False)  # as fit takes them
     own = dict(network.get("init_args") or {})
-    own |= {name: value for name, value in given.items() if _takes(network["class_path"], name)}
+    taken = _names_taken(network["class_path"])
+    own |= {name: value for name, value in given.items() if name in taken}
     with importing_only(trust, source=source):
         built: nn.Module = _instantiate(parser, {"network": {**network, "init_args": own}}, "network")
     return built
 
 
-def _takes(class_path: str, name: str) -> bool:
-    """Say whether a class's constructor names a parameter, as `fit` asks before it fills one in."""
+def _names_taken(class_path: str) -> frozenset[str]:
+    """Name what a class's constructor, or a function that builds a network, takes, as `fit` asks for it."""
     home, _, kind = class_path.rpartition(".")
     try:
         module = __import__(home, fromlist=[kind])
-        parameters = signature(getattr(module, kind).__init__).parameters
+        return names_taken(getattr(module, kind))
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"model.network: {class_path} cannot be imported from {Path.cwd()} ({error}); run this where `fit` ran"
         ) from error
-    return name in parameters and parameters[name].kind is not Parameter.VAR_KEYWORD
 
 
 def _instantiate(parser: ArgumentParser, config: dict[str, Any], name: str) -> Any:

@@ -4,7 +4,7 @@ It does not know where clips come from, nor how a network is explained.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -12,16 +12,18 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_confusion_matrix
 
 from vidact.core import CheckpointError, ClipBatch, ConfigError, DataError, Regularised, as_float
+from vidact.losses import Loss, check_loss
 from vidact.mixing import Mixing
+from vidact.networks import OneClipError, class_path, one_line_for, require_built, require_logits, unwrapped
 from vidact.predictions import Predictions, WindowPredictions, mean_scores
 from vidact.schedules import Interval, build_schedule, check_going_on
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 MAX_LISTED = 3
 
 
@@ -83,37 +85,26 @@ class ActionClassifier(LightningModule):
         self.confusion = {}
         self.left_out: set[str] = set()
         self.run_config = ""  # every setting as YAML, from the callback that saves it
-        self._trained = False
-        self._check_loss()
+        self._trained = self._has_passed_over = False
+        require_built(network)
+        check_loss(self.loss, len(self.class_names), takes_probabilities=self.mixing.mix is not None)
         self.configure_optimizers()  # refuses its settings before clips are decoded
-
-    def _check_loss(self) -> None:
-        """Make sure that the loss makes a number of labels, and of what mixed clips give it."""
-        name, number = type(self.loss).__name__, len(self.class_names)
-        if told := _why_no_loss(self.loss, torch.zeros(number + 1, dtype=torch.long), num_classes=number):
-            raise ConfigError(
-                f"--model.loss is given logits [B, K] and labels [B] and is to make one number of them; {name} does "
-                f"not ({told}); try torch.nn.CrossEntropyLoss"
-            )
-        if self.mixing.mix is None:
-            return
-        if told := _why_no_loss(self.loss, torch.full((number + 1, number), 1 / number), num_classes=number):
-            raise ConfigError(
-                f"with --model.mixup_alpha or cutmix_alpha, --model.loss gets probabilities [B, K]; "
-                f"{name} does not take them ({told}); set both to 0, or use torch.nn.CrossEntropyLoss"
-            )
 
     def forward(self, video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""
-        return self._checked(self.network(as_float(video)), video)
+        return self._scores(as_float(video))[0]
 
-    def _checked(self, scores: Tensor, video: Tensor) -> Float[Tensor, "B K"]:
-        if scores.shape == (len(video), len(self.class_names)):
-            return scores
-        raise ConfigError(
-            f"the network {_class_path(self.network)} gives {tuple(scores.shape)} for {len(video)} clips of "
-            f"{len(self.class_names)} classes; expected logits of shape {(len(video), len(self.class_names))}"
-        )
+    def _scores(
+        self, video: Float[Tensor, "B C T H W"], *, penalised: bool = False
+    ) -> tuple[Float[Tensor, "B K"], dict[str, Tensor]]:
+        """Run the network; gives the logits and, if it is `penalised`, what its training adds to the loss."""
+        penalties: dict[str, Tensor] = {}
+        with one_line_for(self.network, video):
+            if penalised:
+                scores, penalties = unwrapped(self.network).scores_and_penalties(video)  # type: ignore[operator]
+            else:
+                scores = self.network(video)
+        return require_logits(scores, self.network, video, num_classes=len(self.class_names)), penalties
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build what the config asks for."""
@@ -145,25 +136,42 @@ class ActionClassifier(LightningModule):
     def training_step(self, batch: ClipBatch) -> Tensor:
         """Compute the loss of one batch."""
         self._note_left_out(batch)
-        if not len(batch):
-            # All of its clips failed. A loss with a gradient of zero keeps several processes in step.
-            loss = torch.stack([parameter.sum() * 0 for parameter in self.network.parameters()]).sum()
-            self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=0, sync_dist=True)
-            return loss
+        if not len(batch):  # all of its clips failed
+            return self._nothing_learnt()
+        try:
+            loss = self._training_loss(batch)
+        except OneClipError as error:
+            self._pass_over(error)
+            return self._nothing_learnt()
         self._trained = True
-        loss = self._training_loss(batch)
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch))
         self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return loss
 
+    def _nothing_learnt(self) -> Tensor:
+        """Give a loss with a gradient of zero, which keeps several processes in step."""
+        loss = torch.stack([parameter.sum() * 0 for parameter in self.network.parameters()]).sum()
+        self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=0, sync_dist=True)
+        return loss
+
+    def _pass_over(self, error: OneClipError) -> None:
+        """Say once that nothing is learnt from a last batch of one clip; where every batch is one, nothing ever is."""
+        if self.trainer.num_training_batches == 1 or self._clips_per_batch() == 1:
+            raise error
+        if not self._has_passed_over:
+            rank_zero_warn(f"nothing is learnt from batches of one clip, as the last of an epoch may be: {error}")
+        self._has_passed_over = True
+
+    def _clips_per_batch(self) -> int | None:
+        size: int | None = getattr(self.trainer.train_dataloader, "batch_size", None)
+        return size
+
     def _training_loss(self, batch: ClipBatch) -> Tensor:
         video, label = self.mixing(as_float(batch.video), batch.label)
-        if not isinstance(self.network, Regularised):
-            return self.loss(self._checked(self.network(video), video), label)
-        scores, penalties = self.network.scores_and_penalties(video)
-        loss = self.loss(self._checked(scores, video), label)
+        scores, penalties = self._scores(video, penalised=isinstance(unwrapped(self.network), Regularised))
+        loss = self.loss(scores, label)
         self.log_dict({f"train/penalty/{name}": term for name, term in penalties.items()}, batch_size=len(batch))
-        return torch.stack([loss, *penalties.values()]).sum()
+        return torch.stack([loss, *penalties.values()]).sum() if penalties else loss
 
     def on_train_epoch_start(self) -> None:
         """Forget the last epoch's batches."""
@@ -256,7 +264,7 @@ class ActionClassifier(LightningModule):
         checkpoint["vidact_config"] = self.run_config
         checkpoint["vidact"] = {
             "class_names": list(self.class_names),
-            "network": _class_path(self.network),
+            "network": class_path(self.network),
             "trained": self._trained,
         }
 
@@ -290,21 +298,3 @@ class ActionClassifier(LightningModule):
 
 def _shape(shape: Iterable[int] | None) -> str:
     return "missing" if shape is None else str(list(shape))
-
-
-def _class_path(network: nn.Module) -> str:
-    return f"{type(network).__module__}.{type(network).__qualname__}"
-
-
-def _why_no_loss(loss: Loss, target: Tensor, *, num_classes: int) -> str | None:
-    """Say why a loss does not make a number with a gradient of some clips' logits; None if it does."""
-    logits = torch.zeros(len(target), num_classes, requires_grad=True)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of shapes that do not fit, before the error
-            found = loss(logits, target)
-        if found.shape:
-            return f"it gives {tuple(found.shape)}"
-        torch.autograd.grad(found, logits)
-    except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
-        return str(error).partition("\n")[0]
-    return None

@@ -131,10 +131,10 @@ class _Keeping(nn.Module):
         return self.head(video.flatten(1))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("kept", ["a generator", "a graph"])
+@pytest.mark.parametrize("kept", ["a generator", "graphs"])
 def test_what_cannot_be_copied_is_answered_alike_by_all(kept: str) -> None:
-    graph = torch.ones(1, requires_grad=True) * 2
-    network = _Keeping((number for number in range(3)) if kept == "a generator" else graph)
+    graphs = [torch.ones(1, requires_grad=True) * 2]
+    network = _Keeping((number for number in range(3)) if kept == "a generator" else graphs)
     said = []
     for use in (
         lambda: private_copy(network),

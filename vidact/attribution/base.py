@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 from torch import Tensor, nn
 
-from vidact.attribution.copies import compute_out_of_place, differentiable, private_copy, why_in_place
+from vidact.attribution.copies import compute_out_of_place, differentiable, private_copy, require_own, why_in_place
 from vidact.attribution.targets import Against, Goal, set_goal
 from vidact.core import ConfigError, Explanation, ExplanationError
 from vidact.models.layers import Normalisation
@@ -82,6 +82,7 @@ class Explainer(ABC):
     def _refuse_in_place(self, video: Float[Tensor, "1 C T H W"]) -> None:
         """Let modules compute out of place, and refuse a network that would be another one then."""
         if self._in_place is None:
+            require_own(self._copy, self._network, video)
             self._in_place = compute_out_of_place(self._copy, video)
         if self._in_place:
             name = self._in_place[0]

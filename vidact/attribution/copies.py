@@ -12,8 +12,13 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
-from vidact.core import ExplanationError
+from vidact.attribution.computed_weights import give_computed_weights
+from vidact.attribution.plain_running import run_plainly
+from vidact.core import ExplanationError, NetworkError
+from vidact.networks import class_path, one_line_for, require_built, require_logits, unwrapped
 
 SAME = 1e-3  # of the largest score
 
@@ -21,21 +26,68 @@ SAME = 1e-3  # of the largest score
 def private_copy(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Copy a network for explaining: in eval mode, its parameters without gradient.
 
+    What compiles it or spreads it over devices is left out; weights that are computed from others (weight_norm,
+    spectral_norm, pruning, …) become parameters of their own, as they are in eval mode.
+
     Args:
         network: Stays as it is.
         dtype: Of the copy.
 
     Raises:
         ExplanationError: it cannot be copied.
+        NetworkError: its weights have no shape yet.
     """
-    # Not under inference mode: a copy made there could not be differentiated.
-    with torch.inference_mode(mode=False):
-        copied = _deepcopy(network).to(dtype).eval().requires_grad_(requires_grad=False)
+    require_built(network)
+    # Not under inference mode: a copy made there could not be differentiated. TorchScript copies what has a gradient.
+    with torch.inference_mode(mode=False), torch.no_grad():
+        copied = _without_wrappers(_deepcopy(network)).eval()
+        give_computed_weights(copied)
+        copied = copied.to(dtype).requires_grad_(requires_grad=False)
     for module in copied.modules():
         if isinstance(module, nn.RNNBase):  # cuDNN differentiates recurrent layers in training mode only
             module.dropout = 0.0
             module.train()
     return copied
+
+
+def require_own(copied: nn.Module, network: nn.Module, video: Float[Tensor, "B C T H W"]) -> None:
+    """Refuse a copy that still computes with the network's own weights, or scores a clip otherwise each time.
+
+    Raises:
+        ExplanationError: says which weights, or that the network keeps something between two calls.
+        NetworkError: it does not run, or gives no logits.
+    """
+    name, watch, scores = class_path(network), _Foreign(network), None
+    with contextlib.suppress(NetworkError), watch:
+        scores = scores_of(copied, video)
+    if watch.found:
+        raise ExplanationError(
+            f"a copy of the network {name} still computes with the weights of the network itself ({watch.found[0]}): "
+            "something keeps a function of one of its modules (self.block = lambda x: self.conv(x), or "
+            "self.forward = torch.compile(self.forward)); make it a method, and compile modules: torch.compile(network)"
+        )
+    again = scores_of(copied, video)
+    if scores is not None and torch.isfinite(scores).all() and differ(again, scores):
+        raise ExplanationError(
+            f"the network {name} gives the same clip other scores in a second call: it keeps something between its "
+            "calls; change no buffer and no attribute in forward when it is in eval mode (self.training is False)"
+        )
+
+
+class _Foreign(TorchFunctionMode):
+    """Notes which of a network's parameters and buffers anything is computed with."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        own = [*network.named_parameters(), *network.named_buffers()]
+        self._names = {id(tensor): name for name, tensor in own}
+        self.found: list[str] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Look at what a function is given; torch calls this in place of each of its functions."""
+        given = tree_leaves((args, kwargs or {}))
+        self.found += [self._names[id(value)] for value in given if id(value) in self._names]
+        return func(*args, **(kwargs or {}))
 
 
 def compute_out_of_place(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> tuple[str, ...]:
@@ -83,12 +135,9 @@ def differ(found: Tensor, expected: Tensor) -> bool:
 @torch.no_grad()
 def scores_of(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> Tensor:
     """Run a network on a clone of a clip; one that is random also in eval mode draws the same numbers each time."""
-    with keep_rng(video.device):
+    with keep_rng(video.device), one_line_for(network, video):
         scores = network(video.clone())
-    if not isinstance(scores, Tensor):
-        got = type(scores).__name__
-        raise ExplanationError(f"expected logits of shape [{len(video)}, K] from the network, got {got}")
-    return scores
+    return require_logits(scores, network, video)
 
 
 @contextlib.contextmanager
@@ -99,6 +148,7 @@ def differentiable(device: torch.device) -> Iterator[None]:
         torch.enable_grad(),
         torch.autocast(device.type, enabled=False),
         _without_tf32(),
+        run_plainly(),
         keep_rng(device),
     ):
         yield
@@ -131,14 +181,32 @@ def _set_in_place(modules: Collection[nn.Module], *, value: bool) -> None:
         module.inplace = value  # type: ignore[assignment]
 
 
+def _without_wrappers(network: nn.Module) -> nn.Module:
+    """Take away, in a copy, what compiles modules or spreads them over devices."""
+    network = unwrapped(network)
+    for module in list(network.modules()):
+        module._compiled_call_impl = None
+        for name, child in module._modules.items():
+            if child is not None and (inner := unwrapped(child)) is not child:
+                module._modules[name] = _without_wrappers(inner)
+    return network
+
+
 def _deepcopy(network: nn.Module) -> nn.Module:
+    # Tensors that a forward pass has left on a module have a gradient's history, which cannot be copied.
+    kept = {
+        id(value): value.detach().clone()
+        for module in network.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and value.grad_fn is not None
+    }
     try:
-        return copy.deepcopy(network)
+        return copy.deepcopy(network, kept)
     except (RuntimeError, TypeError) as error:
         if is_oom_error(error):
             raise
         raise ExplanationError(
-            f"the network {type(network).__name__} cannot be copied ({str(error).partition(chr(10))[0]}): do not keep "
-            "tensors of a forward pass on a module (self.attention = …), or detach them; and for weight_norm take "
-            "torch.nn.utils.parametrizations.weight_norm"
+            f"the network {type(network).__name__} cannot be copied ({str(error).partition(chr(10))[0]}): keep no "
+            "tensors of a forward pass in lists or objects on a module, or detach them; and no generators, locks or "
+            "open files"
         ) from error

@@ -17,6 +17,7 @@ from vidact.core import ConfigError
 from vidact.models.attention import SpatioTemporalAttention
 from vidact.models.pretrained import TorchvisionVideoNet
 from vidact.models.residual import SlimResNet3D
+from vidact.networks import names_inside
 
 # Where the last convolution does not give what the head sees: those of a mask only weigh features, that of a residual
 # block is without the shortcut, and that of S3D is one branch of four.
@@ -53,7 +54,7 @@ class GradCam(Explainer):
         self, network: nn.Module, *, layer: str | None = None, rectified: bool = True, **settings: Any
     ) -> None:
         super().__init__(network, **settings)
-        names = [name for name, _ in network.named_modules() if name]
+        names = [name for name in names_inside(network) if name]
         if layer is not None and layer not in names:
             near = difflib.get_close_matches(layer, names, cutoff=0.4) or names[:8]
             raise ConfigError(f"the network has no layer {layer!r}; nearest: {', '.join(near)}")

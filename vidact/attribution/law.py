@@ -24,6 +24,7 @@ from vidact.attribution.copies import (
     differentiable,
     keep_rng,
     private_copy,
+    require_own,
     scores_of,
     why_in_place,
 )
@@ -32,7 +33,7 @@ from vidact.attribution.merge_check import find_wrong_merges
 from vidact.attribution.operations import HARMLESS, POOLING_BY_WINNER, WEIGHTED_OPERATIONS, mend
 from vidact.attribution.pairs import Weighted, parted_pairs
 from vidact.attribution.tracing import Operation, Trace, trace
-from vidact.core import ExplanationError, VidactError
+from vidact.core import ExplanationError
 from vidact.models import layers
 
 Kind = Literal[
@@ -87,6 +88,7 @@ def examine(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> tuple[Brea
     with differentiable(video.device):
         video = video.detach().clone().float()
         copied = private_copy(network)
+        require_own(copied, network, video)
         scores, breaches = _look_at_frames(copied, video)
         parted = find_wrong_merges(copied, video)
         for canonizer in build_canonizers(video):
@@ -121,7 +123,9 @@ def _refuse_scripts(network: nn.Module) -> None:
     for name, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ExplanationError(
-                f"{name or 'the network'} is TorchScript, which nobody can look into: use its source"
+                f"{name or 'the network'} is TorchScript, which relevance rules cannot look into: build the network "
+                "from its Python source, or explain it with a method that only needs a gradient (gradient, "
+                "integrated_gradients, occlusion, …)"
             )
 
 
@@ -132,19 +136,9 @@ def _first_line(error: Exception) -> str:
 def _look_at_frames(network: nn.Module, video: Tensor) -> tuple[Tensor, list[Breach]]:
     """Run the network as it is; gives the scores, and frames that they do not depend on."""
     name, leaf = type(network).__name__, video.clone().requires_grad_()
-    try:
-        in_place = [_in_place(network, each) for each in compute_out_of_place(network, video)]
-        with keep_rng(video.device):
-            scores = network(leaf.clone())
-    except VidactError:
-        raise
-    except RuntimeError as error:
-        raise ExplanationError(
-            f"{name} cannot be run on this video: {_first_line(error)}; try another shape"
-        ) from error
-    if not isinstance(scores, Tensor) or scores.ndim != 2 or len(scores) != len(video):
-        got = f"a tensor of shape {tuple(scores.shape)}" if isinstance(scores, Tensor) else type(scores).__name__
-        raise ExplanationError(f"expected logits of shape [{len(video)}, K] from the network, got {got}")
+    in_place = [_in_place(network, each) for each in compute_out_of_place(network, video)]
+    with keep_rng(video.device):
+        scores = network(leaf.clone())
     if not torch.isfinite(scores).all():
         raise ExplanationError(f"the scores of {name} are not finite; do its weights hold NaN or infinite values?")
     if not scores.requires_grad:
@@ -227,7 +221,9 @@ def _remedy_without_rule(module: nn.Module) -> str | None:
         if isinstance(module, kinds):
             return remedy
     if isinstance(module, types.Linear) and "weight" not in module._parameters:
-        return "its weight is computed: torch.nn.utils.parametrize.remove_parametrizations before the explanation"
+        return (
+            "its weight is no parameter: make it one, or compute it with torch.nn.utils.parametrize, which is followed"
+        )
     if isinstance(module, nn.Upsample) and module.mode == "bicubic":
         return "use nn.Upsample with mode='bilinear', whose weights are not negative"
     home = _home(module)

@@ -89,9 +89,9 @@ class _ByFormula(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         if not ctx.hook.active:
             return None, gradients[0], None, None
-        formula = ctx.hook.copy()
-        formula.stored_tensors.update(input=ctx.saved_tensors, kwargs={})
-        (relevance,) = formula.backward(ctx.twin, ctx.saved_tensors, gradients)
+        formula, inputs = ctx.hook.copy(), ctx.saved_tensors  # once: an activation checkpoint gives them only once
+        formula.stored_tensors.update(input=inputs, kwargs={})
+        (relevance,) = formula.backward(ctx.twin, inputs, gradients)
         return relevance, None, None, None
 
 

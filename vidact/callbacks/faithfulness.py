@@ -20,7 +20,7 @@ from vidact.callbacks.faithfulness_findings import Faithfulness, fill_for, measu
 from vidact.callbacks.pictures import log_pictures, run_folder
 from vidact.callbacks.processes import gather
 from vidact.callbacks.schedule import Schedule
-from vidact.core import ClipBatch, ClipSource, ConfigError, ExplanationError, VidactError, as_float
+from vidact.core import ClipBatch, ClipSource, ConfigError, ExplanationError, NetworkError, VidactError, as_float
 from vidact.evaluation.perturbation import build_units
 from vidact.evaluation.units import TUBES
 from vidact.report.faithfulness import Band, FillPanel, MethodCurves, perturbation_curves
@@ -82,6 +82,8 @@ class FaithfulnessCallback(Callback):
         try:
             with self._explainer(self.method, pl_module, check_law=True) as explain:
                 explain.prepare(as_float(clips.video[:1].to(pl_module.device)))
+        except NetworkError:  # with which training could do nothing, either
+            raise
         except ExplanationError as error:
             raise ExplanationError(
                 f"{error}. Or train without measuring explanations, --faithfulness.every_n_epochs 0, or with those of "

@@ -30,7 +30,7 @@ from vidact.callbacks.findings import (
 from vidact.callbacks.pictures import log_bars, log_pictures, log_table, log_videos, run_folder
 from vidact.callbacks.processes import gather
 from vidact.callbacks.schedule import Schedule
-from vidact.core import ClipBatch, ClipSource, ConfigError, ExplanationError, as_float
+from vidact.core import ClipBatch, ClipSource, ConfigError, ExplanationError, NetworkError, as_float
 
 
 class RelevanceCallback(Callback):
@@ -88,6 +88,8 @@ class RelevanceCallback(Callback):
         clips = self._example_clips(trainer, stage="validate")
         try:
             self._prepare(pl_module, clips)
+        except NetworkError:  # with which training could do nothing, either
+            raise
         except ExplanationError as error:
             raise ExplanationError(
                 f"{error}. Or train without pictures, --relevance.every_n_epochs 0, or with those of another method, "
