@@ -52,13 +52,15 @@ class Result:
         path: The video.
         folder: Where its explanation is.
         state: `explained`, `kept` from an earlier run, or `failed`.
-        told: The class with its probability, or the reason.
+        told: The class with its probability and where its score has gone, or the reason.
+        warning: What is to be said of its relevance; may be empty.
     """
 
     path: str
     folder: str
     state: str
     told: str
+    warning: str = ""
 
 
 def list_jobs(videos: Sequence[str], out: Path) -> list[Job]:
@@ -169,16 +171,18 @@ class VideoExplainer(LightningModule):
 
     def _result(self, job: Job) -> Result:
         try:
-            state, told = self._bring(job)
+            state, record = self._bring(job)
         except VidactError as error:
-            state, told = "failed", str(error).removeprefix(f"{job.path}: ")
-        return Result(str(job.path), str(job.folder), state, told)
+            told = str(error).removeprefix(f"{job.path}: ")
+            return Result(str(job.path), str(job.folder), "failed", told)
+        warning = str(record.get("relevance_warning", ""))
+        return Result(str(job.path), str(job.folder), state, _in_words(record), warning)
 
-    def _bring(self, job: Job) -> tuple[str, str]:
+    def _bring(self, job: Job) -> tuple[str, dict[str, Any]]:
         request = self._request(job)
         kept = _read_record(job.folder)
         if not self.again and kept is not None and kept.get("request") == request:
-            return "kept", _in_words(kept)
+            return "kept", kept
         if job.folder.exists() and kept is None:
             raise ConfigError(f"{job.folder}: exists, and no explanation is in it; choose another --out")
         video = VideoFile(job.path)
@@ -192,7 +196,7 @@ class VideoExplainer(LightningModule):
             )
             beside = None if self.beside is None else self._explain_beside(video, self.beside, Path(scratch) / "beside")
             record = write_files(job.folder, explanation, video, settings=self.files, request=request, beside=beside)
-        return "explained", _in_words(record)
+        return "explained", record
 
     def _explain_beside(self, video: VideoFile, beside: Beside, scratch: Path) -> VideoExplanation:
         scratch.mkdir()
@@ -246,7 +250,9 @@ def explain_all(model: VideoExplainer, *, trainer: Trainer) -> list[Result]:
 
 def _in_words(record: Mapping[str, Any]) -> str:
     name, probability = record["classes"][0]
-    return f"{name}, {100 * probability:.1f} %" + (f" ({record['frame_rate']})" if record.get("frame_rate") else "")
+    rate, where = record.get("frame_rate"), record.get("where_the_score_is")
+    told = f"{name}, {100 * probability:.1f} %" + (f" ({rate})" if rate else "")
+    return told + (f"; its score: {where}" if where else "")
 
 
 def _read_record(folder: Path) -> dict[str, Any] | None:

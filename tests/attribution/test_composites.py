@@ -382,7 +382,7 @@ def test_lrp_0_of_frame_differences_is_gradient_times_input() -> None:
             {"layer": "average_pooling", "rule": "z_plus"},
             "z_plus is for layers with weights, got layer: average_pooling",
         ),
-        ({"layer": "batch_norm", "rule": "epsilon"}, "layers with weights, got layer: batch_norm; try pass"),
+        ({"layer": "batch_norm", "rule": "epsilon"}, "layers with weights, got layer: batch_norm; try affine_plus"),
         ({"layer": "gate", "rule": "alpha_beta"}, "layers with weights, got layer: gate; try signal_takes_all"),
         ({"layer": "activation", "rule": "lrp_0"}, "layers with weights, got layer: activation; try pass"),
         ({"layer": "ReLU", "rule": "gamma"}, "layers with weights, got layer: ReLU; try norm or pass"),
