@@ -228,6 +228,8 @@ def _remedy_without_rule(module: nn.Module) -> str | None:
             return remedy
     if isinstance(module, types.Linear) and "weight" not in module._parameters:
         return "its weight is computed: torch.nn.utils.parametrize.remove_parametrizations before the explanation"
+    if getattr(module, "value", 0) and isinstance(module, nn.modules.padding._ConstantPadNd):
+        return "pad with zeros: what relevance other numbers have has nowhere to go"
     if isinstance(module, nn.Upsample) and module.mode == "bicubic":
         return "use nn.Upsample with mode='bilinear', whose weights are not negative"
     home = _home(module)
@@ -302,10 +304,7 @@ def _is_harmless(operation: Operation, module: nn.Module) -> bool:
 
 
 def _remedy(operation: Operation) -> str | None:
-    """Say what to use in place of an operation; None where its gradient hands on relevance as a rule would.
-
-    So it is where a winner takes it all, and where a constant is added, which is a bias.
-    """
+    """Say what to use in place of an operation; None where its gradient hands on relevance as a rule would."""
     if operation.is_detached:
         return "let gradients through to what it is given (no detach, .data or no_grad)"
     with_constant = sum(operation.from_video) == 1
@@ -313,6 +312,8 @@ def _remedy(operation: Operation) -> str | None:
     if operation.is_in_place:
         there = mend(operation.name.removeprefix("i") if adds else operation.name, with_constant=False)
         return f"{there}; and not in place, as it writes into the output of a module"
-    if operation.name in POOLING_BY_WINNER or (adds and with_constant):
+    if adds and with_constant:  # passed on unchanged, its relevance would end on voxels
+        return f"{layers.__name__}.Sum(values, constant): the constant takes its share (for pixels: Normalisation)"
+    if operation.name in POOLING_BY_WINNER:
         return None
     return mend(operation.name, with_constant=with_constant)
