@@ -117,7 +117,7 @@ def _view(
         baselines=tuple((name, share) for name, share in shares.items() if share is not None),
         facts=tuple(facts(run, record).items()),
         split=tuple(split_facts(record, part=settings.part).items()),
-        conservation=tuple(_conservation(clips).items()),
+        conservation=tuple(score_rows(clips).items()),
         per_class=() if measured is None else _per_class(run, measured),
         outcomes=() if measured is None else _outcomes(measured),
         pictures=tuple(_pictures(run, measured, chance=chance)),
@@ -212,7 +212,7 @@ def _pixels(window: Window, batch: ClipBatch, *, data: VideoDataModule) -> UInt8
         return batch.video[0].numpy()
 
 
-def _conservation(clips: Sequence[ClipView]) -> dict[str, str]:
+def score_rows(clips: Sequence[ClipView]) -> dict[str, str]:
     """Say how much of the scores is on voxels, and of the clip with the least, where the rest is."""
     views = [view for clip in clips for view in clip.explanations if view.conservation is not None]
     if not views:

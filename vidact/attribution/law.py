@@ -32,6 +32,7 @@ from vidact.attribution.merge_check import find_wrong_merges
 from vidact.attribution.operations import HARMLESS, POOLING_BY_WINNER, WEIGHTED_OPERATIONS, mend
 from vidact.attribution.pairs import Weighted, parted_pairs
 from vidact.attribution.tracing import Operation, Trace, trace
+from vidact.attribution.unrolling import GatedBias
 from vidact.core import ExplanationError, VidactError
 from vidact.models import layers
 
@@ -300,7 +301,8 @@ def _is_mishandled(operation: Operation) -> bool:
 
 def _is_harmless(operation: Operation, module: nn.Module) -> bool:
     """Say whether an operation only moves numbers, or is what a subclass of a layer is there for."""
-    return operation.name in HARMLESS or (isinstance(module, Weighted) and operation.name in WEIGHTED_OPERATIONS)
+    is_its_work = isinstance(module, Weighted) and operation.name in WEIGHTED_OPERATIONS
+    return operation.name in HARMLESS or is_its_work or type(module) is GatedBias
 
 
 def _remedy(operation: Operation) -> str | None:
@@ -310,10 +312,8 @@ def _remedy(operation: Operation) -> str | None:
     with_constant = sum(operation.from_video) == 1
     adds = operation.name in {"add", "iadd", "radd"} or (operation.name in {"sub", "isub"} and operation.from_video[0])
     if operation.is_in_place:
-        there = mend(operation.name.removeprefix("i") if adds else operation.name, with_constant=False)
-        return f"{there}; and not in place, as it writes into the output of a module"
+        name = operation.name.removeprefix("i") if adds else operation.name
+        return f"{mend(name, with_constant=False)}; and not in place, as it writes into the output of a module"
     if adds and with_constant:  # passed on unchanged, its relevance would end on voxels
         return f"{layers.__name__}.Sum(values, constant): the constant takes its share (for pixels: Normalisation)"
-    if operation.name in POOLING_BY_WINNER:
-        return None
-    return mend(operation.name, with_constant=with_constant)
+    return None if operation.name in POOLING_BY_WINNER else mend(operation.name, with_constant=with_constant)
