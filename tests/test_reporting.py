@@ -76,7 +76,7 @@ def test_the_worst_share_on_voxels_is_the_one_farthest_from_all(view: RunView) -
     rows = score_rows([replace(clip, explanations=(*made, without))])
     assert rows == {
         "on voxels, mean": "93.0 % of 3 explanations",
-        "on voxels, worst": "70.0 %: 70.0 % on voxels, 30.0 % on the bias of stem.0",
+        "on voxels, worst": "70.0 % on voxels, 30.0 % on the bias of stem.0",
     }
     assert score_rows([replace(clip, explanations=(without,))]) == {}
 

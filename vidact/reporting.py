@@ -221,7 +221,7 @@ def score_rows(clips: Sequence[ClipView]) -> dict[str, str]:
     worst = max(views, key=lambda view: abs((view.conservation or 0.0) - 1))
     return {
         "on voxels, mean": f"{percent(float(np.mean(shares)))} of {len(shares)} explanations",
-        "on voxels, worst": f"{percent(worst.conservation or 0.0)}: {worst.where}",
+        "on voxels, worst": worst.where,
     }
 
 

@@ -192,6 +192,7 @@ class GatedBias(Gate):
         self.biases = nn.Parameter(biases.detach(), requires_grad=biases.requires_grad)
 
     def forward(self, signal: Float[Tensor, "B F"], gate: Float[Tensor, "B F"]) -> Float[Tensor, "B F"]:
+        """Add the biases."""
         return signal + self.biases[0] + gate * self.biases[1]
 
 
