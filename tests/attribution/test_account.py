@@ -284,7 +284,6 @@ def _twice_the_input(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (standing_in._TimesInput, "backward", staticmethod(_twice_the_input)),
         (Book, "bias", lambda *_: None),
         (Book, "per_clip", lambda self, module, values: 1.001 * values.sum().double()[None]),
-        (standing_in, "bias_of", lambda module: None),
     ],
 )
 def test_a_rule_that_is_wrong_shows(monkeypatch: pytest.MonkeyPatch, place: Any, name: str, bug: Any) -> None:
@@ -293,8 +292,7 @@ def test_a_rule_that_is_wrong_shows(monkeypatch: pytest.MonkeyPatch, place: Any,
     assert _gap(before) < EXACT
     monkeypatch.setattr(place, name, bug)
     after = _explained(network, still)
-    blamed = _account(after).others
-    assert _gap(after) > 1e-4 or (name == "bias_of" and any(value.abs().max() > 0.1 for value in blamed.values()))
+    assert _gap(after) > 1e-4
 
 
 def test_a_sum_without_a_rule_shows() -> None:
