@@ -168,6 +168,7 @@ OWNERS = {
         *("attribution/canonizers.py", "attribution/composites.py", "attribution/meters.py"),
         *("attribution/explainers.py", "attribution/first_layer.py", "attribution/gradients.py"),
         *("attribution/law.py", "attribution/lines.py", "attribution/rules.py", "attribution/standing_in.py"),
+        "attribution/formulas.py",
         *("attribution/unrolling.py",),
     },
     "wandb": {"callbacks/loggers.py", "callbacks/pictures.py"},

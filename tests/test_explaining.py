@@ -69,6 +69,10 @@ def test_relevance_is_the_mean_over_the_windows_that_hold_a_frame(tmp_path: Path
     assert found.window_scores == pytest.approx(scores, rel=1e-5)
     assert found.score == pytest.approx(np.mean(scores), rel=1e-5)
     assert found.window_conservation == pytest.approx(1, abs=1e-3)
+    assert found.parts is not None
+    assert sum(found.parts.values()) == pytest.approx(found.score, rel=1e-4)
+    assert found.where.startswith("100.0 % on voxels")
+    assert found.warning == ""
     assert found.times_seconds == pytest.approx(found.frame_numbers / 25)
 
 

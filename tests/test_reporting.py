@@ -1,5 +1,6 @@
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from vidact.core import ConfigError, as_float
 from vidact.data.video import read_frames
 from vidact.measured import choose_clips, measure_part
 from vidact.report.contents import RunView
-from vidact.reporting import ReportSettings, view_run
+from vidact.reporting import ReportSettings, score_rows, view_run
 from vidact.runs import open_run
 
 CPU = torch.device("cpu")
@@ -60,6 +61,30 @@ def test_the_clips_are_explained_for_what_they_are_taken_for_and_what_they_are(v
         for one in clip.explanations:
             assert (one.conservation is None) == (one.method == "gradient_x_input")
         assert clip.video.shape[0] == 3
+
+
+def test_the_worst_share_on_voxels_is_the_one_farthest_from_all(view: RunView) -> None:
+    told = (
+        ("a", 0.99, "99.0 % on voxels"),
+        ("b", 0.7, "70.0 % on voxels, 30.0 % on the bias of stem.0"),
+        ("c", 1.1, ""),
+    )
+    clip = next(clip for clip in view.clips)
+    frames = next(one for one in clip.explanations)
+    made = [replace(frames, target=name, conservation=share, where=where) for name, share, where in told]
+    without = replace(frames, conservation=None)
+    rows = score_rows([replace(clip, explanations=(*made, without))])
+    assert rows == {
+        "on voxels, mean": "93.0 % of 3 explanations",
+        "on voxels, worst": "70.0 % on voxels, 30.0 % on the bias of stem.0",
+    }
+    assert score_rows([replace(clip, explanations=(without,))]) == {}
+
+
+def test_each_explanation_of_a_report_says_where_its_score_is(view: RunView) -> None:
+    for one in (one for clip in view.clips for one in clip.explanations):
+        assert " % on voxels" in one.where
+    assert [name for name, _ in view.conservation] == ["on voxels, mean", "on voxels, worst"]
 
 
 def test_the_draw_does_not_know_what_the_network_says_but_the_mistakes_do(small_run: Path) -> None:

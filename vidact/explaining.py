@@ -16,8 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vidact.attribution.base import Explainer
+from vidact.attribution.book import join_accounts
 from vidact.attribution.composites import DEFAULT, CompositeSpec, read_recipe
 from vidact.attribution.explainers import LRP, build_explainer, check_method
+from vidact.attribution.shares import in_words, mean_parts, warning_of
 from vidact.attribution.targets import PREDICTED, REST, REST_WORD, VERSUS, select_target
 from vidact.core import ConfigError, EnvironmentProblem, ExplanationError, as_float
 from vidact.data.streaming import Video, WindowSettings, sliding_windows
@@ -107,6 +109,8 @@ class VideoExplanation:
         window_starts: The first frame of each window.
         window_scores: What was explained in each window.
         window_conservation: ΣR / score in each window.
+        parts: Where the score has gone, by names in words, mean over windows; together they are `score`. None for
+            methods that hand none down.
         largest_logit: max |logit| in each window.
         relevance: Of each sampled frame, summed over colour, at the network's resolution.
         positive: Each frame's relevance for the target, its positive voxels added up.
@@ -133,6 +137,19 @@ class VideoExplanation:
     negative: Float[np.ndarray, " T"] = field(repr=False)
     largest: float
     note: str = ""
+    parts: dict[str, float] | None = None
+
+    @property
+    def where(self) -> str:
+        """Where the score has gone, in words; empty where the method hands none down."""
+        return "" if self.parts is None else in_words(self.parts, self.score)
+
+    @property
+    def warning(self) -> str:
+        """What is to be said where the voxels do not make up the score of the method's own rules; else empty."""
+        if self.parts is None or not self.method.startswith(LRP):
+            return ""
+        return warning_of(self.parts, self.score, largest_logit=float(self.largest_logit.mean())) or ""
 
     @property
     def target_name(self) -> str:
@@ -206,13 +223,14 @@ def explain_video(
     target, against = select_target(settings.target, probabilities[None], label=None, class_names=class_names)
     sampled = subject.sampled
     shown = list(dict.fromkeys(sampled))
-    window_scores, conservation = [], []
+    window_scores, conservation, accounts = [], [], []
     with _Stitcher(scratch / "relevance.f32", subject) as stitched:
         for places, pixels in subject.batches(settings.batch_size):
             rows = torch.zeros(len(pixels), dtype=torch.long)
             found = explain(pixels, target[rows], against=None if against is None else against[rows])
             window_scores.append(found.score.double().cpu())
             conservation.append(found.conservation.cpu())
+            accounts += [] if found.account is None else [found.account]
             stitched.add(places, found.relevance)
     return VideoExplanation(
         name=subject.video.name,
@@ -233,6 +251,7 @@ def explain_video(
         negative=np.asarray(stitched.negative),
         largest=stitched.largest,
         note=subject.window.note(subject.video.times_seconds),
+        parts=mean_parts(join_accounts(accounts)) if accounts else None,
     )
 
 

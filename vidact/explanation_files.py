@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from vidact.analysis.frames import HOTSPOT_THRESHOLD
-from vidact.attribution.conservation import NEGLIGIBLE_SCORE
 from vidact.attribution.explainers import LRP, unit_of
+from vidact.attribution.shares import NEGLIGIBLE_SCORE
 from vidact.core import ConfigError, EnvironmentProblem
 from vidact.data.streaming import Video, pick_frames
 from vidact.data.video import open_container
@@ -244,6 +244,9 @@ def _record(explanation: VideoExplanation, video: Video, settings: FileSettings)
         "score": explanation.score,
         "method": explanation.method,
         "conservation": conservation,
+        "account": explanation.parts,
+        "where_the_score_is": explanation.where,
+        "relevance_warning": explanation.warning,
         "largest_relevance": explanation.largest,
         "windows": len(explanation.window_starts),
         "sampled_frames": len(explanation.frame_numbers),

@@ -131,6 +131,8 @@ def _view(video: Video, found: VideoExplanation, relevance: Float[np.ndarray, "T
     """Choose the frames that are drawn, at most MAX_SHOWN_FRAMES."""
     chosen = evenly_spread(len(relevance), at_most=MAX_SHOWN_FRAMES)
     ratios = found.window_conservation
+    if found.warning:
+        warnings.warn(f"{found.name}: {found.warning}", stacklevel=3)
     view = RelevanceView(
         method=found.method,
         target=found.target_name,
@@ -139,6 +141,7 @@ def _view(video: Video, found: VideoExplanation, relevance: Float[np.ndarray, "T
         conservation=float(ratios.mean()) if found.method.startswith(LRP) else None,
         relevance=relevance[chosen],
         unit=unit_of(found.method),
+        where=found.where,
     )
     return ClipView(
         clip_id=found.name,

@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 
 from vidact.analysis.intervals import ClusteredMean
 from vidact.attribution.explainers import LRP, unit_of
+from vidact.attribution.shares import in_words, parts_of
 from vidact.attribution.targets import PREDICTED, TRUE
 from vidact.core import ClipBatch, ConfigError, DataError, Explanation, as_float
 from vidact.data.datamodule import VideoDataModule
@@ -25,6 +26,7 @@ from vidact.report.contents import ClipView, Interval, Outcome, Picture, Relevan
 from vidact.report.curves import training_curves
 from vidact.report.images import svg_text
 from vidact.report.run_pictures import class_figure
+from vidact.report.summary import percent
 from vidact.run_facts import config_text, curves, facts, split_facts, without_home
 from vidact.runs import Run, open_run
 
@@ -115,7 +117,7 @@ def _view(
         baselines=tuple((name, share) for name, share in shares.items() if share is not None),
         facts=tuple(facts(run, record).items()),
         split=tuple(split_facts(record, part=settings.part).items()),
-        conservation=tuple(_conservation(clips).items()),
+        conservation=tuple(score_rows(clips).items()),
         per_class=() if measured is None else _per_class(run, measured),
         outcomes=() if measured is None else _outcomes(measured),
         pictures=tuple(_pictures(run, measured, chance=chance)),
@@ -175,8 +177,9 @@ def _views(run: Run, explanation: Explanation, *, role: str) -> list[RelevanceVi
             conservation=float(explanation.conservation[row]) if is_handed_down else None,
             relevance=explanation.relevance[row].sum(dim=0).cpu().numpy(),
             unit=unit_of(explanation.method),
+            where="" if explanation.account is None else in_words(parts_of(explanation.account, row), score),
         )
-        for row in range(len(explanation.score))
+        for row, score in enumerate(explanation.score.tolist())
     ]
 
 
@@ -209,15 +212,16 @@ def _pixels(window: Window, batch: ClipBatch, *, data: VideoDataModule) -> UInt8
         return batch.video[0].numpy()
 
 
-def _conservation(clips: Sequence[ClipView]) -> dict[str, str]:
-    """Say how far relevance adds up to the scores, and whether rules can follow the network."""
-    shares = [view.conservation for clip in clips for view in clip.explanations if view.conservation is not None]
-    if not shares:
+def score_rows(clips: Sequence[ClipView]) -> dict[str, str]:
+    """Say how much of the scores is on voxels, and of the clip with the least, where the rest is."""
+    views = [view for clip in clips for view in clip.explanations if view.conservation is not None]
+    if not views:
         return {}
-    worst = max(shares, key=lambda share: abs(share - 1))
+    shares = [view.conservation or 0.0 for view in views]
+    worst = max(views, key=lambda view: abs((view.conservation or 0.0) - 1))
     return {
-        "ΣR / score, mean": f"{np.mean(shares):.4f} of {len(shares)} explanations",
-        "ΣR / score, worst": f"{worst:.4f}",
+        "on voxels, mean": f"{percent(float(np.mean(shares)))} of {len(shares)} explanations",
+        "on voxels, worst": worst.where,
     }
 
 

@@ -158,6 +158,8 @@ def _tell(results: "list[Result]") -> int:
     for result in results:
         place = f"  {relative(result.folder)}" if result.state != "failed" else ""
         print(printable(f"{result.state:<10} {relative(result.path)}: {result.told}{place}"))
+        if result.warning:
+            print(printable(f"{'warning':<10} {relative(result.path)}: {result.warning}"))
     failed = [result for result in results if result.state == "failed"]
     if failed:
         print(f"{len(failed)} of {len(results)} videos could not be explained")

@@ -57,13 +57,15 @@ class Result:
         path: The video.
         folder: Where its explanation is.
         state: `explained`, `kept` from an earlier run, or `failed`.
-        told: The class with its probability, or the reason.
+        told: The class with its probability and where its score has gone, or the reason.
+        warning: What is to be said of its relevance; may be empty.
     """
 
     path: str
     folder: str
     state: str
     told: str
+    warning: str = ""
 
 
 def list_jobs(videos: Sequence[str], out: Path) -> list[Job]:
@@ -194,17 +196,19 @@ class VideoExplainer(LightningModule):
 
     def _result(self, job: Job) -> Result:
         try:
-            state, told = self._bring(job)
+            state, record = self._bring(job)
         except VidactError as error:
-            state, told = "failed", str(error).removeprefix(printable(f"{job.path}: "))
-        return Result(str(job.path), str(job.folder), state, told)
+            told = str(error).removeprefix(printable(f"{job.path}: "))
+            return Result(str(job.path), str(job.folder), "failed", told)
+        warning = str(record.get("relevance_warning", ""))
+        return Result(str(job.path), str(job.folder), state, _in_words(record), warning)
 
-    def _bring(self, job: Job) -> tuple[str, str]:
+    def _bring(self, job: Job) -> tuple[str, dict[str, Any]]:
         request = self._request(job)
         place_inside(job.out, job.folder.relative_to(job.out))  # still
         kept = read_record(job.folder)
         if not self.again and kept is not None and UNFINISHED not in kept and kept["request"] == request:
-            return "kept", _in_words(kept)
+            return "kept", kept
         check_folder(job.folder, is_compared=self.beside is not None)
         video = VideoFile(job.path)
         with workshop(job.out) as room:
@@ -220,7 +224,7 @@ class VideoExplainer(LightningModule):
             record = write_files(
                 job.folder, explanation, video, room=room, settings=self.files, request=request, beside=beside
             )
-        return "explained", _in_words(record)
+        return "explained", record
 
     def _explain_beside(self, video: VideoFile, beside: Beside, scratch: Path) -> VideoExplanation:
         scratch.mkdir()
@@ -274,7 +278,9 @@ def explain_all(model: VideoExplainer, *, trainer: Trainer) -> list[Result]:
 
 def _in_words(record: Mapping[str, Any]) -> str:
     name, probability = record["classes"][0]
-    return f"{name}, {100 * probability:.1f} %" + (f" ({record['frame_rate']})" if record.get("frame_rate") else "")
+    rate, where = record.get("frame_rate"), record.get("where_the_score_is")
+    told = f"{name}, {100 * probability:.1f} %" + (f" ({rate})" if rate else "")
+    return told + (f"; its score: {where}" if where else "")
 
 
 def own_devices(accelerator: str) -> torch.device:

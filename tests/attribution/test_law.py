@@ -289,9 +289,10 @@ class _Constant(_Net):
         return x - 0.5
 
 
-def test_adding_a_constant_and_taking_the_largest_are_notes() -> None:
+def test_adding_a_constant_needs_a_module_and_taking_the_largest_is_a_note() -> None:
     found = examine(_seeded(_Constant), _video())
-    assert [(breach.kind, breach.hides_relevance) for breach in found] == [("functional", False)] * 2
+    assert [(breach.kind, breach.hides_relevance) for breach in found] == [("functional", True)] * 2
+    assert all("Sum(values, constant): the constant takes its share" in breach.remedy for breach in found)
 
     class Net(_Net):
         def forward(self, video: Tensor) -> Tensor:

@@ -191,13 +191,16 @@ def test_an_addition_that_looks_harmless_is_named(name: str) -> None:
     assert remedy in breach.remedy
 
 
-def test_a_constant_may_be_scaled_and_numbers_may_be_moved() -> None:
+def test_numbers_may_be_moved_and_constants_added_by_a_module() -> None:
+    assert _hiding(_Net(lambda net, x: torch.zeros_like(x).index_put((torch.arange(len(x)),), x))) == []
+    network = _Net(lambda net, x: net.offset(x, torch.ones(1)))
+    network.offset = Sum()
+    assert _hiding(network) == []
     for between in (
         lambda net, x: torch.add(x, torch.ones(1), alpha=3),
         lambda net, x: torch.sub(x, torch.ones(1), alpha=3),
-        lambda net, x: torch.zeros_like(x).index_put((torch.arange(len(x)),), x),
     ):
-        assert _hiding(_Net(between)) == []
+        assert len(_hiding(_Net(between))) == 1
 
 
 def _doubling(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
@@ -333,9 +336,11 @@ def test_what_a_module_gives_is_not_written_into(write: Callable[[Tensor], Any],
     assert any("not in place" in breach.remedy for breach in found)
 
 
-def test_a_constant_may_stand_before_a_plus_but_not_before_a_minus() -> None:
-    assert _hiding(_Net(lambda net, x: torch.ones(1) + x)) == []
-    assert len(_hiding(_Net(lambda net, x: torch.ones(1) - x))) == 1
+def test_a_constant_that_no_module_adds_is_named() -> None:
+    """Its relevance would end on voxels: behind a dead ReLU it would be all of the score."""
+    for between in (lambda net, x: torch.ones(1) + x, lambda net, x: torch.ones(1) - x, lambda net, x: x - 0.5):
+        assert len(_hiding(_Net(between))) == 1
+    assert len(_hiding(_Net(relu=nn.ConstantPad3d(1, 0.5)))) == 1
 
 
 def test_what_cannot_be_copied_or_run_is_said_in_one_line() -> None:

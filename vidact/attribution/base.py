@@ -13,9 +13,10 @@ from jaxtyping import Float, Int
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 from torch import Tensor, nn
 
+from vidact.attribution.book import join_accounts
 from vidact.attribution.copies import compute_out_of_place, differentiable, private_copy, require_own, why_in_place
 from vidact.attribution.targets import Against, Goal, set_goal
-from vidact.core import ConfigError, Explanation, ExplanationError
+from vidact.core import Account, ConfigError, Explanation, ExplanationError
 from vidact.models.layers import Normalisation
 
 Found = TypeVar("Found")
@@ -131,15 +132,19 @@ class Explainer(ABC):
         relevance, scores = torch.empty_like(video, dtype=self._dtype), torch.empty(len(video), dtype=self._dtype)
         scores = scores.to(video.device)
 
-        def explain(part: slice) -> tuple[Tensor, Tensor]:
+        def explain(part: slice) -> tuple[Tensor, Tensor, Account | None]:
             own = _part_of(goal, part, video.device)
             found, logits = self._explain(self._own(video[part]), own)
             weights = own.weights(logits)
-            return found.detach(), torch.where(weights == 0, 0, weights * logits).sum(dim=1).detach()
+            score = torch.where(weights == 0, 0, weights * logits).sum(dim=1).detach()
+            return found.detach(), score, self._account(found.detach(), score)
 
+        accounts = []
         for part, found in self._by_parts(video, explain):
-            relevance[part], scores[part] = found
-        return Explanation(relevance, scores, target, self.method, goal.against)
+            relevance[part], scores[part], account = found
+            accounts += [] if account is None else [account]
+        joined = join_accounts(accounts) if accounts else None
+        return Explanation(relevance, scores, target, self.method, goal.against, joined)
 
     def _by_parts(
         self, video: Float[Tensor, "B C T H W"], work: Callable[[slice], Found]
@@ -177,6 +182,10 @@ class Explainer(ABC):
         self, video: Float[Tensor, "B C T H W"], goal: Goal
     ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
         """Give the relevance and the logits of clips that are processed at once."""
+
+    def _account(self, relevance: Float[Tensor, "B C T H W"], score: Float[Tensor, " B"]) -> Account | None:
+        """Say where the score of the clips has gone that were explained just now; None for methods that cannot."""
+        return None
 
     def _backpropagate(
         self, video: Float[Tensor, "B C T H W"], start: Callable[[Tensor], Tensor]

@@ -32,6 +32,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from zennit.core import Composite, Hook
 
+from vidact.attribution.book import Book
 from vidact.attribution.canonizers import build_canonizers
 from vidact.attribution.first_layer import FirstLayer
 from vidact.attribution.lines import CLASSES, FIRST, LAYERS, RECURRENT, RULES, TINY, Line, Recipe, has_weights
@@ -53,12 +54,13 @@ _WEIGHTLESS = (
     Line("norm", "sum"),
     Line("norm", "average_pooling"),
     Line("norm", "upsampling"),
-    Line("pass", "batch_norm"),  # merged
+    Line("affine_plus", "batch_norm"),  # that no layer takes in
 )
 # As a gradient: x_t and x_{t-1} each get their own product, so that LRP-0 is gradient × input.
-_LINEAR_0 = tuple(
-    Line("norm", layer, settings={"stabilizer": TINY})
-    for layer in ("frame_differences", "sum", "average_pooling", "upsampling")
+_LINEAR_0 = (
+    *(Line("norm", layer, settings={"stabilizer": TINY}) for layer in ("frame_differences", "sum")),
+    *(Line("norm", layer, settings={"stabilizer": TINY}) for layer in ("average_pooling", "upsampling")),
+    Line("affine", "batch_norm", settings={"stabilizer": TINY}),
 )
 
 
@@ -71,7 +73,7 @@ COMPOSITES: dict[str, tuple[Line, ...]] = {
     "epsilon_plus": _lines("z_plus"),
     "epsilon_alpha2_beta1": _lines("alpha2_beta1"),
     "epsilon_gamma": _lines("gamma"),
-    "epsilon": _lines("epsilon"),
+    "epsilon": (*_lines("epsilon"), Line("affine", "batch_norm")),
     "lrp_0": (Line("lrp_0", "weighted"), *_LINEAR_0),
     "epsilon_plus_box": _lines("z_plus", Line("box", FIRST)),
     "epsilon_gamma_box": _lines("gamma", Line("box", FIRST)),
@@ -109,6 +111,7 @@ def build_composite(
     clip: Float[Tensor, "..."],
     first: FirstLayer | None = None,
     zero_biases: bool | None = None,
+    book: Book | None = None,
 ) -> Composite:
     """Build Zennit's composite of a name, a YAML file or a mapping.
 
@@ -117,6 +120,7 @@ def build_composite(
         clip: What the network takes; shows which BatchNorm belongs to which layer.
         first: The network's first layer, where the composite treats it apart.
         zero_biases: Whether biases take part in no rule; None for what the composite says.
+        book: Where rules note what they do not hand to inputs.
 
     Raises:
         ConfigError: no such composite, or one that makes no sense.
@@ -126,6 +130,8 @@ def build_composite(
         raise ConfigError(f"the composite {recipe.name} treats the first layer apart, and it was not given")
     zero = recipe.zero_biases if zero_biases is None else zero_biases
     hooks = [line.build(zero_biases=zero, first=first) for line in recipe.lines]
+    for hook in hooks:
+        hook.book = book
 
     def choose(context: dict[str, Any], name: str, module: nn.Module) -> Hook | None:
         steps = context.setdefault("steps", [])  # names of modules come before those of their parts

@@ -8,19 +8,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vidact.attribution.base import Explainer
+from vidact.attribution.book import join_accounts
 from vidact.attribution.composites import CompositeSpec
 from vidact.attribution.explainers import LayerwiseRelevance
 from vidact.attribution.meters import meters
+from vidact.attribution.shares import TOLERANCE, in_words, is_negligible, parts_of
 from vidact.attribution.targets import Against, set_goal
+from vidact.core import Account
 
-TOLERANCE = 0.05  # of ΣR / score
-# Of the clip's largest |logit|. Shares of a score near zero mean little, and what is near depends on the network: 0.01
-# is a large logit beside others of 0.001, and rounding alone moves a 1 beside others of 1000.
-NEGLIGIBLE_SCORE = 0.01
 EXPLODED = 1e4  # max|R| / |score|
 MADE_BY_BIASES = 0.9  # share of a score that the last layer's biases make, from which on little else speaks for it
 
@@ -75,6 +74,7 @@ class ConservationTable:
         largest_logit: max |logit| of each clip.
         handled: ΣR / score of each clip, where biases take part in no rule.
         counted: The same where they do.
+        account: Where the score of each clip has gone, where biases take part in no rule.
     """
 
     method: str
@@ -83,6 +83,7 @@ class ConservationTable:
     largest_logit: Float[Tensor, " B"]
     handled: Float[Tensor, " B"]
     counted: Float[Tensor, " B"]
+    account: Account = field(repr=False)
 
     @property
     def lost_to_stabiliser(self) -> float:
@@ -144,6 +145,11 @@ class ConservationTable:
     def _last_weighted(self) -> LayerBalance | None:
         return next((layer for layer in self.layers if layer.kind.startswith(("Linear", "Conv"))), None)
 
+    def where(self) -> str:
+        """Say where the score of the clip has gone whose voxels are farthest from having all of it."""
+        worst = int((self.handled - 1).abs().nan_to_num(nan=torch.inf).argmax())
+        return in_words(parts_of(self.account, worst), float(self.score[worst]))
+
     def culprit(self) -> str:
         """Say where most of the relevance is lost, and what that means; worth reading where it does not add up."""
         # Beside relevance that has exploded, what rounding takes is more than the score.
@@ -168,6 +174,7 @@ class ConservationTable:
         sums = [
             f"{self.method}, mean of {len(self.score)} clips; relevance in shares of the score",
             f"ΣR / score: {_spread(self.handled)}; biases counted: {_spread(self.counted)}",
+            f"where the score is: {self.where()}",
             f"lost to biases where they are counted: {self.lost_to_biases:.4f}; to the stabiliser: "
             f"{self.lost_to_stabiliser:.2g}; between layers: {self.lost_between_layers:.2g}",
             f"max|R| / |score|: {self.largest:.4g}",
@@ -201,43 +208,42 @@ def conservation_table(
     against = set_goal(target, against).against
     runs = {}
     for zero_biases in (True, False):
-        explainer = LayerwiseRelevance(network, composite=composite, zero_biases=zero_biases, check_law=False)
+        explainer = LayerwiseRelevance(
+            network, composite=composite, zero_biases=zero_biases, check_law=False, refine=False
+        )
         with explainer as explain:
             largest_logit = explain.scores(video).abs().amax(dim=1)
             runs[zero_biases] = _follow(explain, video, target, against)
-    (scores, totals, flows), (_, counted_totals, counted_flows) = runs[True], runs[False]
+    (scores, account, totals, flows), (_, _, counted_totals, counted_flows) = runs[True], runs[False]
     layers = [LayerBalance(name, kind, flow, counted_flows[name, kind]) for (name, kind), flow in flows.items()]
     return ConservationTable(
-        explainer.method, tuple(layers[::-1]), scores, largest_logit, handled=totals, counted=counted_totals
+        explainer.method, tuple(layers[::-1]), scores, largest_logit, totals, counted_totals, account
     )
-
-
-def is_negligible(score: Float[Tensor, " B"], largest_logit: Float[Tensor, " B"]) -> Bool[Tensor, " B"]:
-    """Say which scores are so small beside their clip's largest |logit| that ΣR / score means little.
-
-    Args:
-        score: What is explained.
-        largest_logit: max |logit| of each clip.
-    """
-    return score.abs() <= NEGLIGIBLE_SCORE * largest_logit.abs()
 
 
 def _follow(
     explain: Explainer, video: Tensor, target: Tensor, against: Tensor | None
-) -> tuple[Tensor, Tensor, dict[tuple[str, str], Flow]]:
-    """Give each clip's score and ΣR / score, and the flow through each layer, in the order of the calls."""
-    scores, totals = [], []
+) -> tuple[Tensor, Account, Tensor, dict[tuple[str, str], Flow]]:
+    """Give each clip's score, account and ΣR / score, and the flow through each layer, in the order of the calls."""
+    scores, accounts, totals = [], [], []
     seen: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for row in range(len(video)):  # one by one: where time is folded into the batch, clips could not be told apart
         part = slice(row, row + 1)
         with meters(explain.network) as read:
             found = explain(video[part], target[part], against=None if against is None else against[part])
         score = float(found.score) or float("nan")
+        assert found.account is not None
         scores.append(found.score)
+        accounts.append(found.account)
         totals.append(found.conservation)
         for key, meter in read.items():
             seen.setdefault(key, []).append((meter.arriving / score, meter.leaving / score, meter.largest / abs(score)))
-    return torch.cat(scores), torch.cat(totals), {key: _flow(shares) for key, shares in seen.items()}
+    return (
+        torch.cat(scores),
+        join_accounts(accounts),
+        torch.cat(totals),
+        {key: _flow(shares) for key, shares in seen.items()},
+    )
 
 
 def _flow(shares: Any) -> Flow:

@@ -5,18 +5,20 @@ An explainer is a context manager and a function `(video, target, *, against) ->
 
 import difflib
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from zennit.core import Composite
 
 from vidact.attribution.base import Explainer
+from vidact.attribution.book import Book, find_layouts, with_rows
 from vidact.attribution.composites import DEFAULT, CompositeSpec, build_composite, check_names, read_recipe
 from vidact.attribution.controls import Attention, Centre, Intensity, MotionEnergy, Random
-from vidact.attribution.copies import SAME, scores_of
+from vidact.attribution.copies import SAME, differentiable, scores_of
 from vidact.attribution.first_layer import FirstLayer, find_first_layer
 from vidact.attribution.gradcam import GradCam
 from vidact.attribution.gradients import (
@@ -28,11 +30,12 @@ from vidact.attribution.gradients import (
 )
 from vidact.attribution.law import require_lawful
 from vidact.attribution.occlusion import Occlusion
-from vidact.attribution.targets import Goal
-from vidact.core import ConfigError, ExplanationError
+from vidact.attribution.targets import Against, Goal
+from vidact.core import Account, ConfigError, Explanation, ExplanationError
 
 LRP = "lrp"
 LOGIT = "units of the logit"
+ROUNDING = 1e-4  # of the largest number in an account
 
 
 class LayerwiseRelevance(Explainer):
@@ -45,6 +48,8 @@ class LayerwiseRelevance(Explainer):
         composite: The rules per layer: one of `composites.COMPOSITES`, a YAML file, or a mapping as in one.
         zero_biases: Whether biases take part in no rule; None for what the composite says.
         check_law: Whether to make sure, before the first explanation, that the rules can follow the network.
+        refine: Whether clips are explained again in float64 whose account does not close in float32 (beyond ROUNDING),
+            as where sums near zero are divided by and relevance grows large.
         settings: As in `Explainer`.
 
     Raises:
@@ -58,19 +63,24 @@ class LayerwiseRelevance(Explainer):
         composite: CompositeSpec = DEFAULT,
         zero_biases: bool | None = None,
         check_law: bool = True,
+        refine: bool = True,
         **settings: Any,
     ) -> None:
         super().__init__(network, **settings)
+        self._refine = refine and self._dtype != torch.float64
         self._spec, self._recipe, self._zero_biases = composite, read_recipe(composite), zero_biases
         self._check_law = check_law
         self.method = f"{LRP}:{Path(composite).stem if isinstance(composite, str) else 'own'}"
         self._composite: Composite | None = None
         self._first: tuple[Any, FirstLayer] | None = None
+        self._book = Book()
+        self._tells_apart: dict[Any, bool] = {}  # by the shape of a clip
 
     def __exit__(self, *error: Any) -> None:
         if self._composite is not None:
             self._composite.remove()
         self._composite = self._first = None
+        self._tells_apart = {}
         super().__exit__(*error)
 
     def _prepare(self, video: Float[Tensor, "1 C T H W"]) -> None:
@@ -87,7 +97,7 @@ class LayerwiseRelevance(Explainer):
         if first is not None:
             self._refuse_flat_over_time(first)
         scores = scores_of(self._copy, video)
-        composite = build_composite(self._spec, first=first, zero_biases=self._zero_biases, clip=video)
+        composite = build_composite(self._spec, first=first, zero_biases=self._zero_biases, clip=video, book=self._book)
         try:
             composite.register(self._copy)
             check_names(self._recipe, self._copy)
@@ -104,10 +114,51 @@ class LayerwiseRelevance(Explainer):
                 "would give every frame exactly the same relevance; try epsilon_plus"
             )
 
+    def __call__(
+        self, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, against: Against = None
+    ) -> Explanation:
+        """Explain as every `Explainer` does, with an account."""
+        found = super().__call__(video, target, against=against)
+        assert found.account is not None
+        rows = torch.nonzero(~(found.account.gap(found.score) <= ROUNDING)).flatten()
+        if not len(rows) or not self._refine or video.device.type == "mps":  # which has no float64
+            return found
+        settings: dict[str, Any] = {
+            "composite": self._spec,
+            "zero_biases": self._zero_biases,
+            "batch_size": self._batch_size,
+        }
+        with LayerwiseRelevance(self._network, check_law=False, dtype=torch.float64, **settings) as explain:
+            own = None if found.against is None else found.against[rows]
+            again = explain(video[rows], target[rows], against=own)
+        assert again.account is not None
+        found.relevance[rows] = again.relevance.to(found.relevance)
+        found.score[rows] = again.score.to(found.score)
+        return replace(found, account=with_rows(found.account, rows, again.account))
+
     def _explain(
         self, video: Float[Tensor, "B C T H W"], goal: Goal
     ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
-        return self._backpropagate(video, lambda scores: scores * goal.weights(scores))
+        def start(scores: Tensor) -> Tensor:
+            handed = scores * goal.weights(scores)
+            self._book.set_score(handed.sum(dim=1))
+            return handed
+
+        self._book.open(self._copy, len(video))
+        return self._backpropagate(video, start)
+
+    def _account(self, relevance: Float[Tensor, "B C T H W"], score: Float[Tensor, " B"]) -> Account:
+        return self._book.close(relevance)
+
+    def _limit(self, video: Float[Tensor, "B C T H W"]) -> int:
+        """Explain clips one by one where it cannot be seen which number is of which clip."""
+        limit = super()._limit(video)
+        if limit > 1 and video.shape[1:] not in self._tells_apart:
+            with differentiable(video.device):
+                layouts = find_layouts(self._copy, self._own(video[:1]))
+            self._book.layouts = layouts or {}
+            self._tells_apart = {video.shape[1:]: layouts is not None}
+        return limit if limit == 1 or self._tells_apart[video.shape[1:]] else 1
 
 
 def _refuse_other_scores(plain: Float[Tensor, "1 K"], canonized: Float[Tensor, "1 K"]) -> None:

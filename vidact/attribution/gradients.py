@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidact.attribution.base import Explainer, mean_picture, subtracted_mean
+from vidact.attribution.book import account_of_sum
 from vidact.attribution.targets import Goal
-from vidact.core import ConfigError
+from vidact.core import Account, ConfigError
 
 
 class Gradient(Explainer):
@@ -51,6 +52,9 @@ class _FromBaseline(Explainer):
         if self._baseline is None:
             return self._neutral(video).expand_as(video)
         return torch.full_like(video, self._baseline)
+
+    def _account(self, relevance: Float[Tensor, "B C T H W"], score: Float[Tensor, " B"]) -> Account:
+        return account_of_sum(relevance, score)
 
     def _neutral(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "#B #C 1 1 1"]:
         """Give the pixel that says nothing, where nobody has said which: of a clip without a mean, its own."""

@@ -33,6 +33,7 @@ from vidact.attribution.merge_check import find_wrong_merges
 from vidact.attribution.operations import HARMLESS, POOLING_BY_WINNER, WEIGHTED_OPERATIONS, mend
 from vidact.attribution.pairs import Weighted, parted_pairs
 from vidact.attribution.tracing import Operation, Trace, trace
+from vidact.attribution.unrolling import GatedBias
 from vidact.core import ExplanationError
 from vidact.models import layers
 
@@ -224,6 +225,8 @@ def _remedy_without_rule(module: nn.Module) -> str | None:
         return (
             "its weight is no parameter: make it one, or compute it with torch.nn.utils.parametrize, which is followed"
         )
+    if getattr(module, "value", 0) and isinstance(module, nn.modules.padding._ConstantPadNd):
+        return "pad with zeros: what relevance other numbers have has nowhere to go"
     if isinstance(module, nn.Upsample) and module.mode == "bicubic":
         return "use nn.Upsample with mode='bilinear', whose weights are not negative"
     home = _home(module)
@@ -294,21 +297,19 @@ def _is_mishandled(operation: Operation) -> bool:
 
 def _is_harmless(operation: Operation, module: nn.Module) -> bool:
     """Say whether an operation only moves numbers, or is what a subclass of a layer is there for."""
-    return operation.name in HARMLESS or (isinstance(module, Weighted) and operation.name in WEIGHTED_OPERATIONS)
+    is_its_work = isinstance(module, Weighted) and operation.name in WEIGHTED_OPERATIONS
+    return operation.name in HARMLESS or is_its_work or type(module) is GatedBias
 
 
 def _remedy(operation: Operation) -> str | None:
-    """Say what to use in place of an operation; None where its gradient hands on relevance as a rule would.
-
-    So it is where a winner takes it all, and where a constant is added, which is a bias.
-    """
+    """Say what to use in place of an operation; None where its gradient hands on relevance as a rule would."""
     if operation.is_detached:
         return "let gradients through to what it is given (no detach, .data or no_grad)"
     with_constant = sum(operation.from_video) == 1
     adds = operation.name in {"add", "iadd", "radd"} or (operation.name in {"sub", "isub"} and operation.from_video[0])
     if operation.is_in_place:
-        there = mend(operation.name.removeprefix("i") if adds else operation.name, with_constant=False)
-        return f"{there}; and not in place, as it writes into the output of a module"
-    if operation.name in POOLING_BY_WINNER or (adds and with_constant):
-        return None
-    return mend(operation.name, with_constant=with_constant)
+        name = operation.name.removeprefix("i") if adds else operation.name
+        return f"{mend(name, with_constant=False)}; and not in place, as it writes into the output of a module"
+    if adds and with_constant:  # passed on unchanged, its relevance would end on voxels
+        return f"{layers.__name__}.Sum(values, constant): the constant takes its share (for pixels: Normalisation)"
+    return None if operation.name in POOLING_BY_WINNER else mend(operation.name, with_constant=with_constant)

@@ -41,8 +41,8 @@ RULES: dict[str, RuleEntry] = {
     "gamma": RuleEntry(rules.Gamma, ("gamma", "stabilizer")),
     "z_plus": RuleEntry(rules.ZPlus, ("stabilizer",)),
     "alpha_beta": RuleEntry(rules.AlphaBeta, ("alpha", "beta", "stabilizer")),
-    "alpha1_beta0": RuleEntry(partial(rules.AlphaBeta, alpha=1, beta=0), ("stabilizer",)),
-    "alpha2_beta1": RuleEntry(partial(rules.AlphaBeta, alpha=2, beta=1), ("stabilizer",)),
+    "alpha1_beta0": RuleEntry(partial(rules.AlphaBeta, alpha=1.0, beta=0.0), ("stabilizer",)),
+    "alpha2_beta1": RuleEntry(partial(rules.AlphaBeta, alpha=2.0, beta=1.0), ("stabilizer",)),
     "w_square": RuleEntry(rules.WSquare, ("stabilizer",)),
     "flat": RuleEntry(rules.Flat, ("stabilizer",)),
     "box": RuleEntry(rules.Box, ("stabilizer",)),
@@ -50,6 +50,8 @@ RULES: dict[str, RuleEntry] = {
     "pass": RuleEntry(rules.Pass, weighted=False),
     "signal_takes_all": RuleEntry(rules.SignalTakesAll, weighted=False),
     "even_split": RuleEntry(rules.EvenSplit, weighted=False),
+    "affine": RuleEntry(rules.Affine, ("stabilizer",), weighted=False),
+    "affine_plus": RuleEntry(rules.AffinePlus, ("stabilizer",), weighted=False),
 }
 
 CLASSES: dict[str, type[nn.Module]] = {

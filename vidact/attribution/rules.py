@@ -7,7 +7,7 @@ divides by what the layer has added up, and the layer's own backward between the
 Zennit's formulas, call by call.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import torch
@@ -18,11 +18,24 @@ from zennit import rules
 from zennit.core import Stabilizer
 from zennit.types import Linear
 
-from vidact.attribution.standing_in import Forward, Rule, handed_down, quotient, times_input, twin_of
+from vidact.attribution.formulas import AlphaBeta, Box, Flat, Formula, Gamma, Term, WSquare, is_positive, names_of
+from vidact.attribution.standing_in import Forward, Rule, bias_of, handed_down, quotient, times_input, twin_of
 
-
-def _names(zero_params: str | Collection[str] | None) -> frozenset[str]:
-    return frozenset([zero_params] if isinstance(zero_params, str) else zero_params or ())
+__all__ = [
+    "Affine",
+    "AffinePlus",
+    "AlphaBeta",
+    "Box",
+    "Epsilon",
+    "EvenSplit",
+    "Flat",
+    "Gamma",
+    "Norm",
+    "Pass",
+    "SignalTakesAll",
+    "WSquare",
+    "ZPlus",
+]
 
 
 def _weight(module: nn.Module) -> Tensor:
@@ -31,12 +44,10 @@ def _weight(module: nn.Module) -> Tensor:
     return weight.detach()
 
 
-class _Proportional(Rule):
+class _Proportional(Formula):
     """Every input gets its share of what the module adds up: R_i = x_i ∂/∂x_i Σ_j z_j · [R_j / (z_j ± ε)]."""
 
     several_inputs = True
-    stabilizer: Callable[[Tensor], Tensor]
-    zeroed: frozenset[str] = frozenset()
 
     def _explain(self, module: nn.Module, forward: Forward, *inputs: Any) -> Any:
         bias = module._parameters.get("bias") if "bias" in self.zeroed else None
@@ -45,10 +56,21 @@ class _Proportional(Rule):
         marked = [times_input(x, x, self) if isinstance(x, Tensor) and x.requires_grad else x for x in inputs]
         if bias is None:
             z = output = twin_of(module, forward).forward(*marked)
-        else:  # added when z is known: z without it would lose digits as a difference
-            z = twin_of(module, forward, bias=None).forward(*marked)
-            output = z + bias.detach().reshape(-1, *[1] * (_weight(module).ndim - 2))
-        return quotient(z, output, self)
+            return quotient(z, output, self, module, self._constant(module, forward, inputs))
+        # Added when z is known: z without it would lose digits as a difference.
+        z = twin_of(module, forward, bias=None).forward(*marked)
+        return quotient(z, z + bias_of(module), self, module, None)
+
+    def _constant(self, module: nn.Module, forward: Forward, inputs: tuple[Any, ...]) -> Tensor | None:
+        """Give the share of z that does not come from the video: the bias, or inputs that are constants."""
+        if isinstance(module, Linear):
+            return bias_of(module)
+        if self.book is None or all(isinstance(x, Tensor) and x.requires_grad for x in inputs):
+            return None
+        none = [torch.zeros_like(x) if isinstance(x, Tensor) and x.requires_grad else x for x in inputs]
+        with torch.no_grad():
+            constant: Tensor = twin_of(module, forward).forward(*none)
+        return constant
 
 
 class Epsilon(_Proportional, rules.Epsilon):  # type: ignore[misc]
@@ -63,7 +85,7 @@ class Epsilon(_Proportional, rules.Epsilon):  # type: ignore[misc]
         self, epsilon: float | Callable[[Tensor], Tensor] = 1e-6, zero_params: str | Collection[str] | None = None
     ) -> None:
         super().__init__(epsilon=epsilon, zero_params=zero_params)
-        self.stabilizer, self.zeroed = Stabilizer.ensure(epsilon), _names(zero_params)
+        self.stabilizer, self.zeroed = Stabilizer.ensure(epsilon), names_of(zero_params)
 
 
 class Norm(_Proportional, rules.Norm):  # type: ignore[misc]
@@ -78,7 +100,7 @@ class Norm(_Proportional, rules.Norm):  # type: ignore[misc]
         self.stabilizer = Stabilizer.ensure(stabilizer)
 
 
-class ZPlus(Rule, rules.ZPlus):  # type: ignore[misc]
+class ZPlus(Formula, rules.ZPlus):  # type: ignore[misc]
     """z⁺ rule: R_i = Σ_j (x_i w_ij)⁺ R_j / Σ_i' (x_i' w_i'j)⁺ (Montavon et al. 2017, eq. 16; Bach et al. 2015, α1β0).
 
     A positive bias takes part in the sum, unless `zero_params` names it.
@@ -92,7 +114,7 @@ class ZPlus(Rule, rules.ZPlus):  # type: ignore[misc]
         self, stabilizer: float | Callable[[Tensor], Tensor] = 1e-6, zero_params: str | Collection[str] | None = None
     ) -> None:
         super().__init__(stabilizer=stabilizer, zero_params=zero_params)
-        self.stabilizer, self.zeroed = Stabilizer.ensure(stabilizer), _names(zero_params)
+        self.stabilizer, self.zeroed = Stabilizer.ensure(stabilizer), names_of(zero_params)
 
     def _explain(self, module: nn.Module, forward: Forward, *inputs: Any) -> Any:
         if not isinstance(module, Linear) or not self.zeroed <= {"bias"}:
@@ -100,12 +122,21 @@ class ZPlus(Rule, rules.ZPlus):  # type: ignore[misc]
         (x,) = inputs
         bias = None if "bias" in self.zeroed else module._parameters["bias"]
         bias = None if bias is None else bias.detach().clamp(min=0)
+        taken = None if bias is None else bias.reshape(-1, *[1] * (_weight(module).ndim - 2))
         if x.detach().amin() >= 0:  # no negative input meets a negative weight
             z = self._part(module, forward, x, x, bias=bias, min=0.0)
         else:
             z = self._part(module, forward, x, x.clamp(min=0), bias=bias, min=0.0)
             z = z + self._part(module, forward, x, x.clamp(max=0), bias=None, max=0.0)
-        return quotient(z, twin_of(module, forward).forward(x), self)
+        return quotient(z, twin_of(module, forward).forward(x), self, module, taken)
+
+    def speaks(self, bias: Tensor) -> Tensor:
+        """Say that only a positive bias makes an output that no input speaks for."""
+        return bias > 0
+
+    def terms(self, outputs: Sequence[Tensor], bias: Tensor | None) -> list[Term]:
+        """Add up the positive terms."""
+        return [Term(outputs[0] + outputs[1], 1.0, None if bias is None else bias.clamp(min=0), is_positive)]
 
     def _part(
         self, module: nn.Module, forward: Forward, x: Tensor, part: Tensor, bias: Tensor | None, **limit: float
@@ -127,26 +158,6 @@ class ZPlus(Rule, rules.ZPlus):  # type: ignore[misc]
         return z
 
 
-class Gamma(Rule, rules.Gamma):  # type: ignore[misc]
-    """γ rule: positive weights count 1 + γ times (Montavon et al. 2019; of mixed signs: Andéol et al. 2021)."""
-
-
-class AlphaBeta(Rule, rules.AlphaBeta):  # type: ignore[misc]
-    """αβ rule: positive terms get α, negative ones −β (Bach et al. 2015, eq. 60)."""
-
-
-class WSquare(Rule, rules.WSquare):  # type: ignore[misc]
-    """w² rule: R_i = Σ_j w_ij² R_j / Σ_i' w_i'j² (Montavon et al. 2017, eq. 12), whatever the input."""
-
-
-class Flat(Rule, rules.Flat):  # type: ignore[misc]
-    """Flat rule: every input of a unit gets the same share (Lapuschkin et al. 2019)."""
-
-
-class Box(Rule, rules.ZBox):  # type: ignore[misc]
-    """Box rule (zᴮ): inputs are bounded by `low` and `high` (Montavon et al. 2017, eq. 14)."""
-
-
 class Pass(Rule, rules.Pass):  # type: ignore[misc]
     """Relevance goes through as it is: activations, normalisation, whatever scales each number by itself."""
 
@@ -157,7 +168,7 @@ class Pass(Rule, rules.Pass):  # type: ignore[misc]
         return relevance
 
     def _explain(self, module: nn.Module, forward: Forward, *inputs: Any) -> Any:
-        return handed_down(inputs[0], twin_of(module, forward).forward(*inputs), self)
+        return handed_down(inputs[0], twin_of(module, forward).forward(*inputs), self, module)
 
 
 class SignalTakesAll(Pass):
@@ -178,3 +189,57 @@ class EvenSplit(Pass):
         half = torch.cat([half[:, :, :1] + relevance[:, :, :1] / 2, half[:, :, 1:]], dim=2)
         none = torch.zeros_like(half[:, :, :1])
         return torch.cat([none, half], dim=2) + torch.cat([half, none], dim=2)
+
+
+class Affine(Rule):
+    """ε rule of y = s x + t, as BatchNorm in eval mode computes it: R_x = s x R / (y ± ε), the rest is the shift's.
+
+    With γ, β, μ and σ of a BatchNorm, s = γ / σ and t = β − γ μ / σ. One that a layer takes in is merged and gets no
+    rule; here are those that are left, as after a ReLU. To pass relevance on would give x what t alone has made.
+
+    Args:
+        stabilizer: A small number, or a function from y to the denominator.
+    """
+
+    changes_parameters = False
+
+    def __init__(self, stabilizer: float | Callable[[Tensor], Tensor] = 1e-6) -> None:
+        super().__init__()
+        self.stabilizer = Stabilizer.ensure(stabilizer)
+
+    def _explain(self, module: nn.Module, forward: Forward, *inputs: Any) -> Any:
+        (x,) = inputs
+        scale, shift = _scale_and_shift(module, x.detach())
+        output = twin_of(module, forward).forward(x).detach()
+        own, constant = self._parts(x.detach(), scale, shift.expand_as(output), output)
+        z = times_input(x, own, self) * scale + constant
+        return quotient(z, output, self, module, constant)
+
+    def _parts(self, x: Tensor, scale: Tensor, shift: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Give what of x and of the shift takes relevance."""
+        return x, shift
+
+
+class AffinePlus(Affine):
+    """As Affine, but all relevance goes to whichever of s x and t speaks for y, by having its sign.
+
+    Both do where both have it, in proportion. No share is above 1 or below 0, so that nothing grows where s x and t
+    nearly cancel, as in the generalised γ rule (Andéol et al. 2021) with γ → ∞.
+    """
+
+    def _parts(self, x: Tensor, scale: Tensor, shift: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        return x * (x * scale * output > 0), shift * (shift * output > 0)
+
+
+@torch.no_grad()
+def _scale_and_shift(batch_norm: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Give s and t of a BatchNorm, in a shape that broadcasts to its input; statistics of the batch are constants."""
+    shape = [1, -1, *[1] * (x.ndim - 2)]
+    mean, variance = batch_norm.running_mean, batch_norm.running_var
+    if not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
+        dims = [dim for dim in range(x.ndim) if dim != 1]
+        variance, mean = torch.var_mean(x, dim=dims, correction=0)
+    scale = (variance + batch_norm.eps).rsqrt()
+    scale = scale if batch_norm.weight is None else scale * batch_norm.weight
+    shift = -mean * scale if batch_norm.bias is None else batch_norm.bias - mean * scale
+    return scale.detach().reshape(shape), shift.detach().reshape(shape)

@@ -19,9 +19,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from zennit.core import BasicHook, Hook, RemovableHandle, RemovableHandleList, Stabilizer
+from zennit.core import Hook, RemovableHandle, RemovableHandleList, Stabilizer
 from zennit.types import Linear
 
+from vidact.attribution.book import Book
 from vidact.core import ExplanationError
 
 Forward = Callable[..., Any]
@@ -45,59 +46,77 @@ class _TimesInput(torch.autograd.Function):
 
 
 class _Quotient(torch.autograd.Function):
-    """The output; backward hands R / stabilised(z) to z."""
+    """The output; backward hands R / stabilised(z) to z, and notes what constants and the stabiliser take."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, output: Tensor, hook: Hook) -> Tensor:
-        ctx.hook = hook
+    def forward(ctx: Any, z: Tensor, output: Tensor, hook: Hook, module: nn.Module, constant: Tensor | None) -> Tensor:
+        ctx.hook, ctx.module, ctx.constant = hook, module, constant
         ctx.save_for_backward(z)
         return output.detach()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         if not ctx.hook.active:
-            return None, gradients[0], None
-        (z,) = ctx.saved_tensors
-        return _divided(gradients[0], z, ctx.hook.stabilizer), None, None
+            return None, gradients[0], None, None, None
+        (z,), hook = ctx.saved_tensors, ctx.hook
+        if hook.book is None or not hook.book.is_open:
+            return _divided(gradients[0], z, hook.stabilizer), None, None, None, None
+        epsilon = added(z.detach(), hook.stabilizer)
+        quotient = gradients[0] / (z + epsilon)
+        hook.note(ctx.module, z.detach(), epsilon, quotient.detach(), constant=ctx.constant)
+        return quotient, None, None, None, None
 
 
 class _HandedDown(torch.autograd.Function):
     """The output; backward hands its relevance to x as the hook says, past the module's own graph."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, output: Tensor, hook: Any) -> Tensor:
-        ctx.hook, ctx.shape = hook, x.shape
-        return output.detach()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        if not ctx.hook.active:
-            return None, gradients[0], None
-        return ctx.hook.hand_down(gradients[0]).sum_to_size(ctx.shape), None, None
-
-
-class _ByFormula(torch.autograd.Function):
-    """The output; backward runs Zennit's formula of the rule with the input of this very call."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, output: Tensor, hook: BasicHook, twin: nn.Module) -> Tensor:
-        ctx.hook, ctx.twin = hook, twin
-        ctx.save_for_backward(x)
+    def forward(ctx: Any, x: Tensor, output: Tensor, hook: Any, module: nn.Module) -> Tensor:
+        ctx.hook, ctx.module, ctx.shape = hook, module, x.shape
         return output.detach()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         if not ctx.hook.active:
             return None, gradients[0], None, None
+        if not ctx.needs_input_grad[0]:  # a constant, as the signal of a gate
+            ctx.hook.note_constant(ctx.module, gradients[0].detach())
+            return None, None, None, None
+        return ctx.hook.hand_down(gradients[0]).sum_to_size(ctx.shape), None, None, None
+
+
+class _ByFormula(torch.autograd.Function):
+    """The output; backward runs Zennit's formula of the rule with the input of this very call."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, output: Tensor, hook: Any, twin: nn.Module, module: nn.Module) -> Tensor:
+        ctx.hook, ctx.twin, ctx.module = hook, twin, module
+        ctx.save_for_backward(x)
+        return output.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        if not ctx.hook.active:
+            return None, gradients[0], None, None, None
         formula, inputs = ctx.hook.copy(), ctx.saved_tensors  # once: an activation checkpoint gives them only once
         formula.stored_tensors.update(input=inputs, kwargs={})
+        if ctx.hook.book is not None and ctx.hook.book.is_open:
+            formula.gradient_mapper = partial(ctx.hook.note_formula, ctx.twin, ctx.module)
         (relevance,) = formula.backward(ctx.twin, inputs, gradients)
-        return relevance, None, None, None
+        return relevance, None, None, None, None
 
 
 times_input, quotient, handed_down, by_formula = (
     node.apply for node in (_TimesInput, _Quotient, _HandedDown, _ByFormula)
 )
+
+
+def added(z: Tensor, stabilizer: Callable[[Tensor], Tensor]) -> Tensor:
+    """Give what a stabiliser adds to z: ε sign(z), where nothing else is asked for."""
+    plain: Any = stabilizer
+    if type(stabilizer) is Stabilizer and not (plain.clip or plain.norm_scale):
+        return torch.copysign(torch.full((), plain.epsilon, dtype=z.dtype, device=z.device), z)
+    return stabilizer(z) - z
 
 
 def _divided(relevance: Tensor, z: Tensor, stabilizer: Callable[[Tensor], Tensor]) -> Tensor:
@@ -135,6 +154,7 @@ class Rule(Hook):  # type: ignore[misc]
 
     several_inputs = False
     changes_parameters = True
+    book: Book | None = None  # where it notes what inputs do not get; shared by the copies of a hook
 
     def copy(self) -> "Rule":
         """Make a hook of the same rule for another module."""
@@ -170,7 +190,60 @@ class Rule(Hook):  # type: ignore[misc]
 
     def _explain(self, module: nn.Module, forward: Forward, *inputs: Any) -> Any:
         twin = twin_of(module, forward)
-        return by_formula(inputs[0], twin.forward(*inputs), self, twin)
+        return by_formula(inputs[0], twin.forward(*inputs), self, twin, module)
+
+    def speaks(self, bias: Tensor) -> Tensor:
+        """Say which biases make an output that no input speaks for."""
+        return bias != 0
+
+    @torch.no_grad()
+    def note(
+        self,
+        module: nn.Module,
+        z: Tensor,
+        epsilon: Tensor,
+        quotient: Tensor,
+        *,
+        constant: Tensor | None,
+        speaks: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """Note what a rule that divides by z + ε does not hand to the inputs: R b / (z + ε) and R ε / (z + ε).
+
+        Where z is zero, the latter is all of R: then the bias alone has made the output, or nothing speaks for it.
+
+        Args:
+            module: The layer.
+            z: What the rule adds up; with the constant b, if that takes part in it.
+            epsilon: What the stabiliser adds to it.
+            quotient: R / (z + ε).
+            constant: b, in the shape of the output or one that broadcasts to it.
+            speaks: Which biases make an output that no input speaks for; None for `self.speaks`.
+        """
+        book = self.book
+        assert book is not None
+        if constant is not None:
+            book.bias(module, quotient * constant)
+        taken = book.product(module, epsilon, quotient)
+        if not book.is_small(taken):
+            alone, bias = torch.where(z == 0, epsilon * quotient, 0), bias_of(module)
+            taken = taken - book.per_clip(module, alone)
+            by_bias = alone * (0 if bias is None else (speaks or self.speaks)(bias))
+            book.bias(module, by_bias)
+            book.nothing(module, alone - by_bias)
+        book.stabiliser(module, taken)
+
+    def note_constant(self, module: nn.Module, relevance: Tensor) -> None:
+        """Note relevance that a constant takes whole."""
+        if self.book is not None and self.book.is_open:
+            self.book.bias(module, relevance)
+
+
+def bias_of(module: nn.Module) -> Tensor | None:
+    """Give a layer's bias in a shape that broadcasts to its output."""
+    bias, weight = module._parameters.get("bias"), module._parameters.get("weight")
+    if bias is None or weight is None or not isinstance(module, Linear):
+        return None
+    return bias.detach().reshape(-1, *[1] * (weight.ndim - 2))
 
 
 def _by_place(

@@ -168,7 +168,7 @@ class GRUStep(nn.Module):
         self.from_input, self.from_hidden = from_input, from_hidden
         self.add_gates, self.squash_gates = Sum(), nn.Sigmoid()
         self.reset_gate, self.add_signal = Gate(), Sum()
-        self.add_biases, self.squash_signal = _GatedBias(biases), nn.Tanh()
+        self.add_biases, self.squash_signal = GatedBias(biases), nn.Tanh()
         self.complement, self.new_gate = _Complement(), Gate()
         self.keep_gate, self.add = Gate(), Sum()
 
@@ -184,7 +184,7 @@ class GRUStep(nn.Module):
         return (self.add(new, self.keep_gate(state[0], update)),)
 
 
-class _GatedBias(Gate):
+class GatedBias(Gate):
     """Adds b_x + r·b_h to a signal, which takes all relevance: a bias is no input that could take it."""
 
     def __init__(self, biases: Float[Tensor, "2 F"]) -> None:
@@ -192,6 +192,7 @@ class _GatedBias(Gate):
         self.biases = nn.Parameter(biases.detach(), requires_grad=biases.requires_grad)
 
     def forward(self, signal: Float[Tensor, "B F"], gate: Float[Tensor, "B F"]) -> Float[Tensor, "B F"]:
+        """Add the biases."""
         return signal + self.biases[0] + gate * self.biases[1]
 
 

@@ -13,16 +13,17 @@ from torch import Tensor
 
 from vidact.analysis.frames import voxel_relevance
 from vidact.attribution.base import Explainer
-from vidact.attribution.conservation import NEGLIGIBLE_SCORE, TOLERANCE
 from vidact.attribution.explainers import LOGIT, unit_of
+from vidact.attribution.shares import NEGLIGIBLE_SCORE, TOLERANCE, in_words, parts_of
 from vidact.attribution.targets import PREDICTED, TRUE
 from vidact.core import ClipBatch, Explanation, as_float
 
 BATCH_SIZE = 8
 TABLE_COLUMNS = (
     *("clip", "true class", "predicted class"),
-    *("score", "relevance sum", "relevance sum / score"),
+    *("score", "relevance sum", "relevance sum / score", "where the score is"),
     *("true class score", "true class relevance sum", "true class relevance sum / score"),
+    "where the true class score is",
 )
 
 
@@ -39,6 +40,7 @@ class Finding:
         relevance_sum: ΣR.
         relevance: Per voxel, summed over colour.
         method: What explained it.
+        parts: Where the score has gone, by names in words; None for methods that hand none down.
     """
 
     position: int
@@ -49,6 +51,7 @@ class Finding:
     relevance_sum: float
     relevance: Float[np.ndarray, "T H W"] = field(repr=False)
     method: str
+    parts: dict[str, float] | None = None
 
     @property
     def conservation(self) -> float:
@@ -57,8 +60,13 @@ class Finding:
         return self.relevance_sum / self.score if self.score and is_handed_down else float("nan")
 
     @property
+    def where(self) -> str:
+        """Where the score has gone, in words; empty where the method hands none down."""
+        return "" if self.parts is None else in_words(self.parts, self.score)
+
+    @property
     def is_negligible(self) -> bool:
-        """Whether the score is so small that ΣR / score means little, as `conservation.NEGLIGIBLE_SCORE` says."""
+        """Whether the score is so small that ΣR / score means little, as `shares.NEGLIGIBLE_SCORE` says."""
         return abs(self.score) <= NEGLIGIBLE_SCORE * self.largest_logit
 
 
@@ -95,9 +103,11 @@ def _findings(
     relevance = voxel_relevance(explanation.relevance).cpu().numpy()
     columns = (explanation.target, explanation.score, largest_logit, explanation.relevance_sum)
     rows = zip(positions, *(column.tolist() for column in columns), relevance, strict=True)
+    account = explanation.account
+    parts = [None if account is None else parts_of(account, row) for row in range(len(positions))]
     return [
-        Finding(position, kind, target, score, largest, total, maps, explanation.method)
-        for position, target, score, largest, total, maps in rows
+        Finding(position, kind, target, score, largest, total, maps, explanation.method, own)
+        for (position, target, score, largest, total, maps), own in zip(rows, parts, strict=True)
     ]
 
 
@@ -134,5 +144,5 @@ def table_rows(
     return rows
 
 
-def _sums(finding: Finding) -> tuple[float, float, float]:
-    return finding.score, finding.relevance_sum, finding.conservation
+def _sums(finding: Finding) -> tuple[float, float, float, str]:
+    return finding.score, finding.relevance_sum, finding.conservation, finding.where

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.analysis.frames import HOTSPOT_THRESHOLD
 from vidact.attribution.base import Explainer
 from vidact.attribution.composites import DEFAULT, CompositeSpec, read_recipe
-from vidact.attribution.conservation import conservation_table
 from vidact.attribution.explainers import LRP, build_explainer, check_method
+from vidact.attribution.shares import warning_of
 from vidact.attribution.targets import PREDICTED
 from vidact.callbacks.drawing import PICTURES, VIDEO, draw_finding, frame_charts
 from vidact.callbacks.findings import (
@@ -169,32 +168,20 @@ class RelevanceCallback(Callback):
         findings = gather(self._findings(pl_module, clips, shard))
         findings.sort(key=lambda finding: (finding.position, finding.kind))
         if trainer.is_global_zero and findings:
-            self._warn_of_lost_relevance(pl_module, clips, findings)
+            self._warn_of_lost_relevance(clips, findings)
             failed = self._write(trainer, folder, clips, findings, trainer.datamodule.class_names)  # type: ignore[attr-defined]
             if failed:  # a full disk or a network that has diverged: training goes on
                 rank_zero_warn(f"explanations of {name} are not complete, {len(failed)} files are missing: {failed[0]}")
 
-    def _warn_of_lost_relevance(
-        self, pl_module: LightningModule, clips: ClipBatch, findings: Sequence[Finding]
-    ) -> None:
-        """Say when relevance does not add up to the score, and where it is lost; once, since that takes a while."""
-        method, _, composite = self.method.partition(":")
-        if method != LRP or self._has_warned or (lost := most_lost(findings)) is None:
+    def _warn_of_lost_relevance(self, clips: ClipBatch, findings: Sequence[Finding]) -> None:
+        """Say once, of the worst clip, when its voxels do not make up its score, and what does."""
+        is_followed = self.method.partition(":")[0] == LRP
+        lost = most_lost(findings) if is_followed and not self._has_warned else None
+        if lost is None or lost.parts is None:
             return
         self._has_warned = True
-        try:
-            where = conservation_table(
-                pl_module.network,  # type: ignore[arg-type]
-                as_float(clips.video[[lost.position]].to(pl_module.device)),
-                target=torch.tensor([lost.target], device=pl_module.device),
-                composite=composite or self.composite,
-            ).culprit()
-        except ExplanationError as error:
-            where = str(error)
-        rank_zero_warn(
-            f"the relevance of a clip adds up to {lost.conservation:.4g} times its score instead of 1: {where}; "
-            "python -m vidact inspect says more"
-        )
+        told = warning_of(lost.parts, lost.score, largest_logit=lost.largest_logit)
+        rank_zero_warn(f"{clips.clip_id[lost.position]}: {told}; python -m vidact inspect says more")
 
     def _findings(self, pl_module: LightningModule, clips: ClipBatch, positions: Sequence[int]) -> list[Finding]:
         try:

@@ -72,6 +72,7 @@ class RelevanceView:
         conservation: ΣR / score; None for methods that do not hand the score down.
         relevance: Signed, summed over colour, at the network's resolution.
         unit: Of the relevance.
+        where: Where the score has gone, in words; empty for methods that hand none down.
     """
 
     method: str
@@ -81,6 +82,7 @@ class RelevanceView:
     conservation: float | None
     relevance: Float[np.ndarray, "T h w"] = field(repr=False)
     unit: str = "units of the logit"
+    where: str = ""
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ class RunView:
         baselines: What guesses the class without a pixel, and its share: `tags`, 0.32.
         facts: What was trained on what, by name.
         split: How clips were divided and what that gives away, by name.
-        conservation: How far relevance adds up to the score, by name.
+        conservation: Where the scores have gone, by name.
         per_class: Accuracy of each class.
         outcomes: Of every clip that was measured.
         pictures: Confusion, training curves, accuracy per class.

@@ -126,6 +126,7 @@ def _packed(explanation: RelevanceView, *, threshold: float) -> dict[str, Any]:
         "unit": explanation.unit,
         "score": _number(explanation.score),
         "conservation": None if conservation is None else _number(conservation),
+        "where": explanation.where,
         **asdict(pack_relevance(explanation.relevance, threshold=threshold)),
     }
 

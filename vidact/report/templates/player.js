@@ -69,10 +69,10 @@ class Panel {
   }
 }
 
-function explainedText({ method, role, target, score, conservation }) {
+function explainedText({ method, role, target, score, where }) {
   const parts = [`${method} explains ${target} (${role})`];
   if (score !== null) parts.push(`score ${short(score)}`);
-  if (conservation !== null) parts.push(`relevance adds up to ${(100 * conservation).toFixed(1)} % of it`);
+  if (where) parts.push(`of it ${where}`);
   return parts.join(" · ").replace("-", "−");
 }
 
