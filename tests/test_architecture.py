@@ -182,7 +182,7 @@ OWNERS = {
     "jinja2": {"report/page.py"},
     "markupsafe": {"report/page.py"},
     "PIL": {"report/encoding.py", "report/grid.py", "report/raster.py"},
-    "jsonargparse": {"pipeline.py", "cli.py", "runs.py", "networks.py"},
+    "jsonargparse": {"trust.py", "pipeline.py", "cli.py", "runs.py", "networks.py"},
 }
 
 

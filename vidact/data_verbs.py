@@ -295,23 +295,12 @@ def synthesize(
         agreement: How often the sign is that of the class, from 0.125 (chance) to 1.
         seed: Equal seeds give equal clips.
     """
+    given = dict(locals())  # before anything else has a name here
     from vidact.core import ConfigError
     from vidact.data import synthetic, synthetic_files
     from vidact.data.progress import progress_bar
 
-    given: dict[str, Any] = {
-        "num_sources": num_sources,
-        "num_frames": num_frames,
-        "size": size,
-        "action_frames": action_frames,
-        "walkers": walkers,
-        "blobs": blobs,
-        "drift": drift,
-        "cut_probability": cut_probability,
-        "confounder": confounder,
-        "agreement": agreement,
-        "seed": seed,
-    }
+    del given["out"], given["preset"]
     if preset not in synthetic.PRESETS:
         raise ConfigError(f"--preset {preset}: unknown; there are {', '.join(synthetic.PRESETS)}")
     chosen = replace(synthetic.PRESETS[preset], **{name: value for name, value in given.items() if value is not None})

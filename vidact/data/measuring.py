@@ -98,7 +98,7 @@ def _measure_frames(path: Path, bare: Inspection) -> Inspection:
                 claim.height, claim.width, pixel_aspect=stream.sample_aspect_ratio, how=found.how
             )
     except (av.error.FFmpegError, ValueError) as error:
-        return _no_video(bare, f"not a video that FFmpeg can read ({_reason(error)})")
+        return _no_video(bare, f"not a video that FFmpeg can read ({reason_of(error)})")
     except DataError as error:
         return replace(bare, verdict=Verdict.UNSUPPORTED, reason=f"{error}; {_RECODE}")
     counted = replace(bare, decoded_frames=found.decoded, damaged_frames=found.damaged, rotated=found.turned)
@@ -251,7 +251,8 @@ def _size(claim: VideoInfo) -> str:
     return f"{claim.width}x{claim.height}"
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Say what FFmpeg or the system says, without a number."""
     return getattr(error, "strerror", None) or str(error)
 
 

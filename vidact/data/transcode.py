@@ -36,7 +36,7 @@ from vidact.data.containers import missing_bytes
 from vidact.data.copies import Clock, small_size
 from vidact.data.display import UPRIGHT, turn_of
 from vidact.data.index import ENDINGS
-from vidact.data.measuring import MAX_FRAME_PIXELS, measure_video, stamp_of
+from vidact.data.measuring import MAX_FRAME_PIXELS, measure_video, reason_of, stamp_of
 from vidact.data.own_copies import Copies
 from vidact.data.video import checked_path, main_stream, open_container, read_frames
 from vidact.folders import is_workshop, remove_abandoned, workshop
@@ -237,7 +237,7 @@ def transcode_clip(path: Path, out: Path, *, settings: TranscodeSettings) -> int
                 raise DataError(f"{path}: holds no video stream, or none that says its frames per second")
             num_frames, looks = _encode(path, stream, out, settings=settings, clock=_clock_of(path, ending=out.suffix))
     except (OSError, av.error.FFmpegError, ValueError) as error:
-        raise DataError(f"{path}: not a video that FFmpeg can read ({_reason(error)})") from error
+        raise DataError(f"{path}: not a video that FFmpeg can read ({reason_of(error)})") from error
     _verify(out, path=path, num_frames=num_frames, looks=looks)
     return num_frames
 
@@ -274,9 +274,9 @@ def _encode(
             container.mux(stream.encode())
     except (av.error.FFmpegError, ValueError) as error:
         if getattr(error, "errno", None) in _DISK_ERRORS:
-            raise EnvironmentProblem(f"{out}: cannot be written ({_reason(error)})") from error
+            raise EnvironmentProblem(f"{out}: cannot be written ({reason_of(error)})") from error
         what = f"{encoder} in {out.suffix} at {clock.rate} frames per second"
-        raise DataError(f"{path}: cannot be copied as {what} ({_reason(error)}); try another --codec") from error
+        raise DataError(f"{path}: cannot be copied as {what} ({reason_of(error)}); try another --codec") from error
     if first is None or last is None:
         raise DataError(f"{path}: no frame decodes (the header claims {source.frames})")
     return number + 1, torch.cat([_look(first), _look(last)])
@@ -294,7 +294,7 @@ def _whole_frames(path: Path, stream: av.VideoStream) -> Iterator[av.VideoFrame]
                 raise DataError(f"{path}: is to be shown turned or mirrored, which its copy would not be")
             yield frame
     except av.error.FFmpegError as error:
-        raise DataError(f"{path}: does not decode to its end ({_reason(error)}); get it anew") from error
+        raise DataError(f"{path}: does not decode to its end ({reason_of(error)}); get it anew") from error
 
 
 def _verify(out: Path, *, path: Path, num_frames: int, looks: UInt8[Tensor, "2 H W"]) -> None:
@@ -319,7 +319,3 @@ def _look(frame: av.VideoFrame) -> UInt8[Tensor, "1 H W"]:
     picture = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
     gray: Tensor = transforms.rgb_to_grayscale(transforms.resize(picture, list(_LOOK_SIZE), antialias=True))
     return gray
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
