@@ -1,7 +1,5 @@
 """Write a small copy of a data set, with the same names, layout and frames, for slow disks and small transfers.
 
-It does not know classes, splits or what a clip shows.
-
 A copy has its clip's frames, one for one and at the same times, only smaller: frame numbers, split files and masks
 stay true (masks are resized when they are read). No frame refers to a later one and groups of pictures are closed,
 so readers that seek get the right frames as well, but of H.264 in AVI: AVI keeps no display times, and decord's
@@ -245,8 +243,8 @@ def transcode_clip(path: Path, out: Path, *, settings: TranscodeSettings) -> int
 def _clock_of(path: Path, *, ending: str) -> Clock:
     with open_container(path) as container:
         stream = cast(av.VideoStream, main_stream(container))
-        stamps = [stamp_of(frame, container) for frame in _whole_frames(path, stream)]
-        return Clock.of(stamps, rate=Fraction(stream.average_rate or stream.guessed_rate or 0), ending=ending)
+        stamps, rate = [stamp_of(frame, container) for frame in _whole_frames(path, stream)], stream.average_rate
+        return Clock.of(stamps, rate=Fraction(rate or stream.guessed_rate or 0), ending=ending)
 
 
 def _encode(
