@@ -329,7 +329,7 @@ def test_methods_without_rules_call_the_rest_unexplained(method: str) -> None:
     account = _account(found)
     torch.testing.assert_close(account.voxels, found.relevance_sum)
     torch.testing.assert_close(account.total, found.score.double())
-    assert list(account.others) == ["nothing: it is unexplained"]
+    assert list(account.others) == ["nothing (unexplained)"]
 
 
 def test_methods_that_hand_no_score_down_have_none() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vidact.core import Account
 
 NOTHING = "nothing that speaks for the output"
-UNEXPLAINED = "nothing: it is unexplained"
+UNEXPLAINED = "nothing (unexplained)"
 SMALL = 1e-5  # of the largest score: what a stabiliser takes less than this is not looked at any closer
 
 
