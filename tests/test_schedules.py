@@ -109,7 +109,7 @@ LIMITS: list[dict[str, Any]] = [
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("limits", LIMITS, ids=str)
+@pytest.mark.parametrize("limits", LIMITS)
 def test_a_schedule_per_batch_ends_with_training(limits: dict[str, Any]) -> None:
     """Counted by Lightning as it trains: as many steps of the schedule as of the optimizer, and its whole cycle."""
     model = _Model(ONE_CYCLE)
@@ -120,7 +120,7 @@ def test_a_schedule_per_batch_ends_with_training(limits: dict[str, Any]) -> None
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("limits", LIMITS, ids=str)
+@pytest.mark.parametrize("limits", LIMITS)
 def test_the_length_of_training_is_what_it_makes(limits: dict[str, Any]) -> None:
     model = _Model(partial(StepLR, step_size=1))
     trainer = _fit(model, **limits)
