@@ -137,6 +137,14 @@ def test_jsonargparse_is_as_free_afterwards_as_it_was(tmp_path: Path) -> None:
             parser.parse_object(foreign)
 
 
+def test_an_error_that_comes_of_itself_ends_the_search(tmp_path: Path) -> None:
+    first, second = ConfigError("first"), ValueError("second")
+    first.__cause__, second.__cause__ = second, first
+    assert list(trust.causes(first)) == [first, second]
+    with pytest.raises(ConfigError, match="first"), trust.importing_only([], source=tmp_path):
+        raise first
+
+
 @pytest.mark.parametrize("text", ["my net", "../my_net", "my_net.py/x", "a..b"])
 def test_what_is_no_module_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--trust: expected modules"):

@@ -4,6 +4,7 @@ A config is code: the class that it names is imported, where it is vidact's or t
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from vidact.data.datamodule import VideoDataModule
 from vidact.data.timeline import FrameRates
 from vidact.kept_config import differences, listed
 from vidact.networks import names_taken
-from vidact.trust import importing_only, modules_of_file, modules_on_command_line, require_trusted
+from vidact.trust import causes, importing_only, modules_of_file, modules_on_command_line, require_trusted
 
 CONFIG = "config.yaml"
 
@@ -126,7 +127,7 @@ def open_run(path: str | Path, *, trust: Sequence[str] = ()) -> Run:
     network = _build_network(config, num_classes=len(names), trust=trust, source=checkpoint)
     give_weights(network, content, path=checkpoint)
     name = folder.name if folder else checkpoint.stem
-    epoch, rates = int(content.get("epoch", 0)), _frame_rates(content, config)
+    epoch, rates = int(content.get("epoch", 0)), _frame_rates(content, config, source=checkpoint)
     return Run(name, folder, checkpoint, config, tuple(names), epoch, network.eval(), tuple(trust), rates)
 
 
@@ -164,19 +165,22 @@ def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[
     return config, folder
 
 
-def _frame_rates(content: Mapping[str, Any], config: Mapping[str, Any]) -> FrameRates | None:
+def _frame_rates(content: Mapping[str, Any], config: Mapping[str, Any], *, source: Path) -> FrameRates | None:
     """Read the frame rates that the data module put into a checkpoint; without them, the config may name one."""
     state = content.get(VideoDataModule.__qualname__)
     kept = state.get("frame_rates") if isinstance(state, dict) else None
     if isinstance(kept, dict):
-        return FrameRates(*(float(kept[name]) for name in ("lowest", "usual", "highest")))
+        rates = [kept.get(name) for name in ("lowest", "usual", "highest")]
+        if not all(isinstance(rate, int | float) and 0 < rate < math.inf for rate in rates):
+            raise CheckpointError(f"{source}: its frame rates are {rates}; expected three numbers above 0")
+        return FrameRates(*map(float, rates))
     fps = config["data"].get("fps")
     return None if fps is None else FrameRates.of([], fps=float(fps))
 
 
 def tell_other_rates(content: Mapping[str, Any], now: FrameRates | None) -> None:
     """Warn where the clips to be measured have other frames per second than those that a checkpoint learned from."""
-    learned = _frame_rates(content, {"data": {}})
+    learned = _frame_rates(content, {"data": {}}, source=Path("the checkpoint"))
     if learned and now and (told := learned.unlike(now)):
         rank_zero_warn(told)
 
@@ -260,10 +264,8 @@ def _instantiate(parser: ArgumentParser, config: dict[str, Any], name: str) -> A
 
 def _said_inside(error: BaseException) -> VidactError:
     """Find what a settings class has said: jsonargparse hides it in errors of its own."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, VidactError):
-        cause = cause.__cause__ or cause.__context__
-    return cause or ConfigError(f"the run's config cannot be built: {' '.join(str(error).split())}")
+    told = next((cause for cause in causes(error) if isinstance(cause, VidactError)), None)
+    return told or ConfigError(f"the run's config cannot be built: {' '.join(str(error).split())}")
 
 
 def relative(path: str | Path) -> str:

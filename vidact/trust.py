@@ -60,13 +60,22 @@ def importing_only(trusted: Collection[str], *, source: Path) -> Iterator[None]:
         _common.parsing_settings.update(kept)
 
 
-def _denied(error: BaseException | None) -> str | None:
+def _denied(error: BaseException) -> str | None:
     """Find the import path that was denied, which jsonargparse hides in errors of its own."""
-    while error is not None:
-        if found := _DENIAL.search(" ".join(str(error).split())):
+    for cause in causes(error):
+        if found := _DENIAL.search(" ".join(str(cause).split())):
             return found.group(1)
-        error = error.__cause__ or error.__context__
     return None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Give an error and what it came of, each once: an error that is raised again may come of itself."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def require_trusted(class_path: str, trusted: Collection[str], *, source: Path) -> None:

@@ -41,7 +41,7 @@ def clustered_mean(values: Float[Tensor, " N"], groups: Sequence[str]) -> Cluste
 
     It is the exact binomial interval (Clopper & Pearson 1934) of as many draws as the clips are worth, their number
     over the design effect (Korn & Graubard 1998, "Confidence intervals for proportions with small expected number of
-    positive counts estimated from survey data", eq. 4; Dean & Pagano 2015 compare it with others); see
+    positive counts estimated from survey data"; Dean & Pagano 2015 compare it with others); see
     `effective_draws`. Near 0 and 1 it holds, where the bootstrap of few groups does not: of 8 groups at a share of 0.8
     that covered the truth in 90 % of samples. It is on the safe side: measured on shares of 0.05 to 0.98, of 5 to 60
     groups of 1 to 40 clips each, correlated by 0 to 0.9, it covers the truth in 95 to 100 % of samples, 99 % on
