@@ -73,6 +73,20 @@ COSINE = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
             ["--trainer.devices", "x", "--trainer.accelerator", "cpu"],
             "--trainer.devices: `devices` selected with `CPUAcc",
         ),
+        *(
+            (
+                [f"--model.loss={{class_path: torch.nn.CrossEntropyLoss, init_args: {{weight: {given}}}}}"],
+                "--model.loss.init_args.weight: expected a list of two or more numbers ([1.0, 2.5, 3.0]) or null, "
+                f"got {got}",
+            )
+            for given, got in (
+                (
+                    "{class_path: torch.FloatTensor, init_args: {data: [1, 2]}}",
+                    "{'class_path': 'torch.FloatTensor', 'init_args': {'data': [1, 2]}}",
+                ),
+                *(("[a, b]", "['a', 'b']"), ("[1]", "[1]"), ("5", "5"), ("much", "much"), ('""', "''")),
+            )
+        ),
         (["--data.sizes", "3"], "unrecognized arguments: --data.sizes 3; nearest: --data.size"),
         (
             ["--model.lr_scheduler", "ReduceLROnPlateau"],

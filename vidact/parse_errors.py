@@ -15,6 +15,7 @@ from typing import Any
 _KEY = re.compile(r'Parser key "([\w.]+)": ')
 _EXPECTED = re.compile(r"Expected (?:an? )?(?:<class '([\w.]+)'>|typing\.Literal\[([^]]*)\])")
 _GOT = re.compile(r".*Given value: ?(.*?)(?:\. Got value: .*)?$|.*?Got value: ?(.*?)(?:\. Got value: .*)?\.?$")
+_NO_TENSOR = re.compile(r"Not of type Tensor: .*?Given value:(.*?)(?= - Expected a| Given value type: |$)")
 _NESTED = re.compile(r"NestedArg\(key='[^']*', val='?(.*?)'?\)$")
 _CLASS = re.compile(r"Problem with given class_path '([\w.]+)': |Got value: Namespace\(class_path='([\w.]+)'")
 _NEEDS = re.compile(r"Problem with given class_path '([\w.]+)': the following arguments are required: ([\w, ]*\w)")
@@ -125,6 +126,9 @@ def _explain_type(key: str, line: str) -> str | None:
     choices = dict.fromkeys(choice.strip(" '") for one in wanted for choice in one.split(","))
     if "a number" in choices:
         choices.pop("a whole number", None)  # it is one
+    if list(choices) == ["null"] and (tensor := _NO_TENSOR.search(line)):
+        value = tensor[1].strip() or "''"
+        return f"--{key}: expected a list of two or more numbers ([1.0, 2.5, 3.0]) or null, got {value}"
     if list(choices) == ["null"]:  # or a class, of which the parser says nothing here
         choices["a class by its import path (my_module.Net)"] = None
     *most, last = choices

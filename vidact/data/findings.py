@@ -34,12 +34,15 @@ class Finding:
         inspection: What was measured of its file.
         verdicts: All that apply, in the order in which `Verdict` lists them; at least one.
         reason: Why each of them.
+        num_frames: How many frames the clip consists of, its file's or those from its start to its end; 0 where none
+            can be used.
     """
 
     clip: Clip
     inspection: Inspection
     verdicts: tuple[Verdict, ...]
     reason: str
+    num_frames: int
 
     @property
     def verdict(self) -> Verdict:
@@ -64,7 +67,7 @@ class Finding:
             self.clip.class_name,
             self.clip.source,
             " ".join(str(value) for value in asdict(tags).values()) if tags else "",
-            info.num_frames if info else 0,
+            self.num_frames,
             *((info.header_frames, info.width, info.height, info.fps, info.codec) if info else (0, 0, 0, 0.0, "")),
             self.inspection.num_bytes,
             self.inspection.sha1,
@@ -129,9 +132,12 @@ class Check:
 
     def summary(self) -> list[str]:
         """Say in a few lines how many clips have which verdict, and which are at fault."""
-        frames = sum(finding.inspection.info.num_frames for finding in self.findings if finding.inspection.info)
-        usable = sum(finding.usable for finding in self.findings)
-        lines = [f"{len(self.findings)} clips; {usable} can be used, with {frames:,} frames"]
+        usable = [finding for finding in self.findings if finding.usable]
+        frames = sum(finding.num_frames for finding in usable)
+        files = {f.clip.path: f.inspection.info.num_frames for f in usable if f.inspection.info}
+        held = sum(files.values())
+        of_files = f" (their files hold {held:,})" if frames != held else ""
+        lines = [f"{len(self.findings)} clips; {len(usable)} can be used, with {frames:,} frames{of_files}"]
         lines += [f"  {verdict.value}: {count}" for verdict, count in self._counts()]
         lines += self._read_with_pyav()
         faults = [f"{f.clip.clip_id}: {f.verdict.value}: {f.reason}" for f in self.findings if f.is_fault]
@@ -195,9 +201,9 @@ def check_clips(
             Verdict.NEAR_DUPLICATE: near.get(clip.clip_id),
             Verdict.WRONG_TIMES: wrong,
         }
-        length = len(frames_of(clip, inspection.info, fps=fps)) if inspection.info and not wrong else least_frames
+        length = len(frames_of(clip, inspection.info, fps=fps)) if inspection.info and not wrong else 0
         verdicts, reason = judge(inspection, num_frames=length, least_frames=least_frames, reasons=reasons)
-        findings.append(Finding(clip, inspection, verdicts, reason))
+        findings.append(Finding(clip, inspection, verdicts, reason, length))
     return Check(tuple(findings), tuple(pairs if sides is None else crossing))
 
 
@@ -224,7 +230,7 @@ def judge(
         applying[inspection.verdict] = inspection.reason
     if inspection.info.only_pyav:
         applying.setdefault(Verdict.PYAV_ONLY, "")
-    if num_frames < least_frames:
+    if num_frames < least_frames and Verdict.WRONG_TIMES not in applying:
         applying[Verdict.TOO_SHORT] = f"{num_frames} frames, a window spans {least_frames}"
     order = sorted(applying, key=_PRECEDENCE.index)
     return tuple(order) or (Verdict.OK,), "; ".join(filter(None, (applying[verdict] for verdict in order)))
