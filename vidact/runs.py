@@ -94,12 +94,17 @@ def importing_of(args: Sequence[str], trusted: Sequence[str]) -> contextlib.Abst
         trusted: Modules that `--trust` has named.
     """
     configs = [Path(value) for flag, value in pairwise(args) if flag == "--config"]
-    brought = [path for path in configs if path.name == CONFIG and (path.absolute().parent / "checkpoints").is_dir()]
+    brought = [path for path in configs if path.name == CONFIG and _lies_in_run(path)]
     if not brought:
         return contextlib.nullcontext()
     named = {*trusted, *modules_on_command_line(args)}
     own = (modules_of_file(path) for path in configs if path not in brought)
     return importing_only(named.union(*own), source=brought[0])
+
+
+def _lies_in_run(config: Path) -> bool:
+    folder = config.absolute().parent
+    return (folder / "checkpoints").is_dir() or any(folder.glob("*.ckpt"))
 
 
 def open_run(path: str | Path, *, trust: Sequence[str] = ()) -> Run:
