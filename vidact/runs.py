@@ -223,6 +223,8 @@ def _build_network(config: Mapping[str, Any], *, num_classes: int, trust: Sequen
     network, data = config["model"].get("network"), config["data"]
     if not isinstance(network, dict) or "class_path" not in network:
         raise ConfigError(f"model.network: expected class_path and init_args in the run's config, got {network!r}")
+    if not isinstance(network.get("init_args") or {}, dict):
+        raise ConfigError(f"model.network.init_args: expected settings by their names, got {network['init_args']!r}")
     require_trusted(str(network["class_path"]), trust, source=source)
     given = {
         "num_classes": num_classes,
