@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "predictions": {"core"},
     "schedules": {"core"},
     "losses": {"core"},
-    "parser": set(),
+    "parser": {"networks"},
     "training": {"core", "losses", "mixing", "networks", "predictions", "schedules"},
     "networks": {"core", "faults"},
     "attribution": {"core", "models", "networks"},

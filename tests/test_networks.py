@@ -14,6 +14,7 @@ from test_training import _batch
 from torch import Tensor, nn
 from torchvision.models import video as torchvision_video
 
+from vidact import networks
 from vidact.core import ConfigError, NetworkError
 from vidact.models.stacked import StackedFramesCNN
 from vidact.networks import OneClipError, builds_networks, names_taken, require_logits, unwrapped
@@ -204,3 +205,18 @@ def test_what_memory_or_the_device_says_is_not_taken_for_the_networks_fault() ->
     model = ActionClassifier(nn.Sequential(nn.Linear(1, 1), Ending()), ("a", "b"))
     with pytest.raises(RuntimeError, match="CUDA out of memory"):
         model(torch.zeros(1, 1, 1, 1, 1, dtype=torch.uint8))
+
+
+class _Broken(nn.Module):
+    def __init__(self) -> None:
+        raise RuntimeError("my own\nmistake")
+
+
+def test_what_a_constructor_raises_is_told_in_one_line() -> None:
+    name = f"{__name__}._Broken"
+    with pytest.raises(RuntimeError) as raised:
+        _Broken()
+    told = str(networks.explain_building(raised.value, name))
+    assert told.startswith(f"--model.network: {name} cannot be built, in {__file__}, line ")
+    assert told.endswith("RuntimeError: my own mistake")
+    assert networks.explain_building(raised.value, "torch.nn.Linear") is None

@@ -117,6 +117,28 @@ def test_no_other_place_in_a_config_imports(
     assert not (tmp_path / MARK).exists()
 
 
+@pytest.mark.parametrize("flat", [False, True], ids=["run folder", "checkpoint beside its config"])
+@pytest.mark.parametrize("module", ["config", "best"])
+def test_the_names_of_its_own_files_are_no_modules(
+    stranger: Callable[[Change], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, flat: bool
+) -> None:
+    folder = stranger(lambda config: config["model"].update(network={"class_path": f"{module}.Net"}))  # type: ignore[attr-defined]
+    (folder / f"{module}.py").write_text(STRANGER)
+    checkpoint = folder / "checkpoints" / "best.ckpt"
+    if flat:
+        checkpoint = checkpoint.rename(folder / "best.ckpt")
+        (folder / "checkpoints").rmdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    given = str(checkpoint.relative_to(folder))
+    for command in (
+        ["--config", "config.yaml", "--ckpt_path", given],
+        ["--config=config.yaml", f"--ckpt_path={given}"],
+    ):
+        assert cli.main(["validate", *command, "--trainer.accelerator", "cpu"]) == 2
+    assert not (folder / MARK).exists()
+
+
 @pytest.mark.parametrize(
     "name",
     ["os.system", "subprocess.Popen", "torch.hub.load", "torch.load", "builtins.eval", "my_torch.Net", "torchx.N"],

@@ -5,6 +5,7 @@ It trains and explains nothing.
 
 import contextlib
 import re
+import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterator
@@ -107,6 +108,30 @@ def require_built(network: nn.Module) -> None:
                 "clip has gone through it; let the network's __init__ end with self(torch.zeros(2, channels, "
                 "num_frames, size, size)), or name the number of inputs (nn.Conv3d, nn.Linear)"
             )
+
+
+def explain_building(error: Exception, class_path: str) -> NetworkError | None:
+    """Say in one line what a network's own constructor has raised; None where another part has raised it.
+
+    Args:
+        error: As it came.
+        class_path: Of the network, or of the function that builds it.
+    """
+    home, _, name = class_path.rpartition(".")
+    home = getattr(getattr(sys.modules.get(home), name, None), "__module__", home)  # where it is defined
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    own = any(
+        frame.f_globals.get("__name__") == home and frame.f_code.co_qualname in (name, f"{name}.__init__")
+        for frame in frames
+    )
+    if not own or isinstance(error, NetworkError) or is_oom_error(error) or explain_fault(error):
+        return None
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    told = " ".join(str(error).split())[:300]
+    return NetworkError(
+        f"--model.network: {class_path} cannot be built, in {last.filename}, line {last.lineno}: "
+        f"{type(error).__name__}: {told}"
+    )
 
 
 @contextlib.contextmanager

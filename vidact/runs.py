@@ -95,12 +95,17 @@ def importing_of(args: Sequence[str], trusted: Sequence[str]) -> contextlib.Abst
         trusted: Modules that `--trust` has named.
     """
     configs = [Path(value) for flag, value in pairwise(args) if flag == "--config"]
-    brought = [path for path in configs if path.name == CONFIG and (path.absolute().parent / "checkpoints").is_dir()]
+    brought = [path for path in configs if path.name == CONFIG and _lies_in_run(path)]
     if not brought:
         return contextlib.nullcontext()
     named = {*trusted, *modules_on_command_line(args)}
     own = (modules_of_file(path) for path in configs if path not in brought)
     return importing_only(named.union(*own), source=brought[0])
+
+
+def _lies_in_run(config: Path) -> bool:
+    folder = config.absolute().parent
+    return (folder / "checkpoints").is_dir() or any(folder.glob("*.ckpt"))
 
 
 def open_run(path: str | Path, *, trust: Sequence[str] = ()) -> Run:
@@ -222,6 +227,8 @@ def _build_network(config: Mapping[str, Any], *, num_classes: int, trust: Sequen
     network, data = config["model"].get("network"), config["data"]
     if not isinstance(network, dict) or "class_path" not in network:
         raise ConfigError(f"model.network: expected class_path and init_args in the run's config, got {network!r}")
+    if not isinstance(network.get("init_args") or {}, dict):
+        raise ConfigError(f"model.network.init_args: expected settings by their names, got {network['init_args']!r}")
     require_trusted(str(network["class_path"]), trust, source=source)
     given = {
         "num_classes": num_classes,

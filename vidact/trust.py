@@ -6,6 +6,7 @@ jsonargparse asks its list of allowed import paths before it imports what a valu
 import contextlib
 import re
 from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,10 @@ def take_trust(args: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
 
 
 def modules_on_command_line(args: Sequence[str]) -> set[str]:
-    """Name the modules of all classes that flags name, as in `--model.network my_net.Net`."""
-    values = [word.partition("=")[2] if word.startswith("--") else word for word in args]
+    """Name the modules of all classes that flags name, as in `--model.network my_net.Net`.
+
+    Files look alike (`--config config.yaml`, `--ckpt_path best.ckpt`), and name no module.
+    """
+    words = [word for arg in args for word in arg.split("=", 1)]
+    values = (value for flag, value in pairwise(words) if flag.startswith(("--model.", "--trainer.")))
     return set[str]().union(*map(_module_of, values))
