@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from vidact import cli, trust
-from vidact.core import ConfigError
+from vidact.core import ConfigError, causes
 from vidact.notebook import load
 from vidact.runs import open_run
 
@@ -162,7 +162,7 @@ def test_jsonargparse_is_as_free_afterwards_as_it_was(tmp_path: Path) -> None:
 def test_an_error_that_comes_of_itself_ends_the_search(tmp_path: Path) -> None:
     first, second = ConfigError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
-    assert list(trust.causes(first)) == [first, second]
+    assert list(causes(first)) == [first, second]
     with pytest.raises(ConfigError, match="first"), trust.importing_only([], source=tmp_path):
         raise first
 

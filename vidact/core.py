@@ -227,3 +227,13 @@ def local_rank() -> int:
 def as_float(video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
     """Turn pixels 0 to 255 into the networks' input, float32 in [0, 1]."""
     return video.float() / 255
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Give an error and what it came of, each once: an error that is raised again may come of itself."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        yield cause
+        cause = cause.__cause__ or cause.__context__

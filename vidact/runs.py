@@ -18,12 +18,12 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from vidact.checkpoints import give_weights, load_checkpoint
-from vidact.core import CheckpointError, ConfigError, VidactError
+from vidact.core import CheckpointError, ConfigError, VidactError, causes
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.timeline import FrameRates
 from vidact.kept_config import differences, listed
 from vidact.networks import names_taken
-from vidact.trust import causes, importing_only, modules_of_file, modules_on_command_line, require_trusted
+from vidact.trust import importing_only, modules_of_file, modules_on_command_line, require_trusted
 
 CONFIG = "config.yaml"
 

@@ -20,7 +20,7 @@ from lightning.fabric.utilities.seed import max_seed_value
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
-from vidact.core import ConfigError, EnvironmentProblem, VidactError
+from vidact.core import ConfigError, EnvironmentProblem, VidactError, causes
 from vidact.faults import explain_fault
 from vidact.parse_errors import explain_refused_part, missing_package
 
@@ -169,16 +169,13 @@ def one_line_errors() -> Iterator[None]:
     except MisconfigurationException as error:
         raise ConfigError(_named(" ".join(str(error).split()))) from error
     except ValueError as error:  # jsonargparse hides what a settings class has said
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, VidactError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
-            raise cause from error
+        if (told := next((cause for cause in causes(error) if isinstance(cause, VidactError)), None)) is not None:
+            raise told from error
         if (part := explain_refused_part(error)) is not None:
             raise (EnvironmentProblem if part[1] else ConfigError)(part[0]) from error
-        if (told := explain_training_error(error)) is None:
+        if (explained := explain_training_error(error)) is None:
             raise
-        raise told from error
+        raise explained from error
     except Exception as error:
         if (fault := explain_fault(error) or explain_training_error(error)) is None:
             raise

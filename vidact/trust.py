@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from jsonargparse import _common, set_parsing_settings
 
-from vidact.core import ConfigError
+from vidact.core import ConfigError, causes
 
 KNOWN = ("vidact", "torch", "torchvision", "lightning", "pytorch_lightning")
 # What they bring that reads code or any file, or starts programs.
@@ -67,16 +67,6 @@ def _denied(error: BaseException) -> str | None:
         if found := _DENIAL.search(" ".join(str(cause).split())):
             return found.group(1)
     return None
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """Give an error and what it came of, each once: an error that is raised again may come of itself."""
-    seen: list[BaseException] = []
-    cause: BaseException | None = error
-    while cause is not None and cause not in seen:
-        seen.append(cause)
-        yield cause
-        cause = cause.__cause__ or cause.__context__
 
 
 def require_trusted(class_path: str, trusted: Collection[str], *, source: Path) -> None:
