@@ -22,7 +22,7 @@ from vidact.data.containers import file_sha1
 from vidact.data.verdicts import Inspection, Verdict
 from vidact.durable import atomic_writer
 
-MANIFEST_VERSION = 4
+MANIFEST_VERSION = 5
 _DECODERS = ("av", "decord", "decord2")
 
 Stamp = tuple[int, int]

@@ -26,7 +26,8 @@ BEYOND_SECONDS = 1.0  # tables name ends in round numbers
 def measured_times(stamps: Sequence[float | None], *, claimed_fps: float) -> tuple[float, tuple[float, ...]]:
     """Say how many frames a second a video has, and when they are shown where that does not tell it.
 
-    A container that holds no time stamps, or odd ones (AVI with B-frames), has its frames evenly spaced.
+    A container that holds no time stamps, or odd ones (AVI with B-frames), has its frames evenly spaced. AVI has places
+    for frames, some of which may be empty: copies of H.264 often name twice the rate and fill every second place.
 
     Args:
         stamps: Of all frames in order; None where the container has none.
@@ -37,12 +38,20 @@ def measured_times(stamps: Sequence[float | None], *, claimed_fps: float) -> tup
     """
     known = [stamp for stamp in stamps if stamp is not None]
     if len(known) < max(len(stamps), 2) or (np.diff(known) <= 0).any():
-        return claimed_fps, ()
+        return claimed_fps / _places_per_frame(stamps, claimed_fps), ()
     times = np.asarray(known) - known[0]
     for fps in (claimed_fps, mean_rate(times)):
         if fps > 0 and np.abs(times - np.arange(len(times)) / fps).max() < EVEN_SECONDS:
             return fps, ()
     return mean_rate(times), tuple(np.round(times, 6).tolist())
+
+
+def _places_per_frame(stamps: Sequence[float | None], claimed_fps: float) -> int:
+    known = [(number, stamp) for number, stamp in enumerate(stamps) if stamp is not None]
+    if len(known) < 2 or len(known) == len(stamps):
+        return 1
+    (first, begins), (last, ends) = known[0], known[-1]
+    return max(1, round((ends - begins) * claimed_fps / (last - first)))
 
 
 def mean_rate(times_seconds: Sequence[float] | np.ndarray) -> float:
