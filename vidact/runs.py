@@ -176,9 +176,10 @@ def _frame_rates(content: Mapping[str, Any], config: Mapping[str, Any], *, sourc
     kept = state.get("frame_rates") if isinstance(state, dict) else None
     if isinstance(kept, dict):
         rates = [kept.get(name) for name in ("lowest", "usual", "highest")]
-        if not all(isinstance(rate, int | float) and 0 < rate < math.inf for rate in rates):
+        known = [float(rate) for rate in rates if isinstance(rate, int | float) and 0 < rate < math.inf]
+        if len(known) < len(rates):
             raise CheckpointError(f"{source}: its frame rates are {rates}; expected three numbers above 0")
-        return FrameRates(*map(float, rates))
+        return FrameRates(*known)
     fps = config["data"].get("fps")
     return None if fps is None else FrameRates.of([], fps=float(fps))
 
