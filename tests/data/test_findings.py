@@ -200,6 +200,16 @@ def test_the_frames_of_a_clip_with_times_are_counted_not_those_of_its_file() -> 
     assert [row["frames"] for row in found.record()["clips"]] == [9, 9, 40]
 
 
+def test_a_table_that_was_written_names_the_same_parts_of_files(tmp_path: Path) -> None:
+    (tmp_path / "own.csv").write_text("path,class,start,end\na.avi,run,0.5,1.5\na.avi,jump,,0.5\nb.avi,run,,\n")
+    clips = index_clips(tmp_path / "own.csv")
+    write_table(tmp_path / "checked.csv", check_clips(clips, {clip.path: _good(0) for clip in clips}))
+    again = index_clips(tmp_path / "checked.csv")
+    assert [(c.clip_id, c.start_seconds, c.end_seconds) for c in again] == [
+        (c.clip_id, c.start_seconds, c.end_seconds) for c in clips
+    ]
+
+
 def test_a_clip_outside_of_its_file_is_a_fault_and_cannot_be_used() -> None:
     late = replace(_clip("run/a"), start_seconds=5.0)
     short = replace(_clip("run/b"), start_seconds=1.0)

@@ -19,7 +19,7 @@ from vidact.terminal import plain_row
 
 MAX_LISTED = 20
 COLUMNS = (
-    *("path", "class", "source", "tags", "frames", "header_frames", "width", "height", "fps", "codec"),
+    *("path", "class", "source", "start", "end", "tags", "frames", "header_frames", "width", "height", "fps", "codec"),
     *("bytes", "sha1", "verdict", "reason"),
 )
 _PRECEDENCE = tuple(Verdict)
@@ -66,6 +66,7 @@ class Finding:
             str(self.clip.path),
             self.clip.class_name,
             self.clip.source,
+            *("" if time is None else time for time in (self.clip.start_seconds, self.clip.end_seconds)),
             " ".join(str(value) for value in asdict(tags).values()) if tags else "",
             self.num_frames,
             *((info.header_frames, info.width, info.height, info.fps, info.codec) if info else (0, 0, 0, 0.0, "")),
