@@ -78,7 +78,7 @@ def run(job: dict[str, Any]) -> None:
     output = os.open(job["name"] + ".txt", os.O_WRONLY | os.O_CREAT)
     os.dup2(output, 1)
     os.dup2(output, 2)
-    relevance.draw_finding = lambda *_, **__: defaultdict(Path)  # type: ignore[assignment]
+    relevance.draw_finding = lambda *_, **__: (defaultdict(Path), [])  # type: ignore[assignment]
     counts: Counter[str] = Counter()
     _note_clips(Path(job["name"] + ".jsonl").absolute())
     for name, place in MOMENTS.items():

@@ -129,7 +129,8 @@ class ActionClassifier(LightningModule):
 
     def metric_names(self) -> list[str]:
         """Name what is logged of training and validation, for callbacks that wait for a measure."""
-        names = ["loss", "window_accuracy", "clip_accuracy", "clip_accuracy_macro", f"clip_top{self.top_k}_accuracy"]
+        names = ["loss", "window_accuracy", "clip_accuracy", "clip_accuracy_macro"]
+        names += [f"clip_top{self.top_k}_accuracy"] if self.top_k < len(self.class_names) else []
         names += [f"class_accuracy/{name}" for name in self.class_names]
         return ["train/loss", "train/loss_epoch", *(f"val/{name}" for name in names)]
 

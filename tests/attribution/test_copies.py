@@ -154,12 +154,13 @@ class _Overwriting(nn.Module):
     def __init__(self, *, inplace: bool) -> None:
         super().__init__()
         self.conv, self.mix = nn.Conv3d(1, 4, 3, padding=1), nn.Conv3d(4, 4, 3, padding=1)
+        self.signed = nn.Conv3d(4, 4, 1)
         self.first, self.relu, self.sum = nn.ReLU(inplace=True), nn.ReLU(inplace=inplace), Sum()
         self.pool = nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten())
         self.head = nn.Linear(4, 3)
 
     def forward(self, video: Tensor) -> Tensor:
-        x = self.first(self.conv(video)) - 0.1
+        x = self.signed(self.first(self.conv(video)))
         return self.head(self.pool(self.sum(x, self.mix(self.relu(x)))))  # type: ignore[no-any-return]
 
     def attention_maps(self, video: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from zennit.composites import EpsilonPlusFlat
 from vidact.analysis.frames import frame_relevance
 from vidact.attribution.composites import build_composite
 from vidact.attribution.explainers import LayerwiseRelevance, build_explainer
-from vidact.core import ConfigError, ExplanationError
+from vidact.core import ConfigError, ExplanationError, NetworkError
 from vidact.models.layers import PIXEL_MEAN, PIXEL_STD
 from vidact.models.stacked import StackedFramesCNN
 
@@ -306,7 +306,7 @@ def test_a_clip_that_does_not_fit_alone_is_said() -> None:
 
 def test_other_errors_of_a_network_are_not_taken_for_a_full_memory() -> None:
     explain = build_explainer("gradient", _Narrow(0, "mat1 and mat2 cannot be multiplied"))
-    with explain, pytest.raises(RuntimeError, match="cannot be multiplied"):
+    with explain, pytest.raises(NetworkError, match="cannot be multiplied"):
         explain(_video(2), torch.tensor([0, 1]))
 
 

@@ -258,8 +258,8 @@ class _Keeping(nn.Module):
         self.head = nn.Linear(256, 3)
 
     def forward(self, video: Tensor) -> Tensor:
-        self.attention = self.head(video.flatten(1))
-        return self.attention
+        self.attentions = [self.head(video.flatten(1))]
+        return self.attentions[0]
 
 
 def test_a_network_that_cannot_be_copied_is_refused_in_one_line() -> None:

@@ -112,7 +112,13 @@ def test_every_setting_that_matters_has_an_array_of_its_own(
         _decode(windows, folder, size=(16, 12)).folder,
         _decode(windows, folder, gray=False).folder,
         _decode(windows[1:], folder).folder,
-        _decode([replace(window, frame_numbers=window.frame_numbers[:3]) for window in windows], folder).folder,
+        _decode(
+            [
+                replace(window, frame_numbers=window.frame_numbers[:3], times_seconds=window.times_seconds[:3])
+                for window in windows
+            ],
+            folder,
+        ).folder,
         _decode([replace(windows[0], sha1="other"), *windows[2:]], folder).folder,
     ]
     monkeypatch.setitem(decoded_module.VERSIONS, "decord", "decord 9")

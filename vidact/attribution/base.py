@@ -20,6 +20,7 @@ from vidact.core import Account, ConfigError, Explanation, ExplanationError
 from vidact.models.layers import Normalisation
 
 Found = TypeVar("Found")
+Part = TypeVar("Part")
 
 PIXEL_TOLERANCE = 1e-3
 
@@ -76,9 +77,13 @@ class Explainer(ABC):
             ConfigError: the method's settings do not suit the network.
         """
         if len(video):
-            with differentiable(video.device):
-                self._refuse_in_place(self._own(video[:1]))
-                self._prepare(self._own(video[:1]))
+            while _if_it_fits(self._make_ready, video[:1], device=video.device) is None:
+                self._smaller(1)
+
+    def _make_ready(self, video: Float[Tensor, "1 C T H W"]) -> bool:
+        self._refuse_in_place(self._own(video))
+        self._prepare(self._own(video))
+        return True
 
     def _refuse_in_place(self, video: Float[Tensor, "1 C T H W"]) -> None:
         """Let modules compute out of place, and refuse a network that would be another one then."""
@@ -153,7 +158,7 @@ class Explainer(ABC):
         start, size = 0, self._limit(video)
         while start < len(video):
             part = slice(start, min(start + size, len(video)))
-            found = _if_it_fits(work, part, video.device)
+            found = _if_it_fits(work, part, device=video.device)
             if found is None:
                 size = self._batch_size = self._smaller(part.stop - start)
                 continue
@@ -201,7 +206,7 @@ class Explainer(ABC):
         return gradient, scores.detach()
 
 
-def _if_it_fits(work: Callable[[slice], Found], part: slice, device: torch.device) -> Found | None:
+def _if_it_fits(work: Callable[[Part], Found], part: Part, *, device: torch.device) -> Found | None:
     """Do some work, or give None where memory ends."""
     try:
         with differentiable(device):
