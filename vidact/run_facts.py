@@ -37,13 +37,14 @@ def facts(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
     root = Path(data["root"]).name if data["root"] else "the synthetic set"
     colour = "gray" if data["gray"] else "RGB"
     rates = f", of {run.frame_rates}" if run.frame_rates else ""
+    epochs = trainer.get("max_epochs")
     window = f"{data['num_frames']} {colour} frames, stride {data['stride']}, {_size(data['size'])} pixels{rates}"
     return {
         "network": f"{type(run.network).__name__}, {weights:,} weights",
         "trained on": f"{root}, {len(run.class_names)} classes",
         "clips": ", ".join(f"{count:,} {side}" for side, count in sizes.items()),
         "a window": window,
-        "training": f"{trainer.get('max_epochs')} epochs, batches of {data['batch_size']}, {step}",
+        "training": f"{epochs} epoch{'' if epochs == 1 else 's'}, batches of {data['batch_size']}, {step}",
         "checkpoint": f"{run.checkpoint.name}, after epoch {run.epoch}",
         "versions": f"vidact {__version__}, torch {torch.__version__}",
     }
