@@ -181,6 +181,8 @@ def test_where_nothing_speaks_for_an_output_nothing_is_blamed() -> None:
     """α2β1 by hand: with parts of one sign only, the −β half of the relevance finds no part to take it."""
     network = nn.Sequential(nn.Conv3d(1, 1, 1, bias=False), nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(1, 3))
     nn.init.ones_(network[0].weight)  # type: ignore[arg-type]
+    nn.init.ones_(network[3].weight)  # type: ignore[arg-type]
+    nn.init.zeros_(network[3].bias)  # type: ignore[arg-type]
     found = _explained(network, torch.full((1, 1, 4, 8, 8), 0.5), "epsilon_alpha2_beta1")
     score = float(found.score)
     assert float(_account(found).voxels) == pytest.approx(2 * score, rel=1e-4)
