@@ -22,6 +22,11 @@ from vidact.models.residual import SlimResNet3D
 EXACT, SINGLE = 1e-9, 1e-4  # of the largest number in an account, in float64 and in float32
 
 
+@pytest.fixture(autouse=True)
+def _same_weights_each_time() -> None:
+    torch.manual_seed(0)
+
+
 def _made(build: Callable[[], nn.Module], seed: int = 4) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -217,6 +222,7 @@ def test_a_shift_and_an_input_that_speak_for_the_same_share_in_proportion() -> N
     norm = nn.BatchNorm3d(1, eps=0.0)
     nn.init.constant_(norm.bias, 1.5)
     network = nn.Sequential(nn.ReLU(), norm, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(1, 3, bias=False)).eval()
+    nn.init.ones_(network[4].weight)
     for composite in ("epsilon_plus", "epsilon", "lrp_0"):
         found = _explained(network, torch.full((1, 1, 2, 4, 4), 0.5), composite)
         assert float(found.conservation) == pytest.approx(0.25, abs=1e-5), composite
