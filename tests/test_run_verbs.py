@@ -1,8 +1,8 @@
 import json
 import os
+import signal
 import subprocess
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -304,11 +304,14 @@ def test_what_lies_in_the_output_folder_is_never_removed(
 
 def test_what_a_killed_explain_left_is_removed_by_the_next(small_run: Path, small_set: Path, tmp_path: Path) -> None:
     (clip,) = _clips(small_set, 1)
-    command = [sys.executable, "-m", "vidact", "explain", small_run, clip, "--out", tmp_path, "--accelerator", "cpu"]
-    with subprocess.Popen([str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as one:
-        while one.poll() is None and not list(tmp_path.glob(".vidact-*/room/scratch")):
-            time.sleep(0.01)
-        one.kill()
+    killed = (
+        "import os, signal, sys, vidact.cli, vidact.video_jobs as jobs\n"
+        "jobs.explain_video = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "vidact.cli.main(sys.argv[1:])\n"
+    )
+    words = ["explain", small_run, clip, "--out", tmp_path, "--accelerator", "cpu"]
+    ended = subprocess.run([sys.executable, "-c", killed, *map(str, words)], capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert list(tmp_path.glob(".vidact-*"))
     assert _explain(small_run, clip, "--out", tmp_path) == 0
     assert [path.name for path in tmp_path.iterdir()] == [clip.stem]
