@@ -34,14 +34,15 @@ test: $(READY)  ## Run the tests; VIDACT_HMDB51 and VIDACT_JHMDB name folders of
 
 .PHONY: bench
 bench: $(READY)  ## Run the benchmarks, on real clips where VIDACT_HMDB51 names them
-	$(BIN)/python -m pytest tests/benchmarks/bench_loading.py tests/benchmarks/bench_attribution.py \
-	  tests/benchmarks/bench_evaluation.py tests/benchmarks/bench_synthetic.py tests/benchmarks/bench_training.py $(ARGS)
+	$(BIN)/python -m pytest benchmarks/bench_loading.py benchmarks/bench_attribution.py \
+	  benchmarks/bench_evaluation.py benchmarks/bench_synthetic.py benchmarks/bench_training.py $(ARGS)
 
 .PHONY: check
-check: $(READY)  ## Run ruff (format and lint) and mypy --strict
+check: $(READY)  ## Run ruff (format and lint), mypy --strict and import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 .PHONY: wheel
 wheel: $(READY)  ## Build the wheel into dist/

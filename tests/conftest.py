@@ -1,105 +1,25 @@
 """What several tests share. Tensor shapes in annotations are checked while the tests run."""
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+from shared_fixtures import _own_cache as _own_cache
+from shared_fixtures import _own_wandb_process as _own_wandb_process
+from shared_fixtures import elsewhere as elsewhere
+from shared_fixtures import hmdb51 as hmdb51
+from shared_fixtures import jhmdb as jhmdb
+from shared_fixtures import small_run as small_run
+from shared_fixtures import small_set as small_set
+from shared_fixtures import write_clip as write_clip
 
-if not any("benchmarks" in argument for argument in sys.argv):  # checking takes time of its own
-    install_import_hook("vidact", "beartype.beartype")
+install_import_hook("vidact", "beartype.beartype")
 
-settings.register_profile("vidact", deadline=None)  # no test depends on how busy the machine is
-settings.load_profile("vidact")
+# No test depends on how busy the machine is, nor on chance: HYPOTHESIS_PROFILE=search looks for new examples.
+settings.register_profile("vidact", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "vidact"))
 
 os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("WANDB_DIR", None)
-
-
-def _real_folder(variable: str) -> Path:
-    if variable not in os.environ:
-        pytest.skip(f"{variable} does not name a folder of real clips")
-    return Path(os.environ[variable])
-
-
-@pytest.fixture(scope="session")
-def hmdb51() -> Path:
-    """The folder of HMDB51: `videos/<class>/*.avi` and `splits/`."""
-    return _real_folder("VIDACT_HMDB51")
-
-
-@pytest.fixture(scope="session")
-def jhmdb() -> Path:
-    """The folder of J-HMDB: `videos/<class>/*.avi`."""
-    return _real_folder("VIDACT_JHMDB")
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's cache."""
-    monkeypatch.setenv("VIDACT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-@pytest.fixture(autouse=True)
-def _own_wandb_process() -> Iterator[None]:
-    """No command shares the process of a test's wandb, which still knows the runs of those that were killed."""
-    yield
-    os.environ.pop("WANDB_SERVICE", None)
-
-
-@pytest.fixture(scope="session")
-def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight classes, ten sources, small pictures: rendered once for all tests."""
-    from vidact.data.synthetic import SyntheticSettings
-    from vidact.data.synthetic_files import synthesize
-
-    folder = tmp_path_factory.mktemp("synthetic") / "set"
-    synthesize(folder, settings=SyntheticSettings(num_sources=10, num_frames=20, size=(32, 32)))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def small_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small run of `fit`, three classes, without its report: trained once for all tests."""
-    import subprocess
-
-    folder = tmp_path_factory.mktemp("trained")
-    settings = ["--data.num_frames", "8", "--data.size", "16", "--data.batch_size", "9", "--data.num_workers", "0"]
-    settings += ["--data.classes", "[left, right, up]", "--trainer.max_epochs", "2", "--trainer.accelerator", "cpu"]
-    settings += ["--trainer.default_root_dir", str(folder), "--report", "false", "--relevance.every_n_epochs", "0"]
-    command = [sys.executable, "-m", "vidact", "fit", "--data.root", str(small_set), *settings]
-    environment = os.environ | {"VIDACT_CACHE": str(folder / "cache")}
-    found = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert found.returncode == 0, found.stderr[-3000:]
-    return folder / "version_0"
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty folder to train in, without wandb unless the test asks for it."""
-    import wandb
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    yield
-    wandb.finish()
-
-
-@pytest.fixture
-def write_clip() -> Callable[..., Path]:
-    """Write a clip whose frame number can be read back from its pixels."""
-    import numpy as np
-
-    from vidact.data.video import write_video
-
-    def write(path: Path, num_frames: int = 20, size: tuple[int, int] = (48, 64), **kwargs: object) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frames = [np.full((*size, 3), 8 + 7 * number, np.uint8) for number in range(num_frames)]
-        write_video(path, frames, fps=30, **kwargs)  # type: ignore[arg-type]
-        return path
-
-    return write

@@ -8,12 +8,12 @@ Importing this package imports nothing heavy: what these two need comes when the
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from vidact.notebook import explain as explain
-    from vidact.notebook import load as load
-    from vidact.notebook import show as show
+from vidact.core import __version__ as __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from vidact.api import explain as explain
+    from vidact.api import load as load
+    from vidact.api import show as show
 
 _NOTEBOOK = ("load", "explain", "show")
 
@@ -21,6 +21,6 @@ _NOTEBOOK = ("load", "explain", "show")
 def __getattr__(name: str) -> Any:
     if name not in _NOTEBOOK:
         raise AttributeError(f"module 'vidact' has no attribute {name!r}")
-    from vidact import notebook
+    from vidact import api
 
-    return getattr(notebook, name)
+    return getattr(api, name)

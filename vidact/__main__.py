@@ -9,9 +9,9 @@ from pathlib import Path
 def run() -> None:
     """Run it, and end the process with its status."""
     find_modules_here_last()
-    from vidact.allocation import keep_freed_memory
-    from vidact.cli import main
-    from vidact.terminal import outlive_readers, output_problem
+    from vidact.cli.main import main
+    from vidact.cli.memory import keep_freed_memory
+    from vidact.core.terminal import outlive_readers, output_problem
 
     keep_freed_memory()
     outlive_readers()

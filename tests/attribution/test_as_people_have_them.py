@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from vidact.attribution.composites import COMPOSITES
-from vidact.attribution.conservation import conservation_table
-from vidact.attribution.explainers import METHODS, build_explainer
-from vidact.attribution.law import examine
-from vidact.core import ExplanationError, NetworkError
+from vidact.attribution.lrp.checks import examine
+from vidact.attribution.lrp.composites import COMPOSITES
+from vidact.attribution.lrp.conservation import conservation_table
+from vidact.attribution.registry import METHODS, build_explainer
+from vidact.core.errors import ExplanationError, NetworkError
 from vidact.models.layers import InputLayers, Sum
 
 TARGET = torch.tensor([0, 2])

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidact.attribution import explainers, law
+from vidact.attribution import registry as explainers
 from vidact.attribution.copies import SAME, differ, differentiable, private_copy, scores_of
-from vidact.attribution.explainers import METHODS, build_explainer
-from vidact.core import ExplanationError
+from vidact.attribution.lrp import checks as law
+from vidact.attribution.registry import METHODS, build_explainer
+from vidact.core.errors import ExplanationError
 from vidact.models.layers import Sum
 
 TARGET = torch.tensor([0, 2])

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidact.attribution.conservation import conservation_table, is_negligible
-from vidact.attribution.explainers import METHODS, LayerwiseRelevance, build_explainer
+from vidact.attribution.lrp.conservation import conservation_table, is_negligible
+from vidact.attribution.lrp.explainer import LayerwiseRelevance
+from vidact.attribution.registry import METHODS, build_explainer
 from vidact.attribution.targets import PREDICTED
-from vidact.callbacks.findings import Finding, most_lost
-from vidact.core import ConfigError, ExplanationError
+from vidact.core.errors import ConfigError, ExplanationError
 from vidact.models.layers import Gate, Sum
+from vidact.training.callbacks.relevance.findings import Finding, most_lost
 
 TARGET = torch.tensor([0, 2])
 

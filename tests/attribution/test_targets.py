@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from vidact.attribution.targets import Goal, class_weights, contrast, select_target, set_goal
-from vidact.core import ExplanationError
+from vidact.core.errors import ExplanationError
 
 NAMES = ("run", "jump", "hit-vs-miss", "wave")
 TARGET, AGAINST = torch.tensor([0, 3, 1]), torch.tensor([2, -1, 0])

@@ -9,13 +9,14 @@ import torch
 from made_videos import write_timed
 from torch.utils.data import DataLoader, DistributedSampler
 
-from vidact.core import ClipBatch, ClipSource, ConfigError, DataError, DividedData, as_float
-from vidact.data import synthetic_files
-from vidact.data.augmentation import AugmentationSettings
+from vidact.core.clips import ClipBatch, ClipSource, DividedData, as_float
+from vidact.core.errors import ConfigError, DataError
 from vidact.data.datamodule import VideoDataModule
-from vidact.data.motions import CLASS_NAMES
-from vidact.data.timeline import FrameRates
-from vidact.data.windows import join
+from vidact.data.loading.augmentation import AugmentationSettings
+from vidact.data.loading.windows import join
+from vidact.data.synthetic import files as synthetic_files
+from vidact.data.synthetic.motions import CLASS_NAMES
+from vidact.data.video.timeline import FrameRates
 
 
 def _module(root: Path, **kwargs: Any) -> VideoDataModule:

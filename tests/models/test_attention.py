@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from zennit.composites import LayerMapComposite
 
-from vidact.attribution.canonizers import build_canonizers
-from vidact.attribution.rules import Epsilon, EvenSplit, Norm, Pass, SignalTakesAll, ZPlus
-from vidact.core import Attentive, ConfigError, Regularised
-from vidact.models.attention import FrameWeights, SpatioTemporalAttention
-from vidact.models.attention_losses import contrast, total_variation, unimodality
+from vidact.attribution.graph.canonizers import build_canonizers
+from vidact.attribution.lrp.rules import Epsilon, EvenSplit, Norm, Pass, SignalTakesAll, ZPlus
+from vidact.core.errors import ConfigError
+from vidact.core.networks import Attentive, Regularised
+from vidact.models.attention import FrameWeights, SpatioTemporalAttention, contrast, total_variation, unimodality
 from vidact.models.layers import FrameDifferences, Gate, Normalisation, Sum, SumOver
 
 

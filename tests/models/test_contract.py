@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from zennit.core import Composite
 
-from vidact.attribution.canonizers import build_canonizers
-from vidact.attribution.composites import DEFAULT, build_composite
-from vidact.attribution.explainers import LayerwiseRelevance
-from vidact.attribution.law import examine
+from vidact.attribution.graph.canonizers import build_canonizers
+from vidact.attribution.lrp.checks import examine
+from vidact.attribution.lrp.composites import DEFAULT, build_composite
+from vidact.attribution.lrp.explainer import LayerwiseRelevance
 from vidact.models.attention import SpatioTemporalAttention
 from vidact.models.fusion import EarlyFusion, LateFusion, SingleFrame, SlowFusion
 from vidact.models.layers import Gate, Normalisation

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidact.core import ConfigError
+from vidact.core.errors import ConfigError
 from vidact.models.fusion import EarlyFusion, FusionNetwork, LateFusion, SingleFrame, SlowFusion
 from vidact.models.layers import PIXEL_MEAN, PIXEL_STD
 

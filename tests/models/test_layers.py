@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vidact.core import ConfigError
+from vidact.core.errors import ConfigError
 from vidact.models.layers import FrameDifferences, Gate, InputLayers, Sum, SumOver, choose
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.transforms.v2.functional import normalize
 
-from vidact.core import ConfigError
+from vidact.core.errors import ConfigError
 from vidact.models.pretrained import TorchvisionVideoNet
 
 NAMES = ("r3d_18", "mc3_18", "r2plus1d_18", "s3d")

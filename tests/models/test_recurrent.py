@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidact.core import ConfigError
+from vidact.core.errors import ConfigError
 from vidact.models.layers import PIXEL_MEAN, PIXEL_STD
 from vidact.models.recurrent import CNNLSTM, ConvLSTM, LSTMStep, shared_copies
 

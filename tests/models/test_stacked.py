@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from vidact.core import ConfigError
+from vidact.core.errors import ConfigError
 from vidact.models.layers import PIXEL_MEAN, PIXEL_STD
 from vidact.models.stacked import StackedFramesCNN
 

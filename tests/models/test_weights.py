@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 from torchvision.models.video import s3d
 
-from vidact.core import CheckpointError, EnvironmentProblem
+from vidact.core.errors import CheckpointError, EnvironmentProblem
 from vidact.models.pretrained import TorchvisionVideoNet
 from vidact.models.weights import KINETICS, KINETICS_MEAN, KINETICS_STD, load_pretrained
 

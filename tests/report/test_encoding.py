@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from vidact.analysis.frames import frame_relevance, hotspots, hotspots_per_frame
-from vidact.core import VidactError
+from vidact.attribution.hotspots import frame_relevance, hotspots, hotspots_per_frame
+from vidact.core.errors import VidactError
 from vidact.report.encoding import FULL_SCALE, ZERO_BYTE, PackedRelevance, Sprite, pack_frames, pack_relevance
 
 

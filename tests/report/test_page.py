@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_runs import make_clip, make_run
 
-from vidact.core import EnvironmentProblem, VidactError
-from vidact.data.motions import CLASS_NAMES
+from vidact.core.errors import EnvironmentProblem, VidactError
+from vidact.data.synthetic.motions import CLASS_NAMES
+from vidact.drawing.figure import RELEVANCE_COLOURS
+from vidact.drawing.grid import HOTSPOT_COLOUR
 from vidact.report.contents import (
     EvaluationView,
     Interval,
@@ -27,8 +29,6 @@ from vidact.report.contents import (
     Picture,
     RunView,
 )
-from vidact.report.grid import HOTSPOT_COLOUR
-from vidact.report.images import RELEVANCE_COLOURS
 from vidact.report.page import clip_page, report_page, write_page
 from vidact.report.players import fair_order, gather_players, make_player
 from vidact.report.summary import beats_all, confusion_cells, verdict

@@ -13,10 +13,11 @@ from jaxtyping import Float, Int
 from lightning.pytorch.utilities.memory import garbage_collection_cuda, is_oom_error
 from torch import Tensor, nn
 
-from vidact.attribution.book import join_accounts
+from vidact.attribution.account import join_accounts
 from vidact.attribution.copies import compute_out_of_place, differentiable, private_copy, require_own, why_in_place
 from vidact.attribution.targets import Against, Goal, set_goal
-from vidact.core import Account, ConfigError, Explanation, ExplanationError
+from vidact.core.errors import ConfigError, ExplanationError
+from vidact.core.explanation import Account, Explanation
 from vidact.models.layers import Normalisation
 
 Found = TypeVar("Found")

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from vidact.attribution.computed_weights import give_computed_weights
-from vidact.attribution.plain_running import run_plainly
-from vidact.core import ExplanationError, NetworkError
-from vidact.networks import class_path, one_line_for, require_built, require_logits, unwrapped
+from vidact.attribution.unwrapping import give_computed_weights, run_plainly
+from vidact.core.errors import ExplanationError, NetworkError
+from vidact.core.networks import class_path, one_line_for, require_built, require_logits, unwrapped
 
 SAME = 1e-3  # of the largest score
 

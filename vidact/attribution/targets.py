@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidact.core import ExplanationError
+from vidact.core.errors import ExplanationError
 
 REST = -1  # as `core.Explanation.against` has it
 PREDICTED, TRUE = "predicted", "true"

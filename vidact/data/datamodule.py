@@ -1,7 +1,4 @@
-"""The data of a run: from a folder of clips to batches for training, validation and test.
-
-It does not know what the batches are for.
-"""
+"""The data of a run: from a folder of clips to batches for training, validation and test."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,38 +9,31 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from vidact.core import ClipBatch, DataError
-from vidact.data import synthetic_files
-from vidact.data.augmentation import AugmentationSettings
-from vidact.data.decoded import decode_windows
-from vidact.data.findings import check_clips
-from vidact.data.index import Clip, list_notes
-from vidact.data.leakage import LeakageReport
-from vidact.data.masks import choose_masks
-from vidact.data.order import training_order
-from vidact.data.preparation import (
-    DivisionSettings,
-    check_window,
-    choose_class_names,
-    divide,
-    examine,
-    list_unusable,
-    load_clips,
-    usable_clips,
-)
-from vidact.data.progress import progress_bar
-from vidact.data.sampling import FrameOrder, Stride, least_frames
+from vidact.core.clips import ClipBatch
+from vidact.core.errors import DataError
+from vidact.core.progress import progress_bar
+from vidact.core.terminal import printable_lines
+from vidact.data import preparation
+from vidact.data.checks.findings import check_clips
+from vidact.data.datasets.clip_frames import frames_of
+from vidact.data.datasets.index import Clip, list_notes
+from vidact.data.loading.augmentation import AugmentationSettings
+from vidact.data.loading.decoded import decode_windows
+from vidact.data.loading.masks import choose_masks
+from vidact.data.loading.order import training_order
+from vidact.data.loading.varying import VaryingDataModule
+from vidact.data.loading.windows import Window, WindowDataset, join, list_windows, pick_rows
+from vidact.data.loading.workers import worker_options
 from vidact.data.setting_checks import check_settings
-from vidact.data.split_files import split_record
-from vidact.data.splits import NUM_FOLDS, VALIDATION_SHARE
-from vidact.data.timeline import FrameRates, frames_of
-from vidact.data.varying import VaryingDataModule
-from vidact.data.video import Decoder
-from vidact.data.windows import Window, WindowDataset, join, list_windows, pick_rows
-from vidact.data.workers import worker_options
-from vidact.terminal import printable_lines
+from vidact.data.splits.files import split_record
+from vidact.data.splits.leakage import LeakageReport
+from vidact.data.splits.schemes import VALIDATION_SHARE
+from vidact.data.splits.split import NUM_FOLDS
+from vidact.data.synthetic import files as synthetic_files
+from vidact.data.video.reading import Decoder
+from vidact.data.video.sampling import FrameOrder, Stride, least_frames
+from vidact.data.video.timeline import FrameRates
 
-GIGABYTE = 10**9
 PARTS = {"fit": "training", "validate": "validation", "test": "test"}
 
 
@@ -121,7 +111,7 @@ class VideoDataModule(VaryingDataModule):
         super().__init__()
         self.root = Path(root).absolute() if root is not None else None
         folder = Path(splits_folder) if splits_folder is not None else None
-        self.division = DivisionSettings(split, fold, num_folds, seed, folder, use_unused, validation_share)
+        self.division = preparation.DivisionSettings(split, fold, num_folds, seed, folder, use_unused, validation_share)
         self.num_frames, self.stride, self.num_windows = num_frames, stride, num_windows
         self.test_windows = num_windows if test_windows is None else test_windows
         self.frame_order: FrameOrder = frame_order
@@ -134,7 +124,7 @@ class VideoDataModule(VaryingDataModule):
         self.batch_size, self.num_workers, self.seed, self.follow_links = batch_size, num_workers, seed, follow_links
         self._listing: dict[str, Any] = {"follow_links": follow_links, "decoder": decoder}
         check_settings(vars(self))
-        self._class_names = choose_class_names(self.root, classes)
+        self._class_names = preparation.choose_class_names(self.root, classes)
         self._windows: dict[str, list[Window]] = {}
         self._parts: dict[str, WindowDataset] = {}
         self.left_out: tuple[str, ...] = ()
@@ -165,7 +155,7 @@ class VideoDataModule(VaryingDataModule):
         if self.root is None:
             with progress_bar("rendering the synthetic set") as progress:
                 synthetic_files.synthesize(self.folder, progress=progress)
-        load_clips(self.folder, classes=self.class_names, **self._listing)
+        preparation.load_clips(self.folder, classes=self.class_names, **self._listing)
 
     def order_frames(self, frame_order: FrameOrder) -> None:
         """Let windows have their frames in another order from here on, to be measured; the division stays."""
@@ -182,13 +172,13 @@ class VideoDataModule(VaryingDataModule):
             self._part(part)
 
     def _describe_data(self) -> None:
-        clips, inspections = load_clips(self.folder, classes=self.class_names, **self._listing)
-        self._split = divide(clips, self.folder, settings=self.division)
-        self._leakage = examine(self._split, inspections)
-        self.left_out = list_unusable(clips, inspections)
-        self._inspections, self._infos = inspections, usable_clips(clips, inspections)
+        clips, inspections = preparation.load_clips(self.folder, classes=self.class_names, **self._listing)
+        self._split = preparation.divide(clips, self.folder, settings=self.division)
+        self._leakage = preparation.examine(self._split, inspections)
+        self.left_out = preparation.list_unusable(clips, inspections)
+        self._inspections, self._infos = inspections, preparation.usable_clips(clips, inspections)
         lengths = [len(frames_of(clip, info, fps=self.fps)) for clip, info in self._infos.items()]
-        check_window(self.stride, lengths, num_frames=self.num_frames)
+        preparation.check_window(self.stride, lengths, num_frames=self.num_frames)
         self._list_parts()
         for stage in ("fit", "validate"):
             if not self._windows[stage]:
@@ -240,19 +230,19 @@ class VideoDataModule(VaryingDataModule):
         decoded = None
         if self.cache_gigabytes and self._windows[stage]:
             # Of all clips, so that every split and every stage finds them.
-            windows = self._list_windows(list(self._infos), training=stage == "fit")
+            every = self._list_windows(list(self._infos), training=stage == "fit")
             with progress_bar("decoding windows") as progress:
                 decoded = decode_windows(
-                    windows,
+                    every,
                     size=size,
                     gray=self.gray,
                     decoder=self.decoder,
-                    limit_bytes=int(self.cache_gigabytes * GIGABYTE),
+                    limit_bytes=int(self.cache_gigabytes * 1e9),
                     num_workers=self.num_workers,
                     progress=progress,
                 )
-        windows = self._windows[stage]
-        return WindowDataset(windows, size=size, gray=self.gray, decoder=self.decoder, decoded=decoded, masks=masks)
+        settings: dict[str, Any] = {"size": size, "gray": self.gray, "decoder": self.decoder, "masks": masks}
+        return WindowDataset(self._windows[stage], decoded=decoded, **settings)
 
     def _report(self, clips: Sequence[Clip]) -> None:
         """Say what was found, how it was divided, what is left out and why, and what leaks."""
@@ -292,11 +282,8 @@ class VideoDataModule(VaryingDataModule):
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             **worker_options(num_workers),
-            generator=self._generator(),  # its own: how often it is asked depends on the workers
+            generator=torch.Generator().manual_seed(self.seed),  # its own: how often it is asked depends on workers
         )
-
-    def _generator(self) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed)
 
     def example_clips(self, stage: str, clips_per_class: int) -> ClipBatch:
         """Pick the same few clips of each class every time, one window each, chosen by `seed`.
@@ -306,5 +293,6 @@ class VideoDataModule(VaryingDataModule):
             clips_per_class: How many; fewer where a class has fewer.
         """
         dataset = self._part(stage)
-        rows = pick_rows(dataset.windows, clips_per_class=clips_per_class, generator=self._generator())
+        generator = torch.Generator().manual_seed(self.seed)
+        rows = pick_rows(dataset.windows, clips_per_class=clips_per_class, generator=generator)
         return join([dataset[row] for row in rows])

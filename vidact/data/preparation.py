@@ -9,22 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from vidact.core import ConfigError, DataError
-from vidact.data.guessing import ClipFacts
-from vidact.data.hmdb51 import FOLDS, TEST
-from vidact.data.index import Clip, choose_classes, index_clips
-from vidact.data.inspection import inspect_clips
-from vidact.data.kept_out import KeptOut, find_kept_out
-from vidact.data.leakage import LeakageReport, measure_leakage
-from vidact.data.motions import CLASS_NAMES
-from vidact.data.progress import progress_bar
-from vidact.data.sampling import Stride, stride_for
-from vidact.data.similarity import near_duplicates
-from vidact.data.split_files import read_official_flags, read_split_file, search_official_folder, why_no_official_folder
-from vidact.data.splits import GIVEN, NUM_FOLDS, VALIDATION_SHARE, Split, SplitScheme, make_split
-from vidact.data.tables import is_table
-from vidact.data.timeline import frames_of, why_unusable
-from vidact.data.verdicts import Inspection, VideoInfo
+from vidact.core.errors import ConfigError, DataError
+from vidact.core.progress import progress_bar
+from vidact.data.checks.inspection import inspect_clips
+from vidact.data.datasets.clip_frames import frames_of, why_unusable
+from vidact.data.datasets.hmdb51 import FOLDS, TEST
+from vidact.data.datasets.index import Clip, choose_classes, index_clips
+from vidact.data.datasets.tables import is_table
+from vidact.data.splits.files import (
+    read_official_flags,
+    read_split_file,
+    search_official_folder,
+    why_no_official_folder,
+)
+from vidact.data.splits.guessing import ClipFacts
+from vidact.data.splits.kept_out import KeptOut, find_kept_out
+from vidact.data.splits.leakage import LeakageReport, measure_leakage
+from vidact.data.splits.schemes import GIVEN, VALIDATION_SHARE, make_split
+from vidact.data.splits.split import NUM_FOLDS, Split, SplitScheme
+from vidact.data.synthetic.motions import CLASS_NAMES
+from vidact.data.video.sampling import Stride, stride_for
+from vidact.data.video.similarity import near_duplicates
+from vidact.data.video.verdicts import Inspection, VideoInfo
 
 SPLIT_FILE_ENDING = ".json"
 AUTO = "auto"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from vidact.core import ConfigError
+from vidact.core.errors import ConfigError
 
 POSITIVE = ("num_frames", "num_windows", "test_windows", "batch_size", "stride")
 MAX_FPS = 1000

@@ -6,7 +6,6 @@ It does not know how it is trained or explained.
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidact.models.attention_losses import contrast, total_variation, unimodality
 from vidact.models.layers import Gate, InputLayers, Sum, SumOver, check_input, height_and_width
 from vidact.models.recurrent import ConvLSTM, check_side, fold_time, frame_features
 
@@ -41,6 +40,8 @@ class SpatioTemporalAttention(nn.Module):
         contrast: Weight of the masks' contrast in the loss.
         unimodality: Weight of the frame weights' departure from a single peak in the loss.
     """
+
+    gradcam_layer = "features"  # the masks have convolutions, too, but only weigh these
 
     def __init__(
         self,
@@ -145,3 +146,29 @@ def _mask_layers(features: int) -> nn.Sequential:
         nn.Conv2d(features // 2, 1, kernel_size=3, padding=1),
         nn.Sigmoid(),
     )
+
+
+def total_variation(masks: Float[Tensor, "B T H W"]) -> Float[Tensor, ""]:
+    """Give how much neighbouring places of a mask differ: Σ |M[y+1, x] − M[y, x]| + Σ |M[y, x+1] − M[y, x]|.
+
+    Zero for a mask that is the same everywhere.
+    """
+    return (masks.diff(dim=2).abs().sum() + masks.diff(dim=3).abs().sum()) / len(masks)
+
+
+def contrast(masks: Float[Tensor, "B T H W"]) -> Float[Tensor, ""]:
+    """Give −½ Σ M·B + ½ Σ M·(1 − B), where B = 1 for M > 0.5 and else 0: it draws a mask to 0 and 1.
+
+    From 0 (empty) down to −½ per place (full); it is largest where a mask is undecided, just below 0.5.
+    """
+    salient = masks > 0.5
+    return (masks * (~salient) - masks * salient).sum() / (2 * len(masks))
+
+
+def unimodality(weights: Float[Tensor, "B T"]) -> Float[Tensor, ""]:
+    """Give Σ_t max(0, w[t−1]·w[t+1] − w[t]²), zero for a log-concave and therefore single-peaked course.
+
+    A clip of less than three frames has one peak.
+    """
+    before, here, after = weights[:, :-2], weights[:, 1:-1], weights[:, 2:]
+    return (before * after - here**2).clamp(min=0).sum() / len(weights)

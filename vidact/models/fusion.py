@@ -14,7 +14,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidact.core import ConfigError
+from vidact.core.errors import ConfigError
 from vidact.models.layers import InputLayers, check_input, choose, height_and_width
 
 TimeExtents = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # (kernel, stride) of the first three layers

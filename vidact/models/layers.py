@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidact.core import ConfigError
+from vidact.core.errors import ConfigError
 
 # Mean and deviation of HMDB51's pixels in [0, 1] (measured on the seven classes of the README's table).
 PIXEL_MEAN, PIXEL_STD = 0.30, 0.26

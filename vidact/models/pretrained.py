@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import video as torchvision_video
 
-from vidact.core import ConfigError
+from vidact.core.errors import ConfigError
 from vidact.models.layers import InputLayers, Normalisation, check_input, choose, height_and_width
 from vidact.models.weights import KINETICS_MEAN, KINETICS_STD, load_pretrained
 
@@ -53,6 +53,8 @@ class TorchvisionVideoNet(nn.Module):
         CheckpointError: the weights are missing, damaged, or of another network.
         EnvironmentProblem: the weights could not be downloaded.
     """
+
+    gradcam_layer = "stages"  # the last convolution stands in one branch of several
 
     def __init__(
         self,

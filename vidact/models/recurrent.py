@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidact.core import ConfigError
+from vidact.core.errors import ConfigError
 from vidact.models.layers import Gate, InputLayers, Sum, check_input, height_and_width
 
 SMALLEST_SIDE_PIXELS = 8
@@ -21,7 +21,7 @@ class CNNLSTM(nn.Module):
 
     The CNN sees all frames in one call, with time folded into the batch. It ends with a grid of 4×4 places, so that
     the LSTM can tell where something moves. Before it is explained by LRP, the LSTM must be unrolled
-    (`vidact.attribution.unrolling.UnrollLSTM`).
+    (`vidact.attribution.graph.unrolling.UnrollLSTM`).
 
     Args:
         num_classes: K.

@@ -6,7 +6,7 @@ It does not know how it is trained or explained.
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidact.core import ConfigError
+from vidact.core.errors import ConfigError
 from vidact.models.layers import InputLayers, Sum, check_input, height_and_width
 
 SMALLEST_SIDE_PIXELS = 16
@@ -67,6 +67,8 @@ class SlimResNet3D(nn.Module):
     Raises:
         ConfigError: the frames are too small, or there are no stages or blocks, or no such stride.
     """
+
+    gradcam_layer = "stages"  # the last convolution lacks the shortcut beside it
 
     def __init__(
         self,

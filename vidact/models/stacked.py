@@ -8,7 +8,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidact.core import ConfigError
+from vidact.core.errors import ConfigError
 from vidact.models.layers import FramesAsChannels, InputLayers, check_input, choose, height_and_width
 
 SMALLEST_SIDE_PIXELS = 6

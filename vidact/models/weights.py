@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from vidact.core import CheckpointError, EnvironmentProblem
+from vidact.core.errors import CheckpointError, EnvironmentProblem
 
 KINETICS = "kinetics400"
 # What torchvision's video networks were trained with, per colour, in [0, 1] (`transforms` of its weights).

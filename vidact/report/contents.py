@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from vidact.core import VidactError
+from vidact.core.errors import VidactError
 
 
 @dataclass(frozen=True)
@@ -18,23 +18,6 @@ class Interval:
     Attributes:
         value: The share itself.
         low: Lower end.
-        high: Upper end.
-        count: Of how many clips.
-    """
-
-    value: float
-    low: float
-    high: float
-    count: int
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean of any size with its 95 % interval.
-
-    Attributes:
-        value: The mean.
-        low: Lower end; NaN where there is no interval.
         high: Upper end.
         count: Of how many clips.
     """

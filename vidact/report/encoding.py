@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from vidact.core import VidactError
-from vidact.report.images import colour_limit
+from vidact.core.errors import VidactError
+from vidact.drawing.figure import colour_limit
 
 MAX_HEIGHT_PIXELS = 240
 MAX_WIDTH_PIXELS = 480

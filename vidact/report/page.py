@@ -16,9 +16,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from vidact.core import VidactError
-from vidact.durable import atomic_writer
-from vidact.report import grid, images
+from vidact.core.errors import VidactError
+from vidact.core.files import atomic_writer
+from vidact.drawing import figure as images
+from vidact.drawing import grid
 from vidact.report.contents import ClipView, RunView
 from vidact.report.encoding import FULL_SCALE, ZERO_BYTE
 from vidact.report.players import Player, fair_order, gather_players, make_player

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from vidact.report.accuracy import Score, accuracy_beside_baselines, class_accuracy_bars
+from vidact.drawing.results.accuracy import Score, accuracy_beside_baselines, class_accuracy_bars
 from vidact.report.contents import Interval, RunView
 
 

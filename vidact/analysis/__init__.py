@@ -1,1 +1,0 @@
-"""Explanations to numbers a person can read."""

@@ -1,0 +1,165 @@
+"""Explain clips in a notebook, in a few lines: `load` a run, `explain` a path or an array, look at it.
+
+It holds no arithmetic of its own.
+"""
+
+import html
+import tempfile
+import warnings
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vidact.attribution.hotspots import HOTSPOT_THRESHOLD
+from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec
+from vidact.attribution.targets import PREDICTED
+from vidact.attribution.units import LRP, unit_of
+from vidact.core.devices import own_devices
+from vidact.data.loading.streaming import Video, VideoArray, VideoFile, pick_frames
+from vidact.data.video.reading import to_network_size
+from vidact.drawing.timeline import evenly_spread
+from vidact.explaining.stitching import Subject
+from vidact.explaining.videos import ExplainSettings, VideoExplanation, explain_video
+from vidact.report.contents import ClipView, RelevanceView
+from vidact.report.page import clip_page
+from vidact.runs.run import Run, open_run, window_of
+
+VIEW_HEIGHT_PIXELS = 240
+MAX_SHOWN_FRAMES = 96
+TOP_CLASSES = 5
+FRAME_HEIGHT_PIXELS = 620
+
+
+@dataclass(frozen=True)
+class ClipExplanation:
+    """Why a network sees a class in a clip; in a notebook it draws itself.
+
+    Attributes:
+        found: All numbers: probabilities, scores, frames and times.
+        relevance: Signed, of each frame that the network saw, summed over colour.
+        view: What is drawn.
+        threshold: A voxel is a hotspot from this share of the clip's largest |R| on.
+    """
+
+    found: VideoExplanation
+    relevance: Float[np.ndarray, "T h w"] = field(repr=False)
+    view: ClipView = field(repr=False)
+    threshold: float = HOTSPOT_THRESHOLD
+
+    def _repr_html_(self) -> str:
+        page = html.escape(clip_page(self.view, threshold=self.threshold), quote=True)
+        return (
+            f'<iframe title="explanation of a clip" srcdoc="{page}" '
+            f'style="width:100%;height:{FRAME_HEIGHT_PIXELS}px;border:0"></iframe>'
+        )
+
+
+def load(run: str | Path, *, trust: Sequence[str] = ()) -> Run:
+    """Load a trained network: a run folder or a checkpoint.
+
+    Args:
+        run: The folder or the file.
+        trust: Modules whose code the run's config may name, as `["my_net"]`; vidact, torch, torchvision and lightning
+            need no naming.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+        ConfigError: its config cannot be found or built, or names code that is not trusted.
+    """
+    return open_run(run, trust=trust)
+
+
+def explain(
+    run: Run,
+    clip: str | Path | np.ndarray | Tensor,
+    *,
+    target: str = PREDICTED,
+    method: str = LRP,
+    composite: CompositeSpec = DEFAULT,
+    fps: float | int | None = None,
+    threshold: float = HOTSPOT_THRESHOLD,
+) -> ClipExplanation:
+    """Explain a video file, or an array uint8 [T, H, W, C] or [C, T, H, W], of any length.
+
+    Args:
+        run: From `load`.
+        clip: What is explained.
+        target: `predicted`, a class, or `A-vs-B`.
+        method: One of `explainers.METHODS`.
+        composite: The rules per layer, for `lrp`.
+        fps: Frames per second of an array; those that the network learned from if None.
+        threshold: A voxel is a hotspot from this share of the clip's largest |R| on.
+
+    Raises:
+        DataError: the clip cannot be read.
+        ExplanationError: no such class, or a network that cannot be explained so.
+    """
+    own = fps or (run.frame_rates.usual if run.frame_rates else 30.0)
+    video: Video = VideoFile(Path(clip)) if isinstance(clip, str | Path) else VideoArray(clip, fps=own)
+    settings = ExplainSettings(method, composite, target)
+    device = own_devices("auto")
+    subject = Subject(video, window_of(run), device)
+    with tempfile.TemporaryDirectory(prefix="vidact-") as scratch:
+        with settings.build_explainer(run.network.to(device)) as explainer:
+            found = explain_video(
+                explainer, subject, class_names=run.class_names, settings=settings, scratch=Path(scratch)
+            )
+        relevance = found.relevance.read()
+    if found.note:
+        warnings.warn(f"{found.name}: {found.note}", stacklevel=2)
+    return ClipExplanation(found, relevance, _view(video, found, relevance), threshold)
+
+
+def show(explanation: ClipExplanation) -> Path:
+    """Open an explanation in the browser, where there is no notebook; gives the page's file.
+
+    The file stays in the system's folder for temporary files.
+    """
+    with tempfile.NamedTemporaryFile("w", suffix=".html", prefix="vidact-", delete=False, encoding="utf-8") as file:
+        file.write(clip_page(explanation.view, threshold=explanation.threshold))
+    path = Path(file.name)
+    webbrowser.open(path.as_uri())
+    return path
+
+
+def _view(video: Video, found: VideoExplanation, relevance: Float[np.ndarray, "T h w"]) -> ClipView:
+    """Choose the frames that are drawn, at most MAX_SHOWN_FRAMES."""
+    chosen = evenly_spread(len(relevance), at_most=MAX_SHOWN_FRAMES)
+    ratios = found.window_conservation
+    if found.warning:
+        warnings.warn(f"{found.name}: {found.warning}", stacklevel=3)
+    view = RelevanceView(
+        method=found.method,
+        target=found.target_name,
+        role="predicted" if found.target == int(found.probabilities.argmax()) and found.against is None else "chosen",
+        score=found.score,
+        conservation=float(ratios.mean()) if found.method.startswith(LRP) else None,
+        relevance=relevance[chosen],
+        unit=unit_of(found.method),
+        where=found.where,
+    )
+    return ClipView(
+        clip_id=found.name,
+        true_class=None,
+        probabilities=found.top_classes(TOP_CLASSES),
+        video=_pixels(video, found.frame_numbers[chosen].tolist()),
+        frame_numbers=found.frame_numbers[chosen],
+        times_seconds=found.times_seconds[chosen],
+        explanations=(view,),
+    )
+
+
+def _pixels(video: Video, numbers: list[int]) -> UInt8[np.ndarray, "C T H W"]:
+    pictures = []
+    for frame in pick_frames(video, numbers):
+        height, width = frame.size or frame.picture.shape[:2]
+        new_height = min(VIEW_HEIGHT_PIXELS, height)
+        size = (new_height, max(1, round(new_height * width / height)))
+        pictures.append(to_network_size(torch.from_numpy(frame.picture), size, gray=False))
+    return torch.stack(pictures, dim=1).numpy()

@@ -1,0 +1,141 @@
+"""Say in words where a score has gone: to voxels, biases, the stabiliser; and warn where too little is on voxels.
+
+One wording for all who show explanations. It computes no relevance.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from vidact.core.explanation import Account
+
+VOXELS = "voxels"
+TOLERANCE = 0.05  # of the share of a score that is on voxels
+# Of the clip's largest |logit|. Shares of a score near zero mean little, and what is near depends on the network: 0.01
+# is a large logit beside others of 0.001, and rounding alone moves a 1 beside others of 1000.
+NEGLIGIBLE_SCORE = 0.01
+SHOWN = 0.001  # a share below this is not named
+MAX_NAMED = 3
+
+Parts = Mapping[str, float]
+
+
+def parts_of(account: Account, row: int) -> dict[str, float]:
+    """Give the parts of one clip's score by their names; together they are the score."""
+    return {name: float(taken[row]) for name, taken in account.parts.items()}
+
+
+def mean_parts(account: Account) -> dict[str, float]:
+    """Give the mean of each part over clips; together they are the mean score."""
+    return {name: float(taken.double().mean()) for name, taken in account.parts.items()}
+
+
+def in_words(parts: Parts, score: float) -> str:
+    """Say where a score has gone: `95.2 % on voxels, 4.8 % on the bias of stem.0`.
+
+    Args:
+        parts: As `parts_of` gives them.
+        score: What they should add up to; what they do not is said.
+    """
+    if not score:
+        return "the score is 0: there are no shares of it"
+    shares = {name: value / score for name, value in parts.items()}
+    voxels, unknown = shares.pop(VOXELS), 1 - sum(parts.values()) / score
+    named = sorted((name for name in shares if abs(shares[name]) >= SHOWN), key=lambda name: -abs(shares[name]))
+    told = [f"{_percent(voxels)} on voxels", *(f"{_percent(shares[name])} on {name}" for name in named[:MAX_NAMED])]
+    if rest := named[MAX_NAMED:]:
+        told.append(f"{_percent(sum(shares[name] for name in rest))} on {len(rest)} others")
+    if not abs(unknown) < SHOWN:
+        told.append(f"{_percent(unknown)} lost, and no rule says where")
+    return ", ".join(told)
+
+
+def warning_of(parts: Parts, score: float, *, largest_logit: float) -> str | None:
+    """Warn where a share of the score that is not near 1 is on voxels; None if all is well.
+
+    Args:
+        parts: As `parts_of` gives them.
+        score: What they add up to.
+        largest_logit: max |logit| of the clip; beside it a score may be too small to have shares.
+    """
+    if abs(score) <= NEGLIGIBLE_SCORE * largest_logit or abs(parts[VOXELS] / score - 1) <= TOLERANCE:
+        return None
+    return f"the voxels do not make up the whole score, {in_words(parts, score)}: {_meaning(parts, score)}"
+
+
+def is_negligible(score: Float[Tensor, " B"], largest_logit: Float[Tensor, " B"]) -> Tensor:
+    """Say which scores are so small beside their clip's largest |logit| that shares of them mean little.
+
+    Args:
+        score: What is explained.
+        largest_logit: max |logit| of each clip.
+    """
+    return score.abs() <= NEGLIGIBLE_SCORE * largest_logit.abs()
+
+
+def _meaning(parts: Parts, score: float) -> str:
+    others = {name: abs(value) for name, value in parts.items() if name != VOXELS}
+    others["lost"] = abs(score - sum(parts.values()))
+    largest = max(others, key=lambda name: others[name])
+    if largest == "lost":
+        return (
+            "relevance is lost (or made) between layers, where no rule is: a module that is no layer of torch.nn or "
+            "vidact, or a sum, product or mean that is no module; do not believe it"
+        )
+    if largest.startswith("the bias of"):
+        return "where nothing that a layer sees speaks for its output, as where nothing moves, its bias has made it"
+    if largest == "the stabiliser":
+        return "a smaller epsilon gives more to voxels"
+    return "another rule there may give it to voxels"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %".replace("-0.0 %", "0.0 %").replace("-", "−")
+
+
+UNEXPLAINED = "nothing (unexplained)"
+
+
+def join_accounts(accounts: Sequence[Account]) -> Account:
+    """Put accounts of some clips after one another; what one of them does not name is zero there."""
+
+    def join(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        names = dict.fromkeys(name for part in parts for name in part)
+        none = [torch.zeros_like(one.voxels) for one in accounts]
+        return {
+            name: torch.cat([part.get(name, zeros) for part, zeros in zip(parts, none, strict=True)]) for name in names
+        }
+
+    return Account(
+        torch.cat([one.voxels for one in accounts]),
+        join([one.biases for one in accounts]),
+        torch.cat([one.stabiliser for one in accounts]),
+        join([one.others for one in accounts]),
+    )
+
+
+def with_rows(account: Account, rows: Int[Tensor, " N"], other: Account) -> Account:
+    """Put another account in the place of some clips."""
+
+    def put(own: Tensor, new: Tensor | None) -> Tensor:
+        own = own.clone()
+        own[rows] = torch.zeros_like(own[rows]) if new is None else new.to(own)
+        return own
+
+    def put_all(own: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: put(own.get(name, torch.zeros_like(account.voxels)), new.get(name)) for name in {**own, **new}}
+
+    return Account(
+        put(account.voxels, other.voxels),
+        put_all(account.biases, other.biases),
+        put(account.stabiliser, other.stabiliser),
+        put_all(account.others, other.others),
+    )
+
+
+def account_of_sum(relevance: Float[Tensor, "B C T H W"], score: Float[Tensor, " B"]) -> Account:
+    """Make the account of a method that follows no rule: what is not on voxels is unexplained."""
+    voxels = relevance.double().sum(dim=(1, 2, 3, 4))
+    return Account(voxels, {}, torch.zeros_like(voxels), {UNEXPLAINED: score.double() - voxels})

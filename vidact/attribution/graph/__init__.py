@@ -1,0 +1,1 @@
+"""What a forward pass does: its modules, its operations, and their rewriting for relevance rules."""

@@ -1,0 +1,158 @@
+"""Layer-wise relevance propagation as an explainer."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from zennit.core import Composite
+
+from vidact.attribution.account import with_rows
+from vidact.attribution.base import Explainer
+from vidact.attribution.copies import SAME, differentiable, scores_of
+from vidact.attribution.lrp.book import Book, find_layouts
+from vidact.attribution.lrp.checks import require_lawful
+from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec, build_composite, check_names, read_recipe
+from vidact.attribution.lrp.first_layer import FirstLayer, find_first_layer
+from vidact.attribution.targets import Against, Goal
+from vidact.attribution.units import LRP
+from vidact.core.errors import ConfigError, ExplanationError
+from vidact.core.explanation import Account, Explanation
+
+ROUNDING = 1e-4  # of the largest number in an account
+
+
+class LayerwiseRelevance(Explainer):
+    """Layer-wise relevance propagation (Bach et al. 2015) through Zennit.
+
+    What is handed down is Σ_k w_k f_k (`targets.class_weights`), and ΣR is its value, the explanation's `score`.
+
+    Args:
+        network: As in `Explainer`.
+        composite: The rules per layer: one of `composites.COMPOSITES`, a YAML file, or a mapping as in one.
+        zero_biases: Whether biases take part in no rule; None for what the composite says.
+        check_law: Whether to make sure, before the first explanation, that the rules can follow the network.
+        refine: Whether clips are explained again in float64 whose account does not close in float32 (beyond ROUNDING),
+            as where sums near zero are divided by and relevance grows large.
+        settings: As in `Explainer`.
+
+    Raises:
+        ConfigError: no such composite, or one that makes no sense.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        composite: CompositeSpec = DEFAULT,
+        zero_biases: bool | None = None,
+        check_law: bool = True,
+        refine: bool = True,
+        **settings: Any,
+    ) -> None:
+        super().__init__(network, **settings)
+        self._refine = refine and self._dtype != torch.float64
+        self._spec, self._recipe, self._zero_biases = composite, read_recipe(composite), zero_biases
+        self._check_law = check_law
+        self.method = f"{LRP}:{Path(composite).stem if isinstance(composite, str) else 'own'}"
+        self._composite: Composite | None = None
+        self._first: tuple[Any, FirstLayer] | None = None
+        self._book = Book()
+        self._tells_apart: dict[Any, bool] = {}  # by the shape of a clip
+
+    def __exit__(self, *error: Any) -> None:
+        if self._composite is not None:
+            self._composite.remove()
+        self._composite = self._first = None
+        self._tells_apart = {}
+        super().__exit__(*error)
+
+    def _prepare(self, video: Float[Tensor, "1 C T H W"]) -> None:
+        """Put the rules on the copy; anew where the first layer's bounds are of another shape."""
+        shape = video.shape[1:]
+        if self._composite is not None and (self._first is None or self._first[0] == shape):
+            return
+        if self._composite is not None:
+            self._composite.remove()
+            self._composite = None
+        elif self._check_law:
+            require_lawful(self._copy, video)
+        first = find_first_layer(self._copy, video) if self._recipe.needs_first else None
+        if first is not None:
+            self._refuse_flat_over_time(first)
+        scores = scores_of(self._copy, video)
+        composite = build_composite(self._spec, first=first, zero_biases=self._zero_biases, clip=video, book=self._book)
+        try:
+            composite.register(self._copy)
+            check_names(self._recipe, self._copy)
+            _refuse_other_scores(scores, scores_of(self._copy, video))
+        except Exception:
+            composite.remove()  # half a composite must explain nothing
+            raise
+        self._composite, self._first = composite, None if first is None else (shape, first)
+
+    def _refuse_flat_over_time(self, first: FirstLayer) -> None:
+        if any(line.rule == "flat" for line in self._recipe.lines) and first.is_blind_to_time_when_flat():
+            raise ConfigError(
+                f"{self.method}: in this network each filter of the first layer sees all frames, and the flat rule "
+                "would give every frame exactly the same relevance; try epsilon_plus"
+            )
+
+    def __call__(
+        self, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, against: Against = None
+    ) -> Explanation:
+        """Explain as every `Explainer` does, with an account."""
+        found = super().__call__(video, target, against=against)
+        assert found.account is not None
+        rows = torch.nonzero(~(found.account.gap(found.score) <= ROUNDING)).flatten()
+        if not len(rows) or not self._refine or video.device.type == "mps":  # which has no float64
+            return found
+        settings: dict[str, Any] = {
+            "composite": self._spec,
+            "zero_biases": self._zero_biases,
+            "batch_size": self._batch_size,
+        }
+        with LayerwiseRelevance(self._network, check_law=False, dtype=torch.float64, **settings) as explain:
+            own = None if found.against is None else found.against[rows]
+            again = explain(video[rows], target[rows], against=own)
+        assert again.account is not None
+        found.relevance[rows] = again.relevance.to(found.relevance)
+        found.score[rows] = again.score.to(found.score)
+        return replace(found, account=with_rows(found.account, rows, again.account))
+
+    def _explain(
+        self, video: Float[Tensor, "B C T H W"], goal: Goal
+    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
+        def start(scores: Tensor) -> Tensor:
+            handed = scores * goal.weights(scores)
+            self._book.set_score(handed.sum(dim=1))
+            return handed
+
+        self._book.open(self._copy, len(video))
+        return self._backpropagate(video, start)
+
+    def _account(self, relevance: Float[Tensor, "B C T H W"], score: Float[Tensor, " B"]) -> Account:
+        return self._book.close(relevance)
+
+    def _limit(self, video: Float[Tensor, "B C T H W"]) -> int:
+        """Explain clips one by one where it cannot be seen which number is of which clip."""
+        limit = super()._limit(video)
+        if limit > 1 and video.shape[1:] not in self._tells_apart:
+            with differentiable(video.device):
+                layouts = find_layouts(self._copy, self._own(video[:1]))
+            self._book.layouts = layouts or {}
+            self._tells_apart = {video.shape[1:]: layouts is not None}
+        return limit if limit == 1 or self._tells_apart[video.shape[1:]] else 1
+
+
+def _refuse_other_scores(plain: Float[Tensor, "1 K"], canonized: Float[Tensor, "1 K"]) -> None:
+    tolerance = max(SAME, 16 * torch.finfo(plain.dtype).eps)
+    difference = float((plain - canonized).abs().max())
+    if difference > tolerance * max(1.0, float(plain.abs().max())):
+        raise ExplanationError(
+            f"made ready for relevance rules, the network gives other scores (they differ by {difference:.2g}): a "
+            "parameter or a module is used in two ways, or the output of a layer before a BatchNorm is used without "
+            "its gradient as well"
+        )

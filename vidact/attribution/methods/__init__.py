@@ -1,0 +1,1 @@
+"""Ways of explaining other than layer-wise relevance propagation."""

@@ -1,1 +1,0 @@
-"""What connects Lightning to attribution, analysis, report and wandb."""

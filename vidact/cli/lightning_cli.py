@@ -1,0 +1,272 @@
+"""LightningCLI with vidact's parts."""
+
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import jsonargparse
+import yaml
+from lightning.fabric.plugins import CheckpointIO
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from vidact.cli.parse_errors import explain_import_error, explain_parse_error
+from vidact.cli.run_end import guesses_without_pixels, passing_folder, summary, write_run_report
+from vidact.cli.stopping import INTERRUPTED, TERMINATED, Stopped, ended_by_sigterm
+from vidact.core.devices import gather, local_rank
+from vidact.core.errors import CheckpointError, ConfigError
+from vidact.core.networks import explain_building
+from vidact.core.terminal import printable
+from vidact.runs.checkpoints import find_checkpoint, load_checkpoint
+from vidact.runs.loggers.media import run_folder
+from vidact.runs.loggers.wandb import build_loggers, finish_wandb
+from vidact.runs.run import CONFIG, read_run_config, tell_other_rates
+from vidact.training.callback_checks import check_before_fit, check_callbacks
+from vidact.training.callbacks.every_run import build_callbacks
+from vidact.training.callbacks.faithfulness.callback import FaithfulnessCallback
+from vidact.training.callbacks.relevance.callback import RelevanceCallback
+from vidact.training.callbacks.step_log import StepLog
+from vidact.training.checks import (
+    check_counts,
+    check_parts,
+    check_run,
+    check_seed,
+    explain_trainer_error,
+    require_cores,
+    require_launcher,
+    require_synchronisable,
+    why_no_best_epoch,
+)
+from vidact.training.resuming import lock as run_lock
+from vidact.training.resuming.checkpoint_io import WholeCheckpointIO
+from vidact.training.resuming.last_checkpoint import LastCheckpoint
+from vidact.training.resuming.same_training import (
+    check_same_training,
+    go_on_in,
+    how_to_go_on,
+    run_folder_of,
+    why_nothing_is_trained,
+)
+from vidact.training.resuming.step_seeds import StepSeeds
+
+RUNS_FOLDER = "runs"
+
+
+class VidactCLI(LightningCLI):
+    """LightningCLI with vidact's parts: run folders, loggers, checkpoints, and errors of one line."""
+
+    _checkpoint: dict[str, Any] | None = None
+    _resumed: Path | None = None
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the callbacks' settings, and hand the data's settings to the network."""
+        parser.add_lightning_class_args(RelevanceCallback, "relevance")
+        parser.add_lightning_class_args(FaithfulnessCallback, "faithfulness")
+        for name in ("method", "composite"):
+            parser.link_arguments(f"relevance.{name}", f"faithfulness.{name}")
+        parser.add_argument("--report", type=bool, default=True, help="Write report.html at the end of fit.")
+        parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
+        network = "model.network.init_args"
+        parser.link_arguments("data.class_names", f"{network}.num_classes", compute_fn=len, apply_on="instantiate")
+        parser.link_arguments("data.num_frames", f"{network}.num_frames")
+        parser.link_arguments("data.size", f"{network}.size")
+        parser.link_arguments("data.gray", f"{network}.channels", compute_fn=_num_channels)
+        parser.set_defaults({"trainer.default_root_dir": RUNS_FOLDER})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse, and turn what argparse says into one line with the nearest name.
+
+        Raises:
+            ConfigError: an unknown key, a wrong type, a missing file.
+        """
+        try:
+            self.config = parser.parse_args(cast(list[str], args))
+        except jsonargparse.ArgumentError as error:
+            verb = args[0] if isinstance(args, list) and args else ""
+            raise ConfigError(explain_parse_error(str(error), self._known_keys(str(verb)))) from error
+        except Exception as error:
+            if (told := explain_import_error(error)) is None:
+                raise
+            raise ConfigError(told) from error
+
+    def _known_keys(self, verb: str) -> list[str]:
+        parser = self._subcommand_parsers.get(verb)
+        return [action.dest for action in parser._actions] if parser else []
+
+    def _parse_ckpt_path(self) -> None:
+        """Look at the checkpoint before any expensive work; the config says everything else, not the checkpoint."""
+        verb = self.config.subcommand
+        config = self.config[verb]
+        config["seed_everything"] = check_seed(config.get("seed_everything", False))
+        trainer = config.trainer.as_dict()
+        check_counts(trainer)
+        check_run(trainer)
+        check_callbacks(trainer)
+        check_parts(trainer, verb=verb, goes_on=config.get("ckpt_path") is not None)
+        if config.get("ckpt_path") is not None:
+            given = [Path(str(path)) for path in config.get("config") or ()]
+            own = [path.parent for path in given if path.name == CONFIG]  # that of a run
+            runs = [*own, Path(config.trainer.default_root_dir)]
+            path = find_checkpoint(config["ckpt_path"], runs)
+            config["ckpt_path"] = str(path)
+            self._resumed = run_folder_of(path) if verb == "fit" else None
+            if self._resumed is not None:  # before it is read: who trains there may write another one
+                self._keep_to_itself(self._resumed)
+            if local_rank() == 0:  # one process reads it for all
+                self._checkpoint = load_checkpoint(path)
+                if verb != "fit" and path.absolute().parent.parent in [folder.absolute() for folder in own]:
+                    read_run_config(path, self._checkpoint)  # which must agree
+            if verb == "fit":
+                self._check_same_training(path)
+        elif verb != "fit":
+            raise ConfigError(f"{verb} needs a trained network: --ckpt_path runs/version_<n>/checkpoints/best.ckpt")
+        if verb == "fit" and (told := why_nothing_is_trained(trainer, self._checkpoint) or why_no_best_epoch(trainer)):
+            rank_zero_warn(told)
+
+    def _check_same_training(self, path: Path) -> None:
+        content = self._checkpoint or {}  # none in a process that is not the first
+        if "state_dict" in content and not content.get("optimizer_states"):
+            raise CheckpointError(
+                f"{path}: the checkpoint holds weights only; training goes on from last.ckpt of the same run"
+            )
+        if not (saved := content.get("vidact_config")):  # of a version that kept none
+            return
+        verb = self.config.subcommand
+        parser = self._parser(verb)
+        own = yaml.safe_load(parser.dump(self.config[verb], skip_unset=False))
+        defaults = yaml.safe_load(parser.dump(parser.get_defaults(), skip_unset=False, skip_validation=True))
+        check_same_training(saved, own, defaults, checkpoint=path)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer with vidact's callbacks, and its loggers where the config names none."""
+        trainer = self.config_init[self.subcommand].trainer
+        own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others come on top of them
+        if self._resumed is not None and self._checkpoint is not None:
+            go_on_in(self._resumed, self._checkpoint)
+        if trainer.fast_dev_run:  # of which Lightning keeps nothing
+            trainer.default_root_dir = passing_folder()
+        runs = Path(trainer.default_root_dir)
+        loggers = build_loggers(runs, use_wandb=own in (None, True), folder=self._resumed)
+        if self.subcommand == "fit":
+            self._keep_to_itself(Path(loggers[0].log_dir or ""))
+        kwargs["plugins"] = _plugins(trainer.get("plugins"))
+        kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
+        users = trainer.get("callbacks") or []
+        users = users if isinstance(users, list) else [users]
+        progress_bar = trainer.get("enable_progress_bar") is not False
+        progress_bar &= not any(isinstance(one, ProgressBar) for one in users)
+        self.trainer_defaults["callbacks"] = build_callbacks(
+            self.subcommand or "",
+            checkpoint=self.config_init[self.subcommand].ckpt_path,
+            progress_bar=progress_bar,
+        )
+        if self.subcommand == "fit":
+            seed = self.config_init["fit"].seed_everything
+            kwargs["callbacks"] = [
+                LastCheckpoint(),
+                StepLog(chooses_rate=trainer.get("log_every_n_steps") is None),
+                *([StepSeeds(seed)] if seed is not False else []),
+                *users,
+            ]
+        try:
+            built = super().instantiate_trainer(**kwargs)
+        except (TypeError, ValueError, MisconfigurationException) as error:  # such as an unknown accelerator
+            raise explain_trainer_error(error, trainer.get("accelerator")) from error
+        require_cores(built)
+        require_launcher(built)
+        if self.subcommand == "fit" and trainer.get("sync_batchnorm"):
+            require_synchronisable(built)
+        return built
+
+    def _keep_to_itself(self, folder: Path) -> None:
+        """Let nobody else train there; of several processes the one that writes sees to it."""
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            run_lock.hold(folder)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the verb, and say how it goes on if a signal has ended it; Lightning ends with 0 or 1."""
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit as end:
+            terminated = isinstance(end, SIGTERMException)
+            if not terminated and not isinstance(end.__context__, KeyboardInterrupt):
+                raise
+            folder = Path(self.trainer.log_dir or "")
+            raise Stopped(how_to_go_on(subcommand, folder), TERMINATED if terminated else INTERRUPTED) from end
+
+    def _prepare_data(self) -> None:
+        """Render, measure and split before other processes start, so that a mistake shows at once."""
+        batches = None
+        if not {"LOCAL_RANK", "SLURM_LOCALID"} & os.environ.keys():  # else the others have started, too
+            if self._checkpoint is not None:
+                self.model.on_load_checkpoint(self._checkpoint)
+            self.datamodule.prepare_data()
+            self.datamodule.setup(self.subcommand)
+            if self.subcommand != "fit":
+                stage = "validate" if self.subcommand == "validate" else "test"
+                tell_other_rates(self._checkpoint or {}, self.datamodule.rates_of(stage))
+            batches = len(self.datamodule.train_dataloader()) if self.subcommand == "fit" else None
+        if self.subcommand == "fit":
+            settings = self.config["fit"].model.as_dict()
+            check_before_fit(self.trainer, known=self.model.metric_names(), batches=batches, model=settings)
+
+    before_fit = before_validate = before_test = before_predict = _prepare_data
+
+    def _summarise(self) -> None:
+        if self.trainer.received_sigterm:  # in the last batch, which Lightning finishes
+            raise SIGTERMException
+        with ended_by_sigterm():
+            self._tell_summary()
+
+    def _tell_summary(self) -> None:
+        folder = run_folder(self.trainer)  # asks all processes, so before the question which one this is
+        left_out = sorted({*self.datamodule.left_out, *gather(list(self.model.left_out))})
+        if self.trainer.is_global_zero:
+            lines = summary(self.trainer, folder, left_out)
+            fit = self.config_init["fit"] if self.subcommand == "fit" else None
+            if fit is not None and fit.report and not fit.trainer.fast_dev_run:
+                lines["report"] = write_run_report(self.trainer, folder)
+            if place := finish_wandb(self.trainer):
+                lines["wandb"] = place
+            for name, value in (guesses_without_pixels(self.datamodule.leakage, self.subcommand) | lines).items():
+                print(printable(f"{name:<24} {value}"), flush=True)
+
+    after_fit = after_validate = after_test = after_predict = _summarise
+
+
+def _plugins(own: Any) -> list[Any]:
+    """Add the one that writes whole checkpoints, where the config names none that writes checkpoints."""
+    plugins = own if isinstance(own, list) else [] if own is None else [own]
+    return plugins if any(isinstance(one, CheckpointIO) for one in plugins) else [*plugins, WholeCheckpointIO()]
+
+
+def _num_channels(gray: bool) -> int:
+    return 1 if gray else 3
+
+
+class Parser(LightningArgumentParser):
+    """Lightning's parser, which also fills in what it links to where a function builds the network."""
+
+    def add_function_arguments(self, *args: Any, linked_targets: set[str] | None = None, **kwargs: Any) -> list[str]:
+        """Add a function's arguments; whoever links to some of them takes those away from what is required."""
+        return super().add_function_arguments(*args, **kwargs)
+
+    def instantiate_classes(self, cfg: Any, **kwargs: Any) -> Any:
+        """Build all parts.
+
+        Raises:
+            NetworkError: the network's own constructor has raised.
+        """
+        try:
+            return super().instantiate_classes(cfg, **kwargs)
+        except Exception as error:
+            settings = cfg.get(cfg.get("subcommand") or "", cfg)
+            name = settings.get("model.network.class_path")
+            if name is None or (told := explain_building(error, name)) is None:
+                raise
+            raise told from error

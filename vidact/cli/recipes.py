@@ -1,0 +1,90 @@
+"""Find config files by path or by the name of a recipe, and refuse those that are not what they seem.
+
+It does not know what the settings mean.
+"""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vidact.core.errors import ConfigError
+from vidact.runs.config import with_current_class_paths
+
+
+def resolve_configs(args: list[str]) -> list[str]:
+    """Put the configs first, so that flags win wherever they stand, and find recipes by their name."""
+    configs, others = [], []
+    words = iter(args)
+    for word in words:
+        if word in {"-c", "--config"}:
+            configs += ["--config", str(find_config(next(words, "")))]
+        elif word.startswith("--config="):
+            configs += ["--config", str(find_config(word.removeprefix("--config=")))]
+        else:
+            others.append(word)
+    return [*configs, *others]
+
+
+def update_class_paths(args: list[str]) -> list[str]:
+    """Replace class paths of older versions by today's: in words, and in configs, which are given as text then.
+
+    Args:
+        args: With `--config` and its file as two words, as `resolve_configs` gives them.
+    """
+    updated = [with_current_class_paths(word) for word in args]
+    for place, (flag, file) in enumerate(pairwise(args), start=1):
+        if flag == "--config":
+            text = Path(file).read_text(encoding="utf-8")
+            current = with_current_class_paths(text)
+            updated[place] = file if current == text else current
+    return updated
+
+
+def find_config(name: str) -> Path:
+    """Find a config file: a path, or the name of a recipe that comes with vidact.
+
+    Raises:
+        ConfigError: neither.
+    """
+    recipes = configs_folder()
+    for path in (Path(name), recipes / f"{name}.yaml"):
+        if path.is_file():
+            check_yaml(path)
+            return path
+    known = ", ".join(sorted({path.stem for path in recipes.glob("*.yaml")} - {"sweep"}))
+    raise ConfigError(f"--config {name}: no such file, and no recipe of that name; there are {known}")
+
+
+def check_yaml(path: Path) -> None:
+    """Make sure that a config file is a mapping without a key given twice (PyYAML keeps the last, silently).
+
+    Raises:
+        ConfigError: says what is wrong, and where.
+    """
+    try:
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(f"{path}: expected settings (`data:`, `model:`, `trainer:`), got none")
+    if {"method", "parameters"} <= {key.value for key, _ in root.value}:
+        raise ConfigError(f"{path}: a sweep, not settings; give it to wandb: wandb sweep {path}")
+    _refuse_double_keys(path, root)
+
+
+def _refuse_double_keys(path: Path, node: Any) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise ConfigError(f"{path}, line {key.start_mark.line + 1}: {key.value!r} is given twice")
+            seen.add(key.value)
+            _refuse_double_keys(path, value)
+
+
+def configs_folder() -> Path:
+    """Name the folder of the recipes: inside the installed package, or beside it in a checkout."""
+    here = Path(__file__).parents[1]
+    return here / "configs" if (here / "configs").is_dir() else here.parent / "configs"

@@ -1,0 +1,57 @@
+"""What `accuracy` does: a plain function that prints, and returns an exit status."""
+
+
+def accuracy(
+    runs: list[str],
+    part: str = "test",
+    frame_orders: list[str] = [],  # noqa: B006  # jsonargparse shows it in the help
+    out: str | None = None,
+    trust: str | None = None,
+    accelerator: str = "auto",
+) -> int:
+    """Say how many clips trained networks recognise, with intervals by source video, beside chance and tags alone.
+
+    Several runs (the folds of a split, several seeds) are measured one by one and together: the mean over them, and its
+    interval with all clips of one source as one group. Where several see the same clips (several seeds), they are
+    measured as an ensemble, too: the mean of their probabilities. Each run is measured as its config says: windows per
+    clip, mirror images, the order of frames unless others are named.
+
+    Args:
+        runs: Run folders (runs/version_0) or checkpoints; of a folder, the best one on validation.
+        part: The clips that are measured: test or validation.
+        frame_orders: natural, frozen (the middle frame repeated), shuffled or reversed, as '[natural, frozen]'; if
+            empty, what the runs were trained with.
+        out: A JSON file for the numbers.
+        trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
+            and lightning need no naming.
+        accelerator: auto, cpu or gpu.
+    """
+    from pathlib import Path
+
+    from vidact.core.devices import own_devices
+    from vidact.core.files import check_writable
+    from vidact.core.folders import refuse_others
+    from vidact.runs.accuracy import (
+        check_part,
+        frame_orders_named,
+        holds_accuracies,
+        measure_accuracies,
+        own_frame_order,
+        table,
+        write_accuracies,
+    )
+    from vidact.runs.run import open_run
+    from vidact.runs.trust import modules_named
+
+    orders = frame_orders_named(frame_orders) if frame_orders else []
+    device = own_devices(accelerator)
+    check_part(part)
+    if out is not None:
+        refuse_others(Path(out), holds_accuracies)
+        check_writable(Path(out).parent)
+    opened = [open_run(run, trust=modules_named(trust)) for run in runs]
+    rows = measure_accuracies(opened, part=part, orders=orders or [own_frame_order(opened)], device=device)
+    print(table(rows))  # before it is written: if that fails, nothing is lost
+    if out is not None:
+        write_accuracies(Path(out), rows, part=part)
+    return 0

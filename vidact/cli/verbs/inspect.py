@@ -1,0 +1,190 @@
+"""What `python -m vidact inspect` does: a plain function that prints, and returns an exit status.
+
+It holds no arithmetic. Heavy imports happen when the verb runs, so that its help answers at once.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from vidact.core.terminal import printable
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from vidact.attribution.lrp.obstacles import Breach
+
+NUM_CLIPS = 2  # of noise
+
+
+def inspect_network(
+    network: str,
+    num_classes: int = 5,
+    num_frames: int = 16,
+    size: int | tuple[int, int] = 100,
+    channels: int = 1,
+    init: dict[str, Any] | None = None,
+    ckpt_path: str | None = None,
+    composite: str = "epsilon_plus",
+    video: str | None = None,
+    stride: int = 2,
+    seed: int = 0,
+) -> int:
+    """Say which parts of a network relevance rules cannot follow and what to do, and where its relevance goes.
+
+    Exit status 0 if nothing hides relevance and it adds up to the score, else 1. The network's module is imported:
+    its code is run.
+
+    Args:
+        network: Class path of an nn.Module, as my_module.Net; modules in the current folder are found.
+        num_classes: Given to the network, as fit does, where its constructor takes it.
+        num_frames: As num_classes.
+        size: Side of the frames in pixels, or height and width as '[64, 80]'; as num_classes.
+        channels: 1 for gray, 3 for colour; as num_classes.
+        init: More arguments of its constructor, as '{"head": "pooled"}'.
+        ckpt_path: A checkpoint that fit has written; random weights if not given.
+        composite: Which relevance rules the table is made with, by name or as a YAML file.
+        video: A video file to run it on; seeded noise if not given.
+        stride: Distance between two frames of the video.
+        seed: Of the noise, and of the random weights.
+    """
+    from pathlib import Path
+
+    from vidact.attribution.lrp.checks import examine
+    from vidact.attribution.lrp.composites import read_recipe, suited_composites
+    from vidact.runs.checkpoints import find_checkpoint, load_weights
+
+    read_recipe(composite)  # before anything takes time
+    _check_at_least_1(num_classes=num_classes, num_frames=num_frames, size=size, channels=channels, stride=stride)
+    height, width = (size, size) if isinstance(size, int) else size
+    given = {"num_classes": num_classes, "num_frames": num_frames, "size": size, "channels": channels}
+    built = _build(network, given, init or {}, seed=seed)
+    if ckpt_path is not None:
+        load_weights(built, find_checkpoint(ckpt_path, [Path("runs")]))
+    shape = (channels, num_frames, height, width)
+    clips = _noise(shape, seed) if video is None else _read(video, shape, stride)
+    breaches = examine(built, clips[:1])
+    table, adds_up = _table(built, clips, composite)
+    head = _head(built, network, clips, source=printable(video or "noise"))
+    suited = f"composites that suit it: {', '.join(suited_composites(built))}"
+    print("\n".join([head, "", *_told(breaches), "", suited, "", table]))
+    return int(not adds_up or any(breach.hides_relevance for breach in breaches))
+
+
+def _check_at_least_1(**settings: int | tuple[int, int]) -> None:
+    from vidact.core.errors import ConfigError
+
+    for name, value in settings.items():
+        if min((value,) if isinstance(value, int) else value) < 1:
+            raise ConfigError(f"--{name} must be at least 1, got {value}")
+
+
+def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int) -> "nn.Module":
+    """Build a network; of what is `given`, its constructor gets what it takes."""
+    import torch
+    from torch import nn
+
+    from vidact.core.errors import ConfigError, VidactError
+    from vidact.core.networks import names_taken, require_built
+
+    kind, arguments = _find_class(path), init
+    try:
+        taken = names_taken(kind)
+        arguments = {name: value for name, value in given.items() if name in taken} | init
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network: nn.Module = kind(**arguments)
+    except VidactError:
+        raise
+    except Exception as error:  # whatever a constructor that is not ours may raise
+        raise ConfigError(f"{path} cannot be built with {arguments}: {_line(error)}") from error
+    require_built(network)
+    return network
+
+
+def _find_class(path: str) -> "Callable[..., nn.Module]":
+    import difflib
+    import importlib
+    import sys
+    from pathlib import Path
+
+    from vidact.core.errors import ConfigError
+    from vidact.core.networks import builds_networks
+
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    home, _, name = path.rpartition(".")
+    if not home or not path.replace(".", "").isidentifier():
+        raise ConfigError(f"{path}: expected a class path, as my_module.Net; for a file my_module.py with a class Net")
+    try:
+        module = importlib.import_module(home)
+    except Exception as error:  # whatever a module that is not ours may raise
+        raise ConfigError(f"{path}: {home} cannot be imported from {Path.cwd()}: {_line(error)}") from error
+    found = getattr(module, name, None)
+    if found is None or not builds_networks(found):
+        known = [key for key, value in vars(module).items() if builds_networks(value) and value.__module__ == home]
+        near = difflib.get_close_matches(name, known, cutoff=0.4) or known
+        what = f"{path} is no torch.nn.Module, nor a function that says that it builds one (-> nn.Module)"
+        what = f"{home} has no class {name}" if found is None else what
+        raise ConfigError(f"{what}; networks in {home}: {', '.join(near) or 'none'}")
+    built: Callable[..., nn.Module] = found
+    return built
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _noise(shape: tuple[int, int, int, int], seed: int) -> "Tensor":
+    import torch
+
+    return torch.rand((NUM_CLIPS, *shape), generator=torch.Generator().manual_seed(seed))
+
+
+def _read(file: str, shape: tuple[int, int, int, int], stride: int) -> "Tensor":
+    """Read the window in the middle of a video file."""
+    from pathlib import Path
+
+    from vidact.core.clips import as_float
+    from vidact.core.errors import DataError
+    from vidact.data.checks.inspection import inspect_clips
+    from vidact.data.video.reading import read_frames
+    from vidact.data.video.sampling import windows
+
+    channels, num_frames, height, width = shape
+    if channels not in {1, 3}:
+        raise DataError(f"--video is gray or colour: --channels 1 or 3, got {channels}")
+    found = inspect_clips([path := Path(file)], decoder="pyav")[path]
+    if found.info is None:
+        raise DataError(f"{file}: {found.reason}")
+    (frames,) = windows(found.info.num_frames, num_frames=num_frames, stride=stride, num_windows=1)
+    return as_float(read_frames(path, frames, size=(height, width), gray=channels == 1, decoder="pyav")[None])
+
+
+def _head(network: "nn.Module", path: str, video: "Tensor", *, source: str) -> str:
+    num_weights = sum(parameter.numel() for parameter in network.parameters())
+    return f"{path}: {num_weights:,} weights; input {list(video.shape)} ({source})"
+
+
+def _told(breaches: "tuple[Breach, ...]") -> list[str]:
+    hiding = [f"- {breach}" for breach in breaches if breach.hides_relevance]
+    notes = [f"- {breach}" for breach in breaches if not breach.hides_relevance]
+    lines = [
+        f"relevance would be wrong, for {len(hiding)} reasons:" if len(hiding) > 1 else "relevance would be wrong:"
+    ]
+    lines = [*lines, *hiding] if hiding else ["lawful: relevance rules can follow every step of this network"]
+    return [*lines, "", "notes:", *notes] if notes else lines
+
+
+def _table(network: "nn.Module", video: "Tensor", composite: str) -> tuple[str, bool]:
+    """Follow the relevance of each clip's predicted class, and say whether it adds up to the score."""
+    from vidact.attribution.lrp.conservation import conservation_table
+    from vidact.attribution.lrp.explainer import LayerwiseRelevance
+    from vidact.core.errors import ExplanationError
+
+    try:
+        with LayerwiseRelevance(network, composite=composite, check_law=False) as explain:
+            target = explain.scores(video).argmax(dim=1)
+        table = conservation_table(network, video, target=target, composite=composite)
+    except ExplanationError as error:  # rules refuse what they cannot do
+        return f"no conservation table: {error}", False
+    return f"the predicted class's relevance, from the scores down to the pixels:\n\n{table}", table.adds_up

@@ -1,0 +1,48 @@
+"""What `report` does: a plain function that prints, and returns an exit status."""
+
+from vidact.core.terminal import printable
+
+
+def report(
+    runs: list[str],
+    out: str = "report.html",
+    part: str = "validation",
+    methods: list[str] = ["lrp", "gradient_x_input"],  # noqa: B006  # jsonargparse shows it in the help
+    clips_per_class: int = 2,
+    mistakes: int = 8,
+    megabytes: float = 20.0,
+    trust: str | None = None,
+    accelerator: str = "auto",
+) -> int:
+    """Write one HTML file that shows what a run learned and what it looks at; it needs no network and no server.
+
+    Several runs are shown side by side. The clips are measured and explained anew with each run's best checkpoint.
+
+    Args:
+        runs: Run folders (runs/version_0) or checkpoints.
+        out: The file.
+        part: The clips that are measured: validation or test.
+        methods: Ways of explaining that the page switches between, as '[lrp, grad_cam]'.
+        clips_per_class: Clips of each class that are drawn at random to be looked at.
+        mistakes: Further clips, those most surely taken for another class.
+        megabytes: At most so large; what is left out is said in the page.
+        trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
+            and lightning need no naming.
+        accelerator: auto, cpu or gpu.
+    """
+    from pathlib import Path
+
+    from vidact.core.devices import own_devices
+    from vidact.core.folders import refuse_others
+    from vidact.report.page import is_page, report_page, write_page
+    from vidact.report.run_view import ReportSettings, view_run
+    from vidact.runs.trust import modules_named
+
+    settings = ReportSettings(part, tuple(methods), clips_per_class, mistakes)
+    refuse_others(Path(out), is_page)
+    device = own_devices(accelerator)
+    views = [view_run(run, settings=settings, device=device, trust=modules_named(trust)) for run in runs]
+    page = report_page(views, limit_bytes=int(megabytes * 1e6))
+    write_page(page, Path(out))
+    print(printable(out))
+    return 0

@@ -1,0 +1,50 @@
+"""Where vidact keeps what it can make again; it does not know what that is."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vidact.core.terminal import printable
+
+_log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Name the user's cache folder: `$VIDACT_CACHE`, else `$XDG_CACHE_HOME/vidact`, else `~/.cache/vidact`."""
+    if own := os.environ.get("VIDACT_CACHE"):
+        return Path(own).absolute()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).absolute() / "vidact"
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, waiting: str) -> Iterator[None]:
+    """Keep other processes out by a lock file; the system lets go of it when this process dies.
+
+    Args:
+        path: The lock file; its folder exists.
+        waiting: What to say, once, if another process is in.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        _log.warning(printable(waiting))
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def folder_bytes(folder: Path) -> int:
+    """Add up the files of a folder, while other processes may add and remove some."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total

@@ -1,0 +1,80 @@
+"""Clips in memory, and what data modules promise about them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Windows of clips, ready for a network.
+
+    Attributes:
+        video: Pixels, 0 to 255.
+        label: Class numbers.
+        clip_id: `class/file name without its ending`, one per window.
+        clip_index: The clip's number in its part of the split; windows of one clip share it.
+        window_index: The window's number in its part of the split.
+        frame_numbers: Which frames of the file these are, from 0.
+        times_seconds: When they are shown, from the start of the file.
+        left_out: One line per clip that could not be read: `id: reason`.
+        mask: True on the actor, where the data set has masks and they were asked for.
+    """
+
+    video: UInt8[Tensor, "B C T H W"]
+    label: Int[Tensor, " B"]
+    clip_id: tuple[str, ...]
+    clip_index: Int[Tensor, " B"]
+    window_index: Int[Tensor, " B"]
+    frame_numbers: Int[Tensor, "B T"]
+    times_seconds: Float[Tensor, "B T"]
+    left_out: tuple[str, ...] = ()
+    mask: Bool[Tensor, "B T H W"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def to(self, *args: Any, **kwargs: Any) -> "ClipBatch":
+        """Copy every tensor as `torch.Tensor.to` does; Lightning moves batches with this."""
+        return self._map_tensors(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> "ClipBatch":
+        """Copy every tensor to pinned memory; `torch.utils.data.DataLoader` calls this."""
+        return self._map_tensors(Tensor.pin_memory)
+
+    def _map_tensors(self, function: Callable[[Tensor], Tensor]) -> "ClipBatch":
+        values: dict[str, Any] = {
+            field.name: function(value)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **values)
+
+
+@runtime_checkable
+class ClipSource(Protocol):
+    """A data module that can name its classes and pick clips to look at."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes, in the order of their numbers."""
+
+    def example_clips(self, stage: str, clips_per_class: int) -> ClipBatch:
+        """Pick the same few clips of each class every time, as one batch; `stage` is 'validate' or 'test'."""
+
+
+@runtime_checkable
+class DividedData(Protocol):
+    """A data module that can say how its clips were divided, and how far that can be trusted."""
+
+    @property
+    def split_record(self) -> dict[str, Any]:
+        """Plain values: the clips of each side under their names, and the report on leaks under `leakage`."""
+
+
+def as_float(video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+    """Turn pixels 0 to 255 into the networks' input, float32 in [0, 1]."""
+    return video.float() / 255

@@ -1,0 +1,1 @@
+"""Measure and judge every clip of a data set."""

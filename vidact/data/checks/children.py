@@ -1,0 +1,294 @@
+"""Ask child processes that may hang or crash, and go on without them.
+
+It does not know what is asked. A child is started as a program of its own, not by `multiprocessing`, whose children
+import the user's script once more. Parent and child speak lines of JSON over the child's standard input and output.
+
+A child ends when its answer takes too long (the parent kills it, and where the system has timers it also ends by
+itself, for a parent that was killed meanwhile), and when the parent closes the pipe.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vidact.core.errors import EnvironmentProblem
+
+Message = dict[str, Any]
+POLL_SECONDS = 0.5
+START_LIMIT_SECONDS = 300.0  # importing torch from a slow disk takes minutes
+ORPHAN_GRACE_SECONDS = 5.0
+DEATH_LIMIT_SECONDS = 10.0
+MEMORY_LIMIT_BYTES = 6 * 2**30
+QUESTIONS_PER_CHILD = 32  # starting a child costs about as much as this many clips
+MAX_CHILDREN = 32
+_STDERR_TAIL_BYTES = 2000
+_EXCEPTION = "exit status 1: "  # how Python ends after an exception that nobody caught
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What became of a question.
+
+    Attributes:
+        question: As it was asked.
+        answer: What the child said; None where it died over the question.
+        timed_out: True where it was killed at the time limit.
+        death: How it died: a signal's name or an exit status, and the last line that it printed.
+    """
+
+    question: Message
+    answer: Message | None
+    timed_out: bool = False
+    death: str = ""
+
+    @property
+    def raised(self) -> str:
+        """The exception that ended the child, in one line; empty where it answered, was killed or lacked memory."""
+        return self.death.removeprefix(_EXCEPTION) if _is_exception(self.death) else ""
+
+
+def serve(answer: Callable[[Message], Message]) -> None:
+    """Answer a parent's questions until it closes the pipe; the child's side."""
+    # Decoders that print must not disturb the talk: it gets a descriptor of its own.
+    with os.fdopen(os.dup(1), "w", encoding="ascii") as replies:
+        os.dup2(2, 1)
+        _limit_memory()
+        print(json.dumps({"ready": True}), file=replies, flush=True)
+        for line in sys.stdin:
+            message = json.loads(line)
+            _set_alarm(message["limit_seconds"] + ORPHAN_GRACE_SECONDS)
+            reply = answer(message["question"])
+            _set_alarm(0)
+            print(json.dumps(reply), file=replies, flush=True)
+
+
+def _is_exception(death: str) -> bool:
+    return death.startswith(_EXCEPTION) and not death.startswith(f"{_EXCEPTION}MemoryError")
+
+
+def _set_alarm(seconds: float) -> None:
+    """End this process after a time, whoever holds Python's lock by then; 0 calls it off."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _limit_memory() -> None:
+    """Let a file that claims to be huge end this process, not the machine; leave no core file."""
+    with contextlib.suppress(ImportError):  # no such limits on Windows
+        import resource
+
+        for kind, limit in ((resource.RLIMIT_DATA, MEMORY_LIMIT_BYTES), (resource.RLIMIT_CORE, 0)):
+            hard = resource.getrlimit(kind)[1]
+            allowed = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+            resource.setrlimit(kind, (allowed, hard))
+
+
+def choose_num_processes(num_questions: int) -> int:
+    """Choose how many children are worth their start, on the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, MAX_CHILDREN, -(-num_questions // QUESTIONS_PER_CHILD)))
+
+
+def ask_children(
+    questions: Sequence[Message], *, command: Sequence[str], time_limit_seconds: float, num_processes: int
+) -> Generator[Reply, None, None]:
+    """Ask each question once and give the replies as they come, in no order.
+
+    A child that dies is replaced. When the iteration is left, for whatever reason, no child is left behind.
+
+    Args:
+        questions: In plain types.
+        command: A program that calls `serve`.
+        time_limit_seconds: For one question.
+        num_processes: How many children at the most.
+
+    Raises:
+        EnvironmentProblem: a child does not start.
+    """
+    if not questions:
+        return
+    pool = _Pool(questions, command, time_limit_seconds)
+    try:
+        pool.start(min(num_processes, len(questions)))
+        for _ in questions:
+            yield pool.next_reply()
+    finally:
+        pool.stop()
+
+
+class _Pool:
+    """Threads that each own one child."""
+
+    def __init__(self, questions: Sequence[Message], command: Sequence[str], time_limit_seconds: float) -> None:
+        self._questions = deque(questions)
+        self._command, self._time_limit_seconds = command, time_limit_seconds
+        self._replies: queue.SimpleQueue[Reply | BaseException] = queue.SimpleQueue()
+        self._children: set[_Child] = set()
+        self._threads: list[threading.Thread] = []
+        self._lock = threading.Lock()
+        self._stopping = False
+
+    def start(self, num_threads: int) -> None:
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(num_threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def next_reply(self) -> Reply:
+        reply = None
+        while reply is None:
+            with contextlib.suppress(queue.Empty):  # a wait without end may sleep through Ctrl-C
+                reply = self._replies.get(timeout=POLL_SECONDS)
+        if isinstance(reply, BaseException):
+            raise reply
+        return reply
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopping = True
+            for child in self._children:
+                child.kill()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        child = None
+        try:
+            while (question := self._next_question()) is not None:
+                child = child if child and child.alive else self._replace(child)
+                reply = child.ask(question, self._time_limit_seconds)
+                self._replies.put(reply)
+        except BaseException as error:  # handed to the thread that waits
+            self._replies.put(error)
+        finally:
+            self._end(child)
+
+    def _next_question(self) -> Message | None:
+        with self._lock:
+            return self._questions.popleft() if self._questions and not self._stopping else None
+
+    def _replace(self, old: "_Child | None") -> "_Child":
+        self._end(old)
+        with self._lock:
+            if self._stopping:
+                raise EnvironmentProblem("stopped while a process that measures clips was started")
+            child = _Child(self._command)
+            self._children.add(child)
+        try:
+            child.wait_until_ready()
+        except BaseException:
+            self._end(child)
+            raise
+        return child
+
+    def _end(self, child: "_Child | None") -> None:
+        if child is not None:
+            with self._lock:
+                self._children.discard(child)
+            child.close()
+
+
+class _Child:
+    """One process that answers; not shared between threads, but for `kill`."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._expired = False
+        self._expiry = threading.Lock()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `close`
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                encoding="ascii",
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C is the parent's to hear
+            )
+        except OSError as error:
+            self._errors.close()
+            raise EnvironmentProblem(f"`{shlex.join(command)}` does not start ({error})") from error
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None and not self._expired
+
+    def wait_until_ready(self) -> None:
+        if self._read(START_LIMIT_SECONDS) is None:
+            death = f"no sign of life in {START_LIMIT_SECONDS:.0f} s" if self._expired else self._death()
+            raise EnvironmentProblem(
+                f"the process that measures clips does not start ({death}); try `{shlex.join(self._command)}`"
+            )
+
+    def ask(self, question: Message, limit_seconds: float) -> Reply:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died; reading tells how
+            self._process.stdin.write(json.dumps({"question": question, "limit_seconds": limit_seconds}) + "\n")
+            self._process.stdin.flush()
+        answer = self._read(limit_seconds)
+        if answer is not None:
+            return Reply(question, answer)
+        death = self._death()
+        return Reply(question, None, timed_out=self._expired or death.startswith("SIGALRM"), death=death)
+
+    def _read(self, limit_seconds: float) -> Message | None:
+        """Wait for a line; None where the child has died, or was killed at the limit."""
+        assert self._process.stdout is not None
+        over = threading.Event()
+        timer = threading.Timer(limit_seconds, self._expire, [over])
+        timer.daemon = True  # else an interrupted program would wait for it
+        timer.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            with self._expiry:  # a timer that is past its wait must not end the next question's child
+                over.set()
+            timer.cancel()
+        return json.loads(line) if line.endswith("\n") else None
+
+    def _expire(self, over: threading.Event) -> None:
+        with self._expiry:
+            if not over.is_set():
+                self._expired = True
+                self.kill()
+
+    def _death(self) -> str:
+        try:  # a child that ends by an exception closes its output first, then says why
+            status = self._process.wait(DEATH_LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            status = self._process.wait()
+        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        self._errors.seek(max(self._errors.seek(0, os.SEEK_END) - _STDERR_TAIL_BYTES, 0))
+        last = self._errors.read().decode(errors="replace").split("\n")
+        words = next((line.strip() for line in reversed(last) if line.strip()), "")
+        return f"{how}: {words}" if words else how
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+    def close(self) -> None:
+        self.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):  # a question that the dead child never read
+                    pipe.close()
+
+
+def _environment() -> dict[str, str]:
+    """Let the child find the same modules as the parent, and keep to one core."""
+    paths = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100  # '' is the working folder
+    return os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}

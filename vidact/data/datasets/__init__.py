@@ -1,0 +1,1 @@
+"""Data set layouts: which clips there are."""

@@ -1,0 +1,230 @@
+"""A table of the clips of a data set: one row per clip, with its file, class, source and tags.
+
+It opens no video file and divides nothing.
+
+A data set is a folder, `<root>/<class>/*` or `<root>/videos/<class>/*`, the same once in each of the folders `train`,
+`val` and `test`, or a table (`tables`). Files whose name starts with a dot are never clips.
+"""
+
+import difflib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+
+from vidact.core.errors import DataError
+from vidact.data.datasets import ucf101
+from vidact.data.datasets.folders import ClassFolder, entries, find_class_folders, list_files
+from vidact.data.datasets.hmdb51 import ClipTags, film_of, parse_name
+from vidact.data.datasets.tables import Row, is_table, read_table
+from vidact.data.video.paths import ENDINGS as ENDINGS
+from vidact.data.video.paths import is_clip_name
+
+_TIMES = re.compile(r"@[\d.e+-]*-[\d.e+-]*$")  # what `_times` adds
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of a data set: a file, or a part of one.
+
+    Attributes:
+        path: Where the file is.
+        class_name: Its folder's name, or what the table says.
+        label: The class's number.
+        source: The video it was cut from, or the table's group; the file's own name where nothing tells.
+        tags: HMDB51's five tags, where the name has them.
+        start_seconds: Where the clip starts in its file; at the first frame if None.
+        end_seconds: Where it ends, this instant left out; after the last frame if None.
+        side: Where the data set puts it itself: `training`, `validation`, `test`, empty where it does not say, or what
+            its table says and nobody understands.
+        name: What it is called within its class, where that is not the file's name without its ending.
+    """
+
+    path: Path
+    class_name: str
+    label: int
+    source: str
+    tags: ClipTags | None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    side: str = ""
+    name: str = ""
+
+    @property
+    def clip_id(self) -> str:
+        """`class/name`, unique in a data set; the name is the file's without its ending, mostly (see `index_clips`)."""
+        return f"{self.class_name}/{self.name or self.path.stem}"
+
+    @property
+    def film(self) -> str:
+        """What the source is a part of, by HMDB51's names (`hmdb51.film_of`); by any other name, the source itself."""
+        named = parse_name(self.path.stem, self.class_name)
+        return film_of(self.source) if named is not None and named[0] == self.source else self.source
+
+
+def choose_classes(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
+    """Name the classes to use, in the order of their numbers: the given ones, or all, sorted.
+
+    Raises:
+        DataError: a class that the data set does not have (with the nearest names), or one given twice.
+    """
+    return _choose_classes(root, classes, there={one.class_name for one in _read(root)})
+
+
+def _read(root: Path) -> Sequence[Row] | Sequence[ClassFolder]:
+    return read_table(root).rows if is_table(root) else find_class_folders(root)
+
+
+def _choose_classes(root: Path, classes: Sequence[str] | None, *, there: Iterable[str]) -> tuple[str, ...]:
+    known = sorted(there)
+    if classes is None:
+        return tuple(known)
+    for name in classes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, cutoff=0.4) or known[:5]
+            raise DataError(f"class {name!r} is not in {root}; nearest: {', '.join(near)}")
+    if len(set(classes)) < len(classes):
+        raise DataError(f"a class is given twice in {list(classes)}")
+    return tuple(classes)
+
+
+def index_clips(root: Path, *, classes: Sequence[str] | None = None, follow_links: bool = False) -> tuple[Clip, ...]:
+    """List the clips of a data set, sorted by class and name.
+
+    A clip's id is `class/file name without its ending`. Where a class has several files of one name, their folders are
+    added as far as they differ (`run/1@train`), and to a part of a file its times (`run/1@2.5-4`).
+
+    Args:
+        root: A folder, `<root>/<class>/*` or `<root>/videos/<class>/*`, also with `train`, `val` and `test` before the
+            class, or a CSV file that `tables.read_table` reads; a group is the source.
+        classes: Which classes; all if None.
+        follow_links: Use class folders and clips that are links out of `root`. Links within it are always
+            followed, and the paths in a CSV file are used as they are.
+
+    Raises:
+        DataError: no such data set; as in `choose_classes`; a class without clips; a link that leads out; a
+            table that is not understood (with the line); two files with the same clip id.
+    """
+    found = _read(root)
+    names = _choose_classes(root, classes, there={one.class_name for one in found})
+    labels = {name: label for label, name in enumerate(names)}
+    rows = [one for one in found if isinstance(one, Row) and one.class_name in labels]
+    folders = [one for one in found if isinstance(one, ClassFolder) and one.class_name in labels]
+    rows += list_files(folders, root=None if follow_links else root)
+    clips = _to_clips(rows, labels)
+    _check_ids(clips)
+    return tuple(sorted(clips, key=_place))
+
+
+def _place(clip: Clip) -> tuple[object, ...]:
+    return clip.label, clip.path.name, clip.path, clip.start_seconds or 0.0, clip.end_seconds or float("inf")
+
+
+def list_notes(root: Path, *, scheme: str | None = None) -> list[str]:
+    """Say in a line or two what of a data set is not used, such as columns of a table.
+
+    Args:
+        root: The data set.
+        scheme: By which its clips are divided; None where they are not.
+    """
+    if not is_table(root):
+        sides = {one.path.parent.name: one.side for one in find_class_folders(root) if one.side}
+        if not sides or scheme in {"folders", None}:
+            return []
+        return [f"{root}: the folders {', '.join(sides)} are not used as a split; --data.split folders uses them"]
+    table = read_table(root)
+    unused = [*table.unused]
+    if table.has_split and scheme not in {"table", None}:
+        unused.append("'split' (--data.split table uses it)")
+    columns = [f"{root}: not used: column{'s' * (len(unused) > 1)} {', '.join(unused)}"] * bool(unused)
+    return columns + [f"{root}: {note}" for note in table.notes]
+
+
+def named_clip(clip_id: str) -> Clip:
+    """Read what a clip's id alone tells of its source and its film; its path leads nowhere."""
+    class_name, _, name = clip_id.partition("/")
+    row = Row(0, Path(f"{_TIMES.sub('', name)}.avi"), class_name)
+    (clip,) = _to_clips([row], {class_name: 0})
+    return replace(clip, name=name)
+
+
+def count_other_files(root: Path, *, classes: Sequence[str] | None = None) -> Counter[str]:
+    """Count what lies in the class folders and is no clip, by its ending (lower case; empty where it has none)."""
+    if is_table(root):
+        return Counter()
+    names = choose_classes(root, classes)
+    folders = [one.path for one in find_class_folders(root) if one.class_name in names]
+    return Counter(path.suffix.lower() for folder in folders for path in entries(folder) if not is_clip_name(path.name))
+
+
+def _to_clips(rows: Sequence[Row], labels: Mapping[str, int]) -> list[Clip]:
+    """Give each row its number, its source, and a name that is its own."""
+    folders: dict[tuple[str, str], set[Path]] = defaultdict(set)
+    for row in rows:
+        folders[row.class_name, row.path.stem].add(row.path.parent)
+    names = [_name(row.path, folders[row.class_name, row.path.stem]) for row in rows]
+    sources = _sources(rows, names)
+    clips = []
+    for row, name in zip(rows, names, strict=True):
+        parsed, full = parse_name(row.path.stem, row.class_name), f"{name}{_times(row)}"
+        clips.append(
+            Clip(
+                path=row.path,
+                class_name=row.class_name,
+                label=labels[row.class_name],
+                source=row.group or sources[row.path],
+                tags=parsed[1] if parsed else None,
+                start_seconds=row.start_seconds,
+                end_seconds=row.end_seconds,
+                side=row.side,
+                name=full if full != row.path.stem else "",
+            )
+        )
+    return clips
+
+
+def _sources(rows: Sequence[Row], names: Sequence[str]) -> dict[Path, str]:
+    """Find the source of each file, one for all its parts, also where its name tells it for one class alone."""
+    parsed = {row.path: source for row in rows if (source := _source_in_name(row))}
+    longest: dict[Path, str] = {}
+    for row, name in zip(rows, names, strict=True):
+        longest[row.path] = max(longest.get(row.path, ""), name, key=len)
+    return longest | parsed
+
+
+def _source_in_name(row: Row) -> str | None:
+    named = parse_name(row.path.stem, row.class_name)
+    return named[0] if named else ucf101.parse_name(row.path.stem)
+
+
+def _name(path: Path, folders: Iterable[Path]) -> str:
+    """Name a file by its stem and what tells its folder from others: the parts of it that not all have in common."""
+    folder = path.parent
+    parts = [one.parts for one in folders]
+    head = _num_common(parts)
+    tail = _num_common([one[head:][::-1] for one in parts])
+    difference = "+".join(folder.parts[head : len(folder.parts) - tail])
+    return f"{path.stem}@{difference}" if difference else path.stem
+
+
+def _num_common(parts: Sequence[Sequence[str]]) -> int:
+    """Count the first items that all have in common."""
+    return sum(1 for _ in takewhile(lambda items: len(set(items)) == 1, zip(*parts, strict=False)))
+
+
+def _times(row: Row) -> str:
+    """Name a part of a file by its seconds: `@2.5-4`, `@0-4`, `@2.5-`; nothing where it is the whole file."""
+    if row.start_seconds is None and row.end_seconds is None:
+        return ""
+    start, end = (str(value).removesuffix(".0") for value in (row.start_seconds or 0, row.end_seconds or ""))
+    return f"@{start}-{end}"
+
+
+def _check_ids(clips: Sequence[Clip]) -> None:
+    seen: dict[str, Clip] = {}
+    for clip in clips:
+        other = seen.setdefault(clip.clip_id, clip)
+        if other is not clip:
+            raise DataError(f"{other.path} and {clip.path} would both be clip {clip.clip_id!r}; rename one of them")

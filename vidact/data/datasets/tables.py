@@ -1,0 +1,259 @@
+"""Read a table of clips, a CSV file; it opens no video.
+
+It has a row for each clip and the columns `path` and `class`; `group`, `split`, `start` and `end` (seconds) if wanted.
+Or it is one of Kinetics' own annotation files (`kinetics`).
+"""
+
+import csv
+import difflib
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidact.core.errors import DataError
+from vidact.core.terminal import read_cell
+from vidact.data.datasets import kinetics
+from vidact.data.video.paths import ENDINGS, is_clip_name
+
+TRAINING, VALIDATION, TEST = "training", "validation", "test"
+SPELLINGS = {
+    TRAINING: ("train", "training"),
+    VALIDATION: ("val", "valid", "validation", "validate", "dev"),
+    TEST: ("test", "testing"),
+}
+_SIDE_OF = {word: side for side, words in SPELLINGS.items() for word in words}
+
+
+def side_of(word: str) -> str | None:
+    """Tell which side a word names, in whatever case; None where it names none."""
+    return _SIDE_OF.get(word.strip().casefold())
+
+
+TABLE_ENDING = ".csv"
+_NEEDED, _OPTIONAL = ("path", "class"), ("group", "split", "start", "end")
+_EXPECTED = "expected a first line path,class or path,class,group,split,start,end"
+# What people call our columns, besides misspelling them.
+_ALIKE = {
+    "path": ("file", "filename", "filepath", "video", "video_path", "clip"),
+    "class": ("label", "labels", "class_name", "category", "action", "target"),
+    "group": ("source", "groups", "subject", "person", "film"),
+    "split": ("subset", "set", "partition", "side", "usage"),
+    "start": ("begin", "from", "start_seconds", "start_time", "time_start", "t_start", "onset"),
+    "end": ("stop", "to", "end_seconds", "end_time", "time_end", "t_end", "offset"),
+}
+_Lines = Iterable[tuple[int, Mapping[str | None, Any]]]  # number and cells
+_MAX_BYTES = 255  # of a folder's name, which a class becomes
+
+
+@dataclass(frozen=True)
+class Row:
+    """A clip as a table has it.
+
+    Attributes:
+        line: Where in the file.
+        path: The clip's file, which may be missing.
+        class_name: Its class.
+        group: What it was cut from; None where the table does not say.
+        side: `training`, `validation`, `test`; empty where the table does not say, else what it says.
+        start_seconds: Where the clip starts in the file; None for its start.
+        end_seconds: Where it ends; None for its end.
+    """
+
+    line: int
+    path: Path
+    class_name: str
+    group: str | None = None
+    side: str = ""
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table holds.
+
+    Attributes:
+        rows: One or more, in the file's order.
+        unused: The columns that nothing is read from, each with what may be meant.
+        has_split: Whether it has a column `split`.
+        notes: What else is to be known, one line each.
+    """
+
+    rows: tuple[Row, ...]
+    unused: tuple[str, ...] = ()
+    has_split: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def is_table(root: Path) -> bool:
+    """True where a data set is a CSV file."""
+    return root.suffix.lower() == TABLE_ENDING and root.is_file()
+
+
+def read_table(path: Path) -> Table:
+    """Read every row of a CSV file, checked.
+
+    Raises:
+        DataError: it is not understood (with the line), or none of the clips of Kinetics' file is there.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = _column_names([name.strip() for name in reader.fieldnames or ()], path)
+            reader.fieldnames = header
+            table = _read_rows(((reader.line_num, values) for values in reader), header, path)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: not a table in UTF-8 with commas between its columns ({error})") from error
+    _check_rows(table.rows, path)
+    return table
+
+
+def _column_names(header: list[str], path: Path) -> list[str]:
+    """Bring our columns into lower case, and make sure that none stands there twice."""
+    known = {*_NEEDED, *_OPTIONAL, *kinetics.COLUMNS}
+    names = [name.lower() if name not in known and name.lower() in known else name for name in header]
+    for name in names:
+        if name and names.count(name) > 1:
+            raise DataError(f"{path}, line 1: {names.count(name)} columns are called {name!r}; leave one")
+    return names
+
+
+def _read_rows(lines: _Lines, header: Sequence[str], path: Path) -> Table:
+    if kinetics.is_annotation(header):
+        return _read_kinetics(lines, header, path)
+    if missing := [name for name in _NEEDED if name not in header]:
+        near = [name for name in header if name.lower() in _ALIKE[missing[0]]]
+        raise DataError(
+            f"{path}, line 1: no column {missing[0]!r}; {_EXPECTED}, got {','.join(header)[:80]!r}"
+            f"{f'; is {near[0]!r} the one?' if near else ''}"
+        )
+    rows = [_read_row(values, path=path, line=line) for line, values in lines]
+    if not rows:
+        raise DataError(f"{path}: the table has no row after its first line; expected one for each clip")
+    unused = [_with_guess(name, header) for name in header if name not in {*_NEEDED, *_OPTIONAL}]
+    return Table(tuple(rows), tuple(unused), has_split="split" in header)
+
+
+def _with_guess(name: str, header: Sequence[str]) -> str:
+    """Name a column that is not used and, where it may be misspelt, the column that may be meant."""
+    free = [column for column in (*_NEEDED, *_OPTIONAL) if column not in header]
+    alike = [column for column in free if name.lower() in _ALIKE[column]]
+    near = alike or difflib.get_close_matches(name.lower(), free, n=1, cutoff=0.7)
+    return f"{name!r} (is {near[0]!r} meant?)" if near else repr(name)
+
+
+def _read_row(values: Mapping[str | None, Any], *, path: Path, line: int) -> Row:
+    cells = _cells(values, path=path, line=line)
+    for name in (*_NEEDED, "group"):
+        if not cells.get(name, "-"):
+            raise DataError(f"{path}, line {line}: {name} is empty")
+    try:
+        _check_class(cells["class"])
+        start, end = (_seconds(cells.get(name, ""), name) for name in ("start", "end"))
+        if end is not None and end <= (start or 0):
+            raise DataError(f"the clip ends at {end:g} s, but starts at {start or 0:g} s; expected start < end")
+        clip = Path(os.path.normpath(path.parent / cells["path"]))
+        if not is_clip_name(clip.name) or "\0" in cells["path"]:
+            dot = ", without a dot at its start" if clip.name.startswith(".") else ""
+            raise DataError(f"{cells['path']!r} is no clip; expected {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}{dot}")
+    except DataError as error:
+        raise DataError(f"{path}, line {line}: {error}") from None
+    side = cells.get("split", "")
+    return Row(line, clip, cells["class"], cells.get("group"), side_of(side) or side, start, end)
+
+
+def _cells(values: Mapping[str | None, Any], *, path: Path, line: int) -> dict[str, str]:
+    if None in values:
+        raise DataError(f"{path}, line {line}: more columns than the first line names; quote names that hold commas")
+    return {name: read_cell((value or "").strip()) for name, value in values.items() if name is not None}
+
+
+def _check_class(name: str) -> None:
+    """Refuse what cannot be the name of a folder: each class has one where results are written."""
+    if "/" in name:
+        raise DataError(f"a class is a name without /, got {name!r}")
+    if name.startswith(".") or len(name.encode()) > _MAX_BYTES or any(ord(c) < 32 or ord(c) == 127 for c in name):
+        raise DataError(
+            "a class is a name that a folder can have, without a dot at its start and without control characters, "
+            f"at most {_MAX_BYTES} bytes long; got {name[:40]!r}"
+        )
+
+
+def _seconds(cell: str, name: str) -> float | None:
+    if not cell:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < 0:
+        raise DataError(f"{name} is a number of seconds from the start of the file, such as 2.5; got {cell[:40]!r}")
+    return value
+
+
+def _check_rows(rows: Sequence[Row], table: Path) -> None:
+    """Several clips may be cut from one file, if they differ in their times and are of one group."""
+    lines: dict[tuple[object, ...], int] = {}
+    groups: dict[Path, Row] = {}
+    for row in rows:
+        key = row.path, row.start_seconds or 0.0, row.end_seconds
+        if lines.setdefault(key, row.line) != row.line:
+            times = "" if key[1:] == (0.0, None) else " with the same start and end"
+            raise DataError(f"{table}, line {row.line}: {row.path} stands in line {lines[key]} already{times}")
+        first = groups.setdefault(row.path, row)
+        if first.group != row.group:
+            raise DataError(
+                f"{table}, line {row.line}: {row.path} is of group {row.group!r}, and in line {first.line} of group "
+                f"{first.group!r}; clips of one file are of one group"
+            )
+
+
+def _read_kinetics(lines: _Lines, header: Sequence[str], path: Path) -> Table:
+    """Read Kinetics' own columns, and find the clips that are on disk."""
+    files = kinetics.find_files(path)
+    rows: list[Row] = []
+    seen: set[tuple[str, ...]] = set()
+    repeated = 0
+    for line, values in lines:
+        cells = _cells(values, path=path, line=line)
+        try:
+            key = tuple(cells.get(name, "") for name in (*kinetics.COLUMNS, "split"))
+            annotation = kinetics.read_row(cells)
+            _check_class(annotation.label)
+        except DataError as error:
+            raise DataError(f"{path}, line {line}: {error}") from None
+        repeated += key in seen
+        if key not in seen:
+            seen.add(key)
+            found = kinetics.find_clip(annotation, files, folder=path.parent)
+            side = cells.get("split", "")
+            times = (annotation.start_seconds, annotation.end_seconds) if found.is_whole else (None, None)
+            rows.append(Row(line, found.path, annotation.label, annotation.youtube_id, side_of(side) or side, *times))
+    return _check_kinetics(rows, repeated, header, path, there={file for paths in files.values() for file in paths})
+
+
+def _check_kinetics(
+    rows: Sequence[Row], repeated: int, header: Sequence[str], path: Path, *, there: set[Path]
+) -> Table:
+    """Leave out the classes of which no clip is on disk, and say so."""
+    if not rows:
+        raise DataError(f"{path}: the table has no row after its first line; expected one for each clip")
+    known = {row.class_name for row in rows if row.path in there}
+    if not known:
+        raise DataError(
+            f"{path}: none of its {len(rows)} clips is on disk: looked in {path.parent} and three folders deep for "
+            f"{rows[0].path.name} and the like; put the file beside the clips or their folders"
+        )
+    absent = sorted({row.class_name for row in rows} - known)
+    left = tuple(row for row in rows if row.class_name in known)
+    missing = sum(row.path not in there for row in left)
+    notes = [f"{missing} of {len(left)} clips are not on disk and are left out"] * bool(missing)
+    if absent:
+        names = ", ".join(absent[:3]) + ", …" * (len(absent) > 3)
+        notes.append(f"{len(absent)} classes have no clip on disk and are left out ({names})")
+    notes += [f"{repeated} rows stand there twice"] * bool(repeated)
+    unused = tuple(repr(name) for name in header if name not in {*kinetics.COLUMNS, "split"})
+    return Table(left, unused, has_split="split" in header, notes=tuple(notes))

@@ -1,0 +1,82 @@
+"""UCF101's own conventions: what a file name says, and the official lists of clips.
+
+It does not know where a data set lies or how it is read.
+
+Soomro, Zamir, Shah: UCF101: A dataset of 101 human actions classes from videos in the wild, CRCV-TR-12-01, 2012.
+"""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from vidact.core.errors import DataError
+from vidact.data.datasets.hmdb51 import TEST, TRAINING
+
+FOLDS = (1, 2, 3)
+
+_NAME = re.compile(r"(?P<source>v_.+_g\d+)_c\d+$")
+# A list for training ends each line with the class's number, a list for testing does not.
+_LINE = re.compile(r"(?P<class_name>[^/]+)/(?P<file>[^/]+?)(?:\s+\d+)?$")
+
+
+def parse_name(stem: str) -> str | None:
+    """Find the source video (UCF101: the group) in a file name without its ending.
+
+    Groups are numbered within a class, so the class is a part of the source: `v_Biking_g01` of `v_Biking_g01_c03`.
+
+    Returns:
+        The source, or None where the name does not follow UCF101's pattern.
+    """
+    match = _NAME.match(stem)
+    return match["source"] if match else None
+
+
+def read_ucf101_split(folder: Path, *, fold: int, class_names: Sequence[str]) -> dict[str, int]:
+    """Read what the official lists say of each clip of some classes.
+
+    Args:
+        folder: Holds `trainlist<fold>.txt` (`class/file number`) and `testlist<fold>.txt` (`class/file`),
+            the fold in two digits.
+        fold: 1, 2 or 3.
+        class_names: The classes to read.
+
+    Returns:
+        From `class/file name without its ending` to TRAINING or TEST.
+
+    Raises:
+        DataError: a list or a class is missing, a line is not understood (file and line number), or a clip stands
+            on both lists.
+    """
+    flags: dict[str, int] = {}
+    for name, side in (("trainlist", TRAINING), ("testlist", TEST)):
+        path = folder / f"{name}{fold:02d}.txt"
+        for number, clip_id in _read_list(path):
+            if flags.setdefault(clip_id, side) != side:
+                raise DataError(f"{path}, line {number}: {clip_id} stands on two sides of the split")
+    known = sorted({clip_id.partition("/")[0] for clip_id in flags})
+    for class_name in class_names:
+        if class_name not in known:
+            near = difflib.get_close_matches(class_name, known, cutoff=0.4) or known[:3]
+            raise DataError(
+                f"class {class_name!r} is in no list of split {fold} in {folder}; nearest: {', '.join(near)}"
+            )
+    return {clip_id: side for clip_id, side in flags.items() if clip_id.partition("/")[0] in class_names}
+
+
+def _read_list(path: Path) -> list[tuple[int, str]]:
+    """Give the line number and the clip id of every line that is not empty."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as text in UTF-8 ({reason}); a split needs both its lists") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        match = _LINE.match(line.strip())
+        if match is None:
+            raise DataError(f"{path}, line {number}: expected class/file, got {line.strip()[:80]!r}")
+        rows.append((number, f"{match['class_name']}/{Path(match['file']).stem}"))
+    return rows

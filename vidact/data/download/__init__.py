@@ -1,0 +1,1 @@
+"""Get data sets from their mirrors."""

@@ -1,0 +1,253 @@
+"""Bring one file from one address, in as many pieces as it takes, into a part that can be continued later.
+
+It does not know what is in the file, nor whether it is the right one.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+import httpx
+
+from vidact.core.errors import EnvironmentProblem
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_WORTH_A_RETRY = {408, 416, 425, 429, 500, 502, 503, 504}
+_LONGEST_PAUSE_SECONDS = 30.0
+WEB_PAGE = "the server sent a web page, not the file: it may have moved, or the network asks you to log in"
+
+
+class Refused(Exception):
+    """This address does not give the file; another may."""
+
+
+class _Cut(Exception):
+    """The answer ended early, or cannot be joined to what is there: worth another try."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to bear with a server.
+
+    Attributes:
+        attempts: Tries in a row that bring no new byte, before it is given up.
+        pause_seconds: Wait after the first of them; it doubles each time, up to 30.
+        timeout_seconds: Longest silence.
+    """
+
+    attempts: int = 5
+    pause_seconds: float = 1.0
+    timeout_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One file to bring from one address.
+
+    Attributes:
+        url: Where it is.
+        part: Where its bytes go; what the server said of them goes into a file beside it.
+        num_bytes: Its length, where known.
+        has_checksum: Whether a checksum will tell a whole file from a cut one.
+        find_problem: Says from a file's first bytes why it cannot be the right one, or None.
+        progress: Called with the bytes that are here and all of them (0 where the server does not say).
+    """
+
+    url: str
+    part: Path
+    num_bytes: int | None
+    has_checksum: bool
+    find_problem: Callable[[bytes], str | None]
+    progress: Callable[[int, int], None] | None = None
+
+
+@dataclass(frozen=True)
+class _State:
+    """What the server said of the file that a part belongs to."""
+
+    validator: str | None
+    num_bytes: int | None
+
+
+def open_client(patience: Patience) -> httpx.Client:
+    """Open a client that follows redirects and takes files as they are, so that byte ranges are the file's own."""
+    headers = {"Accept-Encoding": "identity"}
+    return httpx.Client(follow_redirects=True, timeout=patience.timeout_seconds, headers=headers)
+
+
+def part_path(folder: Path, *, name: str, url: str) -> Path:
+    """Name the part of a file: one for each address, so that a bad mirror cannot undo what a good one gave."""
+    return folder / f".{name}.{hashlib.sha256(url.encode()).hexdigest()[:12]}.part"
+
+
+def discard(part: Path) -> None:
+    """Forget a part; its bytes go first, so that no state ever speaks of another file's bytes."""
+    part.unlink(missing_ok=True)
+    _state_path(part).unlink(missing_ok=True)
+
+
+def discard_all(folder: Path, *, name: str) -> None:
+    """Forget the parts of a file from all addresses."""
+    for path in folder.iterdir():
+        if re.fullmatch(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}\.part(\.json)?", path.name):
+            path.unlink(missing_ok=True)
+
+
+def fetch(client: httpx.Client, transfer: Transfer, *, patience: Patience) -> bool:
+    """Bring a part to its full length; say whether it was put together from several answers.
+
+    Raises:
+        Refused: the address does not give the file, or the connection was cut too often; what came is kept.
+        EnvironmentProblem: not enough space.
+        OSError: the part cannot be written.
+    """
+    most = start = _length(transfer.part)
+    num_answers = tries = 0
+    cause = ""
+    while tries < patience.attempts:
+        _pause(tries, patience)
+        num_answers += 1
+        try:
+            _continue(client, transfer)
+            return num_answers > 1 or start > 0
+        except (_Cut, httpx.RequestError) as error:
+            cause = _describe(error)
+            if _is_final(error, nothing_came=most == 0):
+                raise Refused(cause) from error
+        length = _length(transfer.part)
+        tries = 0 if length > most else tries + 1
+        most = max(most, length)
+    kept = f"; {length} bytes are kept to go on from" if (length := _length(transfer.part)) else ""
+    raise Refused(f"{cause}, at each of {tries} tries{kept}")
+
+
+def _pause(tries: int, patience: Patience) -> None:
+    if tries:
+        time.sleep(min(patience.pause_seconds * 2 ** (tries - 1), _LONGEST_PAUSE_SECONDS))
+
+
+def _is_final(error: Exception, *, nothing_came: bool) -> bool:
+    """No such host, or nobody listens there; but in the middle of a file that may pass."""
+    if isinstance(error, httpx.ConnectError):
+        return nothing_came
+    return isinstance(error, (httpx.UnsupportedProtocol, httpx.TooManyRedirects))
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return f"no answer in time ({type(error).__name__})"
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _length(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _state_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _read_state(part: Path) -> _State | None:
+    """Recall what the server said when the part was begun; None where there is nothing to go on from."""
+    if not _length(part):
+        return None
+    try:
+        return _State(**json.loads(_state_path(part).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None  # killed between the two files: begin again
+
+
+def _continue(client: httpx.Client, transfer: Transfer) -> None:
+    """Ask once for what is missing of a part, and add what comes."""
+    part = transfer.part
+    state = _read_state(part)
+    start = _length(part) if state else 0
+    if state and state.num_bytes == start:
+        return  # killed between the last byte and the check
+    with client.stream("GET", transfer.url, headers=_range_headers(start, state)) as response:
+        _check_status(response, part)
+        if state and response.status_code == HTTPStatus.PARTIAL_CONTENT:
+            _check_same_file(response, part, state=state)
+        else:
+            state = _begin(response, transfer)
+        _append(response, transfer, total=state.num_bytes or 0)
+    if state.num_bytes is not None and _length(part) != state.num_bytes:
+        raise _Cut(f"the answer ended after {_length(part)} of {state.num_bytes} bytes")
+
+
+def _range_headers(start: int, state: _State | None) -> dict[str, str]:
+    if not start or not state:
+        return {}
+    condition = {"If-Range": state.validator} if state.validator else {}
+    return {"Range": f"bytes={start}-", **condition}
+
+
+def _check_status(response: httpx.Response, part: Path) -> None:
+    code = response.status_code
+    said = f"the server answered {code} {response.reason_phrase}".rstrip()
+    if code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        discard(part)  # longer than the file: it is another one now
+    if code in _WORTH_A_RETRY:
+        raise _Cut(said)
+    if code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
+        raise Refused(said)
+    if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html":
+        raise Refused(WEB_PAGE)
+
+
+def _check_same_file(response: httpx.Response, part: Path, *, state: _State) -> None:
+    """Begin again where the answer does not continue the very file that the part belongs to."""
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    total = int(match[2]) if match and match[2] != "*" else None
+    same = _validator(response) in {None, state.validator}
+    same_length = total == state.num_bytes or (state.num_bytes is None and state.validator is not None)
+    if not (match and int(match[1]) == _length(part) and same_length and same):
+        discard(part)
+        raise _Cut("the file on the server changed")
+
+
+def _validator(response: httpx.Response) -> str | None:
+    """Find what tells one state of a file on the server from another, in a form that If-Range allows."""
+    etag: str | None = response.headers.get("ETag")
+    return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
+
+
+def _begin(response: httpx.Response, transfer: Transfer) -> _State:
+    """Empty a part and write down what the server says of the file."""
+    if response.status_code != HTTPStatus.OK:
+        raise Refused("the server sent a piece of the file, unasked")
+    length: str | None = response.headers.get("Content-Length")
+    state = _State(_validator(response), int(length) if length else None)
+    if length is None and response.headers.get("Transfer-Encoding") != "chunked" and not transfer.has_checksum:
+        raise Refused("the server does not say how long the file is, and no checksum is known")
+    if None not in (transfer.num_bytes, state.num_bytes) and transfer.num_bytes != state.num_bytes:
+        raise Refused(f"expected {transfer.num_bytes} bytes, the server has {state.num_bytes}")
+    discard(transfer.part)
+    transfer.part.touch()
+    _state_path(transfer.part).write_text(json.dumps(asdict(state)), encoding="utf-8")
+    return state
+
+
+def _append(response: httpx.Response, transfer: Transfer, *, total: int) -> None:
+    with transfer.part.open("ab") as file:
+        _check_space(transfer.part.parent, total - file.tell())
+        for chunk in response.iter_raw():
+            if not file.tell() and (problem := transfer.find_problem(chunk)):
+                raise Refused(problem)
+            file.write(chunk)
+            if transfer.progress:
+                transfer.progress(file.tell(), total)
+
+
+def _check_space(folder: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise EnvironmentProblem(
+            f"{folder}: {num_bytes / 1e9:.2f} GB are still to come and {free / 1e9:.2f} GB are free; make space"
+        )

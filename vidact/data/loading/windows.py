@@ -1,0 +1,266 @@
+"""Windows of clips as a torch data set, and how they become a batch.
+
+It does not know how clips were chosen or split.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vidact.core.clips import ClipBatch
+from vidact.core.errors import DataError
+from vidact.data.checks.measuring import VideoInfo
+from vidact.data.datasets.clip_frames import frames_of
+from vidact.data.datasets.index import Clip
+from vidact.data.video.reading import Decoder, read_frames
+from vidact.data.video.sampling import FrameOrder, Stride, reorder, windows
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some frames of one clip.
+
+    Attributes:
+        clip: The clip.
+        clip_index: Its number in its part of the split.
+        frame_numbers: Which frames of the file, from 0.
+        times_seconds: When each of them is shown, from the file's first frame on.
+        clip_frames: Frames that the whole file has.
+        sha1: Of the clip's file; empty where nobody has taken it.
+        only_pyav: Whether the file is read with PyAV, whatever was asked for.
+    """
+
+    clip: Clip
+    clip_index: int
+    frame_numbers: tuple[int, ...]
+    times_seconds: tuple[float, ...]
+    clip_frames: int
+    sha1: str = ""
+    only_pyav: bool = False
+
+    def decoder(self, wanted: Decoder) -> Decoder:
+        """Name the library that reads the file: the one that is wanted, where that reads it rightly."""
+        return "pyav" if self.only_pyav else wanted
+
+
+@runtime_checkable
+class MaskSource(Protocol):
+    """Where the masks of clips come from."""
+
+    def read(
+        self, clip_id: str, frame_numbers: Sequence[int], *, clip_frames: int, size: tuple[int, int]
+    ) -> Bool[Tensor, "T H W"]:
+        """Read the masks of a clip's frames; DataError if there is none that fits."""
+
+
+@runtime_checkable
+class PixelSource(Protocol):
+    """Where windows lie that were decoded before."""
+
+    def rows_of(self, windows: Sequence[Window]) -> list[int | None]:
+        """Find the row of each window; None for those that are not there."""
+
+    def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "B C T H W"]:
+        """Copy rows into memory of one's own."""
+
+
+def list_windows(
+    clips: Sequence[Clip],
+    infos: Mapping[Path, VideoInfo],
+    *,
+    num_frames: int,
+    stride: Stride,
+    num_windows: int,
+    margin: int = 0,
+    sha1s: Mapping[Path, str] | None = None,
+    frame_order: FrameOrder = "natural",
+    fps: float | None = None,
+) -> list[Window]:
+    """List the windows of all clips, clip by clip.
+
+    Windows count the frames of which a clip consists, which are not always all of its file: see `timeline.frames_of`.
+
+    Args:
+        clips: The clips, whose order numbers them.
+        infos: What was measured of each.
+        num_frames: Frames per window.
+        stride: Distance between two frames of a window, or 'adaptive'.
+        num_windows: Windows to spread over each clip.
+        margin: Further frames before and after each window, see `sampling.windows`.
+        sha1s: Of the files, as far as they are known.
+        frame_order: See `sampling.reorder`; a clip is shuffled in the same way each time.
+        fps: Frames per second at which clips are sampled; as in their files if None.
+
+    Raises:
+        DataError: a clip's start and end are not within its file; `timeline.why_unusable` tells before.
+    """
+    listed = []
+    for clip_index, clip in enumerate(clips):
+        info = infos[clip.path]
+        frames = frames_of(clip, info, fps=fps)
+        for places in windows(
+            len(frames), num_frames=num_frames, stride=stride, num_windows=num_windows, margin=margin
+        ):
+            numbers = tuple(frames[place] for place in places)
+            ordered = reorder(numbers, frame_order, seed=f"{clip.clip_id} {numbers[0]}")
+            times = tuple(info.shown_at[number] for number in ordered)
+            sha1 = (sha1s or {}).get(clip.path, "")
+            listed.append(
+                Window(clip, clip_index, ordered, times, info.num_frames, sha1, only_pyav=bool(info.only_pyav))
+            )
+    return listed
+
+
+class WindowDataset(Dataset[ClipBatch]):
+    """Windows, decoded when they are asked for or read from an array where they were decoded before.
+
+    A clip that cannot be read any more does not raise: its item is a batch of none that says why.
+
+    Args:
+        windows: Which windows.
+        size: Height and width in pixels.
+        gray: One colour channel in place of three.
+        decoder: The library that decodes, where it reads a file rightly.
+        decoded: Where decoded windows lie; it holds them at this size and with these colours. A window that it
+            lacks is decoded from its file.
+        masks: Where masks come from; batches have none if None.
+    """
+
+    def __init__(
+        self,
+        windows: Sequence[Window],
+        *,
+        size: tuple[int, int],
+        gray: bool,
+        decoder: Decoder = "decord",
+        decoded: PixelSource | None = None,
+        masks: MaskSource | None = None,
+    ) -> None:
+        self.windows = list(windows)
+        self.size = size
+        self.gray = gray
+        self.decoder: Decoder = decoder
+        self.decoded = decoded
+        self.masks = masks
+        self._rows = decoded.rows_of(self.windows) if decoded is not None else [None] * len(self.windows)
+
+    @property
+    def needs_no_decoding(self) -> bool:
+        """True where reading an item is copying memory, which is not worth a worker process."""
+        return self.decoded is not None and self.masks is None and None not in self._rows
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> ClipBatch:
+        return join(self.__getitems__([index]))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[ClipBatch]:
+        """Give a batch's windows in order, in as few parts as can be; torch's loader calls this."""
+        if self.decoded is not None and all(self._rows[index] is not None for index in indices):
+            rows = [row for index in indices if (row := self._rows[index]) is not None]
+            video = torch.from_numpy(self.decoded.read(rows))
+            if self.masks is None:
+                return [self._batch(indices, video=video)]
+            return [self._one(index, video[place]) for place, index in enumerate(indices)]
+        return [self._one(index) for index in indices]
+
+    def _one(self, index: int, video: UInt8[Tensor, "C T H W"] | None = None) -> ClipBatch:
+        window = self.windows[index]
+        try:
+            if video is None:
+                video = self._pixels(index)
+            mask = self._mask(window)
+        except DataError as error:
+            return self._nothing(len(window.frame_numbers), reason=f"{window.clip.clip_id}: {error}")
+        return self._batch([index], video=video[None], mask=mask)
+
+    def _pixels(self, index: int) -> UInt8[Tensor, "C T H W"]:
+        row = self._rows[index]
+        if self.decoded is not None and row is not None:
+            return torch.from_numpy(self.decoded.read([row])[0])
+        window = self.windows[index]
+        path, numbers = window.clip.path, window.frame_numbers
+        return read_frames(path, numbers, size=self.size, gray=self.gray, decoder=window.decoder(self.decoder))
+
+    def _mask(self, window: Window) -> Bool[Tensor, "1 T H W"] | None:
+        if self.masks is None:
+            return None
+        numbers, frames = window.frame_numbers, window.clip_frames
+        return self.masks.read(window.clip.clip_id, numbers, clip_frames=frames, size=self.size)[None]
+
+    def _batch(
+        self,
+        indices: Sequence[int],
+        *,
+        video: UInt8[Tensor, "B C T H W"],
+        mask: Bool[Tensor, "B T H W"] | None = None,
+    ) -> ClipBatch:
+        chosen = [self.windows[index] for index in indices]
+        frame_numbers = torch.tensor([window.frame_numbers for window in chosen])
+        return ClipBatch(
+            video=video,
+            label=torch.tensor([window.clip.label for window in chosen]),
+            clip_id=tuple(window.clip.clip_id for window in chosen),
+            clip_index=torch.tensor([window.clip_index for window in chosen]),
+            window_index=torch.tensor(list(indices)),
+            frame_numbers=frame_numbers,
+            times_seconds=torch.tensor([window.times_seconds for window in chosen]),
+            mask=mask,
+        )
+
+    def _nothing(self, num_frames: int, *, reason: str) -> ClipBatch:
+        none = torch.empty(0, dtype=torch.int64)
+        return ClipBatch(
+            video=torch.empty(0, 1 if self.gray else 3, num_frames, *self.size, dtype=torch.uint8),
+            label=none,
+            clip_id=(),
+            clip_index=none,
+            window_index=none,
+            frame_numbers=none.reshape(0, num_frames),
+            times_seconds=torch.empty(0, num_frames),
+            left_out=(reason,),
+            mask=torch.empty(0, num_frames, *self.size, dtype=torch.bool) if self.masks is not None else None,
+        )
+
+
+def join(batches: Sequence[ClipBatch]) -> ClipBatch:
+    """Join batches into one, in order; either all of them have masks or none has."""
+    if len(batches) == 1:
+        return batches[0]
+    values: dict[str, Any] = {}
+    for field in fields(ClipBatch):
+        parts = [getattr(batch, field.name) for batch in batches]
+        if isinstance(parts[0], Tensor):
+            values[field.name] = torch.cat(parts)
+        elif isinstance(parts[0], tuple):
+            values[field.name] = sum(parts, start=())
+    return ClipBatch(**values)
+
+
+def pick_rows(windows: Sequence[Window], *, clips_per_class: int, generator: torch.Generator) -> list[int]:
+    """Draw some clips of each class, one window each.
+
+    Args:
+        windows: To draw from.
+        clips_per_class: How many; fewer where a class has fewer.
+        generator: Decides which.
+
+    Returns:
+        Places in `windows`, class by class in the order of their numbers.
+    """
+    chosen: dict[int, list[int]] = {label: [] for label in sorted({window.clip.label for window in windows})}
+    seen: set[int] = set()
+    for row in torch.randperm(len(windows), generator=generator).tolist():
+        rows = chosen[windows[row].clip.label]
+        if len(rows) < clips_per_class and windows[row].clip_index not in seen:
+            seen.add(windows[row].clip_index)
+            rows.append(row)
+    return [row for rows in chosen.values() for row in rows]

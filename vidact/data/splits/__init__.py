@@ -1,0 +1,1 @@
+"""Divide clips into train, validation and test."""

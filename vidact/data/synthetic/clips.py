@@ -1,0 +1,214 @@
+"""Render clips of the synthetic benchmark, with the truth: what acts where and when, and what only seems to.
+
+It writes no file. Eight motions (`motions`) of textured discs (`scenes`); at any one frame every class has exactly the
+same distribution, and so have all frames without their order in sets without walkers and drift (which leave traces of
+that order): only motion tells the classes apart. Mirroring a clip changes its class.
+"""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, Int8, UInt8
+
+from vidact.core.errors import ConfigError
+from vidact.data.synthetic.confounders import NUM_CODES, Confounder, draw_code, plant
+from vidact.data.synthetic.motions import CLASS_NAMES, LENGTH_RANGE, MAX_WALKERS, Motion, draw_motion
+from vidact.data.synthetic.scenes import Disc, draw_discs, draw_scene, paint
+
+FORMAT_VERSION = 4
+# Where a network ought to look, where it might, and where it must not.
+MASK_KINDS = ("strict", "swept", "always", "all_objects", "confounder")
+
+
+@dataclass(frozen=True)
+class SyntheticSettings:
+    """What a set holds; equal settings give equal frames.
+
+    Attributes:
+        num_sources: Scenes; a scene is a background and a family of textures, and shows all eight classes.
+        clips_per_class_and_source: Clips of each class in each scene.
+        num_frames: Frames of each clip.
+        size: Height and width in pixels, even.
+        fps: Frames per second.
+        seed: Where all randomness starts.
+        action_frames: Least and greatest number of frames that an action takes; as many as a clip has at most.
+        decoys: Whether three more discs take the action's steps in disorder; without them the set of a clip's frames
+            shows along which axis it goes (not in which direction).
+        walkers: Further discs, at most four, whose steps are all as long as the action's, to and fro and never more
+            than two in a row: equal motion energy.
+        blobs: Pairs of a dark and a bright blob that lie still in the background.
+        drift: How far the camera drifts per frame at most, as a share of the frame's shorter side.
+        cut_probability: Share of the clips with a cut, to another scene, before or after the action; clips that the
+            action fills have none.
+        confounder: A sign that seems to tell the class, at a known place: none, patch, band or flicker.
+        agreement: How often the sign is that of the clip's class; at 1/8 it says nothing.
+    """
+
+    num_sources: int = 160
+    clips_per_class_and_source: int = 1
+    num_frames: int = 16
+    size: tuple[int, int] = (64, 64)
+    fps: int = 30
+    seed: int = 0
+    action_frames: tuple[int, int] = LENGTH_RANGE
+    decoys: bool = True
+    walkers: int = 0
+    blobs: int = 2
+    drift: float = 0.0
+    cut_probability: float = 0.0
+    confounder: Confounder | None = None
+    agreement: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.num_sources < 3:
+            raise ConfigError(f"three splits need at least 3 sources, got num_sources {self.num_sources}")
+        if min(self.size) < 16 or any(side % 2 for side in self.size):
+            raise ConfigError(f"height and width must be even and at least 16 pixels, got size {list(self.size)}")
+        if min(self.clips_per_class_and_source, self.num_frames, self.fps) < 1 or self.seed < 0:
+            raise ConfigError(f"counts must be at least 1 and the seed at least 0, got {self}")
+        if not 1 <= self.action_frames[0] <= self.action_frames[1]:
+            raise ConfigError(f"action_frames are the least and the greatest number, from 1, got {self.action_frames}")
+        self._check_scene()
+
+    def _check_scene(self) -> None:
+        if not 0 <= self.walkers <= MAX_WALKERS or self.blobs < 0:
+            raise ConfigError(f"expected 0 to {MAX_WALKERS} walkers and 0 blobs or more, got {self}")
+        if not 0 <= self.cut_probability <= 1 or not 0 <= self.drift <= 0.1:
+            raise ConfigError(f"expected a cut_probability in [0, 1] and a drift in [0, 0.1], got {self}")
+        if not 1 / NUM_CODES <= self.agreement <= 1:
+            raise ConfigError(f"agreement is from {1 / NUM_CODES:g} (chance) to 1, got {self.agreement:g}")
+
+    def record(self) -> dict[str, Any]:
+        """List the settings and the version of the rendering, as plain values."""
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return {"format_version": FORMAT_VERSION, **plain}
+
+    def generator(self, *key: int) -> np.random.Generator:
+        """Make the generator of a scene or a clip, whatever was drawn before."""
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+
+
+DEMO = SyntheticSettings(num_sources=480, action_frames=(8, 16))
+PRESETS = {
+    "demo": DEMO,
+    "motion": SyntheticSettings(num_sources=960, walkers=1, drift=0.006, cut_probability=0.2),
+    "clever-hans": replace(DEMO, num_sources=240, confounder="patch", agreement=0.95),
+}
+
+
+@dataclass(frozen=True)
+class RenderedClip:
+    """A clip and the truth about it.
+
+    Attributes:
+        video: RGB.
+        masks: Under each of `MASK_KINDS`, True on: the acting disc in the action's frames; what it covers in a frame
+            of the action or in one beside it; the acting disc in all frames; all discs; the confounder. What something
+            nearer hides is in none, and nothing is both a disc's and the confounder's.
+        truth: The class, the action's frames and all that was drawn, as plain values; places are those in the scene of
+            the action, before the camera moves.
+        without_confounder: The same clip without it, where it has one.
+    """
+
+    video: UInt8[np.ndarray, "T H W 3"] = field(repr=False)
+    masks: dict[str, Bool[np.ndarray, "T H W"]] = field(repr=False)
+    truth: dict[str, Any]
+    without_confounder: UInt8[np.ndarray, "T H W 3"] | None = field(repr=False)
+
+
+def render_clip(class_name: str, *, source: int = 0, index: int = 0, settings: SyntheticSettings) -> RenderedClip:
+    """Render one clip of a set.
+
+    Args:
+        class_name: One of `CLASS_NAMES`.
+        source: Number of the scene.
+        index: Number of the clip, among those of this class in this scene.
+        settings: The set; how many sources and clips it has makes no difference.
+    """
+    label = CLASS_NAMES.index(class_name)
+    generator = settings.generator(source, label, index)
+    motion = draw_motion(
+        class_name,
+        generator=generator,
+        num_frames=settings.num_frames,
+        length_range=settings.action_frames,
+        decoys=settings.decoys,
+        walkers=settings.walkers,
+    )
+    velocity = generator.uniform(-settings.drift, settings.drift, 2) * min(settings.size)  # pixels per frame
+    shift = np.rint(velocity * np.arange(settings.num_frames)[:, None]).astype(int)
+    cut = _draw_cut(motion, settings, generator)
+    video, discs, seen = _shoot(settings, settings.generator(source), generator, motion, shift)
+    if cut is not None:
+        other = slice(None, cut) if cut <= motion.start else slice(cut, None)
+        second = settings.generator(source, label, index, 1)
+        footage, _, elsewhere = _shoot(settings, second, second, motion, shift)
+        video[other], seen[other] = footage[other], elsewhere[other]
+    masks = _name_masks(seen, motion)
+    plain, code = video, None
+    if settings.confounder is not None:
+        chance = settings.generator(source, label, index, 2)
+        code = draw_code(label, agreement=settings.agreement, generator=chance)
+        video, sign = plant(plain, kind=settings.confounder, code=code)
+        masks = {kind: mask & ~sign for kind, mask in masks.items()} | {"confounder": sign}
+    truth = _tell(class_name, motion, discs) | {
+        "camera_velocity_pixels": velocity.tolist(),
+        "cut_frame": cut,
+        "confounder": None if code is None else {"kind": settings.confounder, "class": CLASS_NAMES[code]},
+    }
+    return RenderedClip(video, masks, truth, None if code is None else plain)
+
+
+def _draw_cut(motion: Motion, settings: SyntheticSettings, generator: np.random.Generator) -> int | None:
+    """Draw the first frame of the second scene, so that the action is whole in one of both; None without a cut."""
+    wanted = generator.random() < settings.cut_probability
+    before = np.arange(1, motion.start + 1)
+    after = np.arange(motion.start + motion.length, settings.num_frames)
+    places = np.concatenate([before, after])
+    number = int(generator.integers(max(1, len(places))))
+    return int(places[number]) if wanted and len(places) else None
+
+
+def _shoot(
+    settings: SyntheticSettings,
+    scenery: np.random.Generator,
+    generator: np.random.Generator,
+    motion: Motion,
+    shift: Int[np.ndarray, "T 2"],
+) -> tuple[UInt8[np.ndarray, "T H W 3"], list[Disc], Int8[np.ndarray, "T H W"]]:
+    scene = draw_scene(scenery, size=settings.size, blobs=settings.blobs)
+    discs = draw_discs(motion, generator=generator, size=settings.size)
+    video, seen = paint(scene, discs, shift=shift)
+    return video, discs, seen
+
+
+def _name_masks(seen: Int8[np.ndarray, "T H W"], motion: Motion) -> dict[str, Bool[np.ndarray, "T H W"]]:
+    always = seen == motion.actor
+    action = slice(motion.start, motion.start + motion.length)
+    strict, swept = np.zeros_like(always), np.zeros_like(always)
+    strict[action] = always[action]
+    swept[action] = strict[action]
+    swept[action][1:] |= strict[action][:-1]
+    swept[action][:-1] |= strict[action][1:]
+    found = {"strict": strict, "swept": swept, "always": always, "all_objects": seen >= 0}
+    return found | {"confounder": np.zeros_like(always)}
+
+
+def _tell(class_name: str, motion: Motion, discs: list[Disc]) -> dict[str, Any]:
+    return {
+        "class": class_name,
+        "action_start": motion.start,
+        "action_frames": motion.length,
+        "actor": motion.actor,
+        "discs": [
+            {
+                "axis": axis,
+                "radius_pixels": disc.radius_pixels,
+                "step_pixels": disc.step_pixels,
+                "steps": steps.tolist(),
+                "centre_pixels": disc.centre.tolist(),
+            }
+            for axis, disc, steps in zip(motion.axes, discs, motion.steps, strict=True)
+        ],
+    }

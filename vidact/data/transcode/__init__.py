@@ -1,0 +1,1 @@
+"""Small copies of a data set."""

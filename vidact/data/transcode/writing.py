@@ -1,0 +1,170 @@
+"""Write a small copy of a data set, with the same names, layout and frames, for slow disks and small transfers.
+
+A copy has its clip's frames, one for one and at the same times, only smaller: frame numbers, split files and masks
+stay true (masks are resized when they are read). No frame refers to a later one and groups of pictures are closed,
+so readers that seek get the right frames as well, but of H.264 in AVI: AVI keeps no display times, and decord's
+sparse read then starts at a wrong key frame, whatever the encoder's options.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from vidact.core.errors import DataError, EnvironmentProblem
+from vidact.core.folders import is_workshop, remove_abandoned, workshop
+from vidact.data.datasets.index import ENDINGS
+from vidact.data.transcode.encoding import DEFAULT, TranscodeSettings, transcode_clip
+from vidact.data.transcode.own_copies import Copies
+from vidact.data.video.reading import checked_path
+
+_FORMAT_VERSION = 1
+_MARK, _LOCK, _COPIES = "transcode.json", ".transcode.lock", ".transcode.copies"
+_COPIED_FOLDERS = {"splits", "testTrainMulti_7030_splits", "ucfTrainTestlist", "masks", "puppet_mask"}
+_COPIED_ENDINGS = {".txt", ".csv"}  # at the top
+_CLOCK_NS = 10_000_000  # what coarse file systems keep of a time
+
+
+@dataclass(frozen=True)
+class TranscodeReport:
+    """How many clips were copied now, had a copy already, how many split files and masks were copied as they are.
+
+    `left_out` has a line for each clip, link and folder without a copy; `ignored` counts files that are none of these;
+    bytes are of clips that have a copy.
+    """
+
+    written: int
+    kept: int
+    copied: int
+    left_out: tuple[str, ...]
+    ignored: int
+    bytes_before: int
+    bytes_after: int
+
+
+def transcode(
+    root: Path,
+    out: Path,
+    *,
+    settings: TranscodeSettings = DEFAULT,
+    progress: Callable[[int, int], None] | None = None,
+) -> TranscodeReport:
+    """Write a small copy of every clip of a data set, and copy its split files and masks.
+
+    Every copy appears whole or not at all and bears its clip's time of change, so that a run that was stopped is
+    taken up where it ended, and a clip that changed is copied again. The rest goes on when a clip is broken.
+    The layout may be any; `progress` is called with how many clips are done and how many there are.
+
+    Raises:
+        DataError: no clips, `out` holds something else or is in use, or one folder lies in the other.
+        EnvironmentProblem: `out` cannot be written.
+    """
+    root, out = root.resolve(), out.resolve()
+    if root.is_relative_to(out) or out.is_relative_to(root):
+        raise DataError(f"{out}: the copy and the data set {root} must not lie in each other; choose another folder")
+    clips, copied, left_out, ignored = _list_files(root)
+    outcomes: list[str | DataError] = []
+    with _claimed(out, settings) as room, ThreadPoolExecutor(os.cpu_count()) as pool:
+        copies = Copies(out, out / _COPIES, [*clips, *copied])
+        bring = partial(_bring, root=root, copies=copies, room=room)
+        try:
+            for outcome in pool.map(partial(bring, make=partial(transcode_clip, settings=settings)), clips):
+                outcomes.append(outcome)
+                if progress:
+                    progress(len(outcomes), len(clips))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        carried = [bring(name, make=shutil.copyfile) for name in copied]
+    left_out += [str(outcome) for outcome in (*outcomes, *carried) if isinstance(outcome, DataError)]
+    done = [name for name, outcome in zip(clips, outcomes, strict=True) if isinstance(outcome, str)]
+    before, after = (sum((folder / name).stat().st_size for name in done) for folder in (root, out))
+    written, kept = (outcomes.count(what) for what in ("written", "kept"))
+    return TranscodeReport(written, kept, len(copied), tuple(left_out), ignored, before, after)
+
+
+def _list_files(root: Path) -> tuple[list[Path], list[Path], list[str], int]:
+    """List the clips and what to copy as it is, by names from `root` on, and say what of the rest."""
+    clips, copied, left_out, ignored = [], [], [], 0
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root)
+        as_it_is = _COPIED_FOLDERS & set(name.parts[:-1]) or (len(name.parts) == 1 and path.suffix in _COPIED_ENDINGS)
+        if any(part.startswith(".") for part in name.parts):
+            continue
+        if path.is_symlink() and (path.is_dir() or not Path(os.path.realpath(path)).is_relative_to(root)):
+            left_out.append(f"{path}: a link to a folder or out of {root}, which is not followed")
+        elif path.is_dir():
+            if not os.access(path, os.R_OK | os.X_OK):
+                left_out.append(f"{path}: a folder that may not be read")
+        elif as_it_is and path.is_file():
+            copied.append(name)
+        elif path.suffix.lower() in ENDINGS:
+            clips.append(name)
+        else:
+            ignored += 1
+    if not clips:
+        raise DataError(f"{root}: expected a data set's folder, found no clip in it ({', '.join(ENDINGS)})")
+    return clips, copied, left_out, ignored
+
+
+@contextlib.contextmanager
+def _claimed(out: Path, settings: TranscodeSettings) -> Iterator[Path]:
+    """Claim the folder of a copy, mark it, and lend an empty folder in it for what is not finished."""
+    record = {"format_version": _FORMAT_VERSION, **asdict(settings)}
+    try:
+        _check_mark(out, record)
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / _LOCK, timeout=0):
+            _check_mark(out, record)
+            remove_abandoned(out)
+            with workshop(out) as room:
+                (room / _MARK).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+                (room / _MARK).replace(out / _MARK)
+                yield room
+    except Timeout as error:
+        raise DataError(f"{out}: another run is writing this copy; wait for it, or choose another folder") from error
+    except OSError as error:
+        raise EnvironmentProblem(f"{out}: the copy cannot be written ({error})") from error
+
+
+def _check_mark(out: Path, record: dict[str, object]) -> None:
+    """Make sure that a folder is missing, empty, or a copy with the same settings."""
+    try:
+        found = json.loads((out / _MARK).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        found = "other files"
+    others = [path for path in out.iterdir() if path.name != _LOCK and not is_workshop(path)] if out.is_dir() else []
+    if found != record and others:
+        raise DataError(f"{out}: expected nothing or a copy with {record}, found {found}; choose another folder")
+
+
+def _bring(
+    name: Path, *, root: Path, copies: Copies, room: Path, make: Callable[[Path, Path], object]
+) -> str | DataError:
+    """Bring one file's copy about; 'written', 'kept', or what is wrong with the file."""
+    source, target, temporary = root / name, copies.folder / name, room / f"{threading.get_ident()}{name.suffix}"
+    try:
+        status = checked_path(source).stat()
+        if target.is_file() and abs(target.stat().st_mtime_ns - status.st_mtime_ns) <= _CLOCK_NS:
+            return "kept"
+        copies.check_own(name)
+    except DataError as error:
+        return error
+    try:
+        make(source, temporary)
+    except DataError as error:  # a copy that it had would hide what has become of it
+        temporary.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
+        return error
+    os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    copies.put(temporary, name)
+    return "written"

@@ -1,0 +1,1 @@
+"""Draw one clip."""

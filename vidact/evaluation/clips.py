@@ -1,0 +1,254 @@
+"""Which clips a run is evaluated on, and what lies beside them: masks, and the same clips without a confounder.
+
+It scores nothing. Clips that a run learned from, or was chosen by, are no evidence: of another data set, those whose
+name, source or film was among them are left out.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Bool
+from torch import Tensor
+
+from vidact.core.errors import ConfigError, DataError, VidactError
+from vidact.core.progress import progress_bar
+from vidact.data.checks.inspection import inspect_clips
+from vidact.data.datasets.clip_frames import why_unusable
+from vidact.data.datasets.index import Clip, choose_classes, index_clips, named_clip
+from vidact.data.loading.masks import MaskFolder, find_masks
+from vidact.data.loading.windows import Window, list_windows
+from vidact.data.preparation import divide
+from vidact.data.splits.kept_out import share_footage
+from vidact.data.synthetic.files import WITHOUT_CONFOUNDER
+from vidact.runs.measuring import STAGES
+from vidact.runs.run import Run
+from vidact.runs.splits import read_kept_split
+
+LEARNED_FROM = ("training", "validation")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which clips are wanted.
+
+    Attributes:
+        part: `validation` or `test`; of another data set all clips are.
+        root: Another data set than the run's own.
+        num_clips: At most so many, equally many of each class, so as many as there are classes or more; all if None.
+        seed: Draws them.
+        masks_folder: Holds the masks; None for the folder that the run was trained with or, of another data set or
+            where it has none, the one in or beside the set.
+    """
+
+    part: str = "validation"
+    root: str | None = None
+    num_clips: int | None = None
+    seed: int = 0
+    masks_folder: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.part not in STAGES:
+            raise ConfigError(f"--part is one of {', '.join(STAGES)}, got {self.part!r}")
+        if self.num_clips is not None and self.num_clips < 1:
+            raise ConfigError(f"--num_clips is at least 1, or null for all, got {self.num_clips}")
+        if self.seed < 0:
+            raise ConfigError(f"--seed is at least 0, got {self.seed}")
+        if self.masks_folder is not None and not Path(self.masks_folder).is_dir():
+            raise ConfigError(f"--masks_folder {self.masks_folder}: no such folder")
+
+
+@dataclass(frozen=True)
+class ChosenClips:
+    """The clips that a run is evaluated on, a window in the middle of each.
+
+    Attributes:
+        folder: The data set.
+        windows: With the run's own numbers of classes.
+        masks: Where the masks are, if there are any.
+        left_out: A line for each clip that cannot be used.
+        notes: What else is to be known of the choice.
+    """
+
+    folder: Path
+    windows: tuple[Window, ...]
+    masks: MaskFolder | None
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes that there are clips of, in the order of their numbers."""
+        clips = sorted({(window.clip.label, window.clip.class_name) for window in self.windows})
+        return tuple(name for _, name in clips)
+
+    @cached_property
+    def mask_kinds(self) -> tuple[str, ...]:
+        """The kinds of masks that any of the clips has."""
+        clip_ids = [window.clip.clip_id for window in self.windows]
+        return tuple(dict.fromkeys(kind for clip_id in clip_ids for kind in self._kinds_of(clip_id)))
+
+    def sources_of(self, kind: str | None = None) -> list[str]:
+        """Name the source of each clip, or of each that has masks of a kind."""
+        clips = [window.clip for window in self.windows]
+        return [clip.source for clip in clips if kind is None or kind in self._kinds_of(clip.clip_id)]
+
+    def _kinds_of(self, clip_id: str) -> tuple[str, ...]:
+        return self.masks.kinds(clip_id) if self.masks is not None else ()
+
+    def read_mask(self, window: Window, kind: str, *, size: tuple[int, int]) -> Bool[Tensor, "T H W"] | None:
+        """Read the mask of a window's frames; None where its clip has none of the kind.
+
+        Raises:
+            DataError: a damaged one, or one of another clip.
+        """
+        clip_id = window.clip.clip_id
+        if self.masks is None or kind not in self._kinds_of(clip_id):
+            return None
+        frames = window.clip_frames
+        return self.masks.read(clip_id, window.frame_numbers, clip_frames=frames, size=size, kind=kind)
+
+    def without_confounder(self, window: Window) -> Path | None:
+        """Name the same clip without its confounder; None where there is none."""
+        base = self.folder if self.folder.is_dir() else self.folder.parent
+        path = base / WITHOUT_CONFOUNDER / window.clip.class_name / window.clip.path.name
+        return path if path.exists() else None
+
+
+def choose_clips(run: Run, choice: Choice) -> ChosenClips:
+    """List the clips to evaluate a run on.
+
+    Raises:
+        DataError: the data is not where it was, no class is known to both, or no clip is left.
+        ConfigError: fewer clips than classes are wanted.
+    """
+    record = read_kept_split(run.folder)
+    found = _own_clips(run, choice, record) if choice.root is None else _other_clips(run, Path(choice.root), record)
+    folder, clips, gone, notes = found
+    with progress_bar("measuring clips") as progress:
+        decoder = run.data_settings.get("decoder", "decord")
+        paths = [clip.path for clip in clips]
+        inspections = inspect_clips(paths, root=folder, decoder=decoder, progress=progress)
+    reasons = {clip: why_unusable(clip, inspections[clip.path]) for clip in clips}
+    left_out = [*gone, *(f"{clip.clip_id}: {reason}" for clip, reason in reasons.items() if reason)]
+    usable = _draw([clip for clip in clips if not reasons[clip]], choice)
+    if not usable:
+        raise DataError(f"{folder}: no clip is left to evaluate: {'; '.join([*notes, *left_out[:3]]) or choice.part}")
+    settings = run.data_settings
+    order: dict[str, Any] = {name: settings[name] for name in ("frame_order",) if name in settings}  # as it was trained
+    windows = list_windows(
+        usable,
+        {path: found.info for path, found in inspections.items() if found.info},
+        num_frames=settings["num_frames"],
+        stride=settings["stride"],
+        num_windows=1,
+        sha1s={path: found.sha1 for path, found in inspections.items()},
+        fps=settings.get("fps") if choice.root is None else _common_rate(run),
+        **order,
+    )
+    masks, lines = _choose_masks(run, choice, folder)
+    return ChosenClips(folder, tuple(windows), masks, tuple(left_out), (*notes, *lines))
+
+
+def _common_rate(run: Run) -> float | None:
+    """Name the frames per second that all clips of a run's training had; None where they differ or nobody knows."""
+    return None if run.frame_rates is None or run.frame_rates.differ else run.frame_rates.usual
+
+
+def _choose_masks(run: Run, choice: Choice, folder: Path) -> tuple[MaskFolder | None, list[str]]:
+    """Open the masks that are named or, for its own data, those that the run was trained with; else what is there."""
+    lines = []
+    place = choice.masks_folder
+    own = run.data_settings.get("masks")
+    if place is None and choice.root is None and isinstance(own, str):
+        if Path(own).is_dir():
+            place = own
+        else:
+            lines.append("the run's folder of masks (--data.masks) is not there any more; --masks_folder names another")
+    found = find_masks(folder) if place is None else Path(place)
+    return (MaskFolder(found) if found else None), lines
+
+
+_Found = tuple[Path, list[Clip], list[str], list[str]]  # data set, clips, lines of clips that are gone, notes
+
+
+def _own_clips(run: Run, choice: Choice, record: Mapping[str, Any]) -> _Found:
+    """List the clips of a part of the run's own data, as the run recorded it."""
+    data = run.build_data()
+    if data.class_names != run.class_names:
+        raise DataError(f"the network knows the classes {list(run.class_names)}, the data has {list(data.class_names)}")
+    data.prepare_data()
+    clips = index_clips(data.folder, classes=run.class_names, follow_links=data.follow_links)
+    if record:
+        wanted = set(record.get(choice.part, ()))
+        gone = sorted(wanted - {clip.clip_id for clip in clips})
+        lines = [f"{clip_id}: is in the run's split, and not in the data set any more" for clip_id in gone]
+        return data.folder, [clip for clip in clips if clip.clip_id in wanted], lines, []
+    note = "the run recorded no split (split.json); its clips were divided anew, by its settings"
+    return data.folder, list(divide(clips, data.folder, settings=data.division).sides[choice.part]), [], [note]
+
+
+def _other_clips(run: Run, root: Path, record: Mapping[str, Any]) -> _Found:
+    """List the clips of another data set that the run cannot know."""
+    there = choose_classes(root, None)
+    common = [name for name in run.class_names if name in there]
+    if not common:
+        raise DataError(f"{root}: has none of the classes that the network knows ({', '.join(run.class_names)})")
+    notes = []
+    for who, names in (("the data set", there), ("the network", run.class_names)):
+        if lacking := [name for name in names if name not in common]:
+            notes.append(f"only {who} knows {len(lacking)} classes, which are not evaluated: {', '.join(lacking)}")
+    follow = bool(run.data_settings.get("follow_links", False))
+    clips = [
+        replace(clip, label=run.class_names.index(clip.class_name))
+        for clip in index_clips(root, classes=common, follow_links=follow)
+    ]
+    if not record:
+        notes.append("the run recorded no split (split.json), so nobody can say whether it learned from these clips")
+        return root, clips, [], notes
+    known = set(share_footage(clips, _learned_from(run, record)))
+    if known:
+        notes.append(
+            f"{len(known)} of {len(clips)} clips are left out: their name, source or film is among the clips that the "
+            "run learned from or was chosen by"
+        )
+    return root, [clip for clip in clips if clip not in known], [], notes
+
+
+def _learned_from(run: Run, record: Mapping[str, Any]) -> list[Clip]:
+    """List the clips of training and validation: as the data set has them or, where it is gone, as they are named."""
+    try:
+        own = {clip.clip_id: clip for clip in index_clips(run.build_data().folder, classes=run.class_names)}
+    except VidactError:
+        own = {}
+    return [own.get(clip_id) or named_clip(clip_id) for side in LEARNED_FROM for clip_id in record.get(side, ())]
+
+
+def _draw(clips: Sequence[Clip], choice: Choice) -> list[Clip]:
+    """Draw equally many clips of each class; whether a clip is drawn before another depends on those two alone.
+
+    Raises:
+        ConfigError: fewer clips than classes are wanted.
+    """
+    if choice.num_clips is None or not clips:
+        return list(clips)
+    labels = sorted({clip.label for clip in clips})
+    each = choice.num_clips // len(labels)
+    if not each:
+        raise ConfigError(
+            f"--num_clips {choice.num_clips}: equally many of each class are drawn, and there are {len(labels)} "
+            f"classes; expected {len(labels)} or more, or null for all"
+        )
+    drawn: set[Clip] = set()
+    for label in labels:
+        own = [clip for clip in clips if clip.label == label]
+        drawn |= set(sorted(own, key=lambda clip: draw_key(choice.seed, clip.clip_id))[:each])
+    return [clip for clip in clips if clip in drawn]
+
+
+def draw_key(seed: int, *words: str) -> bytes:
+    """Give what looks like chance and depends on seed and words alone."""
+    return hashlib.sha256(" ".join([str(seed), *words]).encode("utf-8", "surrogateescape")).digest()

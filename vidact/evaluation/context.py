@@ -1,0 +1,189 @@
+"""The explainers of a network, open side by side, what they are asked, and which of them the network cannot have."""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vidact.attribution.base import Explainer
+from vidact.attribution.registry import build_explainer
+from vidact.core.errors import ConfigError, ExplanationError
+from vidact.evaluation.clips import draw_key
+from vidact.evaluation.measures.randomisation import randomised
+from vidact.evaluation.results.tables import CONTROLS, RANDOM, RANDOMISATION
+from vidact.evaluation.settings import EvaluateSettings
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """Clips and what lies beside them, on the network's device.
+
+    Attributes:
+        video: In [0, 1].
+        label: The true classes.
+        target: What is explained.
+        clip_ids: One of each.
+        masks: By kind; nowhere True for a clip that has none.
+        partners: Clips of other classes for each, where composition is measured.
+    """
+
+    video: Float[Tensor, "B C T H W"]
+    label: Int[Tensor, " B"]
+    target: Int[Tensor, " B"]
+    clip_ids: tuple[str, ...]
+    masks: Mapping[str, Bool[Tensor, "B T H W"]] = field(default_factory=dict)
+    partners: Float[Tensor, "B P C T H W"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.clip_ids)
+
+
+@dataclass
+class Found:
+    """What was measured: a value for each clip, and curves, by method and key.
+
+    Attributes:
+        values: NaN where undefined.
+        curves: The target's logit at each point.
+        removed: The share of units that is gone at each point, by the units' name.
+    """
+
+    values: dict[str, dict[str, Float[Tensor, " B"]]] = field(default_factory=dict)
+    curves: dict[str, dict[str, Float[Tensor, "B P"]]] = field(default_factory=dict)
+    removed: dict[str, list[float]] = field(default_factory=dict)
+
+    def put(
+        self, method: str, key: str, values: Float[Tensor, " B"], *, undefined: Bool[Tensor, " B"] | None = None
+    ) -> None:
+        """Note a value for each clip; where it is undefined, NaN in its place."""
+        kept = values.detach().double().cpu().clone()
+        self.values.setdefault(method, {})[key] = kept
+        if undefined is not None:
+            kept[undefined.cpu()] = math.nan
+
+    def strike(self, method: str, rows: Bool[Tensor, " B"]) -> None:
+        """Take away what was measured of some clips by a method."""
+        for values in self.values.get(method, {}).values():
+            values[rows] = math.nan
+        for curve in self.curves.get(method, {}).values():
+            curve[rows] = math.nan
+
+    def values_of(self, row: int) -> dict[str, dict[str, float | None]]:
+        """Give one clip's values as plain numbers."""
+        return {
+            method: {key: _plain(float(values[row])) for key, values in own.items()}
+            for method, own in self.values.items()
+        }
+
+    def curves_of(self, row: int) -> dict[str, dict[str, list[float]]]:
+        """Give one clip's curves as plain numbers, without those that cannot be."""
+        return {
+            method: {key: curve[row].tolist() for key, curve in own.items() if bool(curve[row].isfinite().all())}
+            for method, own in self.curves.items()
+        }
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The network, its explainers, and what is measured.
+
+    Attributes:
+        network: From [B, C, T, H, W] to logits, on its device.
+        explainers: By method, open.
+        random_explainers: Of the network with random weights, where randomisation is measured.
+        settings: What is measured, and how.
+        families: As `settings.families` names them.
+    """
+
+    network: nn.Module
+    explainers: Mapping[str, Explainer]
+    random_explainers: Mapping[str, Explainer]
+    settings: EvaluateSettings
+    families: tuple[str, ...]
+
+    def scores(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
+        """Score each class, a few clips at a time."""
+        with torch.no_grad():
+            return torch.cat([self.network(part) for part in torch.split(video, self.settings.batch_size)])
+
+    def explain(
+        self, method: str, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, is_random: bool = False
+    ) -> tuple[Float[Tensor, "B C T H W"], Bool[Tensor, " B"]]:
+        """Explain; a map that is not finite is 0 everywhere, and is told."""
+        explainer = (self.random_explainers if is_random else self.explainers)[method]
+        relevance = explainer(video, target).relevance
+        broken = ~relevance.isfinite().flatten(1).all(dim=1)
+        return relevance.masked_fill(broken[:, None, None, None, None], 0), broken
+
+    def map(
+        self, method: str, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, is_random: bool = False
+    ) -> tuple[Float[Tensor, "B T H W"], Bool[Tensor, " B"]]:
+        """Explain, and sum over colour; a map that is not finite is 0 everywhere, and is told."""
+        relevance, broken = self.explain(method, video, target, is_random=is_random)
+        return relevance.sum(dim=1), broken
+
+    def generator(self, *words: str) -> torch.Generator:
+        """Start chance from the seed and words."""
+        number = int.from_bytes(draw_key(self.settings.seed, *words)[:6], "big")
+        return torch.Generator().manual_seed(number)
+
+
+@contextlib.contextmanager
+def open_bench(network: nn.Module, settings: EvaluateSettings, families: Sequence[str]) -> Iterator[Bench]:
+    """Open all explainers of a network; each has a copy of it, while the context lasts.
+
+    Args:
+        network: In eval mode, on its device.
+        settings: What is measured.
+        families: Of measures.
+    """
+    names = (*settings.methods, *CONTROLS)
+    with contextlib.ExitStack() as stack:
+        explainers = {name: stack.enter_context(_build(name, network, settings)) for name in names}
+        others: dict[str, Explainer] = {}
+        if RANDOMISATION in families:
+            other = randomised(network, generator=torch.Generator().manual_seed(settings.seed))
+            others = {name: stack.enter_context(_build(name, other, settings)) for name in names}
+        yield Bench(network, explainers, others, settings, tuple(families))
+
+
+def _build(name: str, network: nn.Module, settings: EvaluateSettings) -> Explainer:
+    own = {"seed": settings.seed} if name == RANDOM else {}
+    return build_explainer(name, network, batch_size=settings.batch_size, **own)
+
+
+def possible_methods(
+    network: nn.Module, settings: EvaluateSettings, *, example: Float[Tensor, "1 C T H W"]
+) -> tuple[EvaluateSettings, list[str]]:
+    """Leave out the methods that a network cannot have.
+
+    Args:
+        network: In eval mode.
+        settings: As asked for.
+        example: A clip of the network's shape.
+
+    Returns:
+        The settings without these methods, and a line for each.
+
+    Raises:
+        ConfigError: none is left.
+    """
+    kept, lines = [], []
+    for method in settings.methods:
+        try:
+            with build_explainer(method, network) as explain:
+                explain.prepare(example)
+            kept.append(method)
+        except (ConfigError, ExplanationError) as error:
+            lines.append(f"{method} is left out: {error}")
+    if not kept:
+        raise ConfigError(f"no method is left to evaluate: {'; '.join(lines)}")
+    return replace(settings, methods=tuple(kept)), lines

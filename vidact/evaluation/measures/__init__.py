@@ -1,0 +1,1 @@
+"""Measures of explanations, as functions of tensors."""

@@ -1,0 +1,1 @@
+"""Explain videos of any length."""

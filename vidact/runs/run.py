@@ -1,0 +1,272 @@
+"""Read what a training left behind: its checkpoints, its config, its classes, and the network with its weights.
+
+A config is code: the class that it names is imported, where it is vidact's or torch's or the user has named its module.
+"""
+
+import contextlib
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import nn
+
+from vidact.runs.checkpoints import give_weights, load_checkpoint
+from vidact.core.errors import CheckpointError, ConfigError, VidactError, causes
+from vidact.data.datamodule import VideoDataModule
+from vidact.data.video.timeline import FrameRates
+from vidact.runs.config import differences, listed, with_current_class_paths
+from vidact.core.networks import names_taken
+from vidact.runs.trust import importing_only, modules_of_file, modules_on_command_line, require_trusted
+import contextlib
+import hashlib
+import json
+import tempfile
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch.utils.data import DataLoader
+from vidact.core import __version__
+from vidact.core.devices import gather
+from vidact.core.errors import ConfigError, DataError, EnvironmentProblem, VidactError
+from vidact.data.video.containers import file_sha1
+from vidact.data.datasets.index import ENDINGS
+from vidact.data.loading.streaming import VideoFile, WindowSettings
+from vidact.data.video.reading import checked_path
+from vidact.core.folders import folds_case, in_workshop, place_inside, remove_abandoned, workshop
+from vidact.core.terminal import printable
+from vidact.core.files import check_writable
+from vidact.runs.building import _build_network, _instantiate
+
+CONFIG = "config.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained network and all that is known of its training.
+
+    Attributes:
+        name: Of the run's folder or, without one, of the checkpoint.
+        folder: The run's folder; None for a checkpoint on its own.
+        checkpoint: The file that the weights are from.
+        config: Every setting, as `config.yaml` has it.
+        class_names: In the order of their numbers.
+        epoch: The epoch after which the weights were saved, from 0.
+        network: In eval mode.
+        trust: Modules beside vidact's and torch's that its config may name.
+        frame_rates: Of the clips that it learned from; None where its version of vidact kept none.
+    """
+
+    name: str
+    folder: Path | None
+    checkpoint: Path
+    config: Mapping[str, Any] = field(repr=False)
+    class_names: tuple[str, ...]
+    epoch: int
+    network: nn.Module = field(repr=False)
+    trust: tuple[str, ...] = ()
+    frame_rates: FrameRates | None = None
+
+    @property
+    def data_settings(self) -> Mapping[str, Any]:
+        """The settings of the data."""
+        settings: Mapping[str, Any] = self.config["data"]
+        return settings
+
+    @property
+    def mirror_at_test(self) -> bool:
+        """Whether the run's accuracies are of each window and its mirror image together."""
+        return bool(self.config["model"].get("mirror_at_test", False))
+
+    def build_data(self) -> VideoDataModule:
+        """Build the data module that the run was trained with; nothing is read yet.
+
+        Raises:
+            ConfigError: a setting that this version does not have.
+            DataError: the data is not where it was.
+        """
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(VideoDataModule, "data")
+        with importing_only(self.trust, source=self.checkpoint):
+            data: VideoDataModule = _instantiate(parser, {"data": dict(self.data_settings)}, "data")
+        return data
+
+
+def config_of_run(args: Sequence[str]) -> Path | None:
+    """Find the config of the run that `--ckpt_path` is of; None where there is none."""
+    words = [word for arg in args for word in arg.split("=", 1)]
+    given = next((value for word, value in pairwise(words) if word == "--ckpt_path"), "")
+    path = Path(given).absolute().parent.parent / CONFIG
+    return path if given.endswith(".ckpt") and path.is_file() else None
+
+
+def importing_of(args: Sequence[str], trusted: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    """Let the config of a run, where a command line takes one, import only the code that the command line names.
+
+    Args:
+        args: With `--config` and its file as two words.
+        trusted: Modules that `--trust` has named.
+    """
+    configs = [Path(value) for flag, value in pairwise(args) if flag == "--config"]
+    brought = [path for path in configs if path.name == CONFIG and _lies_in_run(path)]
+    if not brought:
+        return contextlib.nullcontext()
+    named = {*trusted, *modules_on_command_line(args)}
+    own = (modules_of_file(path) for path in configs if path not in brought)
+    return importing_only(named.union(*own), source=brought[0])
+
+
+def _lies_in_run(config: Path) -> bool:
+    folder = config.absolute().parent
+    return (folder / "checkpoints").is_dir() or any(folder.glob("*.ckpt"))
+
+
+def open_run(path: str | Path, *, trust: Sequence[str] = ()) -> Run:
+    """Open a run folder (its best checkpoint, else its last), or a checkpoint.
+
+    Args:
+        path: The folder or the file.
+        trust: Modules whose code may be imported because the run's config names it, beside vidact, torch, torchvision
+            and lightning.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged, or of another network than its config says.
+        ConfigError: the config cannot be found, read or built, it names code that is not trusted, or the run's
+            config.yaml and the checkpoint disagree.
+    """
+    if "://" in str(path):
+        raise CheckpointError(f"{path}: addresses are refused; download the file and give its path")
+    checkpoint = _checkpoint_of(Path(path))
+    content = load_checkpoint(checkpoint, numbers=True)
+    config, folder = read_run_config(checkpoint, content)
+    names = content.get("vidact", {}).get("class_names")
+    if not names:
+        raise CheckpointError(f"{checkpoint}: does not name its classes; was it written by `python -m vidact fit`?")
+    network = _build_network(config, num_classes=len(names), trust=trust, source=checkpoint)
+    give_weights(network, content, path=checkpoint)
+    name = folder.name if folder else checkpoint.stem
+    epoch, rates = int(content.get("epoch", 0)), _frame_rates(content, config, source=checkpoint)
+    return Run(name, folder, checkpoint, config, tuple(names), epoch, network.eval(), tuple(trust), rates)
+
+
+def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any], Path | None]:
+    """Read the settings of a run: its config.yaml, with which the checkpoint must agree, or else the checkpoint's own.
+
+    Args:
+        checkpoint: The file.
+        content: What it holds.
+
+    Returns:
+        The settings, and the run's folder if it has one.
+
+    Raises:
+        ConfigError: there are none, they cannot be read, or the two disagree on more than where the clips lie, how
+            fast they come, and what is shown.
+    """
+    places = (checkpoint.absolute().parent.parent, checkpoint.absolute().parent)
+    folder = next((place for place in places if (place / CONFIG).is_file()), None)
+    saved = content.get("vidact_config")
+    if not saved and folder is None:
+        raise ConfigError(f"{checkpoint}: expected its {CONFIG} in it, beside it or in its run folder; found none")
+    inside = _read_config(str(saved), checkpoint) if saved else None
+    if folder is None:
+        return inside or {}, None
+    config = _read_config(_text_of(folder / CONFIG), folder / CONFIG)
+    if inside is not None:
+        theirs, mine = ({part: one[part] for part in ("data", "model")} for one in (inside, config))
+        if found := differences(theirs, mine):
+            told = listed(found, there="in the checkpoint", here="in the file")
+            raise ConfigError(
+                f"{folder / CONFIG} and {checkpoint.name} disagree: {told}; bring back the file as `fit` wrote it, or "
+                "copy the checkpoint into a folder of its own, where its own settings count"
+            )
+    return config, folder
+
+
+def _frame_rates(content: Mapping[str, Any], config: Mapping[str, Any], *, source: Path) -> FrameRates | None:
+    """Read the frame rates that the data module put into a checkpoint; without them, the config may name one."""
+    state = content.get(VideoDataModule.__qualname__)
+    kept = state.get("frame_rates") if isinstance(state, dict) else None
+    if isinstance(kept, dict):
+        rates = [kept.get(name) for name in ("lowest", "usual", "highest")]
+        known = [float(rate) for rate in rates if isinstance(rate, int | float) and 0 < rate < math.inf]
+        if len(known) < len(rates):
+            raise CheckpointError(f"{source}: its frame rates are {rates}; expected three numbers above 0")
+        return FrameRates(*known)
+    fps = config["data"].get("fps")
+    return None if fps is None else FrameRates.of([], fps=float(fps))
+
+
+def tell_other_rates(content: Mapping[str, Any], now: FrameRates | None) -> None:
+    """Warn where the clips to be measured have other frames per second than those that a checkpoint learned from."""
+    learned = _frame_rates(content, {"data": {}}, source=Path("the checkpoint"))
+    if learned and now and (told := learned.unlike(now)):
+        rank_zero_warn(told)
+
+
+def _checkpoint_of(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such run folder or checkpoint")
+    for name in ("best.ckpt", "last.ckpt"):
+        if (found := path / "checkpoints" / name).is_file():
+            return found
+    inside = sorted(place.parent.parent for place in path.glob("*/checkpoints/*.ckpt"))
+    hint = f"; there are runs in it: {', '.join(dict.fromkeys(map(str, inside)))}" if inside else ""
+    raise CheckpointError(f"{path}: expected checkpoints/best.ckpt or last.ckpt in it, found none{hint}")
+
+
+def _text_of(config: Path) -> str:
+    try:
+        return config.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{config}: cannot be read ({error}); expected the settings that `fit` saved") from error
+
+
+def _read_config(text: str, checkpoint: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(with_current_class_paths(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{checkpoint}: its config is no YAML: {' '.join(str(error).split())}") from error
+    parts = config if isinstance(config, dict) else {}
+    if not isinstance(parts.get("data"), dict) or not isinstance(parts.get("model"), dict):
+        raise ConfigError(f"{checkpoint}: its config lacks `data` or `model`; expected what `fit` saved")
+    if lacking := [f"data.{name}" for name in ("num_frames", "size", "gray") if name not in parts["data"]]:
+        raise ConfigError(f"{checkpoint}: its config lacks {', '.join(lacking)}; expected all that `fit` saved")
+    return parts
+
+
+
+
+
+
+
+
+
+
+def relative(path: str | Path) -> str:
+    """Write a path as seen from where the person is."""
+    return os.path.relpath(path)
+
+
+def window_of(run: Run, *, overlap: float = 0.5) -> WindowSettings:
+    """Say how a run's network sees a video.
+
+    Raises:
+        ConfigError: an overlap that is no share of a window.
+    """
+    data = run.data_settings
+    size = data["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    return WindowSettings(data["num_frames"], data["stride"], (height, width), data["gray"], overlap, run.frame_rates)

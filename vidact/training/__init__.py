@@ -1,0 +1,1 @@
+"""Train networks: the LightningModule, callbacks, resuming."""

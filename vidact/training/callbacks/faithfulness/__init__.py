@@ -1,0 +1,1 @@
+"""Measure explanations while a network trains."""

@@ -1,0 +1,55 @@
+"""Write what `predict` finds into a file; it does not know how a clip is scored."""
+
+import csv
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from vidact.core.clips import ClipSource
+from vidact.core.devices import gather
+from vidact.core.terminal import plain_cell
+from vidact.runs.loggers.media import run_folder
+
+FILE_NAME = "predictions.csv"
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Writes `predictions.csv` into the run folder: a row per window, a column per class.
+
+    With several processes, each predicts its share and rank zero writes; a window that was given to two of them
+    is written once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(write_interval="epoch")
+
+    def write_on_epoch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        predictions: Sequence[Any],
+        batch_indices: Sequence[Any],
+    ) -> None:
+        """Bring all rows together and write them in the order of the windows."""
+        rows = {row[0]: row for row in gather([row for batch in predictions for row in _rows(batch)])}
+        path = run_folder(trainer) / FILE_NAME
+        source = getattr(trainer, "datamodule", None)
+        names = source.class_names if isinstance(source, ClipSource) else ()
+        if trainer.is_global_zero:
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["window", "clip", "first_frame", *map(plain_cell, names)])
+                writer.writerows(map(plain_cell, rows[index]) for index in sorted(rows))
+
+
+def _rows(batch: dict[str, Any]) -> list[tuple[Any, ...]]:
+    columns = zip(
+        batch["window_index"].tolist(),
+        batch["clip_id"],
+        batch["first_frame"].tolist(),
+        batch["probabilities"].tolist(),
+        strict=True,
+    )
+    return [(window, clip, frame, *(f"{value:.6f}" for value in values)) for window, clip, frame, values in columns]

@@ -1,0 +1,1 @@
+"""Explain validation clips while a network trains."""

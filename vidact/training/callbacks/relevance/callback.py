@@ -1,0 +1,221 @@
+"""Explain a few validation clips while a network trains, and show what it looks at.
+
+It connects Lightning with attribution, analysis and report; it knows no rule and draws nothing itself.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+
+from vidact.attribution.account import warning_of
+from vidact.attribution.base import Explainer
+from vidact.attribution.hotspots import HOTSPOT_THRESHOLD
+from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec, read_recipe
+from vidact.attribution.registry import build_explainer, check_method
+from vidact.attribution.targets import PREDICTED
+from vidact.attribution.units import LRP
+from vidact.core.clips import ClipBatch, ClipSource, as_float
+from vidact.core.devices import gather
+from vidact.core.errors import ConfigError, ExplanationError, NetworkError
+from vidact.runs.loggers.media import log_bars, log_pictures, log_table, log_videos, run_folder
+from vidact.training.callbacks.relevance.drawing import PICTURES, VIDEO, draw_finding, frame_charts
+from vidact.training.callbacks.relevance.findings import (
+    TABLE_COLUMNS,
+    Finding,
+    explain_clips,
+    most_lost,
+    table_rows,
+    title_of,
+)
+from vidact.training.callbacks.schedule import Schedule
+
+
+class RelevanceCallback(Callback):
+    """Explains the same few validation clips every few epochs, by layer-wise relevance propagation or another method.
+
+    For each clip, for its predicted and its true class, it writes under `<run folder>/explanations/` and logs to
+    wandb: the frames with their hotspots, the same as a video, the signed heatmap, relevance per frame, hotspots per
+    frame; and a table with a row per clip. Relevance and hotspots per frame are charts of wandb's own as well. It works
+    in fit, validate and test, and never changes training. With several processes, each explains its share of the clips
+    and rank zero writes. A network that the method cannot explain is
+    refused before training starts; `validate` and `test` only warn.
+
+    Args:
+        every_n_epochs: Explain after every n-th epoch of training (at the first validation from then on), and
+            after the last; 0 for never. `validate` and `test` always explain.
+        clips_per_class: How many clips of each class.
+        method: One of `explainers.METHODS`.
+        composite: Which relevance rules, for `lrp`: one of `composites.COMPOSITES`, a .yaml file, or a mapping as in
+            one.
+        threshold: A voxel is a hotspot from this share of the clip's largest |R| on.
+    """
+
+    def __init__(
+        self,
+        every_n_epochs: int = 10,
+        clips_per_class: int = 1,
+        method: str = LRP,
+        composite: CompositeSpec = DEFAULT,
+        threshold: float = HOTSPOT_THRESHOLD,
+    ) -> None:
+        if not 0 < threshold <= 1:
+            raise ConfigError(f"--relevance.threshold is a share of the largest |R|, in (0, 1], got {threshold}")
+        if every_n_epochs < 0 or clips_per_class < 1:
+            raise ConfigError(
+                f"expected --relevance.every_n_epochs ≥ 0 and --relevance.clips_per_class ≥ 1, got {every_n_epochs} "
+                f"and {clips_per_class}"
+            )
+        check_method(method)
+        read_recipe(composite)
+        self._schedule = Schedule(every_n_epochs)
+        self.clips_per_class = clips_per_class
+        self.method, self.composite = method, composite
+        self.threshold = threshold
+        self._clips: dict[str, ClipBatch] = {}
+        self._has_warned = False
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make sure that the network can be explained, before training costs anything.
+
+        Raises:
+            ExplanationError: it cannot; says what to do.
+        """
+        if not self._schedule.every_n_epochs:
+            return
+        clips = self._example_clips(trainer, stage="validate")
+        try:
+            self._prepare(pl_module, clips)
+        except NetworkError:  # with which training could do nothing, either
+            raise
+        except ExplanationError as error:
+            raise ExplanationError(
+                f"{error}. Or train without pictures, --relevance.every_n_epochs 0, or with those of another method, "
+                "--relevance.method gradient"
+            ) from error
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Explain validation clips, in fit only in the epochs that are due."""
+        if trainer.state.fn != "fit":
+            self._explain(trainer, pl_module, stage="validate")
+        elif not trainer.sanity_checking and self._schedule.is_due():
+            self._explain_epoch(trainer, pl_module)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note which epoch it is, also where training goes on inside one."""
+        self._schedule.epoch = trainer.current_epoch
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note which epoch it is: when training ends, the trainer counts one more."""
+        self._schedule.epoch = trainer.current_epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep which epoch is done, for training that goes on."""
+        return {"done": self._schedule.done}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Know which epoch is done."""
+        self._schedule.done = int(state_dict["done"])
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Explain the last epoch, however training came to its end."""
+        if self._schedule.is_last_due():
+            self._explain_epoch(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Explain test clips."""
+        self._explain(trainer, pl_module, stage="test")
+
+    def _explain_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._schedule.note_done()
+        self._explain(trainer, pl_module, stage="validate")
+
+    def _example_clips(self, trainer: Trainer, *, stage: str) -> ClipBatch:
+        source = getattr(trainer, "datamodule", None)
+        if not isinstance(source, ClipSource):
+            raise ConfigError(f"the relevance callback needs a data module that gives example clips, got {source}")
+        if stage not in self._clips:
+            self._clips[stage] = source.example_clips(stage, self.clips_per_class)
+            if left_out := self._clips[stage].left_out:
+                rank_zero_warn(f"{len(left_out)} clips that were to be explained cannot be read: {left_out[0]}")
+        return self._clips[stage]
+
+    def _explainer(self, pl_module: LightningModule, **settings: Any) -> Explainer:
+        if self.method.startswith(LRP):
+            settings = {"composite": self.composite, "check_law": False, **settings}
+        return build_explainer(self.method, pl_module.network, **settings)  # type: ignore[arg-type]
+
+    def _prepare(self, pl_module: LightningModule, clips: ClipBatch) -> None:
+        if len(clips):
+            settings = {"check_law": True} if self.method.startswith(LRP) else {}
+            with self._explainer(pl_module, **settings) as explain:
+                explain.prepare(as_float(clips.video[:1].to(pl_module.device)))
+
+    def _warn_of_breaches(self, pl_module: LightningModule, clips: ClipBatch) -> None:
+        try:
+            self._prepare(pl_module, clips)
+        except ExplanationError as error:
+            rank_zero_warn(str(error))
+
+    def _explain(self, trainer: Trainer, pl_module: LightningModule, *, stage: str) -> None:
+        clips = self._example_clips(trainer, stage=stage)
+        if trainer.state.fn != "fit":
+            self._warn_of_breaches(pl_module, clips)
+        name = f"epoch_{self._schedule.epoch:03d}" if trainer.state.fn == "fit" else stage
+        folder = run_folder(trainer) / "explanations" / name
+        shard = range(trainer.global_rank, len(clips), trainer.world_size)
+        findings = gather(self._findings(pl_module, clips, shard))
+        findings.sort(key=lambda finding: (finding.position, finding.kind))
+        if trainer.is_global_zero and findings:
+            self._warn_of_lost_relevance(clips, findings)
+            failed = self._write(trainer, folder, clips, findings, trainer.datamodule.class_names)  # type: ignore[attr-defined]
+            if failed:  # a full disk or a network that has diverged: training goes on
+                rank_zero_warn(f"explanations of {name} are not complete, {len(failed)} files are missing: {failed[0]}")
+
+    def _warn_of_lost_relevance(self, clips: ClipBatch, findings: Sequence[Finding]) -> None:
+        """Say once, of the worst clip, when its voxels do not make up its score, and what does."""
+        is_followed = self.method.partition(":")[0] == LRP
+        lost = most_lost(findings) if is_followed and not self._has_warned else None
+        if lost is None or lost.parts is None:
+            return
+        self._has_warned = True
+        told = warning_of(lost.parts, lost.score, largest_logit=lost.largest_logit)
+        rank_zero_warn(f"{clips.clip_id[lost.position]}: {told}; python -m vidact inspect says more")
+
+    def _findings(self, pl_module: LightningModule, clips: ClipBatch, positions: Sequence[int]) -> list[Finding]:
+        try:
+            return explain_clips(self._explainer(pl_module), clips, positions=positions, device=pl_module.device)
+        except ExplanationError as error:  # memory that ends, for one: training goes on
+            warnings.warn(f"no explanations: {error}", stacklevel=2)
+            return []
+
+    def _write(
+        self,
+        trainer: Trainer,
+        folder: Path,
+        clips: ClipBatch,
+        findings: Sequence[Finding],
+        class_names: Sequence[str],
+    ) -> list[str]:
+        """Write and log everything that can be; says of each file that cannot, why."""
+        drawn: list[dict[str, Path]] = []
+        failed: list[str] = []
+        captions = [title_of(clips, finding, class_names=class_names) for finding in findings]
+        for finding, title in zip(findings, captions, strict=True):
+            paths, missing = draw_finding(folder, clips, finding, title=title, threshold=self.threshold)
+            drawn.append(paths)
+            failed += missing
+        for name in (*PICTURES, VIDEO):
+            log = log_videos if name == VIDEO else log_pictures
+            known = [(paths[name], title) for paths, title in zip(drawn, captions, strict=True) if name in paths]
+            log(trainer, f"explanation/{name}", [path for path, _ in known], [title for _, title in known])
+        log_bars(trainer, frame_charts(clips, findings, threshold=self.threshold))
+        by_clip = {one.position: paths for one, paths in zip(findings, drawn, strict=True) if one.kind == PREDICTED}
+        media = [(paths.get("overlay"), paths.get(VIDEO)) for _, paths in sorted(by_clip.items())]
+        rows = table_rows(clips, findings, class_names=class_names)
+        columns = (*TABLE_COLUMNS, "overlay", "overlay video")
+        log_table(trainer, "explanation/clips", columns, [row + own for row, own in zip(rows, media, strict=True)])
+        return failed

@@ -1,0 +1,270 @@
+"""Refuse what Lightning's trainer takes and stumbles over later, and tell in one line what it raises.
+
+It builds no trainer.
+"""
+
+import contextlib
+import inspect
+import os
+import re
+import traceback
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.seed import max_seed_value
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
+
+from vidact.core.errors import ConfigError, EnvironmentProblem, VidactError, causes, explain_fault
+
+PROCESSES_PER_CORE = 4  # more is a mistake
+COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")  # of which 0 divides something
+PRECISIONS = (None, 32, 16, "32", "16", "32-true", "16-mixed", "bf16", "bf16-mixed")  # the clips stay float32
+VALIDATED_NEVER = "nothing is validated, so there will be no best.ckpt, only last.ckpt"
+
+
+def check_seed(seed: bool | int) -> bool | int:
+    """Give the seed that Lightning will take: for true, that of PL_GLOBAL_SEED or 0; false for none.
+
+    Raises:
+        ConfigError: not one of NumPy's seeds.
+    """
+    if seed is True:
+        given = os.environ.get("PL_GLOBAL_SEED", "0")
+        if not given.isdecimal():
+            raise ConfigError(f"PL_GLOBAL_SEED: expected a whole number from 0 to {max_seed_value}, got {given!r}")
+        seed = int(given)
+    if not 0 <= seed <= max_seed_value:
+        raise ConfigError(f"--seed_everything: expected false or a whole number from 0 to {max_seed_value}, got {seed}")
+    return seed
+
+
+def check_counts(trainer: Mapping[str, Any]) -> None:
+    """Refuse numbers of batches and epochs that are not above 0.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    for name in COUNTS:
+        if isinstance(value := trainer.get(name), int | float) and value <= 0:
+            raise ConfigError(f"--trainer.{name}: expected a number above 0, got {value}")
+
+
+def check_run(trainer: Mapping[str, Any]) -> None:
+    """Refuse settings of the trainer that no run of vidact can have.
+
+    Raises:
+        ConfigError: names the first.
+    """
+    if (precision := trainer.get("precision")) not in PRECISIONS:
+        raise ConfigError(
+            f"--trainer.precision {precision}: clips and explanations are float32; try 32-true, 16-mixed or bf16-mixed"
+        )
+    clipping = trainer.get("gradient_clip_val")
+    if isinstance(clipping, int | float) and clipping < 0:
+        raise ConfigError(f"--trainer.gradient_clip_val: expected a number above 0, or 0 for none, got {clipping}")
+    if "://" in str(folder := trainer.get("default_root_dir")):
+        raise ConfigError(f"--trainer.default_root_dir {folder}: addresses are refused; give a folder")
+    for what in ("epochs", "steps"):
+        least, most = trainer.get(f"min_{what}"), trainer.get(f"max_{what}")
+        if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
+            raise ConfigError(f"--trainer.min_{what} {least}: more than --trainer.max_{what}, which is {most}")
+    _check_max_time(trainer.get("max_time"))
+
+
+def _check_max_time(given: Any) -> None:
+    wanted = "a time above 0: days, hours, minutes and seconds as 00:12:00:00, or {hours: 12}"
+    duration = given
+    if isinstance(given, str) and (found := re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", given.strip())):
+        duration = timedelta(
+            **dict(zip(("days", "hours", "minutes", "seconds"), map(int, found.groups()), strict=True))
+        )
+    elif isinstance(given, Mapping):
+        with contextlib.suppress(TypeError):
+            duration = timedelta(**given)
+    if given is not None and not (isinstance(duration, timedelta) and duration > timedelta()):
+        raise ConfigError(f"--trainer.max_time: expected {wanted}, got {given}")
+
+
+def check_parts(trainer: Mapping[str, Any], *, verb: str, goes_on: bool = False) -> None:
+    """Refuse to take away what a run has in any case, and to go on where nothing is kept.
+
+    Raises:
+        ConfigError: names the flag.
+    """
+    if trainer.get("barebones"):
+        raise ConfigError(
+            "--trainer.barebones true: it forbids the metrics, checkpoints and pictures that a run consists of; leave "
+            "it out"
+        )
+    if verb == "fit" and trainer.get("enable_checkpointing") is False:
+        raise ConfigError(
+            "--trainer.enable_checkpointing false: a run keeps last.ckpt to go on from, and best.ckpt to explain; "
+            "leave it out, or try settings with --trainer.fast_dev_run true, which keeps nothing"
+        )
+    if verb == "fit" and trainer.get("fast_dev_run") and goes_on:
+        raise ConfigError(
+            "--trainer.fast_dev_run tries a run from its beginning and keeps nothing: leave out --ckpt_path, or go on "
+            "without it"
+        )
+
+
+def why_no_best_epoch(trainer: Mapping[str, Any]) -> str | None:
+    """Say so where the trainer's limits let no epoch be validated; None where they do, or where it is not known."""
+    epochs, every = trainer.get("max_epochs"), trainer.get("check_val_every_n_epoch")
+    if trainer.get("limit_val_batches") == 0:
+        return f"--trainer.limit_val_batches 0: {VALIDATED_NEVER}"
+    if epochs is not None and every is not None and 0 < epochs < every:
+        return f"--trainer.check_val_every_n_epoch {every} with --trainer.max_epochs {epochs}: {VALIDATED_NEVER}"
+    return None
+
+
+def explain_trainer_error(error: Exception, accelerator: object) -> ConfigError | EnvironmentProblem:
+    """Make one line of what Lightning says of a setting that it does not take."""
+    told = " ".join(str(error).split())
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        return EnvironmentProblem(f"--trainer.accelerator {accelerator}: torch finds no GPU; try cpu ({told})")
+    kind = EnvironmentProblem if missing_package(told) else ConfigError
+    return kind(_named(told))
+
+
+def _named(told: str) -> str:
+    """Begin what Lightning says with the flag that it is about, if it names one."""
+    names = inspect.signature(Trainer).parameters
+    marked = re.findall(r"[`'\"(](\w+)(?==|[`'\"])", told)
+    about = next((name for name in [*marked, *re.findall(r"\w+_\w+", told)] if name in names), None)
+    return f"--trainer: {told}" if about is None else f"--trainer.{about}: {told}"
+
+
+def explain_training_error(error: Exception) -> ConfigError | EnvironmentProblem | None:
+    """Make one line of what optimizers, schedules and Lightning say of settings in a traceback; None of all else."""
+    frames = traceback.extract_tb(error.__traceback__)
+    told = " ".join(str(error).split())
+    if frames and "/torch/optim/" in frames[-1].filename.replace(os.sep, "/"):
+        return ConfigError(f"--model.optimizer or --model.lr_scheduler: {told}")
+    if frames and (
+        found := re.search(r"/lightning/pytorch/(callback|logger)s/", frames[-1].filename.replace(os.sep, "/"))
+    ):
+        kind = EnvironmentProblem if missing_package(told) else ConfigError
+        return kind(f"--trainer.{found[1].replace('back', 'backs')}: {told}")  # such as a metric that there is not
+    if isinstance(error, ValueError) and "val_check_interval" in told:  # compared with the batches that there are
+        return ConfigError(_named(told))
+    return None
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn into one line what Lightning says of settings, and what the machine does to a run; an end has its status."""
+    try:
+        yield
+    except VidactError:
+        raise
+    except MisconfigurationException as error:
+        raise ConfigError(_named(" ".join(str(error).split()))) from error
+    except ValueError as error:  # jsonargparse hides what a settings class has said
+        if (told := next((cause for cause in causes(error) if isinstance(cause, VidactError)), None)) is not None:
+            raise told from error
+        if (part := explain_refused_part(error)) is not None:
+            raise (EnvironmentProblem if part[1] else ConfigError)(part[0]) from error
+        if (explained := explain_training_error(error)) is None:
+            raise
+        raise explained from error
+    except Exception as error:
+        if (fault := explain_fault(error) or explain_training_error(error)) is None:
+            raise
+        raise fault from error
+
+
+def require_cores(trainer: Trainer) -> None:
+    """Refuse so many processes that the machine would do nothing but start them.
+
+    Raises:
+        ConfigError: more than PROCESSES_PER_CORE per core.
+    """
+    cores = os.cpu_count() or 1
+    if trainer.strategy.root_device.type == "cpu" and trainer.num_devices > PROCESSES_PER_CORE * cores:
+        raise ConfigError(
+            f"--trainer.devices {trainer.num_devices}: on a CPU these are processes, and this machine has {cores} "
+            f"cores; try {cores} or fewer"
+        )
+
+
+def require_launcher(trainer: Trainer) -> None:
+    """Refuse processes that would wait for each other without end, or train apart without knowing it.
+
+    Raises:
+        ConfigError: a launcher has started another number of processes, there is none for several machines, or the
+            strategy starts processes that do not begin with the command.
+    """
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise ConfigError("--trainer.strategy: its processes share a memory that a run does not expect; try ddp")
+    environment = trainer._accelerator_connector.cluster_environment
+    if trainer.num_nodes > 1 and isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ:
+        raise ConfigError(
+            f"--trainer.num_nodes {trainer.num_nodes}: nothing says where the other machines are; start with torchrun "
+            "or SLURM (docs/many-gpus.md), or set MASTER_ADDR, MASTER_PORT and NODE_RANK"
+        )
+    if TorchElasticEnvironment.detect() and (started := int(os.environ["WORLD_SIZE"])) != trainer.world_size:
+        raise ConfigError(
+            f"torchrun has started {started} processes, and these settings are for {trainer.world_size}: give as many "
+            "--trainer.devices (per machine), --trainer.num_nodes and --trainer.strategy ddp"
+        )
+
+
+def require_synchronisable(trainer: Trainer) -> None:
+    """Refuse on a CPU what torch says only in the first step, in a traceback.
+
+    Raises:
+        ConfigError: several processes without a GPU are to share BatchNorm's statistics.
+    """
+    if trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
+        raise ConfigError(
+            "--trainer.sync_batchnorm true: torch synchronises BatchNorm between GPUs only; leave it out (each process "
+            "then has statistics of its own batch), or take a network without BatchNorm"
+        )
+
+
+_PACKAGES = re.compile(r"Requirement '([\w-]+)|pip install (?:-U )?[`']?([\w-]+)|No module named '([\w]+)")
+
+
+_FAILED = re.compile(r"Errors:\n  - (.*?)(?=\n *- |\nGiven value)", flags=re.DOTALL)
+
+
+_PROBLEM = re.compile(r"Problem with given class_path '([\w.]+)':(.*?)(?=\n *- |\nGiven value)", flags=re.DOTALL)
+
+
+_OF_TRAINER = {"loggers.logger.Logger": "--trainer.logger", "callbacks.callback.Callback": "--trainer.callbacks"}
+
+
+def explain_refused_part(error: Exception) -> tuple[str, bool] | None:
+    """Say what a logger or a callback of the trainer has said of its settings, which the parser wraps in many lines.
+
+    Returns:
+        One line, and whether a package is missing; None if it is no such error.
+    """
+    message = str(error)
+    option = next((name for kind, name in _OF_TRAINER.items() if f"{kind}'>" in message), None)
+    if option is None:
+        return None
+    if problem := _PROBLEM.search(message):
+        kinds, told = {problem[1]}, problem[2]
+    elif failed := _FAILED.search(message):
+        kinds, told = set(re.findall(r"class_path='([\w.]+)'", message[failed.end() :])), failed[1]
+    else:
+        return None
+    where = f"{option}: {kinds.pop()}: " if len(kinds) == 1 else f"{option}: "
+    if package := missing_package(told):
+        instead = "; or leave it out: a run keeps metrics.csv in any case" if "logger" in option else ""
+        return f"{where}needs a package that is not installed: pip install {package}{instead}", True
+    return where + " ".join(told.split()), False
+
+
+def missing_package(message: str) -> str | None:
+    """Name the package that a message says is not installed; None where it says nothing of the kind."""
+    found = [next(filter(None, names)) for names in _PACKAGES.findall(message)]
+    return found[-1] if found else None

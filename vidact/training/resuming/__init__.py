@@ -1,0 +1,1 @@
+"""Go on with a training that was interrupted."""

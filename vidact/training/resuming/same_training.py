@@ -1,0 +1,123 @@
+"""Tell whether training can go on from a checkpoint as the same training, and where; it starts nothing."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vidact.core.errors import ConfigError, EnvironmentProblem
+from vidact.runs.config import differences, listed, with_current_class_paths
+from vidact.runs.loggers.metrics_csv import FILE_NAME as METRICS
+from vidact.runs.loggers.metrics_csv import trim_rows
+from vidact.runs.loggers.wandb import RUN_ID
+from vidact.training.resuming.lock import FILE_NAME as LOCK
+
+CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
+# Callbacks without which, or with others of which, it is another training; all others may come and go.
+TRAINING_CALLBACKS = (
+    *("MeanWeights", "WeightAveraging", "EMAWeightAveraging", "StochasticWeightAveraging"),
+    *("GradientAccumulationScheduler", "BackboneFinetuning"),
+)
+
+
+def run_folder_of(checkpoint: Path) -> Path | None:
+    """Name the run folder that a `checkpoints/last.ckpt` lies in; None for any other checkpoint."""
+    own = checkpoint.absolute()
+    return own.parent.parent if (own.parent.name, own.name) == (CHECKPOINTS, LAST) else None
+
+
+def how_to_go_on(verb: str, folder: Path | None) -> str:
+    """Say in one line that a run, which may have a folder by now, was stopped, and how it goes on."""
+    if verb == "fit" and folder is not None and (path := folder / CHECKPOINTS / LAST).is_file():
+        return f"stopped; the same command with --ckpt_path last goes on from {os.path.relpath(path)}"
+    return "stopped; the same command starts anew"
+
+
+def remove_unbegun(folder: Path | None) -> None:
+    """Remove a run folder in which nothing came to be, because the run was refused."""
+    if folder is not None and folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK, RUN_ID}:
+        with contextlib.suppress(OSError):
+            for name in (LOCK, RUN_ID):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
+
+
+def go_on_in(folder: Path, checkpoint: Mapping[str, Any]) -> None:
+    """Let a run's metrics end where its checkpoint does.
+
+    Raises:
+        EnvironmentProblem: they cannot be written.
+    """
+    epoch, step = first_unfinished(checkpoint)
+    try:
+        trim_rows(folder / METRICS, epoch=epoch, step=step)
+    except OSError as error:
+        raise EnvironmentProblem(f"{folder / METRICS} cannot be written ({error.strerror})") from error
+
+
+def first_unfinished(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
+    """Name the epoch and the logged step with which training goes on."""
+    state = checkpoint["loops"]["fit_loop"]
+    batches = state["epoch_loop.batch_progress"]["total"]["completed"]
+    steps = state["epoch_loop.state_dict"]["_batches_that_stepped"]
+    optimizer_steps = checkpoint["global_step"]
+    # Stopped in validation, the step of the last batch is made and not yet counted.
+    return int(state["epoch_progress"]["current"]["processed"]), int(max(steps, min(batches, optimizer_steps)))
+
+
+def why_nothing_is_trained(trainer: Mapping[str, Any], checkpoint: Mapping[str, Any] | None) -> str | None:
+    """Say so where the trainer's limits let training make no step; None where they let it.
+
+    Raises:
+        ConfigError: the checkpoint has more epochs than training is to have.
+    """
+    epochs, steps = 0, 0
+    if checkpoint is not None and "loops" in checkpoint:
+        epochs, steps = first_unfinished(checkpoint)[0], checkpoint["global_step"]
+    for name, done in (("max_epochs", epochs), ("max_steps", steps)):
+        limit, what = trainer.get(name), name.removeprefix("max_")
+        if limit is not None and 0 <= limit < done:
+            raise ConfigError(f"--trainer.{name} {limit}: the checkpoint has made {done} {what}; give a larger number")
+        if limit == done > 0:
+            return f"--trainer.{name} {limit}: the checkpoint has made these {what}, so nothing more is trained"
+    for name in ("max_epochs", "max_steps", "limit_train_batches"):
+        if trainer.get(name) == 0:
+            return f"--trainer.{name} 0: nothing is trained, and no checkpoint is written; give a larger number"
+    return None
+
+
+def check_same_training(saved: str, own: Mapping[str, Any], defaults: Mapping[str, Any], *, checkpoint: Path) -> None:
+    """Compare the settings of a checkpoint with those of now.
+
+    Args:
+        saved: The config in the checkpoint, as YAML.
+        own: Every setting of now.
+        defaults: What a setting is, that the checkpoint's version of vidact did not know.
+        checkpoint: Where it lies.
+
+    Raises:
+        ConfigError: settings differ of which the checkpoint's would silently win, or with which it would be another
+            training; names the first few.
+    """
+    theirs, mine, usual = (_comparable(one) for one in (yaml.safe_load(with_current_class_paths(saved)), own, defaults))
+    if differing := differences(theirs, mine, usual):
+        shown = listed(differing, there="there", here="now")
+        raise ConfigError(
+            f"{checkpoint}: training goes on only with the settings it began with, but {shown}; give the command "
+            "it began with (or its config.yaml as --config), or start anew without --ckpt_path"
+        )
+
+
+def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
+    """List only those callbacks that change the training, whether one or several are given."""
+    trainer = config.get("trainer") or {}
+    given = trainer.get("callbacks") or []
+    changing = [
+        one
+        for one in (given if isinstance(given, list) else [given])
+        if one["class_path"].rpartition(".")[2] in TRAINING_CALLBACKS
+    ]
+    return {**config, "trainer": {**trainer, "callbacks": changing or None}}
