@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from vidact.attribution.lrp.checks import examine
+from vidact.attribution.lrp.checks import find_obstacles
 from vidact.attribution.lrp.composites import COMPOSITES
 from vidact.attribution.lrp.conservation import conservation_table
 from vidact.attribution.registry import METHODS, build_explainer
@@ -84,7 +84,7 @@ def test_a_checkpointed_network_is_explained_as_the_plain_one(method: str) -> No
 
 @pytest.mark.parametrize("how", HOW[1:])
 def test_law_and_conservation_of_a_checkpointed_network_are_those_of_the_plain_one(how: str) -> None:
-    assert examine(_net(how), _video(1)) == examine(_net(), _video(1))
+    assert find_obstacles(_net(how), _video(1)) == find_obstacles(_net(), _video(1))
     found, expected = (
         conservation_table(_net(each), _video(), target=TARGET, composite="epsilon_plus") for each in (how, "plain")
     )
@@ -133,7 +133,7 @@ def test_a_wrapped_network_is_explained_as_the_plain_one(wrap: Callable[[nn.Modu
     for method in ("lrp", "lrp:epsilon_gamma_box", "gradient", "grad_cam", "guided_backpropagation", "occlusion"):
         found, expected = _relevance(network, method), _relevance(_net(build=_Chain), method)
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12, msg=method)
-    assert not [breach for breach in examine(network, _video(1)) if breach.hides_relevance]
+    assert not [obstacle for obstacle in find_obstacles(network, _video(1)) if obstacle.hides_relevance]
     network(_video())
 
 
@@ -177,7 +177,7 @@ def test_computed_weights_are_explained_as_the_weights_that_they_come_to(
     torch.testing.assert_close(plain(_video()), network(_video()))
     for method in ("lrp", "gradient"):
         torch.testing.assert_close(_relevance(network, method), _relevance(plain, method))
-    assert not [breach for breach in examine(network, _video(1)) if breach.hides_relevance]
+    assert not [obstacle for obstacle in find_obstacles(network, _video(1)) if obstacle.hides_relevance]
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, before[name])
 

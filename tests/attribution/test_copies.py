@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vidact.attribution import registry as explainers
 from vidact.attribution.copies import SAME, differ, differentiable, private_copy, scores_of
-from vidact.attribution.lrp import checks as law
+from vidact.attribution.lrp import checks
 from vidact.attribution.registry import METHODS, build_explainer
 from vidact.core.errors import ExplanationError
 from vidact.models.layers import Sum
@@ -65,7 +65,7 @@ def test_law_and_explainers_run_networks_in_full_precision_only() -> None:
     network = _Watching(seen)
     network(_video())
     seen.clear()
-    law.examine(network, _video(1))
+    checks.find_obstacles(network, _video(1))
     with build_explainer("lrp", network) as explain:
         explain.scores(_video())
         explain(_video(), TARGET)
@@ -115,7 +115,7 @@ def test_recurrent_layers_are_differentiated_as_cudnn_can(
 
     monkeypatch.setattr(kind, "forward", forward)
     network = _Recurrent(kind).eval()
-    assert not [breach for breach in law.examine(network, _video(1)) if breach.hides_relevance]
+    assert not [obstacle for obstacle in checks.find_obstacles(network, _video(1)) if obstacle.hides_relevance]
     for method in ("gradient", "lrp"):
         with build_explainer(method, network) as explain:
             explain(_video(), TARGET)
@@ -139,7 +139,7 @@ def test_what_cannot_be_copied_is_answered_alike_by_all(kept: str) -> None:
     said = []
     for use in (
         lambda: private_copy(network),
-        lambda: law.examine(network, _video(1)),
+        lambda: checks.find_obstacles(network, _video(1)),
         lambda: build_explainer("gradient", network).__enter__(),
     ):
         with pytest.raises(ExplanationError, match="cannot be copied") as error:
@@ -183,9 +183,9 @@ def test_a_network_that_reads_what_was_overwritten_is_refused_by_every_method(me
 
 
 def test_the_law_names_what_another_module_reads_overwritten() -> None:
-    (breach,) = [each for each in law.examine(_made(inplace=True), _video(1)) if each.hides_relevance]
-    assert (breach.kind, breach.module) == ("in_place", "relu")
-    assert not [each for each in law.examine(_made(inplace=False), _video(1)) if each.hides_relevance]
+    (obstacle,) = [each for each in checks.find_obstacles(_made(inplace=True), _video(1)) if each.hides_relevance]
+    assert (obstacle.kind, obstacle.module) == ("in_place", "relu")
+    assert not [each for each in checks.find_obstacles(_made(inplace=False), _video(1)) if each.hides_relevance]
 
 
 def test_in_place_modules_that_nobody_minds_are_explained_out_of_place() -> None:

@@ -123,7 +123,7 @@ class _SeenAside(_OutOfOrder):
 
 
 def test_other_scores_after_merging_are_refused() -> None:
-    with LayerwiseRelevance(_made(_SeenAside), check_law=False) as explain:
+    with LayerwiseRelevance(_made(_SeenAside), check_network=False) as explain:
         for _ in range(2):
             with pytest.raises(ExplanationError, match="gives other scores .* used without its gradient"):
                 explain.scores(_video())
@@ -243,7 +243,7 @@ class _AlwaysDropping(nn.Module):
 @pytest.mark.parametrize("method", ["gradient", "lrp", "occlusion", "smoothgrad", "integrated_gradients"])
 def test_a_network_that_draws_leaves_the_global_generator_as_it_was(method: str) -> None:
     network = _made(_AlwaysDropping)
-    settings = {"check_law": False} if method == "lrp" else {}
+    settings = {"check_network": False} if method == "lrp" else {}
     before = torch.get_rng_state()
     with build_explainer(method, network, **settings) as explain:
         explain(_video(), TARGET)

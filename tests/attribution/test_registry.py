@@ -214,7 +214,7 @@ def test_an_unknown_composite_is_named() -> None:
 
 
 def _lost_sum(network: nn.Module) -> nn.Module:
-    class Lawless(nn.Module):
+    class Unexplainable(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.body = network
@@ -223,7 +223,7 @@ def _lost_sum(network: nn.Module) -> nn.Module:
             scores = self.body(video)
             return scores + scores  # type: ignore[no-any-return]
 
-    return Lawless()
+    return Unexplainable()
 
 
 def test_a_network_that_breaks_the_law_is_refused_by_lrp_alone() -> None:
@@ -232,7 +232,7 @@ def test_a_network_that_breaks_the_law_is_refused_by_lrp_alone() -> None:
         explain(video, target)
     with LayerwiseRelevance(network) as explain, pytest.raises(ExplanationError, match="gradient"):
         explain.prepare(video)
-    with LayerwiseRelevance(network, check_law=False) as explain:
+    with LayerwiseRelevance(network, check_network=False) as explain:
         assert torch.isfinite(explain(video, target).relevance).all()
     with build_explainer("gradient", network) as explain:
         assert torch.isfinite(explain(video, target).relevance).all()
@@ -283,7 +283,7 @@ class _Narrow(nn.Module):
 @pytest.mark.parametrize("method", ["gradient", "occlusion", "smoothgrad", "integrated_gradients", "lrp", "grad_cam"])
 @pytest.mark.parametrize(("capacity", "num_clips"), [(2, 5), (1, 2), (3, 7)])
 def test_a_batch_that_does_not_fit_is_divided(method: str, capacity: int, num_clips: int) -> None:
-    settings: dict[str, object] = {"check_law": False} if method == "lrp" else {}
+    settings: dict[str, object] = {"check_network": False} if method == "lrp" else {}
     video, target = _video(num_clips), torch.arange(num_clips) % 5
     network = _Narrow(capacity)
     with build_explainer(method, network, **settings) as explain:

@@ -81,7 +81,9 @@ def test_a_function_that_builds_a_network_serves_from_fit_to_explain(folder: Pat
         ],
     ):
         found = _vidact(folder, *args)
-        followed = "lawful" in found.stdout  # the shift of its BatchNorm makes a part of the score, which inspect says
+        followed = (
+            "explainable" in found.stdout
+        )  # the shift of its BatchNorm makes a part of the score, which inspect says
         assert found.returncode == 0 or (args[0] == "inspect" and followed), (args, found.stderr[-3000:])
 
 

@@ -9,7 +9,7 @@ from vidact.core.clips import as_float
 from vidact.core.errors import ConfigError
 from vidact.data.video.reading import read_frames
 from vidact.evaluation.clips import Choice, choose_clips
-from vidact.evaluation.context import Bench, Subjects, open_bench, possible_methods
+from vidact.evaluation.context import EvaluationContext, Subjects, open_context, possible_methods
 from vidact.evaluation.measures import localisation, sensitivity
 from vidact.evaluation.measures.fill_ins import build_fill
 from vidact.evaluation.measures.perturbation import (
@@ -68,9 +68,9 @@ def _one(subjects: Subjects, row: int) -> Subjects:
 
 
 def test_numbers_are_those_of_the_measures_called_directly(run: Run, subjects: Subjects) -> None:
-    with open_bench(run.network, SETTINGS, FAMILIES) as bench:
-        found = measure(bench, subjects)
-        generator = bench.generator("orders", subjects.clip_ids[0], "tubes")
+    with open_context(run.network, SETTINGS, FAMILIES) as context:
+        found = measure(context, subjects)
+        generator = context.generator("orders", subjects.clip_ids[0], "tubes")
     video, target = subjects.video, subjects.target
     with build_explainer("lrp:epsilon_plus", run.network) as explain:
         colours = explain(video, target).relevance
@@ -122,8 +122,8 @@ def test_numbers_are_those_of_the_measures_called_directly(run: Run, subjects: S
 
 
 def test_every_key_is_a_known_measure_of_each_method_and_control(run: Run, subjects: Subjects) -> None:
-    with open_bench(run.network, SETTINGS, FAMILIES) as bench:
-        found = measure(bench, subjects)
+    with open_context(run.network, SETTINGS, FAMILIES) as context:
+        found = measure(context, subjects)
     assert set(found.values) == {*SETTINGS.methods, *CONTROLS}
     for own in found.values.values():
         assert {MEASURES[key.partition("/")[0]].family for key in own} == set(FAMILIES)
@@ -136,10 +136,10 @@ def test_every_key_is_a_known_measure_of_each_method_and_control(run: Run, subje
 
 
 def test_a_clips_numbers_do_not_know_its_batch(run: Run, subjects: Subjects) -> None:
-    with open_bench(run.network, SETTINGS, FAMILIES) as bench:
-        together = measure(bench, subjects)
+    with open_context(run.network, SETTINGS, FAMILIES) as context:
+        together = measure(context, subjects)
         for row in (0, 3):
-            alone = measure(bench, _one(subjects, row))
+            alone = measure(context, _one(subjects, row))
             for method, own in alone.values.items():
                 for key, value in own.items():
                     other = float(together.values[method][key][row])
@@ -150,8 +150,8 @@ def test_another_seed_draws_otherwise(run: Run, subjects: Subjects) -> None:
     found = []
     for seed in (0, 0, 1):
         settings = EvaluateSettings(("gradient",), units=("frames",), fills=("blur",), num_steps=4, seed=seed)
-        with open_bench(run.network, settings, ("perturbation",)) as bench:
-            found.append(measure(bench, subjects).curves["random"]["morf/frames/blur"])
+        with open_context(run.network, settings, ("perturbation",)) as context:
+            found.append(measure(context, subjects).curves["random"]["morf/frames/blur"])
     assert torch.equal(found[0], found[1])
     assert not torch.allclose(found[0], found[2])
 
@@ -159,15 +159,15 @@ def test_another_seed_draws_otherwise(run: Run, subjects: Subjects) -> None:
 def test_a_map_that_is_not_finite_counts_as_undefined(
     run: Run, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    explain = Bench.explain
+    explain = EvaluationContext.explain
 
-    def spoiled(self: Bench, method: str, *args: object, **options: object) -> object:
+    def spoiled(self: EvaluationContext, method: str, *args: object, **options: object) -> object:
         relevance, broken = explain(self, method, *args, **options)  # type: ignore[arg-type]
         return relevance, broken | torch.tensor([method == "gradient", False, False, False])
 
-    monkeypatch.setattr(Bench, "explain", spoiled)
-    with open_bench(run.network, SETTINGS, ("perturbation", "localisation")) as bench:
-        found = measure(bench, subjects)
+    monkeypatch.setattr(EvaluationContext, "explain", spoiled)
+    with open_context(run.network, SETTINGS, ("perturbation", "localisation")) as context:
+        found = measure(context, subjects)
     assert set(found.values_of(0)["gradient"].values()) == {None}
     assert found.curves_of(0)["gradient"] == {}
     other = found.values_of(1)["gradient"]
@@ -181,10 +181,10 @@ def test_a_map_that_is_not_finite_counts_as_undefined(
 def test_a_map_that_breaks_on_the_way_is_no_number(
     run: Run, subjects: Subjects, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    explain, calls = Bench.explain, list[str]()
+    explain, calls = EvaluationContext.explain, list[str]()
 
     def spoiled(
-        self: Bench, method: str, video: torch.Tensor, target: torch.Tensor, *, is_random: bool = False
+        self: EvaluationContext, method: str, video: torch.Tensor, target: torch.Tensor, *, is_random: bool = False
     ) -> object:
         relevance, broken = explain(self, method, video, target, is_random=is_random)
         calls.append(method)
@@ -192,9 +192,9 @@ def test_a_map_that_breaks_on_the_way_is_no_number(
             return torch.zeros_like(relevance), torch.ones_like(broken)
         return relevance, broken
 
-    monkeypatch.setattr(Bench, "explain", spoiled)
-    with open_bench(run.network, replace(SETTINGS, methods=("gradient",)), FAMILIES) as bench:
-        own = measure(bench, subjects).values_of(0)["gradient"]
+    monkeypatch.setattr(EvaluationContext, "explain", spoiled)
+    with open_context(run.network, replace(SETTINGS, methods=("gradient",)), FAMILIES) as context:
+        own = measure(context, subjects).values_of(0)["gradient"]
     broken = ("randomised_spearman", "randomised_ssim", "emprt", "random_logit", "max_sensitivity")
     for key in (*broken, "splice", "mosaic", "splice_chance", "mosaic_chance"):
         assert own[key] is None, key
@@ -207,8 +207,8 @@ def test_chance_is_of_the_clips_that_the_share_is_of(run: Run, subjects: Subject
         def forward(self, video: torch.Tensor) -> torch.Tensor:
             return -video.flatten(1).sum(dim=1, keepdim=True) * torch.tensor([1.0, -1.0, -1.0])
 
-    with open_bench(Sinking(), EvaluateSettings(("gradient",)), ("localisation",)) as bench:
-        found = measure(bench, replace(subjects, target=torch.tensor([0, 1, 0, 1])))
+    with open_context(Sinking(), EvaluateSettings(("gradient",)), ("localisation",)) as context:
+        found = measure(context, replace(subjects, target=torch.tensor([0, 1, 0, 1])))
     own = found.values["gradient"]
     for part in ("", "space_"):
         assert own[f"{part}rma/mask"].isnan().tolist() == [True, False, True, False], "nothing is positive"
@@ -218,8 +218,8 @@ def test_chance_is_of_the_clips_that_the_share_is_of(run: Run, subjects: Subject
 
 def test_what_is_composed_is_explained_for_the_class_that_it_shows(run: Run, subjects: Subjects) -> None:
     other = replace(subjects, target=(subjects.label + 1) % 3)
-    with open_bench(run.network, replace(SETTINGS, methods=("gradient",)), ("composition",)) as bench:
-        right, predicted = (measure(bench, each).values["gradient"] for each in (subjects, other))
+    with open_context(run.network, replace(SETTINGS, methods=("gradient",)), ("composition",)) as context:
+        right, predicted = (measure(context, each).values["gradient"] for each in (subjects, other))
     for name in ("splice", "mosaic"):
         assert predicted[name].tolist() == right[name].tolist()
 

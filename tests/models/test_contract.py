@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from zennit.core import Composite
 
 from vidact.attribution.graph.canonizers import build_canonizers
-from vidact.attribution.lrp.checks import examine
+from vidact.attribution.lrp.checks import find_obstacles
 from vidact.attribution.lrp.composites import DEFAULT, build_composite
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
 from vidact.models.attention import SpatioTemporalAttention
@@ -100,7 +100,7 @@ def test_it_scores_each_class_and_every_frame_has_a_gradient(name: str, differen
 
 def test_the_law_finds_nothing_and_each_weighted_leaf_is_called_once(name: str) -> None:
     network = _network(name)
-    assert examine(network, _video(name, 1)) == ()
+    assert find_obstacles(network, _video(name, 1)) == ()
     calls: dict[str, int] = {}
     with _canonized(network, _video(name).to(next(network.parameters()))) as canonized, torch.no_grad():
         for key, module in canonized.named_modules():
@@ -153,7 +153,7 @@ def test_the_account_closes_on_moving_and_on_still_clips(name: str, differences:
     """Voxels + biases + stabiliser = score; where the network sees no difference, all of it is on biases."""
     network, clips = _network(name, differences=differences), _still_and_moving(name)
     for dtype, limit in ((torch.float32, 1e-4), (torch.float64, 1e-6)):
-        with LayerwiseRelevance(network, composite=DEFAULT, check_law=False, dtype=dtype) as explain:
+        with LayerwiseRelevance(network, composite=DEFAULT, check_network=False, dtype=dtype) as explain:
             found = explain(clips, torch.tensor([0, 1, 2]))
         assert found.account is not None
         assert found.account.gap(found.score).max() < limit

@@ -3,7 +3,6 @@
 An explainer is a context manager and a function `(video, target, *, against) -> Explanation`.
 """
 
-import difflib
 import inspect
 from typing import Any
 
@@ -22,7 +21,7 @@ from vidact.attribution.methods.gradients import (
 )
 from vidact.attribution.methods.occlusion import Occlusion
 from vidact.attribution.units import LRP
-from vidact.core.errors import ConfigError
+from vidact.core.errors import ConfigError, nearest
 
 METHODS: dict[str, type[Explainer]] = {
     LRP: LayerwiseRelevance,
@@ -77,7 +76,7 @@ def check_method(method: str) -> None:
     """
     name, colon, _ = method.partition(":")
     if name not in METHODS:
-        near = difflib.get_close_matches(name, METHODS, n=1, cutoff=0.6)
+        near = nearest(name, METHODS, at_most=1)
         hint = f"nearest: {near[0]}; " if near else ""
         raise ConfigError(f"method {name!r} is unknown; {hint}there are {', '.join(METHODS)}")
     if colon and name not in _DETAILS:

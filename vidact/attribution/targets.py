@@ -4,7 +4,6 @@
 tensors (the log-odds log p_A / (1 − p_A) = f_A − log Σ_{k≠A} exp f_k).
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidact.core.errors import ExplanationError
+from vidact.core.errors import ExplanationError, nearest
 
 REST = -1  # as `core.Explanation.against` has it
 PREDICTED, TRUE = "predicted", "true"
@@ -183,7 +182,7 @@ def _read(
             raise ExplanationError(f"target 'true': the true class is not known here; try {PREDICTED!r} or a class")
         return label.to(scores.device)
     if name not in class_names:
-        near = difflib.get_close_matches(name, [*class_names, PREDICTED, TRUE], cutoff=0.4)
+        near = nearest(name, [*class_names, PREDICTED, TRUE])
         raise ExplanationError(
             f"target {name!r} is no class; nearest: {', '.join(near or class_names)} "
             f"(or {PREDICTED}, {TRUE}, A-vs-B, A-vs-{REST_WORD})"

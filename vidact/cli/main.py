@@ -1,6 +1,5 @@
 """The command line: find the verb, run it, and say what went wrong in one line."""
 
-import difflib
 import io
 import os
 import sys
@@ -18,7 +17,7 @@ from vidact.cli.verbs.explain import explain_videos
 from vidact.cli.verbs.inspect import inspect_network
 from vidact.cli.verbs.report import report
 from vidact.core import __version__
-from vidact.core.errors import ConfigError, VidactError
+from vidact.core.errors import ConfigError, VidactError, nearest
 
 PATIENCE_SECONDS = 10
 
@@ -110,5 +109,5 @@ def _dispatch(args: list[str]) -> int:
     if name in VERBS:
         return run_function(VERBS[name], name, args[length:])
     known = [*TRAINER_VERBS, *VERBS]
-    near = difflib.get_close_matches(name, known, cutoff=0.4)
+    near = nearest(name, known)
     raise ConfigError(f"unknown verb {name!r}; nearest: {', '.join(near or known)}")

@@ -3,7 +3,6 @@
 It parses nothing; what it does not recognise stays as the parser has put it.
 """
 
-import difflib
 import inspect
 import re
 import traceback
@@ -11,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from pydoc import locate
 from typing import Any
+
+from vidact.core.errors import nearest
 
 _KEY = re.compile(r'Parser key "([\w.]+)": ')
 _EXPECTED = re.compile(r"Expected (?:an? )?(?:<class '([\w.]+)'>|typing\.Literal\[([^]]*)\])")
@@ -144,5 +145,5 @@ def explain_import_error(error: Exception) -> str | None:
 
 
 def _nearest(name: str, names: Sequence[str], text: str) -> str:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.7)
+    near = nearest(name, names, at_most=1)
     return text.format(near[0]) if near else ""

@@ -78,3 +78,8 @@ class DividedData(Protocol):
 def as_float(video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
     """Turn pixels 0 to 255 into the networks' input, float32 in [0, 1]."""
     return video.float() / 255
+
+
+def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Read a size in pixels: one number for a square, or height and width."""
+    return (size, size) if isinstance(size, int) else size

@@ -7,9 +7,10 @@ A video in memory is uint8 [B, C, T, H, W] until it is on the device, then float
 Relevance has the shape of the network's input.
 """
 
+import difflib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vidact.core.terminal import printable
 
@@ -125,3 +126,8 @@ def explain_fault(error: BaseException) -> EnvironmentProblem | None:
             if found := re.search(pattern, message):
                 return EnvironmentProblem(f"{' '.join(found[0].split())}: {meaning}; {_KEPT}")
     return None
+
+
+def nearest(name: str, known: Iterable[str], *, at_most: int = 3) -> list[str]:
+    """List the known names that are most like an unknown one, for a message that says what may be meant."""
+    return difflib.get_close_matches(name, list(known), n=at_most, cutoff=0.4)

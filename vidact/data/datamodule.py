@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
-from vidact.core.clips import ClipBatch
+from vidact.core.clips import ClipBatch, height_and_width
 from vidact.core.errors import DataError
 from vidact.core.progress import progress_bar
 from vidact.core.terminal import printable_lines
@@ -116,8 +116,8 @@ class VideoDataModule(VaryingDataModule):
         self.test_windows = num_windows if test_windows is None else test_windows
         self.frame_order: FrameOrder = frame_order
         self.fps = fps
-        self.size = (size, size) if isinstance(size, int) else size
-        self.crop_from = (crop_from, crop_from) if isinstance(crop_from, int) else crop_from or self.size
+        self.size = height_and_width(size)
+        self.crop_from = height_and_width(crop_from or size)
         self.gray, self.augmentation, self._masks = gray, augmentation, masks
         self.decoder: Decoder = decoder
         self.cache_gigabytes = cache_gigabytes

@@ -92,7 +92,7 @@ def _plain(value: float) -> float | None:
 
 
 @dataclass(frozen=True)
-class Bench:
+class EvaluationContext:
     """The network, its explainers, and what is measured.
 
     Attributes:
@@ -137,7 +137,9 @@ class Bench:
 
 
 @contextlib.contextmanager
-def open_bench(network: nn.Module, settings: EvaluateSettings, families: Sequence[str]) -> Iterator[Bench]:
+def open_context(
+    network: nn.Module, settings: EvaluateSettings, families: Sequence[str]
+) -> Iterator[EvaluationContext]:
     """Open all explainers of a network; each has a copy of it, while the context lasts.
 
     Args:
@@ -152,7 +154,7 @@ def open_bench(network: nn.Module, settings: EvaluateSettings, families: Sequenc
         if RANDOMISATION in families:
             other = randomised(network, generator=torch.Generator().manual_seed(settings.seed))
             others = {name: stack.enter_context(_build(name, other, settings)) for name in names}
-        yield Bench(network, explainers, others, settings, tuple(families))
+        yield EvaluationContext(network, explainers, others, settings, tuple(families))
 
 
 def _build(name: str, network: nn.Module, settings: EvaluateSettings) -> Explainer:

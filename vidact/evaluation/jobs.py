@@ -24,7 +24,7 @@ from vidact.data.loading.windows import Window
 from vidact.data.video.containers import file_sha1
 from vidact.data.video.reading import Decoder, read_frames
 from vidact.evaluation.clips import ChosenClips, draw_key
-from vidact.evaluation.context import Bench, Found, Subjects, open_bench
+from vidact.evaluation.context import EvaluationContext, Found, Subjects, open_context
 from vidact.evaluation.measuring import MEASURES_VERSION, NUM_PARTNERS, measure
 from vidact.evaluation.output.files import write_json
 from vidact.evaluation.results.statistics import ClipResult
@@ -74,7 +74,7 @@ class ClipEvaluator(LightningModule):
         self.num_kept = 0
         self._checkpoint_sha1 = file_sha1(run.checkpoint)
         self._sha1s: dict[Path, str] = {}
-        self._bench: Bench | None = None
+        self._context: EvaluationContext | None = None
 
     def on_predict_start(self) -> None:
         """Get ready to open explainers, on the device where the network is by now."""
@@ -82,7 +82,7 @@ class ClipEvaluator(LightningModule):
 
     def on_predict_end(self) -> None:
         """Close them."""
-        self._bench = None
+        self._context = None
         self._stack.close()
 
     def predict_step(self, batch: list[int]) -> int:
@@ -203,10 +203,11 @@ class ClipEvaluator(LightningModule):
         if not ready:
             return
         together = {name: torch.stack([read[name] for *_, read in ready]).to(self.device) for name in ready[0][2]}
-        if self._bench is None:
-            self._bench = self._stack.enter_context(open_bench(self.network, self.plan.settings, self.plan.families))
-        bench, video = self._bench, together["video"]
-        scores = bench.scores(video)
+        if self._context is None:
+            opened = open_context(self.network, self.plan.settings, self.plan.families)
+            self._context = self._stack.enter_context(opened)
+        context, video = self._context, together["video"]
+        scores = context.scores(video)
         if not bool(scores.isfinite().all()):
             raise ExplanationError("the network's scores are not finite, so there is nothing to explain")
         label = torch.tensor([window.clip.label for window, *_ in ready], device=self.device)
@@ -220,8 +221,8 @@ class ClipEvaluator(LightningModule):
             masks={kind: together[f"mask/{kind}"] for kind in self.plan.kinds},
             partners=together.get("partners"),
         )
-        found = measure(bench, subjects)
-        _put_reliance(bench, found, together["without"], scores, subjects)
+        found = measure(context, subjects)
+        _put_reliance(context, found, together["without"], scores, subjects)
         for row, (window, request, _) in enumerate(ready):
             self._write(window, request, found, row, scores[row], target=int(target[row]))
 
@@ -243,12 +244,12 @@ class ClipEvaluator(LightningModule):
 
 
 def _put_reliance(
-    bench: Bench, found: Found, without: Float[Tensor, "B C T H W"], scores: Float[Tensor, "B K"], subjects: Subjects
+    context: EvaluationContext, found: Found, without: Float[Tensor, "B C T H W"], scores: Tensor, subjects: Subjects
 ) -> None:
     """Say what the label's logit loses without the confounder: f(x) − f(x without it); NaN where there is none."""
     there = ~without.flatten(1).isnan().any(dim=1)
     if bool(there.any()):
-        loss = (scores - bench.scores(without)).gather(1, subjects.label[:, None]).squeeze(1)
+        loss = (scores - context.scores(without)).gather(1, subjects.label[:, None]).squeeze(1)
         found.put(NETWORK, "reliance", torch.where(there, loss, torch.nan))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidact.attribution.base import mean_picture
 from vidact.attribution.units import unit_of
-from vidact.evaluation.context import Bench, Found, Subjects
+from vidact.evaluation.context import EvaluationContext, Found, Subjects
 from vidact.evaluation.measures import localisation, randomisation, sensitivity
 from vidact.evaluation.measures.composition import NUM_QUADRANTS, mosaic, splice
 from vidact.evaluation.measures.fill_ins import build_fill
@@ -51,52 +51,52 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 Maps = Mapping[str, Float[Tensor, "B C T H W"]]
 
 
-def perturb(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
+def measure_perturbation(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Found) -> None:
     """Take units away, most and least relevant first; `random` is the mean of many orders, most and least alike."""
-    for name, fill_name in bench.settings.pairs_of(subjects.video.shape[2]):
+    for name, fill_name in context.settings.pairs_of(subjects.video.shape[2]):
         units = build_units(name, subjects.video)
-        steps = removal_steps(units.count, bench.settings.num_steps)
+        steps = removal_steps(units.count, context.settings.num_steps)
         found.removed[name] = (steps / units.count).tolist()
         methods = [method for method in maps if method != RANDOM]
         relevance = torch.stack([sum_by_unit(maps[method].sum(dim=1), units) for method in methods])
-        morf, lerf, every = _curves(bench, subjects, units, relevance, fill_name=fill_name)
+        morf, lerf, every = _curves(context, subjects, units, relevance, fill_name=fill_name)
         pairs = {method: (morf[[place]], lerf[[place]]) for place, method in enumerate(methods)}
         for method, curves in (pairs | {RANDOM: (every, every)}).items():
             _put_curves(found, f"{name}/{fill_name}", method, curves, subjects.target, steps)
 
 
 def _curves(
-    bench: Bench, subjects: Subjects, units: Units, relevance: Float[Tensor, "M B U"], *, fill_name: str
+    context: EvaluationContext, subjects: Subjects, units: Units, relevance: Float[Tensor, "M B U"], *, fill_name: str
 ) -> tuple[Float[Tensor, "M B P K"], Float[Tensor, "M B P K"], Float[Tensor, "n B P K"]]:
     """Follow all logits: most relevant first, least relevant first, and in random orders."""
     fill = build_fill(
         fill_name,
         subjects.video,
         units=units,
-        mean=mean_picture(bench.network, subjects.video),
-        generator=bench.generator("noise"),
+        mean=mean_picture(context.network, subjects.video),
+        generator=context.generator("noise"),
     )
 
     def follow(relevance: Tensor, order: Order) -> Tensor:
         return perturbation_curves(
-            bench.network,
+            context.network,
             subjects.video,
             units=units,
             relevance=relevance,
             fill=fill,
             order=order,
-            num_steps=bench.settings.num_steps,
-            clips_per_call=bench.settings.batch_size,
+            num_steps=context.settings.num_steps,
+            clips_per_call=context.settings.batch_size,
         ).double()
 
-    drawn = torch.cat([_orders(bench, clip_id, units) for clip_id in subjects.clip_ids], dim=1)  # [n, B, U]
+    drawn = torch.cat([_orders(context, clip_id, units) for clip_id in subjects.clip_ids], dim=1)  # [n, B, U]
     morf = follow(torch.cat([relevance, drawn.to(relevance)]), "morf")
     return morf[: len(relevance)], follow(relevance, "lerf"), morf[len(relevance) :]
 
 
-def _orders(bench: Bench, clip_id: str, units: Units) -> Float[Tensor, "n 1 U"]:
-    generator = bench.generator("orders", clip_id, units.name)
-    return random_orders(bench.settings.random_orders, 1, units, generator=generator)
+def _orders(context: EvaluationContext, clip_id: str, units: Units) -> Float[Tensor, "n 1 U"]:
+    generator = context.generator("orders", clip_id, units.name)
+    return random_orders(context.settings.random_orders, 1, units, generator=generator)
 
 
 def _put_curves(
@@ -119,7 +119,7 @@ def _put_curves(
     found.put(method, f"insertion/{pair}", area(probabilities[1], steps=steps))
 
 
-def localise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
+def measure_localisation(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Found) -> None:
     """Compare maps with masks: in space and time, in time alone, in space alone."""
     for (kind, mask), (prefix, reduce) in product(subjects.masks.items(), REDUCTIONS.items()):
         place = reduce(mask)
@@ -132,7 +132,7 @@ def localise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None
             found.put(method, f"{prefix}chance/{kind}", share, undefined=undefined)
 
 
-def compose(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
+def measure_composition(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Found) -> None:
     """Put half of each clip's frames into another clip, and show each clip beside three others.
 
     It is the clip's own class that is explained there, not what the network takes the clip for.
@@ -140,87 +140,89 @@ def compose(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
     if subjects.partners is None:
         return
     video, partners = subjects.video, subjects.partners
-    places = [torch.rand(2, generator=bench.generator("composition", clip_id)) for clip_id in subjects.clip_ids]
+    places = [torch.rand(2, generator=context.generator("composition", clip_id)) for clip_id in subjects.clip_ids]
     when, where = torch.stack(places).unbind(dim=1)
     composed = {"mosaic": mosaic(video, partners, place=where)}
     if video.shape[2] > 1:
         composed["splice"] = splice(video, partners[:, 0], place=when)
     for (name, one), method in product(composed.items(), maps):
-        relevance, broken = bench.map(method, one.video, subjects.label)  # whatever is explained elsewhere: it is there
+        relevance, broken = context.map(
+            method, one.video, subjects.label
+        )  # whatever is explained elsewhere: it is there
         mass = localisation.relevance_mass(relevance, one.mask)
         found.put(method, name, mass, undefined=broken)
         found.put(method, f"{name}_chance", localisation.chance(one.mask), undefined=broken | mass.isnan())
 
 
-def randomise(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
+def measure_randomisation(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Found) -> None:
     """Compare maps with those of a network with random weights, and with those of another class."""
-    num_classes = bench.scores(subjects.video[:1]).shape[1]
-    other = torch.cat([_other_class(bench, subjects, row, num_classes) for row in range(len(subjects))])
+    num_classes = context.scores(subjects.video[:1]).shape[1]
+    other = torch.cat([_other_class(context, subjects, row, num_classes) for row in range(len(subjects))])
     for method, colours in maps.items():
         relevance = colours.sum(dim=1)
-        random, broken = bench.map(method, subjects.video, subjects.target, is_random=True)
+        random, broken = context.map(method, subjects.video, subjects.target, is_random=True)
         found.put(method, "randomised_spearman", randomisation.spearman(relevance, random), undefined=broken)
         found.put(method, "emprt", randomisation.emprt(relevance, random), undefined=broken)
         if min(relevance.shape[2:]) >= randomisation.SMALLEST_PICTURE:
             found.put(method, "randomised_ssim", randomisation.ssim(relevance, random), undefined=broken)
-        of_other, broken = bench.map(method, subjects.video, other)
+        of_other, broken = context.map(method, subjects.video, other)
         found.put(method, "random_logit", randomisation.random_logit(relevance, of_other), undefined=broken)
 
 
-def _other_class(bench: Bench, subjects: Subjects, row: int, num_classes: int) -> Int[Tensor, " 1"]:
-    generator = bench.generator("class", subjects.clip_ids[row])
+def _other_class(context: EvaluationContext, subjects: Subjects, row: int, num_classes: int) -> Int[Tensor, " 1"]:
+    generator = context.generator("class", subjects.clip_ids[row])
     return randomisation.draw_other_class(subjects.target[[row]], num_classes=num_classes, generator=generator)
 
 
-def be_sensitive(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
+def measure_sensitivity(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Found) -> None:
     """Ask of maps what random boxes cost, and how far they move for small noise; clip by clip."""
     for method, colours in maps.items():
-        rows = [_sensitivity(bench, method, subjects, colours, row=row) for row in range(len(subjects))]
+        rows = [_sensitivity(context, method, subjects, colours, row=row) for row in range(len(subjects))]
         for key, values in zip(("infidelity", "max_sensitivity"), zip(*rows, strict=True), strict=True):
             found.put(method, key, torch.cat(values))
 
 
 def _sensitivity(
-    bench: Bench, method: str, subjects: Subjects, colours: Float[Tensor, "B C T H W"], *, row: int
+    context: EvaluationContext, method: str, subjects: Subjects, colours: Float[Tensor, "B C T H W"], *, row: int
 ) -> tuple[Float[Tensor, " 1"], Float[Tensor, " 1"]]:
     video, target, clip_id = subjects.video[[row]], subjects.target[row], subjects.clip_ids[row]
     fill = build_fill("blur", video, units=build_units(FRAMES, video))
     infidelity = sensitivity.infidelity(
-        lambda clips: bench.scores(clips)[:, target],
+        lambda clips: context.scores(clips)[:, target],
         video,
         relevance=colours[[row]],
         fill=lambda removed: fill(removed[None])[0],
-        generator=bench.generator("boxes", clip_id),
+        generator=context.generator("boxes", clip_id),
         local=unit_of(method).endswith(LOCAL_UNIT),
     )
     broken = []
 
     def explain(clips: Float[Tensor, "n C T H W"]) -> Float[Tensor, "n T H W"]:
-        relevance, flags = bench.map(method, clips, target.expand(len(clips)))
+        relevance, flags = context.map(method, clips, target.expand(len(clips)))
         broken.append(bool(flags.any()))
         return relevance
 
-    largest = sensitivity.max_sensitivity(explain, video, generator=bench.generator("small noise", clip_id))
+    largest = sensitivity.max_sensitivity(explain, video, generator=context.generator("small noise", clip_id))
     return infidelity, torch.full_like(largest, math.nan) if any(broken) else largest
 
 
-def be_sparse(bench: Bench, subjects: Subjects, maps: Maps, found: Found) -> None:
+def measure_sparseness(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Found) -> None:
     """Say how unequal a map's voxels are."""
     for method, colours in maps.items():
         found.put(method, "sparseness", sensitivity.sparseness(colours.sum(dim=1)))
 
 
-MEASURE: dict[str, Callable[[Bench, Subjects, Maps, Found], None]] = {
-    "perturbation": perturb,
-    "localisation": localise,
-    "composition": compose,
-    "randomisation": randomise,
-    "sensitivity": be_sensitive,
-    "sparseness": be_sparse,
+MEASURE: dict[str, Callable[[EvaluationContext, Subjects, Maps, Found], None]] = {
+    "perturbation": measure_perturbation,
+    "localisation": measure_localisation,
+    "composition": measure_composition,
+    "randomisation": measure_randomisation,
+    "sensitivity": measure_sensitivity,
+    "sparseness": measure_sparseness,
 }
 
 
-def measure(bench: Bench, subjects: Subjects) -> Found:
+def measure(context: EvaluationContext, subjects: Subjects) -> Found:
     """Measure each method on each clip.
 
     Raises:
@@ -228,10 +230,10 @@ def measure(bench: Bench, subjects: Subjects) -> Found:
     """
     found = Found()
     maps, broken = {}, {}
-    for method in bench.explainers:
-        maps[method], broken[method] = bench.explain(method, subjects.video, subjects.target)
-    for family in bench.families:
-        MEASURE[family](bench, subjects, maps, found)
+    for method in context.explainers:
+        maps[method], broken[method] = context.explain(method, subjects.video, subjects.target)
+    for family in context.families:
+        MEASURE[family](context, subjects, maps, found)
     for method, rows in broken.items():
         found.strike(method, rows.cpu())
     return found

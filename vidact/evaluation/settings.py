@@ -3,14 +3,13 @@
 It measures nothing.
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vidact.attribution.lrp.composites import read_recipe
 from vidact.attribution.registry import check_method
 from vidact.attribution.units import LRP
-from vidact.core.errors import ConfigError
+from vidact.core.errors import ConfigError, nearest
 from vidact.evaluation.measures.fill_ins import FILL_INS, FRAMES_ONLY
 from vidact.evaluation.measures.units import COLUMNS, FRAMES, TUBES
 from vidact.evaluation.results.tables import (
@@ -164,7 +163,7 @@ def check_names(option: str, given: Sequence[str], known: Sequence[str]) -> None
     """
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            near = nearest(name, known, at_most=1)
             hint = f"nearest: {near[0]}; " if near else ""
             raise ConfigError(f"--{option}: {name!r} is unknown; {hint}there are {', '.join(known) or 'none'}")
     if len(set(given)) < len(given):

@@ -6,7 +6,8 @@ It does not know how it is trained or explained.
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vidact.models.layers import Gate, InputLayers, Sum, SumOver, check_input, height_and_width
+from vidact.core.clips import height_and_width
+from vidact.models.layers import Gate, InputLayers, Sum, SumOver, check_input
 from vidact.models.recurrent import ConvLSTM, check_side, fold_time, frame_features
 
 

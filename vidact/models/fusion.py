@@ -14,8 +14,9 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidact.core.clips import height_and_width
 from vidact.core.errors import ConfigError
-from vidact.models.layers import InputLayers, check_input, choose, height_and_width
+from vidact.models.layers import InputLayers, check_input, choose
 
 TimeExtents = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]  # (kernel, stride) of the first three layers
 Preset = Literal["lean", "paper"]

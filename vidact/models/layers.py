@@ -155,8 +155,3 @@ def choose(choices: Mapping[str, Choice], name: str, *, setting: str) -> Choice:
     if name not in choices:
         raise ConfigError(f"{setting} {name!r} is unknown; there are {', '.join(choices)}")
     return choices[name]
-
-
-def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Read a size in pixels: one number for a square, or height and width."""
-    return (size, size) if isinstance(size, int) else size

@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import video as torchvision_video
 
+from vidact.core.clips import height_and_width
 from vidact.core.errors import ConfigError
-from vidact.models.layers import InputLayers, Normalisation, check_input, choose, height_and_width
+from vidact.models.layers import InputLayers, Normalisation, check_input, choose
 from vidact.models.weights import KINETICS_MEAN, KINETICS_STD, load_pretrained
 
 TorchvisionName = Literal["r3d_18", "mc3_18", "r2plus1d_18", "s3d"]

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidact.core.clips import height_and_width
 from vidact.core.errors import ConfigError
-from vidact.models.layers import Gate, InputLayers, Sum, check_input, height_and_width
+from vidact.models.layers import Gate, InputLayers, Sum, check_input
 
 SMALLEST_SIDE_PIXELS = 8
 _GRID = 4

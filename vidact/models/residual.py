@@ -6,8 +6,9 @@ It does not know how it is trained or explained.
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidact.core.clips import height_and_width
 from vidact.core.errors import ConfigError
-from vidact.models.layers import InputLayers, Sum, check_input, height_and_width
+from vidact.models.layers import InputLayers, Sum, check_input
 
 SMALLEST_SIDE_PIXELS = 16
 

@@ -8,8 +8,9 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vidact.core.clips import height_and_width
 from vidact.core.errors import ConfigError
-from vidact.models.layers import FramesAsChannels, InputLayers, check_input, choose, height_and_width
+from vidact.models.layers import FramesAsChannels, InputLayers, check_input, choose
 
 SMALLEST_SIDE_PIXELS = 6
 

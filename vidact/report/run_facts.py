@@ -14,6 +14,7 @@ import yaml
 from jaxtyping import Float, Int
 
 from vidact.core import __version__
+from vidact.core.clips import height_and_width
 from vidact.runs.run import Run
 
 SERIES = {"train/loss_epoch": "training", "val/loss": "validation"}
@@ -51,7 +52,7 @@ def facts(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _size(size: Any) -> str:
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = height_and_width(size)
     return f"{height}×{width}"
 
 

@@ -17,6 +17,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
+from vidact.core.clips import height_and_width
 from vidact.runs.checkpoints import give_weights, load_checkpoint
 from vidact.core.errors import CheckpointError, ConfigError, VidactError, causes
 from vidact.data.datamodule import VideoDataModule
@@ -268,5 +269,5 @@ def window_of(run: Run, *, overlap: float = 0.5) -> WindowSettings:
     """
     data = run.data_settings
     size = data["size"]
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = height_and_width(size)
     return WindowSettings(data["num_frames"], data["stride"], (height, width), data["gray"], overlap, run.frame_rates)

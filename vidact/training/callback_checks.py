@@ -1,12 +1,11 @@
 """Refuse, before training, callbacks of Lightning's that do not fit a run of vidact, and measures that never come."""
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
 
-from vidact.core.errors import ConfigError
+from vidact.core.errors import ConfigError, nearest
 
 OURS = ("vidact.", "lightning.")  # modules whose callbacks log nothing that training waits for
 OWN_FILES = ("best", "last")
@@ -96,7 +95,7 @@ def _check_monitors(trainer: Trainer, known: Collection[str], schedule: Mapping[
         if not isinstance(name, str):
             continue
         if is_closed and name not in known and not name.startswith("train/penalty/"):
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            near = nearest(name, known, at_most=1)
             raise ConfigError(f"{what}: there is no measure {name}; nearest: {near[0]}; there are {', '.join(known)}")
         better = "min" if name.endswith("loss") else "max" if "accuracy" in name else mode
         if mode in ("min", "max") and mode != better:

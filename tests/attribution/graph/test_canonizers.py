@@ -11,7 +11,7 @@ from zennit.core import RemovableHandleList
 
 from vidact.attribution.graph.canonizers import MergeBatchNorm, build_canonizers, merged_parameters
 from vidact.attribution.graph.pairs import batch_norm_pairs
-from vidact.attribution.lrp.checks import examine
+from vidact.attribution.lrp.checks import find_obstacles
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
 from vidact.models.residual import SlimResNet3D
 
@@ -139,7 +139,9 @@ def test_a_network_is_explained_as_before_once_its_batch_norms_are_synchronised(
     assert nn.SyncBatchNorm in kinds[1] - kinds[0]
     video, target = _random(2, 1, 8, 16, 16), torch.tensor([0, 3])
     assert len(batch_norm_pairs(synchronised, video)) == len(batch_norm_pairs(network, video)) > 0
-    assert [breach.kind for breach in examine(synchronised, video)] == [b.kind for b in examine(network, video)]
+    assert [obstacle.kind for obstacle in find_obstacles(synchronised, video)] == [
+        b.kind for b in find_obstacles(network, video)
+    ]
     relevance = []
     for part in (network, synchronised):
         with LayerwiseRelevance(part, composite="epsilon_plus") as explain:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from vidact.attribution.graph.pairs import batch_norm_pairs, parted_pairs
-from vidact.attribution.lrp.checks import examine
+from vidact.attribution.lrp.checks import find_obstacles
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
 from vidact.models.layers import InputLayers, Sum
 
@@ -97,7 +97,7 @@ def test_one_function_has_one_explanation_however_its_modules_are_defined(
 ) -> None:
     network = build().eval()
     torch.testing.assert_close(network(_video()), _Sequential().eval()(_video()))
-    assert examine(network, _video(1)) == ()
+    assert find_obstacles(network, _video(1)) == ()
     expected = _relevance(_Sequential(), composite)
     assert (_relevance(network, composite) - expected).abs().max() < 1e-5 * expected.abs().max()
 
@@ -126,9 +126,9 @@ def test_a_batch_norm_that_cannot_be_merged_with_its_layer_is_named_with_it(buil
     network = build().eval()
     assert [pair for pair in batch_norm_pairs(network, _video(1)) if pair.batch_norm is network.norms[0]] == []
     assert parted_pairs(network, _video(1)) == [("convolutions.0", "norms.0")]
-    (breach,) = [breach for breach in examine(network, _video(1)) if breach.hides_relevance]
-    assert (breach.kind, breach.module) == ("not_merged", "norms.0")
-    assert "call it right after convolutions.0" in breach.remedy
+    (obstacle,) = [obstacle for obstacle in find_obstacles(network, _video(1)) if obstacle.hides_relevance]
+    assert (obstacle.kind, obstacle.module) == ("not_merged", "norms.0")
+    assert "call it right after convolutions.0" in obstacle.remedy
 
 
 class _Before(_Lists):
@@ -138,10 +138,10 @@ class _Before(_Lists):
         return self.norms[1](self.relu(self.convolutions[0](x)))  # type: ignore[no-any-return]
 
 
-def test_a_batch_norm_without_a_layer_before_it_is_lawful() -> None:
+def test_a_batch_norm_without_a_layer_before_it_is_explainable() -> None:
     network = _Before().eval()
     assert batch_norm_pairs(network, _video(1)) == []
-    assert not [breach for breach in examine(network, _video(1)) if breach.hides_relevance]
+    assert not [obstacle for obstacle in find_obstacles(network, _video(1)) if obstacle.hides_relevance]
 
 
 def test_channels_of_a_linear_map_that_stands_elsewhere_are_not_merged() -> None:

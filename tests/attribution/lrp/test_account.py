@@ -53,7 +53,7 @@ def _clips(num_frames: int = 6, size: int = 16, channels: int = 1) -> Tensor:
 
 
 def _explained(network: nn.Module, video: Tensor, composite: Any = "epsilon_plus", **own: Any) -> Explanation:
-    own = {"dtype": torch.float64, "check_law": False, **own}
+    own = {"dtype": torch.float64, "check_network": False, **own}
     with LayerwiseRelevance(network, composite=composite, **own) as explain:
         return explain(video, torch.arange(len(video)) % 3)
 
@@ -103,7 +103,7 @@ def test_it_closes_by_every_rule_in_every_layer(rule: str, zero_biases: bool) ->
 
 @pytest.mark.parametrize("against", [None, "rest", torch.tensor([1, 2, 0, 1])])
 def test_it_closes_whatever_is_explained(against: Any) -> None:
-    with LayerwiseRelevance(_made(lambda: _Net()), check_law=False, dtype=torch.float64, batch_size=3) as explain:
+    with LayerwiseRelevance(_made(lambda: _Net()), check_network=False, dtype=torch.float64, batch_size=3) as explain:
         found = explain(_clips(), torch.tensor([0, 1, 2, 0]), against=against)
     assert _gap(found) < EXACT
     torch.testing.assert_close(_account(found).total, found.score)
@@ -251,7 +251,7 @@ def test_each_clip_of_a_batch_has_the_account_that_it_has_alone(network: Callabl
     made, video = _made(network), _clips(num_frames=4, size=16 if network is not _TimeFirst else 8)
     if isinstance(made, CNNLSTM):
         video = video[..., :8, :8]
-    with LayerwiseRelevance(made, zero_biases=False, check_law=False, dtype=torch.float64) as explain:
+    with LayerwiseRelevance(made, zero_biases=False, check_network=False, dtype=torch.float64) as explain:
         together = explain(video, torch.tensor([0, 1, 2, 1]))
         alone = [explain(video[row : row + 1], together.target[row : row + 1]) for row in range(4)]
     assert _gap(together) < EXACT
@@ -278,7 +278,7 @@ def test_clips_that_cannot_be_told_apart_are_explained_one_by_one() -> None:
     network, video = _made(_Swapped), torch.rand(3, 1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
     together = _explained(network, video)
     for row in range(3):
-        with LayerwiseRelevance(network, check_law=False, dtype=torch.float64) as explain:
+        with LayerwiseRelevance(network, check_network=False, dtype=torch.float64) as explain:
             alone = explain(video[row : row + 1], together.target[row : row + 1])
         assert parts_of(_account(together), row) == pytest.approx(parts_of(_account(alone), 0))
 

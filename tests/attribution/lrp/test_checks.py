@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import video as video_models
 
-from vidact.attribution.lrp.checks import examine, require_lawful
-from vidact.attribution.lrp.obstacles import Breach
+from vidact.attribution.lrp.checks import find_obstacles, require_explainable
+from vidact.attribution.lrp.obstacles import Obstacle
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.models.layers import Gate, InputLayers, Sum, SumOver
 from vidact.models.stacked import StackedFramesCNN
@@ -28,7 +28,7 @@ def _seeded(build: Callable[..., nn.Module], *args: object, **kwargs: object) ->
 
 
 class _Net(nn.Module):
-    """A lawful 3-D network; what is to be tested replaces one step of it."""
+    """An explainable 3-D network; what is to be tested replaces one step of it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -169,33 +169,33 @@ HIDING: dict[str, tuple[Callable[[], nn.Module], list[str], str]] = {
 @pytest.mark.parametrize("name", HIDING)
 def test_an_operation_that_is_no_module_is_named(name: str) -> None:
     build, operations, remedy = HIDING[name]
-    found = [breach for breach in examine(_seeded(build), _video()) if breach.hides_relevance]
-    assert [breach.kind for breach in found] == ["functional"] * len(operations)
-    for breach, operation in zip(found, operations, strict=True):
-        assert f"`{operation}`" in breach.why
-        assert breach.module == ("conv" if name == "own leaf" else build.__name__)  # type: ignore[attr-defined]
-        assert name == "own autograd function" or "test_law.py:" in breach.why
-    assert any(remedy in breach.remedy for breach in found)
+    found = [obstacle for obstacle in find_obstacles(_seeded(build), _video()) if obstacle.hides_relevance]
+    assert [obstacle.kind for obstacle in found] == ["functional"] * len(operations)
+    for obstacle, operation in zip(found, operations, strict=True):
+        assert f"`{operation}`" in obstacle.why
+        assert obstacle.module == ("conv" if name == "own leaf" else build.__name__)  # type: ignore[attr-defined]
+        assert name == "own autograd function" or "test_checks.py:" in obstacle.why
+    assert any(remedy in obstacle.remedy for obstacle in found)
     with pytest.raises(ExplanationError, match=r"would be wrong for this network: .*`.*instead: .*gradient") as error:
-        require_lawful(_seeded(build), _video())
+        require_explainable(_seeded(build), _video())
     assert "\n" not in str(error.value)
 
 
 def test_the_line_of_an_operation_is_right() -> None:
-    (breach,) = examine(_seeded(_Mean), _video())
+    (obstacle,) = find_obstacles(_seeded(_Mean), _video())
     assert (
-        breach.why
-        == f"`mean` in tests/attribution/test_law.py:{_Mean.forward.__code__.co_firstlineno + 1} is no module"
+        obstacle.why
+        == f"`mean` in tests/attribution/test_checks.py:{_Mean.forward.__code__.co_firstlineno + 1} is no module"
     )
 
 
 def test_a_layer_called_for_each_frame_is_counted_and_noted() -> None:
-    found = examine(_seeded(_LoopOverFrames), _video())
-    assert [(breach.kind, breach.module, breach.why) for breach in found] == [
+    found = find_obstacles(_seeded(_LoopOverFrames), _video())
+    assert [(obstacle.kind, obstacle.module, obstacle.why) for obstacle in found] == [
         ("called_twice", "conv", f"Conv3d is called {FRAMES} times")
     ]
     assert not found[0].hides_relevance
-    require_lawful(_seeded(_LoopOverFrames), _video())
+    require_explainable(_seeded(_LoopOverFrames), _video())
 
 
 def test_an_operation_in_a_loop_is_said_once() -> None:
@@ -206,11 +206,11 @@ def test_an_operation_in_a_loop_is_said_once() -> None:
                 x = x * 0.5
             return x
 
-    (breach,) = examine(_seeded(Net), _video())
-    assert "(5 times)" in breach.why
+    (obstacle,) = find_obstacles(_seeded(Net), _video())
+    assert "(5 times)" in obstacle.why
 
 
-LAWFUL: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+EXPLAINABLE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "own": (_Net, (1, 1, 4, 12, 12)),
     "dense": (lambda: StackedFramesCNN(3, num_frames=4, size=12), (1, 1, 4, 12, 12)),
     "pooled": (lambda: StackedFramesCNN(3, num_frames=4, size=12, head="pooled", differences=True), (1, 1, 4, 12, 12)),
@@ -227,16 +227,16 @@ def _small_s3d() -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("name", LAWFUL)
-def test_a_lawful_network_is_clean(name: str) -> None:
-    build, (_, channels, num_frames, size, _) = LAWFUL[name]
-    assert examine(_seeded(build), _video(num_frames, channels, size)) == ()
+@pytest.mark.parametrize("name", EXPLAINABLE)
+def test_an_explainable_network_is_clean(name: str) -> None:
+    build, (_, channels, num_frames, size, _) = EXPLAINABLE[name]
+    assert find_obstacles(_seeded(build), _video(num_frames, channels, size)) == ()
 
 
-def test_a_fresh_network_of_kinetics_is_as_lawful_as_a_trained_one() -> None:
+def test_a_fresh_network_of_kinetics_is_as_explainable_as_a_trained_one() -> None:
     network = _seeded(_Net)
     nn.init.uniform_(network.norm.running_var, 0.5, 2.0, generator=torch.Generator().manual_seed(0))  # type: ignore
-    assert examine(network, _video()) == ()
+    assert find_obstacles(network, _video()) == ()
 
 
 class _Busy(_Net):
@@ -259,8 +259,8 @@ class _Busy(_Net):
         return self.head(self.flatten(self.pool(half.roll(1, 2).expand(-1, -1, -1, -1, -1))))
 
 
-def test_moving_numbers_is_no_breach_and_neither_is_what_no_score_depends_on() -> None:
-    assert examine(_seeded(_Busy), _video()) == ()
+def test_moving_numbers_is_no_obstacle_and_neither_is_what_no_score_depends_on() -> None:
+    assert find_obstacles(_seeded(_Busy), _video()) == ()
 
 
 class _Gated(_Net):
@@ -279,9 +279,9 @@ class _Gated(_Net):
 
 
 def test_how_a_gate_is_computed_is_free() -> None:
-    assert examine(_seeded(_Gated), _video()) == ()
-    found = examine(_seeded(_Gated, as_signal=True), _video())
-    assert [breach.kind for breach in found if breach.hides_relevance] == ["functional"] * 3
+    assert find_obstacles(_seeded(_Gated), _video()) == ()
+    found = find_obstacles(_seeded(_Gated, as_signal=True), _video())
+    assert [obstacle.kind for obstacle in found if obstacle.hides_relevance] == ["functional"] * 3
 
 
 class _Constant(_Net):
@@ -291,21 +291,21 @@ class _Constant(_Net):
 
 
 def test_adding_a_constant_needs_a_module_and_taking_the_largest_is_a_note() -> None:
-    found = examine(_seeded(_Constant), _video())
-    assert [(breach.kind, breach.hides_relevance) for breach in found] == [("functional", True)] * 2
-    assert all("Sum(values, constant): the constant takes its share" in breach.remedy for breach in found)
+    found = find_obstacles(_seeded(_Constant), _video())
+    assert [(obstacle.kind, obstacle.hides_relevance) for obstacle in found] == [("functional", True)] * 2
+    assert all("Sum(values, constant): the constant takes its share" in obstacle.remedy for obstacle in found)
 
     class Net(_Net):
         def forward(self, video: Tensor) -> Tensor:
             return self.head(self.features(video).flatten(2).amax(dim=2))
 
-    assert [breach.hides_relevance for breach in examine(_seeded(Net), _video())] == [False]
+    assert [obstacle.hides_relevance for obstacle in find_obstacles(_seeded(Net), _video())] == [False]
 
     class Turned(_Net):
         def features(self, video: Tensor) -> Tensor:
             return super().features(1 - video)
 
-    assert [breach.hides_relevance for breach in examine(_seeded(Turned), _video())] == [True]
+    assert [obstacle.hides_relevance for obstacle in find_obstacles(_seeded(Turned), _video())] == [True]
 
 
 class _OutOfOrder(_Net):
@@ -329,8 +329,8 @@ class _NormTwice(_Net):
 
 def test_a_batch_norm_whose_layer_is_seen_by_others_too_is_named() -> None:
     """Also where it is fresh: then it changes nothing yet, and training would make the explanation wrong."""
-    found = [breach for breach in examine(_seeded(_NormTwice), _video()) if breach.hides_relevance]
-    assert [(breach.kind, breach.module) for breach in found] == [("not_merged", "norm")]
+    found = [obstacle for obstacle in find_obstacles(_seeded(_NormTwice), _video()) if obstacle.hides_relevance]
+    assert [(obstacle.kind, obstacle.module) for obstacle in found] == [("not_merged", "norm")]
     assert "what conv puts out" in found[0].why
 
 
@@ -345,12 +345,12 @@ class _NormSeenAside(_NormTwice):
 
 
 def test_a_batch_norm_whose_layer_is_seen_without_gradient_is_named() -> None:
-    found = [breach for breach in examine(_seeded(_NormSeenAside), _video()) if breach.hides_relevance]
-    assert ("not_merged", "norm") in [(breach.kind, breach.module) for breach in found]
+    found = [obstacle for obstacle in find_obstacles(_seeded(_NormSeenAside), _video()) if obstacle.hides_relevance]
+    assert ("not_merged", "norm") in [(obstacle.kind, obstacle.module) for obstacle in found]
 
 
-def test_a_batch_norm_of_what_no_layer_gives_is_lawful_wherever_it_is_defined() -> None:
-    assert not [breach for breach in examine(_seeded(_OutOfOrder), _video()) if breach.hides_relevance]
+def test_a_batch_norm_of_what_no_layer_gives_is_explainable_wherever_it_is_defined() -> None:
+    assert not [obstacle for obstacle in find_obstacles(_seeded(_OutOfOrder), _video()) if obstacle.hides_relevance]
 
 
 def _with(**modules: nn.Module) -> nn.Module:
@@ -391,22 +391,22 @@ class _SelfAttention(nn.MultiheadAttention):
     ids=["group norm", "instance norm", "projected lstm", "rnn", "layer norm", "softmax"],
 )
 def test_a_layer_without_a_rule_is_named(network: nn.Module, module: str, remedy: str) -> None:
-    (breach,) = [breach for breach in examine(network, _video()) if breach.hides_relevance]
-    assert (breach.kind, breach.module) == ("no_rule", module)
-    assert remedy in breach.remedy
+    (obstacle,) = [obstacle for obstacle in find_obstacles(network, _video()) if obstacle.hides_relevance]
+    assert (obstacle.kind, obstacle.module) == ("no_rule", module)
+    assert remedy in obstacle.remedy
 
 
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU])
 def test_a_recurrent_layer_that_is_unrolled_is_fine(layer: Callable[..., nn.Module]) -> None:
     network = _with(norm=_Sequence(_seeded(layer, 4, 4, batch_first=True)))
-    assert not any(breach.hides_relevance for breach in examine(network, _video(num_frames=2, size=2)))
+    assert not any(obstacle.hides_relevance for obstacle in find_obstacles(network, _video(num_frames=2, size=2)))
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 def test_a_script_is_refused() -> None:
     scripted = torch.jit.script(nn.Sequential(nn.Conv3d(4, 4, 1), nn.ReLU()))
     with pytest.raises(ExplanationError, match="norm is TorchScript"):
-        examine(_with(norm=scripted), _video())
+        find_obstacles(_with(norm=scripted), _video())
 
 
 def test_multi_head_attention_is_named_once() -> None:
@@ -420,14 +420,14 @@ def test_multi_head_attention_is_named_once() -> None:
             x = self.attention(x, x, x)[0].transpose(1, 2)[..., None, None]
             return self.head(self.flatten(self.pool(x)))
 
-    (breach,) = examine(_seeded(Net), _video(size=4))
-    assert (breach.kind, breach.module) == ("no_rule", "attention")
+    (obstacle,) = find_obstacles(_seeded(Net), _video(size=4))
+    assert (obstacle.kind, obstacle.module) == ("no_rule", "attention")
 
 
 def test_what_is_inside_a_transformer_is_seen() -> None:
     layer = _Sequence(_seeded(nn.TransformerEncoderLayer, 4, 2, 8, batch_first=True))
-    found = [breach for breach in examine(_with(norm=layer), _video(size=4)) if breach.hides_relevance]
-    assert {breach.module for breach in found} >= {"norm.layer", "norm.layer.self_attn", "norm.layer.norm1"}
+    found = [obstacle for obstacle in find_obstacles(_with(norm=layer), _video(size=4)) if obstacle.hides_relevance]
+    assert {obstacle.module for obstacle in found} >= {"norm.layer", "norm.layer.self_attn", "norm.layer.norm1"}
 
 
 def test_a_convolution_of_ones_own_may_pad_before_it_convolves() -> None:
@@ -439,21 +439,21 @@ def test_a_convolution_of_ones_own_may_pad_before_it_convolves() -> None:
         def forward(self, values: Tensor) -> Tensor:
             return F.relu(super().forward(values))
 
-    assert examine(_with(conv=_seeded(Causal, 1, 4, 3), norm=nn.Identity()), _video()) == ()
-    (breach,) = examine(_with(conv=_seeded(WithReLU, 1, 4, 3), norm=nn.Identity()), _video())
-    assert (breach.module, "`relu`" in breach.why) == ("conv", True)
+    assert find_obstacles(_with(conv=_seeded(Causal, 1, 4, 3), norm=nn.Identity()), _video()) == ()
+    (obstacle,) = find_obstacles(_with(conv=_seeded(WithReLU, 1, 4, 3), norm=nn.Identity()), _video())
+    assert (obstacle.module, "`relu`" in obstacle.why) == ("conv", True)
 
 
 def test_weights_that_are_never_used_are_noted() -> None:
-    found = examine(_with(spare=nn.Linear(2, 2)), _video())
-    assert [(breach.kind, breach.module, breach.hides_relevance) for breach in found] == [
+    found = find_obstacles(_with(spare=nn.Linear(2, 2)), _video())
+    assert [(obstacle.kind, obstacle.module, obstacle.hides_relevance) for obstacle in found] == [
         ("never_called", "spare", False)
     ]
 
 
 def test_batch_statistics_are_noted() -> None:
-    found = examine(_with(norm=nn.BatchNorm3d(4, track_running_stats=False)), _video())
-    assert [(breach.kind, breach.hides_relevance) for breach in found] == [("batch_statistics", False)]
+    found = find_obstacles(_with(norm=nn.BatchNorm3d(4, track_running_stats=False)), _video())
+    assert [(obstacle.kind, obstacle.hides_relevance) for obstacle in found] == [("batch_statistics", False)]
 
 
 def test_frames_without_gradient_are_noted() -> None:
@@ -461,9 +461,9 @@ def test_frames_without_gradient_are_noted() -> None:
         def features(self, video: Tensor) -> Tensor:
             return super().features(video[:, :, ::3])
 
-    (breach,) = examine(_seeded(Net), _video())
-    assert (breach.kind, breach.hides_relevance) == ("unseen_frames", False)
-    assert "frames 1, 2 " in breach.why
+    (obstacle,) = find_obstacles(_seeded(Net), _video())
+    assert (obstacle.kind, obstacle.hides_relevance) == ("unseen_frames", False)
+    assert "frames 1, 2 " in obstacle.why
 
 
 def test_what_hides_relevance_comes_first() -> None:
@@ -472,7 +472,7 @@ def test_what_hides_relevance_comes_first() -> None:
             super().__init__()
             self.spare = nn.Linear(2, 2)
 
-    assert [breach.hides_relevance for breach in examine(_seeded(Net), _video())] == [True, False]
+    assert [obstacle.hides_relevance for obstacle in find_obstacles(_seeded(Net), _video())] == [True, False]
 
 
 def test_what_is_no_logit_is_refused() -> None:
@@ -483,12 +483,12 @@ def test_what_is_no_logit_is_refused() -> None:
     with pytest.raises(
         ExplanationError, match=r"gives a tensor of .*shape \[1, 4.*expected .* logits of shape \[1, K\]"
     ):
-        examine(_seeded(Net), _video())
+        find_obstacles(_seeded(Net), _video())
 
 
 def test_what_the_network_says_of_its_input_is_handed_on() -> None:
     with pytest.raises(ConfigError, match="takes videos of shape"):
-        examine(_seeded(StackedFramesCNN, 3, num_frames=4, size=12), _video(num_frames=5))
+        find_obstacles(_seeded(StackedFramesCNN, 3, num_frames=4, size=12), _video(num_frames=5))
 
 
 @pytest.mark.parametrize("build", [_Net, _Mean, _NormTwice])
@@ -496,7 +496,7 @@ def test_looking_changes_neither_the_network_nor_the_random_numbers(build: Calla
     network, video = _seeded(build).train(), _video()
     before, state = copy.deepcopy(network.state_dict()), torch.get_rng_state()
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
-        examine(network, video)
+        find_obstacles(network, video)
     assert torch.equal(torch.get_rng_state(), state)
     assert network.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
@@ -506,6 +506,6 @@ def test_looking_changes_neither_the_network_nor_the_random_numbers(build: Calla
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
-def test_a_breach_reads_as_a_sentence() -> None:
-    breach = Breach("functional", "block", "`add` in net.py:7 is no module", "instead: Sum", hides_relevance=True)
-    assert str(breach) == "block: `add` in net.py:7 is no module; instead: Sum"
+def test_an_obstacle_reads_as_a_sentence() -> None:
+    obstacle = Obstacle("functional", "block", "`add` in net.py:7 is no module", "instead: Sum", hides_relevance=True)
+    assert str(obstacle) == "block: `add` in net.py:7 is no module; instead: Sum"

@@ -10,8 +10,8 @@ from torch.nn.modules import activation
 from torch.nn.utils import parametrizations
 
 from vidact.attribution.graph.unrolling import UnrollLSTM
-from vidact.attribution.lrp.checks import examine
-from vidact.attribution.lrp.obstacles import Breach
+from vidact.attribution.lrp.checks import find_obstacles
+from vidact.attribution.lrp.obstacles import Obstacle
 from vidact.core.errors import ExplanationError
 from vidact.models.layers import Gate, Sum
 
@@ -23,7 +23,7 @@ def _video() -> Tensor:
 
 
 class _Net(nn.Module):
-    """A lawful network with a place for what is tested."""
+    """An explainable network with a place for what is tested."""
 
     def __init__(self, between: Callable[..., Any] | None = None, **modules: nn.Module) -> None:
         super().__init__()
@@ -41,13 +41,13 @@ class _Net(nn.Module):
         return self.head(self.flatten(self.pool(x)))
 
 
-def _hiding(network: nn.Module) -> list[Breach]:
-    return [breach for breach in examine(network.eval(), _video()) if breach.hides_relevance]
+def _hiding(network: nn.Module) -> list[Obstacle]:
+    return [obstacle for obstacle in find_obstacles(network.eval(), _video()) if obstacle.hides_relevance]
 
 
 @pytest.mark.parametrize("mode", ["nearest", "trilinear", "area"])
-def test_upsampling_with_a_mean_is_lawful(mode: str) -> None:
-    assert examine(_Net(relu=nn.Upsample(size=(2, 2, 2), mode=mode)), _video()) == ()
+def test_upsampling_with_a_mean_is_explainable(mode: str) -> None:
+    assert find_obstacles(_Net(relu=nn.Upsample(size=(2, 2, 2), mode=mode)), _video()) == ()
 
 
 def test_bicubic_upsampling_has_no_rule() -> None:
@@ -59,7 +59,7 @@ def test_bicubic_upsampling_has_no_rule() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.up(x.flatten(1, 2)).unflatten(1, x.shape[1:3])
 
-    assert [(breach.kind, breach.module) for breach in _hiding(_Net(relu=Pictures()))] == [("no_rule", "relu.up")]
+    assert [(obstacle.kind, obstacle.module) for obstacle in _hiding(_Net(relu=Pictures()))] == [("no_rule", "relu.up")]
 
 
 def _pooled(values: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ def test_a_scripted_function_is_seen(function: Callable[[Tensor], Tensor]) -> No
     scripted = torch.jit.script(function)
     found = _hiding(_Net(lambda net, x: scripted(x)))
     assert found
-    assert {breach.kind for breach in found} == {"functional"}
+    assert {obstacle.kind for obstacle in found} == {"functional"}
 
 
 def _without_gradient(net: _Net, x: Tensor) -> Tensor:
@@ -111,9 +111,9 @@ DETACHED: dict[str, Callable[[_Net, Tensor], Tensor]] = {
 
 @pytest.mark.parametrize("name", DETACHED)
 def test_a_detached_part_of_the_video_is_no_constant(name: str) -> None:
-    (breach,) = _hiding(_Net(DETACHED[name]))
-    assert breach.kind == "functional"
-    assert "let gradients through" in breach.remedy
+    (obstacle,) = _hiding(_Net(DETACHED[name]))
+    assert obstacle.kind == "functional"
+    assert "let gradients through" in obstacle.remedy
 
 
 def test_a_detached_gate_and_new_tensors_are_fine() -> None:
@@ -130,8 +130,8 @@ def test_a_backbone_without_gradient_is_named_in_one_line() -> None:
                 x = self.pool(self.relu(self.conv(video)))
             return self.head(self.flatten(x))
 
-    (breach,) = _hiding(Frozen())
-    assert breach.kind == "unseen_frames"
+    (obstacle,) = _hiding(Frozen())
+    assert obstacle.kind == "unseen_frames"
 
 
 class _Standardised(nn.Conv3d):
@@ -146,7 +146,7 @@ class _Own(nn.Conv3d):
 
 def test_a_weight_that_is_computed_is_named() -> None:
     network = _Net(conv=_Standardised(1, 4, 3))
-    assert [(breach.kind, breach.module) for breach in _hiding(network)] == [("no_rule", "conv")]
+    assert [(obstacle.kind, obstacle.module) for obstacle in _hiding(network)] == [("no_rule", "conv")]
     for conv in (_Own(1, 4, 3), parametrizations.weight_norm(nn.Conv3d(1, 4, 3, padding=1))):
         assert _hiding(_Net(conv=conv)) == []  # torch's own way to compute one is followed
 
@@ -159,7 +159,7 @@ def test_a_batch_norm_that_gives_zero_is_judged_as_any_other() -> None:
         x = net.inner(x)
         return net.sum(x, net.norm(x))
 
-    assert [(breach.kind, breach.module) for breach in _hiding(_Net(both, inner=inner, norm=norm))] == [
+    assert [(obstacle.kind, obstacle.module) for obstacle in _hiding(_Net(both, inner=inner, norm=norm))] == [
         ("not_merged", "norm")
     ]
     after_relu = _Net(lambda net, x: net.sum(x, net.norm(net.relu(net.inner(x)))), inner=inner, norm=norm)
@@ -186,10 +186,10 @@ ADDING: dict[str, tuple[Callable[[_Net, Tensor], Tensor], str]] = {
 @pytest.mark.parametrize("name", ADDING)
 def test_an_addition_that_looks_harmless_is_named(name: str) -> None:
     between, remedy = ADDING[name]
-    (breach,) = _hiding(_Net(between))
-    assert breach.kind == "functional"
-    assert "test_law_blind_spots.py:" in breach.why
-    assert remedy in breach.remedy
+    (obstacle,) = _hiding(_Net(between))
+    assert obstacle.kind == "functional"
+    assert "test_checks_blind_spots.py:" in obstacle.why
+    assert remedy in obstacle.remedy
 
 
 def test_numbers_may_be_moved_and_constants_added_by_a_module() -> None:
@@ -225,12 +225,12 @@ def test_a_hook_that_changes_what_a_module_gives_or_gets_is_named(layer: str) ->
     for hook in (_doubling, _doubling_in_place):
         network = _Net()
         network.get_submodule(layer).register_forward_hook(hook)
-        *_, breach = _hiding(network)
-        assert breach.kind == "functional"
-        assert f"test_law_blind_spots.py:{hook.__code__.co_firstlineno + 1}" in breach.why
+        *_, obstacle = _hiding(network)
+        assert obstacle.kind == "functional"
+        assert f"test_checks_blind_spots.py:{hook.__code__.co_firstlineno + 1}" in obstacle.why
     network = _Net()
     network.get_submodule(layer).register_forward_pre_hook(_doubling_before)
-    assert [breach.kind for breach in _hiding(network)] == ["functional"]
+    assert [obstacle.kind for obstacle in _hiding(network)] == ["functional"]
     network = _Net()
     network.get_submodule(layer).register_forward_hook(_looking)
     assert _hiding(network) == []
@@ -256,12 +256,12 @@ class _AnyNorm(nn.BatchNorm3d):
 
 
 def test_a_subclass_that_replaces_what_forward_calls_is_looked_into() -> None:
-    (breach,) = _hiding(_Net(conv=_StandardisedInside(1, 4, 3, padding=1)))
-    assert (breach.kind, breach.module) == ("no_rule", "conv")
-    assert "another weight" in breach.why
+    (obstacle,) = _hiding(_Net(conv=_StandardisedInside(1, 4, 3, padding=1)))
+    assert (obstacle.kind, obstacle.module) == ("no_rule", "conv")
+    assert "another weight" in obstacle.why
     replaced = nn.Conv3d(1, 4, 3, padding=1)
     replaced._conv_forward = lambda values, weight, bias: F.conv3d(values, 2 * weight, bias, padding=1)  # type: ignore
-    assert [(breach.kind, breach.module) for breach in _hiding(_Net(conv=replaced))] == [("no_rule", "conv")]
+    assert [(obstacle.kind, obstacle.module) for obstacle in _hiding(_Net(conv=replaced))] == [("no_rule", "conv")]
     assert _hiding(_Net(lambda net, x: net.norm(x), conv=_OtherDefaults(1, 4, 3), norm=_AnyNorm(4))) == []
 
 
@@ -276,9 +276,9 @@ def test_an_activation_has_a_rule_or_a_remedy_that_is_not_itself(name: str) -> N
         network.relu = _Pictures(module)
     found = _hiding(network)
     if name in {"GLU", "MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax"}:
-        assert {breach.kind for breach in found} == {"no_rule"}
-        assert all(f"nn.{name}" not in breach.remedy for breach in found)
-        assert not any("build it of modules" in breach.remedy for breach in found)
+        assert {obstacle.kind for obstacle in found} == {"no_rule"}
+        assert all(f"nn.{name}" not in obstacle.remedy for obstacle in found)
+        assert not any("build it of modules" in obstacle.remedy for obstacle in found)
     else:
         assert found == []
 
@@ -309,7 +309,7 @@ def test_a_line_of_torchvision_is_named_as_it_is_of_use() -> None:
         nn.Conv3d(4, 2, 1),
         nn.Conv3d(2, 4, 1),
     )
-    assert any("torchvision/ops/misc.py:" in breach.why for breach in _hiding(network))
+    assert any("torchvision/ops/misc.py:" in obstacle.why for obstacle in _hiding(network))
 
 
 def test_an_unrolled_lstm_may_be_told_to_flatten_its_parameters() -> None:
@@ -334,7 +334,7 @@ def test_what_a_module_gives_is_not_written_into(write: Callable[[Tensor], Any],
         return x
 
     found = _hiding(_Net(between, relu=relu))
-    assert any("not in place" in breach.remedy for breach in found)
+    assert any("not in place" in obstacle.remedy for obstacle in found)
 
 
 def test_a_constant_that_no_module_adds_is_named() -> None:
@@ -348,8 +348,8 @@ def test_what_cannot_be_copied_or_run_is_said_in_one_line() -> None:
     network = _Net()
     network.kept = [network.conv(_video())]
     with pytest.raises(ExplanationError, match="cannot be copied") as error:
-        examine(network, _video())
+        find_obstacles(network, _video())
     assert "\n" not in str(error.value)
     with pytest.raises(ExplanationError, match="fails on clips of shape .*channels"):
-        examine(_Net(conv=nn.Conv3d(2, 4, 1)), _video())
+        find_obstacles(_Net(conv=nn.Conv3d(2, 4, 1)), _video())
     assert _hiding(nn.Sequential(nn.ReLU(inplace=True), _Net())) == []

@@ -156,7 +156,7 @@ def test_a_mapping_and_the_same_file_and_name_give_the_same_relevance(tmp_path: 
     network, video, target = _made(_Net), _video(), torch.tensor([0, 2])
     found, methods = [], []
     for composite in (mapping, str(path), "epsilon_plus"):
-        with LayerwiseRelevance(network, composite=composite, check_law=False) as explain:
+        with LayerwiseRelevance(network, composite=composite, check_network=False) as explain:
             found.append(explain(video, target).relevance)
             methods.append(explain.method)
     assert torch.equal(found[0], found[1])
@@ -200,7 +200,7 @@ def test_a_name_that_fits_no_module_is_answered() -> None:
     with pytest.raises(ConfigError, match=r"no module fits {name: stemm, rule: epsilon}; nearest names: stem"):
         check_names(read_recipe(mapping), _made(_Net))
     with (
-        LayerwiseRelevance(_made(_Net), composite=mapping, check_law=False) as explain,
+        LayerwiseRelevance(_made(_Net), composite=mapping, check_network=False) as explain,
         pytest.raises(ConfigError, match="no module fits"),
     ):
         explain.prepare(_video())
@@ -317,7 +317,7 @@ def test_a_first_layer_that_sees_no_pixels_is_refused() -> None:
 
 
 def _relevance_per_frame(network: nn.Module, composite: str, video: Tensor) -> Tensor:
-    with LayerwiseRelevance(network, composite=composite, check_law=False) as explain:
+    with LayerwiseRelevance(network, composite=composite, check_network=False) as explain:
         relevance = explain(video, torch.tensor([1])).relevance
     return relevance.sum(dim=(1, 3, 4)).squeeze(0)
 
@@ -343,7 +343,7 @@ def test_every_composite_that_suits_a_network_conserves_relevance(name: str, dif
     with torch.no_grad():
         target = _settled(network, video)(video).abs().argmax(dim=1)
     for composite in ("epsilon_plus", *SUITED[name]):
-        with LayerwiseRelevance(network, composite=composite, check_law=False, dtype=torch.float64) as explain:
+        with LayerwiseRelevance(network, composite=composite, check_network=False, dtype=torch.float64) as explain:
             found = explain(video, target)
         assert 0.999 < float(found.conservation) < 1.001, (composite, found.conservation)  # noise: nothing is still
         assert found.account is not None
@@ -368,7 +368,7 @@ def test_lrp_0_of_frame_differences_is_gradient_times_input() -> None:
     video = _video(16, 8).double().requires_grad_()
     (gradient,) = torch.autograd.grad(network(video)[:, 2].sum(), video)
     expected = (gradient * video).detach()
-    with LayerwiseRelevance(network, composite="lrp_0", check_law=False, dtype=torch.float64) as explain:
+    with LayerwiseRelevance(network, composite="lrp_0", check_network=False, dtype=torch.float64) as explain:
         found = explain(video, torch.tensor([2, 2])).relevance
     assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
 

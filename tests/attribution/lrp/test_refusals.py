@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidact.attribution.lrp.checks import examine
+from vidact.attribution.lrp.checks import find_obstacles
 from vidact.attribution.lrp.conservation import conservation_table
 from vidact.attribution.registry import METHODS, build_explainer
 from vidact.core.errors import ConfigError, ExplanationError
@@ -58,7 +58,7 @@ def test_weights_that_are_no_numbers_are_told() -> None:
     with torch.no_grad():
         network[1].weight[0, 0] = torch.nan
     with pytest.raises(ExplanationError, match="scores of Sequential are not finite; do its weights hold NaN"):
-        examine(network, _video())
+        find_obstacles(network, _video())
 
 
 class _AddsInPlace(nn.Module):
@@ -74,9 +74,9 @@ class _AddsInPlace(nn.Module):
 
 
 def test_an_addition_in_place_is_told_to_be_a_sum() -> None:
-    (breach, *_) = examine(_AddsInPlace(), _video())
-    assert "Sum" in breach.remedy
-    assert "not in place" in breach.remedy
+    (obstacle, *_) = find_obstacles(_AddsInPlace(), _video())
+    assert "Sum" in obstacle.remedy
+    assert "not in place" in obstacle.remedy
 
 
 def test_an_unknown_method_is_told_what_there_is() -> None:

@@ -214,10 +214,10 @@ def test_a_broken_clip_is_listed_and_the_rest_goes_on(
 ) -> None:
     measure = evaluation_jobs.measure
 
-    def broken(bench: object, subjects: evaluation_jobs.Subjects) -> object:
+    def broken(context: object, subjects: evaluation_jobs.Subjects) -> object:
         if any(name.startswith("right/") for name in subjects.clip_ids):
             raise DataError("cannot be explained")
-        return measure(bench, subjects)  # type: ignore[arg-type]
+        return measure(context, subjects)  # type: ignore[arg-type]
 
     monkeypatch.setattr(evaluation_jobs, "measure", broken)
     assert _evaluate(small_run, "--out", tmp_path) == 1

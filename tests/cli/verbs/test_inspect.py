@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from vidact.models.layers import Sum
 
-class Lawful(nn.Module):
+class Explainable(nn.Module):
     def __init__(self, num_classes, channels=1):
         super().__init__()
         self.conv = nn.Conv3d(channels, 4, 3, padding=1)
@@ -29,19 +29,19 @@ class Lawful(nn.Module):
         x = self.relu(self.conv(video))
         return self.head(self.pool(self.sum(x, self.mix(x))))
 
-class Lawless(Lawful):
+class Unexplainable(Explainable):
     def forward(self, video):
         x = F.relu(self.conv(video))
         return self.head(
             (x + self.mix(x)).mean(dim=(2, 3, 4))
         )
 
-class Spare(Lawful):
+class Spare(Explainable):
     def __init__(self, num_classes):
         super().__init__(num_classes)
         self.spare = nn.Linear(2, 2)
 
-class Hooked(Lawful):
+class Hooked(Explainable):
     def __init__(self, num_classes):
         super().__init__(num_classes)
         self.conv.register_forward_hook(lambda module, inputs, output: output * 2)
@@ -86,17 +86,17 @@ def _error(capsys: pytest.CaptureFixture[str], *args: object, status: int = 2) -
     return line
 
 
-def test_a_lawful_network_gives_status_0_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
-    said = _said(capsys, "own_network.Lawful", *SMALL)
-    assert "own_network.Lawful: 573 weights; input [2, 1, 4, 8, 8] (noise)" in said
-    assert "lawful: relevance rules can follow every step" in said
+def test_an_explainable_network_gives_status_0_and_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    said = _said(capsys, "own_network.Explainable", *SMALL)
+    assert "own_network.Explainable: 573 weights; input [2, 1, 4, 8, 8] (noise)" in said
+    assert "explainable: relevance rules can follow every step" in said
     assert "| sum | Sum |" in said
     (found,) = re.findall(r"ΣR / score: ([\d.]+)", said)
     assert float(found) == pytest.approx(1, abs=1e-3)
 
 
-def test_breaches_give_status_1_with_their_lines_and_remedies(capsys: pytest.CaptureFixture[str]) -> None:
-    said = _said(capsys, "own_network.Lawless", *SMALL, status=1)
+def test_obstacles_give_status_1_with_their_lines_and_remedies(capsys: pytest.CaptureFixture[str]) -> None:
+    said = _said(capsys, "own_network.Unexplainable", *SMALL, status=1)
     assert "relevance would be wrong, for 3 reasons:" in said
     text = OWN.splitlines()
     for number, operation, remedy in (
@@ -108,7 +108,7 @@ def test_breaches_give_status_1_with_their_lines_and_remedies(capsys: pytest.Cap
         ),
         (text.index("            (x + self.mix(x)).mean(dim=(2, 3, 4))") + 1, "mean", "instead: nn.AdaptiveAvgPool3d"),
     ):
-        assert f"- Lawless: `{operation}` in own_network.py:{number} is no module; {remedy}" in said
+        assert f"- Unexplainable: `{operation}` in own_network.py:{number} is no module; {remedy}" in said
     assert "warning: relevance adds up to" in said
 
 
@@ -145,12 +145,12 @@ def test_networks_of_vidact_get_their_settings(capsys: pytest.CaptureFixture[str
 
 
 def test_what_it_says_can_be_repeated(capsys: pytest.CaptureFixture[str]) -> None:
-    first = _said(capsys, "own_network.Lawful", *SMALL)
+    first = _said(capsys, "own_network.Explainable", *SMALL)
     torch.rand(1)
     state = torch.get_rng_state()
-    assert _said(capsys, "own_network.Lawful", *SMALL) == first
+    assert _said(capsys, "own_network.Explainable", *SMALL) == first
     assert torch.equal(torch.get_rng_state(), state)
-    assert _said(capsys, "own_network.Lawful", *SMALL, "--seed", 1) != first
+    assert _said(capsys, "own_network.Explainable", *SMALL, "--seed", 1) != first
 
 
 def test_a_checkpoint_brings_its_weights(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -172,18 +172,24 @@ def test_a_checkpoint_brings_its_weights(capsys: pytest.CaptureFixture[str], tmp
 
 def test_a_real_clip_is_read(capsys: pytest.CaptureFixture[str], small_set: Path) -> None:
     clip = min((small_set / "videos" / "up").glob("*.avi"))
-    said = _said(capsys, "own_network.Lawful", *SMALL, "--video", clip)
+    said = _said(capsys, "own_network.Explainable", *SMALL, "--video", clip)
     assert f"input [1, 1, 4, 8, 8] ({clip})" in said
-    said = _said(capsys, "own_network.Lawful", *SMALL, "--video", clip, "--channels", 3)
+    said = _said(capsys, "own_network.Explainable", *SMALL, "--video", clip, "--channels", 3)
     assert "input [1, 3, 4, 8, 8]" in said
 
 
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        (["own_network.Lawfull"], "own_network has no class Lawfull; networks in own_network: Lawful"),
-        (["own_network.Lawful", "--size", "[16]"], "inspect: --size: expected int | tuple[int, int], got [16]; see"),
-        (["own_network.Lawful", "--size", "wide"], "inspect: --size: expected int | tuple[int, int], got wide; see"),
+        (["own_network.Explainablee"], "own_network has no class Explainablee; networks in own_network: Explainable"),
+        (
+            ["own_network.Explainable", "--size", "[16]"],
+            "inspect: --size: expected int | tuple[int, int], got [16]; see",
+        ),
+        (
+            ["own_network.Explainable", "--size", "wide"],
+            "inspect: --size: expected int | tuple[int, int], got wide; see",
+        ),
         (["no_such_module.Net"], "no_such_module cannot be imported from"),
         (["own_network"], "expected a class path, as my_module.Net"),
         (
@@ -195,14 +201,14 @@ def test_a_real_clip_is_read(capsys: pytest.CaptureFixture[str], small_set: Path
             "is no torch.nn.Module, nor a function that says that it builds one (-> nn.Module); networks in",
         ),
         (["own_network.Broken"], "cannot be built with {}: ValueError: two lines"),
-        (["own_network.Lawful", "--init", '{"depth": 3}'], "unexpected keyword argument 'depth'"),
-        (["own_network.Lawful", "--size", "0"], "--size must be at least 1, got 0"),
-        (["own_network.Lawful", "--composite", "none"], "composite 'none' is unknown"),
-        (["own_network.Lawful", "--ckpt_path", "none.ckpt"], "--ckpt_path none.ckpt: no such file"),
-        (["own_network.Lawful", "--ckpt_path", "own_network.py"], "not a whole checkpoint"),
-        (["own_network.Lawful", "--video", "none.avi"], "none.avi: "),
-        (["own_network.Lawful", "--video", "own_network.py"], "own_network.py: not a video"),
-        (["own_network.Lawful", "--nonsense", "1"], "unrecognized arguments: --nonsense"),
+        (["own_network.Explainable", "--init", '{"depth": 3}'], "unexpected keyword argument 'depth'"),
+        (["own_network.Explainable", "--size", "0"], "--size must be at least 1, got 0"),
+        (["own_network.Explainable", "--composite", "none"], "composite 'none' is unknown"),
+        (["own_network.Explainable", "--ckpt_path", "none.ckpt"], "--ckpt_path none.ckpt: no such file"),
+        (["own_network.Explainable", "--ckpt_path", "own_network.py"], "not a whole checkpoint"),
+        (["own_network.Explainable", "--video", "none.avi"], "none.avi: "),
+        (["own_network.Explainable", "--video", "own_network.py"], "own_network.py: not a video"),
+        (["own_network.Explainable", "--nonsense", "1"], "unrecognized arguments: --nonsense"),
         (
             ["own_network.NotLogits"],
             "gives a tensor of float32 of shape [1, 1, 4, 8, 8] for 1 clips; expected one tensor of logits of",

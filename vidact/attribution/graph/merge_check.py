@@ -1,4 +1,4 @@
-"""Find BatchNorms that would be merged with a layer whose output they do not normalise; it knows no breaches."""
+"""Find BatchNorms that would be merged with a layer whose output they do not normalise; it knows no obstacles."""
 
 import copy
 

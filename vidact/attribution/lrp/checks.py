@@ -24,7 +24,7 @@ from vidact.attribution.graph.merge_check import find_wrong_merges
 from vidact.attribution.graph.pairs import parted_pairs
 from vidact.attribution.graph.tracing import trace
 from vidact.attribution.lrp.obstacles import (
-    Breach,
+    Obstacle,
     _in_place,
     _is_leaf,
     _judge_modules,
@@ -35,7 +35,7 @@ from vidact.attribution.lrp.obstacles import (
 from vidact.core.errors import ExplanationError
 
 
-def examine(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> tuple[Breach, ...]:
+def find_obstacles(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> tuple[Obstacle, ...]:
     """Find what relevance rules cannot explain in a network, by running a copy of it.
 
     Args:
@@ -53,28 +53,28 @@ def examine(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> tuple[Brea
         video = video.detach().clone().float()
         copied = private_copy(network)
         require_own(copied, network, video)
-        scores, breaches = _look_at_frames(copied, video)
+        scores, obstacles = _look_at_frames(copied, video)
         parted = find_wrong_merges(copied, video)
         for canonizer in build_canonizers(video):
             with contextlib.suppress(ExplanationError):  # what it refuses stays as it is, and is judged below
                 canonizer.apply(copied)
         if not parted and differ(scores_of(copied, video), scores):
-            breaches.append(_output_changed(copied))
+            obstacles.append(_output_changed(copied))
         with keep_rng(video.device):
             found = trace(copied, video, is_leaf=_is_leaf)
         parted += [names for names in parted_pairs(copied, video) if names[1] in found.reaching]
-        breaches += [_not_merged(*names) for names in parted]
-        breaches += [*_judge_modules(copied, found), *_judge_operations(copied, found)]
-    return tuple(sorted(breaches, key=lambda breach: not breach.hides_relevance))
+        obstacles += [_not_merged(*names) for names in parted]
+        obstacles += [*_judge_modules(copied, found), *_judge_operations(copied, found)]
+    return tuple(sorted(obstacles, key=lambda obstacle: not obstacle.hides_relevance))
 
 
-def require_lawful(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> None:
+def require_explainable(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> None:
     """Refuse a network whose relevance would be wrong.
 
     Raises:
         ExplanationError: names the first module, why, and what to do.
     """
-    hiding = [breach for breach in examine(network, video) if breach.hides_relevance]
+    hiding = [obstacle for obstacle in find_obstacles(network, video) if obstacle.hides_relevance]
     if hiding:
         more = f" (and {len(hiding) - 1} more: python -m vidact inspect)" if len(hiding) > 1 else ""
         raise ExplanationError(
@@ -97,7 +97,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _look_at_frames(network: nn.Module, video: Tensor) -> tuple[Tensor, list[Breach]]:
+def _look_at_frames(network: nn.Module, video: Tensor) -> tuple[Tensor, list[Obstacle]]:
     """Run the network as it is; gives the scores, and frames that they do not depend on."""
     name, leaf = type(network).__name__, video.clone().requires_grad_()
     in_place = [_in_place(network, each) for each in compute_out_of_place(network, video)]
@@ -107,14 +107,14 @@ def _look_at_frames(network: nn.Module, video: Tensor) -> tuple[Tensor, list[Bre
         raise ExplanationError(f"the scores of {name} are not finite; do its weights hold NaN or infinite values?")
     if not scores.requires_grad:
         why, remedy = "no gradient goes from its scores to any frame", "let gradients through: no no_grad, no detach"
-        return scores, [*in_place, Breach("unseen_frames", name, why, remedy, hides_relevance=True)]
+        return scores, [*in_place, Obstacle("unseen_frames", name, why, remedy, hides_relevance=True)]
     try:
         (gradient,) = torch.autograd.grad((scores * scores.detach()).sum(), leaf)
     except RuntimeError as error:
         why, remedy = f"its gradient cannot be computed: {_first_line(error)}", "write into no module's output"
-        return scores.detach(), [*in_place, Breach("functional", name, why, remedy, hides_relevance=True)]
+        return scores.detach(), [*in_place, Obstacle("functional", name, why, remedy, hides_relevance=True)]
     seen = gradient.abs().amax(dim=(0, 1, 3, 4)) > 0
     unseen = ", ".join(str(frame) for frame in torch.nonzero(~seen).flatten().tolist())
     why, remedy = f"its scores do not depend on frames {unseen} (from 0)", "they will have no relevance"
-    breach = Breach("unseen_frames", name, why, remedy, hides_relevance=False)
-    return scores.detach(), [*in_place, breach] if unseen else in_place
+    obstacle = Obstacle("unseen_frames", name, why, remedy, hides_relevance=False)
+    return scores.detach(), [*in_place, obstacle] if unseen else in_place

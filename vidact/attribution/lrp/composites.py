@@ -20,7 +20,6 @@ decomposition, 2017: z⁺, w² and box (z^B). Montavon et al., Layer-wise releva
 Lapuschkin et al., Unmasking Clever Hans predictors, 2019: flat.
 """
 
-import difflib
 import math
 from collections.abc import Collection, Mapping
 from fnmatch import fnmatchcase
@@ -37,7 +36,7 @@ from vidact.attribution.graph.unrolling import GRUStep
 from vidact.attribution.lrp.book import Book
 from vidact.attribution.lrp.first_layer import FirstLayer
 from vidact.attribution.lrp.recipes import CLASSES, FIRST, LAYERS, RECURRENT, RULES, TINY, Line, Recipe, has_weights
-from vidact.core.errors import ConfigError
+from vidact.core.errors import ConfigError, nearest
 from vidact.models.recurrent import LSTMStep
 
 DEFAULT = "epsilon_plus"
@@ -189,7 +188,7 @@ def check_names(recipe: Recipe, network: nn.Module) -> None:
                 f"{recipe.name}: {told} names {fitting}, but {line.rule} is for layers {what} weights, and none there "
                 f"is one{which}"
             )
-        near = difflib.get_close_matches(line.name, modules, cutoff=0.3) or list(modules)[:8]
+        near = nearest(line.name, modules) or list(modules)[:8]
         raise ConfigError(f"{recipe.name}: no module fits {told}; nearest names: {', '.join(near)}")
 
 
@@ -250,7 +249,7 @@ def _read_line(content: object, place: str) -> Line:
 
 def _check_choice(value: object, known: Collection[str], place: str) -> None:
     if not isinstance(value, str) or value not in known:
-        near = difflib.get_close_matches(str(value), known, cutoff=0.5)
+        near = nearest(str(value), known)
         raise ConfigError(f"{place} {value!r} is unknown; nearest: {', '.join(near or sorted(known)[:14])}")
 
 

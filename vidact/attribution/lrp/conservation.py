@@ -100,7 +100,7 @@ class ConservationTable:
 
     @property
     def lost_between_layers(self) -> float:
-        """Share of the score that is lost (or made, if negative) where no rule is: 0 for a lawful network."""
+        """Share of the score that is lost (or made, if negative) where no rule is: 0 for an explainable network."""
         return 1 - float(self.handled.mean()) - self.lost_to_stabiliser
 
     @property
@@ -194,7 +194,7 @@ def conservation_table(
     """Follow the relevance of some clips through a network, with biases handled and counted.
 
     Args:
-        network: From [B, C, T, H, W] in [0, 1] to logits [B, K]; stays as it is. It need not be lawful.
+        network: From [B, C, T, H, W] in [0, 1] to logits [B, K]; stays as it is. It need not be explainable.
         video: In [0, 1].
         target: A class number per clip.
         composite: The rules, as `LayerwiseRelevance` takes them.
@@ -208,7 +208,7 @@ def conservation_table(
     runs = {}
     for zero_biases in (True, False):
         explainer = LayerwiseRelevance(
-            network, composite=composite, zero_biases=zero_biases, check_law=False, refine=False
+            network, composite=composite, zero_biases=zero_biases, check_network=False, refine=False
         )
         with explainer as explain:
             largest_logit = explain.scores(video).abs().amax(dim=1)

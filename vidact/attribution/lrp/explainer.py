@@ -13,7 +13,7 @@ from vidact.attribution.account import with_rows
 from vidact.attribution.base import Explainer
 from vidact.attribution.copies import SAME, differentiable, scores_of
 from vidact.attribution.lrp.book import Book, find_layouts
-from vidact.attribution.lrp.checks import require_lawful
+from vidact.attribution.lrp.checks import require_explainable
 from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec, build_composite, check_names, read_recipe
 from vidact.attribution.lrp.first_layer import FirstLayer, find_first_layer
 from vidact.attribution.targets import Against, Goal
@@ -33,7 +33,7 @@ class LayerwiseRelevance(Explainer):
         network: As in `Explainer`.
         composite: The rules per layer: one of `composites.COMPOSITES`, a YAML file, or a mapping as in one.
         zero_biases: Whether biases take part in no rule; None for what the composite says.
-        check_law: Whether to make sure, before the first explanation, that the rules can follow the network.
+        check_network: Whether to make sure, before the first explanation, that the rules can follow the network.
         refine: Whether clips are explained again in float64 whose account does not close in float32 (beyond ROUNDING),
             as where sums near zero are divided by and relevance grows large.
         settings: As in `Explainer`.
@@ -48,14 +48,14 @@ class LayerwiseRelevance(Explainer):
         *,
         composite: CompositeSpec = DEFAULT,
         zero_biases: bool | None = None,
-        check_law: bool = True,
+        check_network: bool = True,
         refine: bool = True,
         **settings: Any,
     ) -> None:
         super().__init__(network, **settings)
         self._refine = refine and self._dtype != torch.float64
         self._spec, self._recipe, self._zero_biases = composite, read_recipe(composite), zero_biases
-        self._check_law = check_law
+        self._check_network = check_network
         self.method = f"{LRP}:{Path(composite).stem if isinstance(composite, str) else 'own'}"
         self._composite: Composite | None = None
         self._first: tuple[Any, FirstLayer] | None = None
@@ -77,8 +77,8 @@ class LayerwiseRelevance(Explainer):
         if self._composite is not None:
             self._composite.remove()
             self._composite = None
-        elif self._check_law:
-            require_lawful(self._copy, video)
+        elif self._check_network:
+            require_explainable(self._copy, video)
         first = find_first_layer(self._copy, video) if self._recipe.needs_first else None
         if first is not None:
             self._refuse_flat_over_time(first)
@@ -114,7 +114,7 @@ class LayerwiseRelevance(Explainer):
             "zero_biases": self._zero_biases,
             "batch_size": self._batch_size,
         }
-        with LayerwiseRelevance(self._network, check_law=False, dtype=torch.float64, **settings) as explain:
+        with LayerwiseRelevance(self._network, check_network=False, dtype=torch.float64, **settings) as explain:
             own = None if found.against is None else found.against[rows]
             again = explain(video[rows], target[rows], against=own)
         assert again.account is not None

@@ -34,7 +34,7 @@ Kind = Literal[
 
 
 @dataclass(frozen=True)
-class Breach:
+class Obstacle:
     """One thing that a network does and relevance rules do not like.
 
     Attributes:
@@ -55,23 +55,23 @@ class Breach:
         return f"{self.module}: {self.why}; {self.remedy}"
 
 
-def _in_place(network: nn.Module, module: str) -> Breach:
-    return Breach("in_place", module or type(network).__name__, *why_in_place(network, module), hides_relevance=True)
+def _in_place(network: nn.Module, module: str) -> Obstacle:
+    return Obstacle("in_place", module or type(network).__name__, *why_in_place(network, module), hides_relevance=True)
 
 
-def _output_changed(network: nn.Module) -> Breach:
+def _output_changed(network: nn.Module) -> Obstacle:
     why = "its scores change where BatchNorm is merged and blocks are given modules that add"
     remedy = "a parameter or a module is used in two ways; use each in one place only"
-    return Breach("output_changed", type(network).__name__, why, remedy, hides_relevance=True)
+    return Obstacle("output_changed", type(network).__name__, why, remedy, hides_relevance=True)
 
 
-def _not_merged(layer: str, batch_norm: str) -> Breach:
+def _not_merged(layer: str, batch_norm: str) -> Obstacle:
     why = (
         f"it normalises what {layer} puts out and cannot be merged with it, as others get that too, or it is moved in "
         "between: rules would take the layer's weights without the BatchNorm's signs"
     )
     remedy = f"call it right after {layer}, on {layer}'s very output, and hand that to nothing else"
-    return Breach("not_merged", batch_norm, why, remedy, hides_relevance=True)
+    return Obstacle("not_merged", batch_norm, why, remedy, hides_relevance=True)
 
 
 # Torch's files of modules that only move numbers or leave some out.
@@ -142,7 +142,7 @@ def _remedy_without_rule(module: nn.Module) -> str | None:
     return _NORMALISATION if "norm" in home else "build it of modules that have a rule: nn.Linear, nn.Conv3d, …"
 
 
-def _judge_modules(network: nn.Module, found: Trace) -> Iterator[Breach]:
+def _judge_modules(network: nn.Module, found: Trace) -> Iterator[Obstacle]:
     inside: list[str] = []  # what lies inside a leaf is not called as a module
     for name, module in network.named_modules():
         if name.startswith(tuple(inside)):
@@ -152,10 +152,10 @@ def _judge_modules(network: nn.Module, found: Trace) -> Iterator[Breach]:
         is_judged = name in found.reaching and (is_leaf or isinstance(module, Weighted))
         if is_judged and (remedy := _remedy_without_rule(module)) is not None:
             why = f"there is no relevance rule for {type(module).__name__}"
-            yield Breach("no_rule", label, why, remedy, hides_relevance=True)
+            yield Obstacle("no_rule", label, why, remedy, hides_relevance=True)
         elif is_judged and any(_has_other_weight(operation, module, name) for operation in found.operations):
             why, remedy = "its forward uses another weight than its own", "give it the weight that it is to have"
-            yield Breach("no_rule", label, why, remedy, hides_relevance=True)
+            yield Obstacle("no_rule", label, why, remedy, hides_relevance=True)
         yield from _notes(label, module, found.num_calls.get(name, 0))
 
 
@@ -165,23 +165,23 @@ def _has_other_weight(operation: Operation, module: nn.Module, name: str) -> boo
     return is_its_work and isinstance(module, Weighted) and operation.weight is not module.weight
 
 
-def _notes(label: str, module: nn.Module, num_calls: int) -> Iterator[Breach]:
+def _notes(label: str, module: nn.Module, num_calls: int) -> Iterator[Obstacle]:
     """Say what does not hide relevance, but should be known."""
     kind = type(module).__name__
     has_weights = any(True for _ in module.parameters(recurse=False))
     if has_weights and num_calls > 1:
         remedy = "vidact's rules keep the calls apart; Zennit's own do not: fold time into the batch"
-        yield Breach("called_twice", label, f"{kind} is called {num_calls} times", remedy, hides_relevance=False)
+        yield Obstacle("called_twice", label, f"{kind} is called {num_calls} times", remedy, hides_relevance=False)
     if has_weights and not num_calls:
         why, remedy = f"{kind} has weights and is never called", "it takes no part in the scores: leave it out"
-        yield Breach("never_called", label, why, remedy, hides_relevance=False)
+        yield Obstacle("never_called", label, why, remedy, hides_relevance=False)
     if isinstance(module, _BatchNorm) and module.running_mean is None and num_calls:
         why = f"{kind} has no running statistics: a clip's scores depend on the other clips of its batch"
         remedy = "leave out track_running_stats=False"
-        yield Breach("batch_statistics", label, why, remedy, hides_relevance=False)
+        yield Obstacle("batch_statistics", label, why, remedy, hides_relevance=False)
 
 
-def _judge_operations(network: nn.Module, found: Trace) -> Iterator[Breach]:
+def _judge_operations(network: nn.Module, found: Trace) -> Iterator[Obstacle]:
     modules = dict(network.named_modules())
     counting = Counter(
         (operation.module, operation.name, operation.place, _remedy(operation))
@@ -193,7 +193,7 @@ def _judge_operations(network: nn.Module, found: Trace) -> Iterator[Breach]:
         why = f"`{name}`{where} " + ("lacks a gradient" if remedy and "let gradients" in remedy else "is no module")
         why += f" ({count} times)" if count > 1 else ""
         told = "relevance passes it unchanged" if remedy is None else f"instead: {remedy}"
-        yield Breach("functional", module or type(network).__name__, why, told, hides_relevance=remedy is not None)
+        yield Obstacle("functional", module or type(network).__name__, why, told, hides_relevance=remedy is not None)
 
 
 def _is_mishandled(operation: Operation) -> bool:

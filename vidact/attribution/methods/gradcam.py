@@ -1,6 +1,5 @@
 """Explain a score by the feature maps of one layer, in space and time; it knows no relevance rule."""
 
-import difflib
 from collections import Counter
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from vidact.attribution.base import Explainer
 from vidact.attribution.targets import Goal
-from vidact.core.errors import ConfigError
+from vidact.core.errors import ConfigError, nearest
 from vidact.core.networks import NamesGradCamLayer, names_inside
 
 
@@ -45,7 +44,7 @@ class GradCam(Explainer):
         super().__init__(network, **settings)
         names = [name for name in names_inside(network) if name]
         if layer is not None and layer not in names:
-            near = difflib.get_close_matches(layer, names, cutoff=0.4) or names[:8]
+            near = nearest(layer, names) or names[:8]
             raise ConfigError(f"the network has no layer {layer!r}; nearest: {', '.join(near)}")
         self._layer_name, self._rectified = layer, rectified
         self._layer: nn.Module | None = None

@@ -6,12 +6,13 @@ It holds no arithmetic. Heavy imports happen when the verb runs, so that its hel
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from vidact.core.errors import nearest
 from vidact.core.terminal import printable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from vidact.attribution.lrp.obstacles import Breach
+    from vidact.attribution.lrp.obstacles import Obstacle
 
 NUM_CLIPS = 2  # of noise
 
@@ -49,25 +50,26 @@ def inspect_network(
     """
     from pathlib import Path
 
-    from vidact.attribution.lrp.checks import examine
+    from vidact.attribution.lrp.checks import find_obstacles
     from vidact.attribution.lrp.composites import read_recipe, suited_composites
+    from vidact.core.clips import height_and_width
     from vidact.runs.checkpoints import find_checkpoint, load_weights
 
     read_recipe(composite)  # before anything takes time
     _check_at_least_1(num_classes=num_classes, num_frames=num_frames, size=size, channels=channels, stride=stride)
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = height_and_width(size)
     given = {"num_classes": num_classes, "num_frames": num_frames, "size": size, "channels": channels}
     built = _build(network, given, init or {}, seed=seed)
     if ckpt_path is not None:
         load_weights(built, find_checkpoint(ckpt_path, [Path("runs")]))
     shape = (channels, num_frames, height, width)
     clips = _noise(shape, seed) if video is None else _read(video, shape, stride)
-    breaches = examine(built, clips[:1])
+    obstacles = find_obstacles(built, clips[:1])
     table, adds_up = _table(built, clips, composite)
     head = _head(built, network, clips, source=printable(video or "noise"))
     suited = f"composites that suit it: {', '.join(suited_composites(built))}"
-    print("\n".join([head, "", *_told(breaches), "", suited, "", table]))
-    return int(not adds_up or any(breach.hides_relevance for breach in breaches))
+    print("\n".join([head, "", *_told(obstacles), "", suited, "", table]))
+    return int(not adds_up or any(obstacle.hides_relevance for obstacle in obstacles))
 
 
 def _check_at_least_1(**settings: int | tuple[int, int]) -> None:
@@ -102,7 +104,6 @@ def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int)
 
 
 def _find_class(path: str) -> "Callable[..., nn.Module]":
-    import difflib
     import importlib
     import sys
     from pathlib import Path
@@ -122,7 +123,7 @@ def _find_class(path: str) -> "Callable[..., nn.Module]":
     found = getattr(module, name, None)
     if found is None or not builds_networks(found):
         known = [key for key, value in vars(module).items() if builds_networks(value) and value.__module__ == home]
-        near = difflib.get_close_matches(name, known, cutoff=0.4) or known
+        near = nearest(name, known) or known
         what = f"{path} is no torch.nn.Module, nor a function that says that it builds one (-> nn.Module)"
         what = f"{home} has no class {name}" if found is None else what
         raise ConfigError(f"{what}; networks in {home}: {', '.join(near) or 'none'}")
@@ -165,13 +166,13 @@ def _head(network: "nn.Module", path: str, video: "Tensor", *, source: str) -> s
     return f"{path}: {num_weights:,} weights; input {list(video.shape)} ({source})"
 
 
-def _told(breaches: "tuple[Breach, ...]") -> list[str]:
-    hiding = [f"- {breach}" for breach in breaches if breach.hides_relevance]
-    notes = [f"- {breach}" for breach in breaches if not breach.hides_relevance]
+def _told(obstacles: "tuple[Obstacle, ...]") -> list[str]:
+    hiding = [f"- {obstacle}" for obstacle in obstacles if obstacle.hides_relevance]
+    notes = [f"- {obstacle}" for obstacle in obstacles if not obstacle.hides_relevance]
     lines = [
         f"relevance would be wrong, for {len(hiding)} reasons:" if len(hiding) > 1 else "relevance would be wrong:"
     ]
-    lines = [*lines, *hiding] if hiding else ["lawful: relevance rules can follow every step of this network"]
+    lines = [*lines, *hiding] if hiding else ["explainable: relevance rules can follow every step of this network"]
     return [*lines, "", "notes:", *notes] if notes else lines
 
 
@@ -182,7 +183,7 @@ def _table(network: "nn.Module", video: "Tensor", composite: str) -> tuple[str, 
     from vidact.core.errors import ExplanationError
 
     try:
-        with LayerwiseRelevance(network, composite=composite, check_law=False) as explain:
+        with LayerwiseRelevance(network, composite=composite, check_network=False) as explain:
             target = explain.scores(video).argmax(dim=1)
         table = conservation_table(network, video, target=target, composite=composite)
     except ExplanationError as error:  # rules refuse what they cannot do

@@ -5,13 +5,12 @@ It does not know where a data set lies or how it is read.
 Kuehne, Jhuang, Garrote, Poggio, Serre: HMDB: a large video database for human motion recognition, ICCV 2011.
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidact.core.errors import DataError
+from vidact.core.errors import DataError, nearest
 
 FOLDS = (1, 2, 3)
 UNUSED, TRAINING, TEST = 0, 1, 2
@@ -89,7 +88,7 @@ def read_official_split(folder: Path, *, fold: int, class_names: Sequence[str]) 
     flags: dict[str, int] = {}
     for class_name in class_names:
         if class_name not in known:
-            near = difflib.get_close_matches(class_name, known, cutoff=0.4) or known[:3]
+            near = nearest(class_name, known) or known[:3]
             raise DataError(
                 f"class {class_name!r} has no file for split {fold} in {folder}; nearest: {', '.join(near)}"
             )

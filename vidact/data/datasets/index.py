@@ -6,7 +6,6 @@ A data set is a folder, `<root>/<class>/*` or `<root>/videos/<class>/*`, the sam
 `val` and `test`, or a table (`tables`). Files whose name starts with a dot are never clips.
 """
 
-import difflib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
 
-from vidact.core.errors import DataError
+from vidact.core.errors import DataError, nearest
 from vidact.data.datasets import ucf101
 from vidact.data.datasets.folders import ClassFolder, entries, find_class_folders, list_files
 from vidact.data.datasets.hmdb51 import ClipTags, film_of, parse_name
@@ -83,7 +82,7 @@ def _choose_classes(root: Path, classes: Sequence[str] | None, *, there: Iterabl
         return tuple(known)
     for name in classes:
         if name not in known:
-            near = difflib.get_close_matches(name, known, cutoff=0.4) or known[:5]
+            near = nearest(name, known) or known[:5]
             raise DataError(f"class {name!r} is not in {root}; nearest: {', '.join(near)}")
     if len(set(classes)) < len(classes):
         raise DataError(f"a class is given twice in {list(classes)}")

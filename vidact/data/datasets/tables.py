@@ -5,7 +5,6 @@ Or it is one of Kinetics' own annotation files (`kinetics`).
 """
 
 import csv
-import difflib
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidact.core.errors import DataError
+from vidact.core.errors import DataError, nearest
 from vidact.core.terminal import read_cell
 from vidact.data.datasets import kinetics
 from vidact.data.video.paths import ENDINGS, is_clip_name
@@ -141,7 +140,7 @@ def _with_guess(name: str, header: Sequence[str]) -> str:
     """Name a column that is not used and, where it may be misspelt, the column that may be meant."""
     free = [column for column in (*_NEEDED, *_OPTIONAL) if column not in header]
     alike = [column for column in free if name.lower() in _ALIKE[column]]
-    near = alike or difflib.get_close_matches(name.lower(), free, n=1, cutoff=0.7)
+    near = alike or nearest(name.lower(), free, at_most=1)
     return f"{name!r} (is {near[0]!r} meant?)" if near else repr(name)
 
 

@@ -5,12 +5,11 @@ It does not know where a data set lies or how it is read.
 Soomro, Zamir, Shah: UCF101: A dataset of 101 human actions classes from videos in the wild, CRCV-TR-12-01, 2012.
 """
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vidact.core.errors import DataError
+from vidact.core.errors import DataError, nearest
 from vidact.data.datasets.hmdb51 import TEST, TRAINING
 
 FOLDS = (1, 2, 3)
@@ -57,7 +56,7 @@ def read_ucf101_split(folder: Path, *, fold: int, class_names: Sequence[str]) ->
     known = sorted({clip_id.partition("/")[0] for clip_id in flags})
     for class_name in class_names:
         if class_name not in known:
-            near = difflib.get_close_matches(class_name, known, cutoff=0.4) or known[:3]
+            near = nearest(class_name, known) or known[:3]
             raise DataError(
                 f"class {class_name!r} is in no list of split {fold} in {folder}; nearest: {', '.join(near)}"
             )

@@ -7,7 +7,6 @@ Jhuang, Garrote, Poggio and Serre, licensed CC BY 4.0.
 """
 
 import contextlib
-import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vidact.core.errors import ConfigError, DataError, EnvironmentProblem
+from vidact.core.errors import ConfigError, DataError, EnvironmentProblem, nearest
 from vidact.core.files import write_whole
 from vidact.core.folders import remove_abandoned
 from vidact.data.datasets.hmdb51 import FOLDS, read_official_split
@@ -101,7 +100,7 @@ def download_hmdb51(
 def _choose(classes: Sequence[str] | None) -> tuple[str, ...]:
     for name in classes or ():
         if name not in CLASS_NAMES:
-            near = difflib.get_close_matches(name, CLASS_NAMES, cutoff=0.4) or CLASS_NAMES[:5]
+            near = nearest(name, CLASS_NAMES) or CLASS_NAMES[:5]
             raise ConfigError(f"class {name!r} is not in HMDB51; nearest: {', '.join(near)}")
     return tuple(dict.fromkeys(classes)) if classes else CLASS_NAMES
 

@@ -4,7 +4,6 @@ A fill is prepared once for some clips and serves every order and step. Fills th
 computed then; only `freeze` looks at what is gone.
 """
 
-import difflib
 import math
 from collections.abc import Callable
 
@@ -12,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vidact.core.errors import ConfigError
+from vidact.core.errors import ConfigError, nearest
 from vidact.evaluation.measures.units import FRAMES, Units, check_clip
 
 BLUR_SHARE = 0.1  # σ as a share of the frame's shorter side: the side of a tube in frames of 100 pixels
@@ -53,7 +52,7 @@ def build_fill(
             mean or a generator that is missing.
     """
     if name not in FILL_INS:
-        near = difflib.get_close_matches(name, FILL_INS, n=1, cutoff=0.4) or list(FILL_INS)
+        near = nearest(name, FILL_INS, at_most=1) or list(FILL_INS)
         raise ConfigError(f"unknown fill-in {name!r}; nearest: {', '.join(near)}; known: {', '.join(FILL_INS)}")
     check_clip(units, video)
     if name in FRAMES_ONLY and units.name != FRAMES:

@@ -12,7 +12,7 @@ import torch
 import wandb
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import nn
-from unlawful import Twice
+from unexplainable import Twice
 from untouched import CLASSES
 from wandb_offline import find_offline_runs, read_offline_run
 

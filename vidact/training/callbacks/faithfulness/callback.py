@@ -82,7 +82,7 @@ class FaithfulnessCallback(Callback):
             return
         clips = self._example_clips(trainer)
         try:
-            with self._explainer(self.method, pl_module, check_law=True) as explain:
+            with self._explainer(self.method, pl_module, check_network=True) as explain:
                 explain.prepare(as_float(clips.video[:1].to(pl_module.device)))
         except NetworkError:  # with which training could do nothing, either
             raise
@@ -128,8 +128,8 @@ class FaithfulnessCallback(Callback):
                 rank_zero_warn(f"{len(left_out)} clips that were to be measured cannot be read: {left_out[0]}")
         return self._clips
 
-    def _explainer(self, method: str, pl_module: LightningModule, *, check_law: bool = False) -> Explainer:
-        settings = {"composite": self.composite, "check_law": check_law} if method.startswith(LRP) else {}
+    def _explainer(self, method: str, pl_module: LightningModule, *, check_network: bool = False) -> Explainer:
+        settings = {"composite": self.composite, "check_network": check_network} if method.startswith(LRP) else {}
         return build_explainer(method, pl_module.network, **settings)  # type: ignore[arg-type]
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:

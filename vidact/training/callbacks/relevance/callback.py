@@ -145,16 +145,16 @@ class RelevanceCallback(Callback):
 
     def _explainer(self, pl_module: LightningModule, **settings: Any) -> Explainer:
         if self.method.startswith(LRP):
-            settings = {"composite": self.composite, "check_law": False, **settings}
+            settings = {"composite": self.composite, "check_network": False, **settings}
         return build_explainer(self.method, pl_module.network, **settings)  # type: ignore[arg-type]
 
     def _prepare(self, pl_module: LightningModule, clips: ClipBatch) -> None:
         if len(clips):
-            settings = {"check_law": True} if self.method.startswith(LRP) else {}
+            settings = {"check_network": True} if self.method.startswith(LRP) else {}
             with self._explainer(pl_module, **settings) as explain:
                 explain.prepare(as_float(clips.video[:1].to(pl_module.device)))
 
-    def _warn_of_breaches(self, pl_module: LightningModule, clips: ClipBatch) -> None:
+    def _warn_of_obstacles(self, pl_module: LightningModule, clips: ClipBatch) -> None:
         try:
             self._prepare(pl_module, clips)
         except ExplanationError as error:
@@ -163,7 +163,7 @@ class RelevanceCallback(Callback):
     def _explain(self, trainer: Trainer, pl_module: LightningModule, *, stage: str) -> None:
         clips = self._example_clips(trainer, stage=stage)
         if trainer.state.fn != "fit":
-            self._warn_of_breaches(pl_module, clips)
+            self._warn_of_obstacles(pl_module, clips)
         name = f"epoch_{self._schedule.epoch:03d}" if trainer.state.fn == "fit" else stage
         folder = run_folder(trainer) / "explanations" / name
         shard = range(trainer.global_rank, len(clips), trainer.world_size)

@@ -5,7 +5,7 @@ from torch import nn
 
 
 class Twice(nn.Module):
-    """Breaks the law on models: a functional addition hands all relevance to both sides."""
+    """A network that rules cannot follow: a functional addition hands all relevance to both sides."""
 
     def __init__(self) -> None:
         super().__init__()
