@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidact.attribution import registry as explainers
 from vidact.attribution.copies import SAME, differ, differentiable, private_copy, scores_of
-from vidact.attribution.lrp import checks
+from vidact.attribution.lrp import checks, explainer
 from vidact.attribution.registry import METHODS, build_explainer
 from vidact.core.errors import ExplanationError
 from vidact.models.layers import Sum
@@ -77,9 +76,9 @@ def test_one_tolerance_holds_on_all_devices() -> None:
     assert not differ(scores, scores + 0.9 * SAME)
     assert differ(scores, scores + 3 * SAME)
     assert differ(scores * torch.nan, scores)
-    explainers._refuse_other_scores(scores, scores + 0.9 * SAME)
+    explainer._refuse_other_scores(scores, scores + 0.9 * SAME)
     with pytest.raises(ExplanationError, match="other scores"):
-        explainers._refuse_other_scores(scores, scores + 3 * SAME)
+        explainer._refuse_other_scores(scores, scores + 3 * SAME)
 
 
 class _Recurrent(nn.Module):

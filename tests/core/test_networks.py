@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from test_training import _batch
+from made_windows import made_batch
 from torch import Tensor, nn
 from torchvision.models import video as torchvision_video
 
@@ -163,13 +163,13 @@ def _classifier(batch_size: int, num_batches: int, monkeypatch: pytest.MonkeyPat
 
 def test_a_last_batch_of_one_clip_teaches_nothing_and_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = _classifier(3, 4, monkeypatch)
-    one = _batch(np.array([[1, 2]]), [0], [0], [0])
+    one = made_batch(np.array([[1, 2]]), [0], [0], [0])
     with pytest.warns(UserWarning, match="nothing is learnt from batches of one clip.*--data.batch_size 2 or more"):
         loss = model.training_step(one)
     loss.backward()
     assert all(not parameter.grad.any() for parameter in model.parameters())  # type: ignore[union-attr]
     assert model.training_step(one) == 0
-    three = _batch(np.array([[1, 2], [3, 1], [2, 2]]), [0, 1, 0], [0, 1, 2], [0, 1, 2])
+    three = made_batch(np.array([[1, 2], [3, 1], [2, 2]]), [0, 1, 0], [0, 1, 2], [0, 1, 2])
     assert model.training_step(three) > 0
     model.on_train_epoch_end()
 
@@ -180,7 +180,7 @@ def test_a_network_that_would_never_learn_is_refused(
 ) -> None:
     model = _classifier(batch_size, num_batches, monkeypatch)
     with pytest.raises(OneClipError, match="normalises over the clips of a batch"):
-        model.training_step(_batch(np.array([[1, 2]]), [0], [0], [0]))
+        model.training_step(made_batch(np.array([[1, 2]]), [0], [0], [0]))
 
 
 def test_weights_of_classes_are_as_many_as_classes() -> None:

@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score
 from vidact.cli.main import main
 from vidact.core.clips import as_float
 from vidact.core.errors import ConfigError, EnvironmentProblem
-from vidact.data import datamodule
+from vidact.data import preparation
 from vidact.data.preparation import examine
 from vidact.runs.accuracy import _accuracy, _Measured, own_frame_order, table
 from vidact.runs.run import open_run
@@ -137,7 +137,7 @@ def test_the_data_are_divided_and_searched_for_leaks_once_for_all_orders(
 ) -> None:
     apart = [_measure(tmp_path / "a.json", str(small_run), "--frame_orders", f"[{order}]")[0] for order in ORDERS]
     examined = []
-    monkeypatch.setattr(datamodule, "examine", lambda *args: examined.append(args) or examine(*args))
+    monkeypatch.setattr(preparation, "examine", lambda *args: examined.append(args) or examine(*args))
     assert _measure(tmp_path / "b.json", str(small_run), "--frame_orders", f"[{', '.join(ORDERS)}]") == apart
     assert len(examined) == 1
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
+from made_windows import made_batch
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, top_k_accuracy_score
 from torch import nn
 from torch.utils.data import DataLoader
@@ -27,21 +28,6 @@ class _Lookup(nn.Module):
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         return video[:, 0, 0, 0, : self.num_classes] * 255 / 20 * self.scale
-
-
-def _batch(pixels: np.ndarray, label: Sequence[int], clip: Sequence[int], window: Sequence[int]) -> ClipBatch:
-    count = len(label)
-    video = torch.zeros(count, 1, 1, 1, pixels.shape[1], dtype=torch.uint8)
-    video[:, 0, 0, 0] = torch.from_numpy(pixels.astype(np.uint8))
-    return ClipBatch(
-        video=video,
-        label=torch.tensor(label, dtype=torch.int64),
-        clip_id=tuple(f"c/{number}" for number in clip),
-        clip_index=torch.tensor(clip, dtype=torch.int64),
-        window_index=torch.tensor(window, dtype=torch.int64),
-        frame_numbers=torch.zeros(count, 1, dtype=torch.int64),
-        times_seconds=torch.zeros(count, 1),
-    )
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
@@ -69,7 +55,7 @@ class _Penalised(_Lookup):
 
 
 def test_the_terms_of_a_regularised_network_are_added_and_logged(logged: dict[str, float]) -> None:
-    batch = _batch(np.array([[9, 1], [2, 5]]), [0, 1], [0, 1], [0, 1])
+    batch = made_batch(np.array([[9, 1], [2, 5]]), [0, 1], [0, 1], [0, 1])
     penalised, plain = ActionClassifier(_Penalised(2), ("a", "b")), ActionClassifier(_Lookup(2), ("a", "b"))
     loss = penalised.training_step(batch)
     assert loss.item() == pytest.approx(plain.training_step(batch).item() + 2 - 0.25)
@@ -81,7 +67,7 @@ def test_the_terms_of_a_regularised_network_are_added_and_logged(logged: dict[st
 
 
 def test_validation_knows_no_penalties(logged: dict[str, float]) -> None:
-    batch = _batch(np.array([[9, 1], [2, 5]]), [0, 1], [0, 1], [0, 1])
+    batch = made_batch(np.array([[9, 1], [2, 5]]), [0, 1], [0, 1], [0, 1])
     losses = []
     for network in (_Penalised(2), _Lookup(2)):
         model = ActionClassifier(network, ("a", "b"))
@@ -95,7 +81,7 @@ def test_validation_knows_no_penalties(logged: dict[str, float]) -> None:
 def test_a_regularised_network_with_other_outputs_is_named() -> None:
     model = ActionClassifier(_Penalised(3), ("a", "b"))
     with pytest.raises(NetworkError, match=r"_Penalised gives .* shape \[1, 3\] for 1 clips; .* for 2 classes"):
-        model.training_step(_batch(np.array([[9, 1, 2]]), [0], [0], [0]))
+        model.training_step(made_batch(np.array([[9, 1, 2]]), [0], [0], [0]))
 
 
 def test_measures_agree_with_scikit_learn(logged: dict[str, float]) -> None:
@@ -108,7 +94,7 @@ def test_measures_agree_with_scikit_learn(logged: dict[str, float]) -> None:
     model = ActionClassifier(_Lookup(4), names, top_k=2)
     for start in range(0, 140, 32):
         rows = slice(start, start + 32)
-        batch = _batch(pixels[rows], label[rows].tolist(), clips[rows].tolist(), list(range(140))[rows])
+        batch = made_batch(pixels[rows], label[rows].tolist(), clips[rows].tolist(), list(range(140))[rows])
         model.validation_step(batch)
     model.on_validation_epoch_end()
 
@@ -131,7 +117,7 @@ def test_measures_agree_with_scikit_learn(logged: dict[str, float]) -> None:
 def test_a_window_that_came_twice_counts_once() -> None:
     metric = WindowPredictions()
     pixels = np.array([[9, 1], [2, 5], [9, 1], [3, 3]])
-    metric.update(_batch(pixels, [0, 1, 0, 1], [0, 1, 0, 2], [0, 1, 0, 2]), torch.from_numpy(pixels).float())
+    metric.update(made_batch(pixels, [0, 1, 0, 1], [0, 1, 0, 2], [0, 1, 0, 2]), torch.from_numpy(pixels).float())
     found = metric.compute()
     assert found is not None
     assert found.label.tolist() == [0, 1, 1]
@@ -140,7 +126,7 @@ def test_a_window_that_came_twice_counts_once() -> None:
 
 def test_one_window_is_measured() -> None:
     metric = WindowPredictions()
-    metric.update(_batch(np.array([[9, 1]]), [0], [0], [0]), torch.tensor([[9.0, 1.0]]))
+    metric.update(made_batch(np.array([[9, 1]]), [0], [0], [0]), torch.tensor([[9.0, 1.0]]))
     found = metric.compute()
     assert found is not None
     assert found.per_clip()[0].shape == (1, 2)
@@ -155,7 +141,7 @@ def test_nothing_to_measure_logs_nothing(logged: dict[str, float]) -> None:
 
 def test_a_batch_whose_clips_all_failed_has_no_gradient(logged: dict[str, float]) -> None:
     model = ActionClassifier(_Lookup(2), ("a", "b"))
-    batch = _batch(np.zeros((0, 2)), [], [], [])
+    batch = made_batch(np.zeros((0, 2)), [], [], [])
     loss = model.training_step(batch)
     loss.backward()
     assert loss.item() == 0
@@ -164,7 +150,7 @@ def test_a_batch_whose_clips_all_failed_has_no_gradient(logged: dict[str, float]
 
 def test_clips_that_fail_are_said_once() -> None:
     model = ActionClassifier(_Lookup(2), ("a", "b"))
-    batch = ClipBatch(**{**vars(_batch(np.zeros((0, 2)), [], [], [])), "left_out": ("a/x: gone",)})
+    batch = ClipBatch(**{**vars(made_batch(np.zeros((0, 2)), [], [], [])), "left_out": ("a/x: gone",)})
     with pytest.warns(UserWarning, match="a/x: gone"):
         model.validation_step(batch)
     model.validation_step(batch)
@@ -183,7 +169,7 @@ def test_a_class_that_is_not_there_has_no_accuracy(logged: dict[str, float]) -> 
     """The mean of the classes' accuracies is over those that are there, as in scikit-learn."""
     model = ActionClassifier(_Lookup(3), ("a", "b", "c"))
     pixels = np.array([[9, 1, 1], [9, 1, 1], [1, 1, 9], [1, 9, 1]])
-    model.validation_step(_batch(pixels, [0, 0, 1, 1], [0, 1, 2, 3], [0, 1, 2, 3]))
+    model.validation_step(made_batch(pixels, [0, 0, 1, 1], [0, 1, 2, 3], [0, 1, 2, 3]))
     model.on_validation_epoch_end()
     assert logged["val/clip_accuracy_macro"] == pytest.approx(0.75)
     assert "val/class_accuracy/c" not in logged
@@ -245,7 +231,7 @@ class _Batches(LightningDataModule):
     """Batches of two classes that a `_Lookup` tells apart, in training and in validation."""
 
     def train_dataloader(self) -> DataLoader[ClipBatch]:
-        batch = _batch(np.array([[9, 1], [2, 7]]), [0, 1], [0, 1], [0, 1])
+        batch = made_batch(np.array([[9, 1], [2, 7]]), [0, 1], [0, 1], [0, 1])
         return DataLoader([batch] * 3, batch_size=None, collate_fn=lambda one: one)  # type: ignore[arg-type]
 
     val_dataloader = train_dataloader
@@ -319,7 +305,7 @@ def test_top_k_is_logged_only_where_there_are_more_than_k_classes(
     logged: dict[str, float], top_k: int, is_logged: bool
 ) -> None:
     model = ActionClassifier(_Lookup(3), ("a", "b", "c"), top_k=top_k)
-    model.validation_step(_batch(np.eye(3, dtype=int), [0, 1, 2], [0, 1, 2], [0, 1, 2]))
+    model.validation_step(made_batch(np.eye(3, dtype=int), [0, 1, 2], [0, 1, 2], [0, 1, 2]))
     model.on_validation_epoch_end()
     assert [name for name in logged if "_top" in name] == ["val/clip_top2_accuracy"] * is_logged
 
@@ -358,7 +344,7 @@ def test_training_clips_are_mixed_with_their_labels(mixing: dict[str, float], lo
     torch.manual_seed(0)
     loss = _Recorder()
     model = ActionClassifier(_Lookup(3), ("a", "b", "c"), loss=loss, **mixing)
-    model.training_step(_batch(np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]]), [0, 1, 2], [0, 1, 2], [0, 1, 2]))
+    model.training_step(made_batch(np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200]]), [0, 1, 2], [0, 1, 2], [0, 1, 2]))
     assert loss.label.shape == (3, 3)
     torch.testing.assert_close(loss.label.sum(dim=1), torch.ones(3))
     torch.testing.assert_close(loss.label.sum(dim=0), torch.ones(3))  # each clip is mixed into one other
@@ -366,13 +352,13 @@ def test_training_clips_are_mixed_with_their_labels(mixing: dict[str, float], lo
 
 def test_without_mixing_the_loss_is_given_labels(logged: dict[str, float]) -> None:
     loss = _Recorder()
-    ActionClassifier(_Lookup(2), ("a", "b"), loss=loss).training_step(_batch(np.array([[9, 1]]), [1], [0], [0]))
+    ActionClassifier(_Lookup(2), ("a", "b"), loss=loss).training_step(made_batch(np.array([[9, 1]]), [1], [0], [0]))
     assert loss.label.tolist() == [1]
 
 
 def test_a_window_and_its_mirror_image_are_measured_together(logged: dict[str, float]) -> None:
     pixels = np.array([[60, 0, 20], [0, 10, 40]])
     model = ActionClassifier(_Lookup(3), ("a", "b", "c"), mirror_at_test=True)
-    found = model.predict_step(_batch(pixels, [0, 2], [0, 1], [0, 1]))["probabilities"]
+    found = model.predict_step(made_batch(pixels, [0, 2], [0, 1], [0, 1]))["probabilities"]
     expected = (_softmax(pixels / 20) + _softmax(pixels[:, ::-1] / 20)) / 2
     np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-5)

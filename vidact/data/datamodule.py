@@ -117,7 +117,7 @@ class VideoDataModule(VaryingDataModule):
         self.frame_order: FrameOrder = frame_order
         self.fps = fps
         self.size = height_and_width(size)
-        self.crop_from = height_and_width(crop_from or size)
+        self.crop_from = height_and_width(size if crop_from is None else crop_from)
         self.gray, self.augmentation, self._masks = gray, augmentation, masks
         self.decoder: Decoder = decoder
         self.cache_gigabytes = cache_gigabytes

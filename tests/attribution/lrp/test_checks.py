@@ -185,7 +185,7 @@ def test_the_line_of_an_operation_is_right() -> None:
     (obstacle,) = find_obstacles(_seeded(_Mean), _video())
     assert (
         obstacle.why
-        == f"`mean` in tests/attribution/test_checks.py:{_Mean.forward.__code__.co_firstlineno + 1} is no module"
+        == f"`mean` in tests/attribution/lrp/test_checks.py:{_Mean.forward.__code__.co_firstlineno + 1} is no module"
     )
 
 
