@@ -15,14 +15,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vidact.core.intervals import ClusteredMean, clustered_mean
 from vidact.core.errors import ConfigError
+from vidact.core.files import atomic_writer
+from vidact.core.intervals import ClusteredMean, clustered_mean
+from vidact.core.terminal import printable
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.video.sampling import FrameOrder
-from vidact.core.files import atomic_writer
 from vidact.runs.measuring import measure_part
 from vidact.runs.run import Run, relative
-from vidact.core.terminal import printable
 
 TAGS = "tags"
 ALL, ENSEMBLE = "all", "ensemble"

@@ -1,46 +1,16 @@
 """Build networks and data modules by the class paths that a config names."""
 
-import contextlib
-import math
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
-import yaml
+
 from jsonargparse import ArgumentError, ArgumentParser
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
-from vidact.runs.checkpoints import give_weights, load_checkpoint
-from vidact.core.errors import CheckpointError, ConfigError, VidactError, causes
-from vidact.data.datamodule import VideoDataModule
-from vidact.data.video.timeline import FrameRates
-from vidact.runs.config import differences, listed
+
+from vidact.core.errors import ConfigError, VidactError, causes
 from vidact.core.networks import names_taken
-from vidact.runs.trust import importing_only, modules_of_file, modules_on_command_line, require_trusted
-import contextlib
-import hashlib
-import json
-import tempfile
-import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
-import torch
-from lightning.pytorch import LightningModule, Trainer
-from torch.utils.data import DataLoader
-from vidact.core import __version__
-from vidact.core.devices import gather
-from vidact.core.errors import ConfigError, DataError, EnvironmentProblem, VidactError
-from vidact.data.video.containers import file_sha1
-from vidact.data.datasets.index import ENDINGS
-from vidact.data.loading.streaming import VideoFile, WindowSettings
-from vidact.data.video.reading import checked_path
-from vidact.core.folders import folds_case, in_workshop, place_inside, remove_abandoned, workshop
-from vidact.core.terminal import printable
-from vidact.core.files import check_writable
+from vidact.runs.trust import importing_only, require_trusted
+
 
 def _build_network(config: Mapping[str, Any], *, num_classes: int, trust: Sequence[str], source: Path) -> nn.Module:
     network, data = config["model"].get("network"), config["data"]

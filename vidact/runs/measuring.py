@@ -12,15 +12,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vidact.core.intervals import ClusteredMean, clustered_mean
-from vidact.core.errors import DataError
 from vidact.core.clips import ClipBatch, as_float
-from vidact.data.datamodule import VideoDataModule
+from vidact.core.errors import DataError
+from vidact.core.intervals import ClusteredMean, clustered_mean
 from vidact.core.progress import progress_bar
+from vidact.data.datamodule import VideoDataModule
 from vidact.data.loading.windows import Window, WindowDataset, join
-from vidact.runs.splits import read_kept_split, require_unseen
 from vidact.runs.predictions import Predictions, WindowPredictions, mean_scores
 from vidact.runs.run import Run
+from vidact.runs.splits import read_kept_split, require_unseen
 
 STAGES = {"validation": "validate", "test": "test"}
 SEED = 0

@@ -13,41 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from vidact.core.clips import height_and_width
-from vidact.runs.checkpoints import give_weights, load_checkpoint
-from vidact.core.errors import CheckpointError, ConfigError, VidactError, causes
+from vidact.core.errors import CheckpointError, ConfigError
 from vidact.data.datamodule import VideoDataModule
+from vidact.data.loading.streaming import WindowSettings
 from vidact.data.video.timeline import FrameRates
-from vidact.runs.config import differences, listed, with_current_class_paths
-from vidact.core.networks import names_taken
-from vidact.runs.trust import importing_only, modules_of_file, modules_on_command_line, require_trusted
-import contextlib
-import hashlib
-import json
-import tempfile
-import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
-import torch
-from lightning.pytorch import LightningModule, Trainer
-from torch.utils.data import DataLoader
-from vidact.core import __version__
-from vidact.core.devices import gather
-from vidact.core.errors import ConfigError, DataError, EnvironmentProblem, VidactError
-from vidact.data.video.containers import file_sha1
-from vidact.data.datasets.index import ENDINGS
-from vidact.data.loading.streaming import VideoFile, WindowSettings
-from vidact.data.video.reading import checked_path
-from vidact.core.folders import folds_case, in_workshop, place_inside, remove_abandoned, workshop
-from vidact.core.terminal import printable
-from vidact.core.files import check_writable
 from vidact.runs.building import _build_network, _instantiate
+from vidact.runs.checkpoints import give_weights, load_checkpoint
+from vidact.runs.config import differences, listed, with_current_class_paths
+from vidact.runs.trust import importing_only, modules_of_file, modules_on_command_line
 
 CONFIG = "config.yaml"
 
@@ -246,14 +224,6 @@ def _read_config(text: str, checkpoint: Path) -> dict[str, Any]:
     if lacking := [f"data.{name}" for name in ("num_frames", "size", "gray") if name not in parts["data"]]:
         raise ConfigError(f"{checkpoint}: its config lacks {', '.join(lacking)}; expected all that `fit` saved")
     return parts
-
-
-
-
-
-
-
-
 
 
 def relative(path: str | Path) -> str:

@@ -18,11 +18,11 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
+from vidact.core.errors import ConfigError, EnvironmentProblem
+from vidact.core.files import write_whole
 from vidact.runs.loggers.guard import Guard
 from vidact.runs.loggers.metrics_csv import KeepingCSVLogger
 from vidact.runs.loggers.wandb_names import artifact_name, media_key, printable
-from vidact.core.errors import ConfigError, EnvironmentProblem
-from vidact.core.files import write_whole
 
 PROJECT = "vidact"
 RUN_ID = "wandb_id.txt"
