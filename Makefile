@@ -28,9 +28,20 @@ install: $(READY)  ## Build .venv with the pinned versions of constraints.txt
 fit: $(READY)  ## Train the embedded default and show what it looks at; more options: make fit ARGS='--config hmdb51 …'
 	$(BIN)/python -m vidact fit $(ARGS)
 
+# One thread each: the tests' tensors are small, and threads that wait for each other only cost time.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
 .PHONY: test
-test: $(READY)  ## Run the tests; VIDACT_HMDB51 and VIDACT_JHMDB name folders of real clips
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## Run the fast tests, a few minutes on two cores; no clips and no browser needed
+	$(PYTEST) -m 'not slow' $(ARGS)
+
+.PHONY: test-slow
+test-slow: $(READY)  ## Run the other tests; VIDACT_HMDB51 and VIDACT_JHMDB name folders of real clips
+	$(PYTEST) -m slow $(ARGS)
+
+.PHONY: test-all
+test-all: $(READY)  ## Run all tests
+	$(PYTEST) $(ARGS)
 
 .PHONY: bench
 bench: $(READY)  ## Run the benchmarks, on real clips where VIDACT_HMDB51 names them

@@ -1,7 +1,9 @@
 """What several tests share. Tensor shapes in annotations are checked while the tests run."""
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 from shared_fixtures import _own_cache as _own_cache
@@ -23,3 +25,33 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "vidact"))
 os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("WANDB_DIR", None)
+
+# Files whose tests train, evaluate or explain through the command line. `make test` leaves them out.
+SLOW_FILES = {
+    "cli/test_main.py",
+    "cli/test_memory.py",
+    "cli/test_process.py",
+    "cli/verbs/test_evaluate.py",
+    "cli/verbs/test_explain.py",
+    "data/checks/test_inspection.py",
+    "data/video/test_decoders.py",
+    "evaluation/output/test_logging.py",
+    "report/test_evaluation_view.py",
+    "runs/test_splits.py",
+    "runs/test_trust.py",
+    "training/callbacks/faithfulness/test_callback.py",
+    "training/callbacks/relevance/test_callback.py",
+}
+QUICK_PRODUCT_FILES = {"test_configs.py", "test_readme.py", "test_smoke.py"}
+REAL_CLIPS = {"hmdb51", "jhmdb"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow: the files above, tests of the whole product, and tests that need real clips."""
+    tests = Path(__file__).parent
+    for item in items:
+        name = item.path.relative_to(tests).as_posix()
+        is_product = name.startswith("product/") and item.path.name not in QUICK_PRODUCT_FILES
+        needs_clips = not REAL_CLIPS.isdisjoint(getattr(item, "fixturenames", ()))
+        if name in SLOW_FILES or is_product or needs_clips:
+            item.add_marker(pytest.mark.slow)

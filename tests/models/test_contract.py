@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import pytest
 import torch
@@ -47,13 +48,20 @@ FAMILY: dict[str, tuple[Build, int]] = {
     "slim residual, time stride 2": (lambda **settings: SlimResNet3D(time_stride=2, **settings), 32),
 }
 GATED = {"CNN + LSTM", "attention"}
-RELU_NETWORKS = [name for name in FAMILY if name not in GATED]
+LARGE = {"r3d_18", "mc3_18", "r2plus1d_18", "s3d"}
+NAMES = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in FAMILY]
+RELU_NETWORKS = [parameter for parameter in NAMES if parameter.values[0] not in GATED]
 CHANNELS = 3
-NUM_FRAMES = 16
+NUM_FRAMES = 8
 
 
 def _network(name: str, *, differences: bool = False) -> nn.Module:
-    """Build a network in eval mode whose biases and BatchNorm statistics are not the trivial ones of a new one."""
+    """Copy a network in eval mode whose biases and BatchNorm statistics are not the trivial ones of a new one."""
+    return copy.deepcopy(_built(name, differences))
+
+
+@lru_cache
+def _built(name: str, differences: bool) -> nn.Module:
     build, size = FAMILY[name]
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
@@ -84,7 +92,7 @@ def _canonized(network: nn.Module, clip: Tensor) -> Iterator[nn.Module]:
         yield canonized
 
 
-@pytest.fixture(params=FAMILY)
+@pytest.fixture(params=NAMES)
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
