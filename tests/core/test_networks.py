@@ -16,7 +16,7 @@ from torchvision.models import video as torchvision_video
 
 from vidact.core import networks
 from vidact.core.errors import ConfigError, NetworkError
-from vidact.core.networks import OneClipError, builds_networks, names_taken, require_logits, unwrapped
+from vidact.core.networks import OneClipError, accepted_settings, builds_networks, require_logits, unwrapped
 from vidact.models.stacked import StackedFramesCNN
 from vidact.runs.run import open_run
 from vidact.training.classifier import ActionClassifier
@@ -98,13 +98,13 @@ def test_a_function_that_does_not_say_what_it_builds_is_told_how(folder: Path, s
 def test_the_settings_of_torchvisions_functions_are_those_of_what_they_build(name: str) -> None:
     build = getattr(torchvision_video, name)
     assert builds_networks(build)
-    assert {"weights", "progress", "num_classes"} <= names_taken(build)
-    assert "size" not in names_taken(build)
+    assert {"weights", "progress", "num_classes"} <= accepted_settings(build)
+    assert "size" not in accepted_settings(build)
 
 
 def test_names_are_those_that_a_constructor_has() -> None:
-    assert names_taken(StackedFramesCNN) >= {"num_classes", "num_frames", "size", "channels", "head"}
-    assert names_taken(nn.Module) == frozenset()
+    assert accepted_settings(StackedFramesCNN) >= {"num_classes", "num_frames", "size", "channels", "head"}
+    assert accepted_settings(nn.Module) == frozenset()
     assert not builds_networks(print)
     assert not builds_networks(lambda num_classes: nn.Linear(1, num_classes))
     assert not builds_networks(int)

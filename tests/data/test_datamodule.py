@@ -9,7 +9,7 @@ import torch
 from made_videos import write_timed
 from torch.utils.data import DataLoader, DistributedSampler
 
-from vidact.core.clips import ClipBatch, ClipSource, DividedData, as_float
+from vidact.core.clips import ClipBatch, ClipSource, SplitSource, as_float
 from vidact.core.errors import ConfigError, DataError
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.loading.augmentation import AugmentationSettings
@@ -90,7 +90,7 @@ def test_workers_give_the_same_batches(small_set: Path) -> None:
 def test_examples_are_the_same_every_time_and_a_few_of_each_class(small_set: Path) -> None:
     module = _module(small_set, num_windows=3)
     assert isinstance(module, ClipSource)
-    assert isinstance(module, DividedData)
+    assert isinstance(module, SplitSource)
     first, second = module.example_clips("validate", 2), module.example_clips("validate", 2)
     assert first.clip_id == second.clip_id
     assert torch.equal(first.video, second.video)

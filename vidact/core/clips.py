@@ -67,7 +67,7 @@ class ClipSource(Protocol):
 
 
 @runtime_checkable
-class DividedData(Protocol):
+class SplitSource(Protocol):
     """A data module that can say how its clips were divided, and how far that can be trusted."""
 
     @property

@@ -29,7 +29,7 @@ def gather(items: list[Item]) -> list[Item]:
     return [item for part in parts for item in part]
 
 
-def own_devices(accelerator: str) -> torch.device:
+def choose_device(accelerator: str) -> torch.device:
     """Name the device of work that one process does alone.
 
     Raises:

@@ -55,7 +55,7 @@ def folds_case(folder: Path) -> bool:
         return path.with_name(path.name.replace("vidact", "VIDACT")).exists()
 
 
-def refuse_others(path: Path, is_ours: Callable[[Path], bool], *, option: str = "--out") -> None:
+def refuse_foreign_file(path: Path, is_ours: Callable[[Path], bool], *, option: str = "--out") -> None:
     """Make sure that a file may be written: there is none, or one that vidact has written.
 
     Args:
@@ -104,7 +104,7 @@ def claim(folder: Path, names: Sequence[str], *, kind: str, is_ours: bool = Fals
 
 
 @contextlib.contextmanager
-def workshop(parent: Path) -> Iterator[Path]:
+def scratch_folder(parent: Path) -> Iterator[Path]:
     """Lend an empty folder, hidden in another one, for what is not finished; it goes at the end.
 
     Raises:
@@ -130,7 +130,7 @@ def workshop(parent: Path) -> Iterator[Path]:
 
 def remove_abandoned(parent: Path) -> None:
     """Remove the workshops that killed processes have left in a folder; those that are in use stay."""
-    for folder in [path for path in parent.glob(".vidact-*") if is_workshop(path)]:
+    for folder in [path for path in parent.glob(".vidact-*") if is_scratch_folder(path)]:
         with contextlib.suppress(OSError):
             lock = os.open(folder / _LOCK, os.O_RDWR)
             try:
@@ -141,12 +141,12 @@ def remove_abandoned(parent: Path) -> None:
                 os.close(lock)
 
 
-def in_workshop(path: Path) -> bool:
+def in_scratch_folder(path: Path) -> bool:
     """Say whether a path lies in somebody's workshop."""
-    return any(is_workshop(folder) for folder in path.parents)
+    return any(is_scratch_folder(folder) for folder in path.parents)
 
 
-def is_workshop(folder: Path) -> bool:
+def is_scratch_folder(folder: Path) -> bool:
     """Say whether a folder is a workshop of ours."""
     if not _NAME.fullmatch(folder.name) or folder.is_symlink():
         return False

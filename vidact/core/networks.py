@@ -61,7 +61,7 @@ def builds_networks(kind: Any) -> bool:
     return isinstance(given, type) and issubclass(given, nn.Module)
 
 
-def names_taken(kind: Callable[..., nn.Module]) -> frozenset[str]:
+def accepted_settings(kind: Callable[..., nn.Module]) -> frozenset[str]:
     """Name the settings that a class of networks, or a function that builds one, takes, as `fit` does.
 
     Those that it hands on by `**kwargs` count, as far as its source tells them.
@@ -82,11 +82,11 @@ def unwrapped(network: nn.Module) -> nn.Module:
     return network
 
 
-def names_inside(network: nn.Module, name: str = "") -> Iterator[str]:
+def module_names(network: nn.Module, name: str = "") -> Iterator[str]:
     """Name a network's modules as they are called where nothing is compiled or wrapped."""
     yield name
     for child, module in unwrapped(network).named_children():
-        yield from names_inside(module, f"{name}.{child}" if name else child)
+        yield from module_names(module, f"{name}.{child}" if name else child)
 
 
 def class_path(network: nn.Module) -> str:
@@ -135,7 +135,7 @@ def explain_building(error: Exception, class_path: str) -> NetworkError | None:
 
 
 @contextlib.contextmanager
-def one_line_for(network: nn.Module, video: Tensor) -> Iterator[None]:
+def reword_network_errors(network: nn.Module, video: Tensor) -> Iterator[None]:
     """Turn into one line what a network's own code raises when it is given clips.
 
     Raises:

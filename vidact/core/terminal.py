@@ -82,7 +82,7 @@ class _Lasting(io.TextIOWrapper):
             super().flush()  # what it still holds
 
 
-def outlive_readers() -> None:
+def survive_closed_pipes() -> None:
     """Let the work of this process go on when nobody reads what it prints any more (`vidact … | head`)."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -111,7 +111,7 @@ def printable_json(text: str) -> str:
     return _CONTROL.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 
-def plain_cell(value: Any) -> Any:
+def escape_cell(value: Any) -> Any:
     """Make a cell of a CSV file one that no spreadsheet takes for a formula: a text like one gets a `'` before it.
 
     Numbers stay, those that are written as text (`-0.5`) too.
@@ -119,14 +119,14 @@ def plain_cell(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value) else value
 
 
-def read_cell(text: str) -> str:
-    """Undo `plain_cell`."""
+def unescape_cell(text: str) -> str:
+    """Undo `escape_cell`."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) and not _is_number(text[1:]) else text
 
 
-def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
+def escape_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Make all cells of a row such ones."""
-    return {plain_cell(name): plain_cell(value) for name, value in row.items()}
+    return {escape_cell(name): escape_cell(value) for name, value in row.items()}
 
 
 def _is_number(text: str) -> bool:

@@ -16,7 +16,7 @@ from file_server import FileServer, serve_files
 from rar_writer import RarEntry, rar_bytes
 
 from vidact.core.errors import ConfigError, DataError, EnvironmentProblem
-from vidact.core.folders import workshop
+from vidact.core.folders import scratch_folder
 from vidact.data.datasets.hmdb51 import read_official_split
 from vidact.data.datasets.index import index_clips
 from vidact.data.download import hmdb51 as hmdb51_download
@@ -192,7 +192,7 @@ def test_missing_split_files_are_said(get: Get, server: FileServer) -> None:
 
 def test_what_killed_runs_left_goes_in_the_end(get: Get, tmp_path: Path) -> None:
     for parent in ("", "videos"):
-        with workshop(tmp_path / "hmdb51" / parent) as room:
+        with scratch_folder(tmp_path / "hmdb51" / parent) as room:
             (room / "half.avi").write_bytes(b"half")
             shutil.copytree(room.parent, room.parents[1] / ".vidact-0123456789abcdef")
     (tmp_path / "hmdb51" / "archives").mkdir()

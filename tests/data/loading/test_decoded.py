@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from vidact.core.clips import ClipBatch
 from vidact.core.errors import ConfigError, EnvironmentProblem
-from vidact.core.folders import workshop
+from vidact.core.folders import scratch_folder
 from vidact.data.loading import decoded as decoded_module
 from vidact.data.loading.decoded import DecodedWindows, decode_windows
 from vidact.data.loading.windows import Window, WindowDataset, join
@@ -206,7 +206,7 @@ def test_of_several_processes_one_decodes(windows: list[Window], folder: Path) -
 
 
 def test_what_other_killed_runs_left_is_removed_and_what_runs_is_kept(windows: list[Window], folder: Path) -> None:
-    with workshop(folder) as running:
+    with scratch_folder(folder) as running:
         shutil.copytree(running.parent, folder / ".vidact-0123456789abcdef")  # as a killed process leaves it
         (folder / ".my-notes").mkdir()
         _decode(windows, folder)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from made_videos import write_timed
 
 from vidact.core.errors import ConfigError, DataError, EnvironmentProblem
-from vidact.core.folders import workshop
+from vidact.core.folders import scratch_folder
 from vidact.data.checks.measuring import measure_video
 from vidact.data.datasets.hmdb51 import read_official_split
 from vidact.data.datasets.index import index_clips
@@ -301,7 +301,7 @@ def test_a_run_that_was_stopped_is_taken_up_and_ends_the_same(data_set: Path, tm
 
     with pytest.raises(KeyboardInterrupt):
         transcode(data_set, stopped, settings=SMALL, progress=stop)
-    with workshop(stopped) as room:  # as a killed process leaves it
+    with scratch_folder(stopped) as room:  # as a killed process leaves it
         (room / "half.avi").write_bytes(b"RIFF")
         shutil.copytree(room.parent, stopped / ".vidact-0123456789abcdef")
     report = transcode(data_set, stopped, settings=SMALL)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vidact.core.files import atomic_writer
-from vidact.core.terminal import plain_row
+from vidact.core.terminal import escape_row
 from vidact.data.datasets.clip_frames import frames_of, share_time, why_unusable
 from vidact.data.datasets.index import Clip
 from vidact.data.video.similarity import Pair, near_duplicates
@@ -297,4 +297,4 @@ def write_table(path: Path, check: Check) -> None:
     with atomic_writer(path) as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(plain_row(finding.row()) for finding in check.findings)
+        writer.writerows(escape_row(finding.row()) for finding in check.findings)

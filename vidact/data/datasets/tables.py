@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vidact.core.errors import DataError, nearest
-from vidact.core.terminal import read_cell
+from vidact.core.terminal import unescape_cell
 from vidact.data.datasets import kinetics
 from vidact.data.video.paths import ENDINGS, is_clip_name
 
@@ -167,7 +167,7 @@ def _read_row(values: Mapping[str | None, Any], *, path: Path, line: int) -> Row
 def _cells(values: Mapping[str | None, Any], *, path: Path, line: int) -> dict[str, str]:
     if None in values:
         raise DataError(f"{path}, line {line}: more columns than the first line names; quote names that hold commas")
-    return {name: read_cell((value or "").strip()) for name, value in values.items() if name is not None}
+    return {name: unescape_cell((value or "").strip()) for name, value in values.items() if name is not None}
 
 
 def _check_class(name: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vidact.core.errors import EnvironmentProblem
 from vidact.core.files import flush_file, flush_folder
-from vidact.core.folders import workshop
+from vidact.core.folders import scratch_folder
 from vidact.data.download.archives import Archive, Entry, one_line, open_archive, read_entry
 
 
@@ -23,7 +23,7 @@ def open_inner_archive(archive: Archive, entry: Entry, *, folder: Path) -> Itera
         EnvironmentProblem: no space, no right to write, or a program to unpack is missing.
     """
     _check_space(folder, entry.num_bytes, label=archive.label)
-    with workshop(folder) as room:
+    with scratch_folder(folder) as room:
         copy = room / entry.file_name
         _write_entry(archive, entry, path=copy)
         with open_archive(copy, label=f"{archive.label}, {entry.name}") as inner:
@@ -43,7 +43,7 @@ def unpack_folder(archive: Archive, files: Mapping[str, Entry], *, target: Path)
         EnvironmentProblem: no space, no right to write, or a program to unpack is missing.
     """
     _check_space(target.parent, sum(entry.num_bytes for entry in files.values()), label=archive.label)
-    with workshop(target.parent) as room:
+    with scratch_folder(target.parent) as room:
         temporary = room / "files"
         with one_line(str(temporary)):
             temporary.mkdir()

@@ -32,7 +32,7 @@ from vidact.core.cache import cache_folder, folder_bytes, locked
 from vidact.core.clips import ClipBatch
 from vidact.core.errors import ConfigError, EnvironmentProblem
 from vidact.core.files import flush_file, flush_folder
-from vidact.core.folders import remove_abandoned, workshop
+from vidact.core.folders import remove_abandoned, scratch_folder
 from vidact.core.terminal import printable
 from vidact.data.loading.windows import Window, WindowDataset, join
 from vidact.data.loading.workers import worker_options
@@ -231,7 +231,7 @@ def _replace(entry: Path, plan: _Plan, *, limit_bytes: int, num_workers: int, pr
 def _reserved(entry: Path, plan: _Plan, *, limit_bytes: int) -> Iterator[Path]:
     """Make a temporary folder with a file of the array's full size, if the limit and the disk allow it."""
     folder = entry.parent
-    with workshop(folder) as room:
+    with scratch_folder(folder) as room:
         with FileLock(folder / "space.lock"):  # two runs must not both find room for one
             _check_space(folder, plan, limit_bytes=limit_bytes)
             (temporary := room / "windows").mkdir()

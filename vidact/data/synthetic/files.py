@@ -17,7 +17,7 @@ from jaxtyping import Bool
 
 from vidact.core.cache import cache_folder
 from vidact.core.errors import ConfigError, DataError, EnvironmentProblem
-from vidact.core.folders import remove_abandoned, workshop
+from vidact.core.folders import remove_abandoned, scratch_folder
 from vidact.data.checks.measuring import measure_video
 from vidact.data.synthetic.clips import DEMO, MASK_KINDS, SyntheticSettings, render_clip
 from vidact.data.synthetic.motions import CLASS_NAMES
@@ -56,7 +56,7 @@ def synthesize(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(out.parent)
-        with workshop(out.parent) as room:
+        with scratch_folder(out.parent) as room:
             built = room / out.name
             _build(built, settings, progress)
             _publish(built, out, settings)

@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vidact.core.errors import DataError, EnvironmentProblem
-from vidact.core.folders import is_workshop, remove_abandoned, workshop
+from vidact.core.folders import is_scratch_folder, remove_abandoned, scratch_folder
 from vidact.data.datasets.index import ENDINGS
 from vidact.data.transcode.encoding import DEFAULT, TranscodeSettings, transcode_clip
 from vidact.data.transcode.own_copies import Copies
@@ -125,7 +125,7 @@ def _claimed(out: Path, settings: TranscodeSettings) -> Iterator[Path]:
         with FileLock(out / _LOCK, timeout=0):
             _check_mark(out, record)
             remove_abandoned(out)
-            with workshop(out) as room:
+            with scratch_folder(out) as room:
                 (room / _MARK).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
                 (room / _MARK).replace(out / _MARK)
                 yield room
@@ -141,7 +141,9 @@ def _check_mark(out: Path, record: dict[str, object]) -> None:
         found = json.loads((out / _MARK).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         found = "other files"
-    others = [path for path in out.iterdir() if path.name != _LOCK and not is_workshop(path)] if out.is_dir() else []
+    others = (
+        [path for path in out.iterdir() if path.name != _LOCK and not is_scratch_folder(path)] if out.is_dir() else []
+    )
     if found != record and others:
         raise DataError(f"{out}: expected nothing or a copy with {record}, found {found}; choose another folder")
 

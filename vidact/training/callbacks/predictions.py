@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from vidact.core.clips import ClipSource
 from vidact.core.devices import gather
-from vidact.core.terminal import plain_cell
+from vidact.core.terminal import escape_cell
 from vidact.runs.loggers.media import run_folder
 
 FILE_NAME = "predictions.csv"
@@ -40,8 +40,8 @@ class PredictionWriter(BasePredictionWriter):
         if trainer.is_global_zero:
             with path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
-                writer.writerow(["window", "clip", "first_frame", *map(plain_cell, names)])
-                writer.writerows(map(plain_cell, rows[index]) for index in sorted(rows))
+                writer.writerow(["window", "clip", "first_frame", *map(escape_cell, names)])
+                writer.writerows(map(escape_cell, rows[index]) for index in sorted(rows))
 
 
 def _rows(batch: dict[str, Any]) -> list[tuple[Any, ...]]:
