@@ -195,7 +195,7 @@ def test_overlays_of_ours_are_no_videos_and_those_of_others_are(tmp_path: Path) 
     assert found == [tmp_path / "clip" / "another.mp4", tmp_path / "mine" / OVERLAY]
 
 
-def test_only_workshops_of_dead_processes_are_removed(tmp_path: Path) -> None:
+def test_only_scratch_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from vidact.core.folders import scratch_folder\n"
         "with scratch_folder(Path(sys.argv[1])) as room:\n"
@@ -256,7 +256,7 @@ def test_a_file_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
     refuse_foreign_file(path, is_ours)
     for content in ("{}", "no JSON", "5"):
         path.write_text(content)
-        with pytest.raises(ConfigError, match=r"is there already, and not a file that this command wrote; choose ano"):
+        with pytest.raises(ConfigError, match=r"already exists, and this command did not write it; choose ano"):
             refuse_foreign_file(path, is_ours)
     with pytest.raises(ConfigError, match="is a folder; give the name of a file"):
         refuse_foreign_file(tmp_path, is_ours)

@@ -1,4 +1,4 @@
-"""What is asked of a network that somebody else has written, and what is said of one that does not keep to it."""
+"""What vidact requires of a network that a user wrote, and what it says where one does not comply."""
 
 import os
 import subprocess

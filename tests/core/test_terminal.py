@@ -159,4 +159,4 @@ def test_a_full_disk_behind_the_output_is_told() -> None:
         command = [sys.executable, "-m", "vidact", "--version"]
         found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert found.returncode == 3
-    assert found.stderr == "vidact: error: what was to be printed cannot be written (No space left on device)\n"
+    assert found.stderr == "vidact: error: the output cannot be written (No space left on device)\n"

@@ -333,7 +333,7 @@ def test_a_file_of_somebody_else_is_not_written_over(
     (tmp_path / "thesis.txt").write_text("mine")
     command = [word.format(run=small_run, set=small_set) for word in words]
     assert main([*command, str(tmp_path / "thesis.txt")]) == 2
-    assert "thesis.txt: is there already, and not a file that this command wrote" in capsys.readouterr().err
+    assert "thesis.txt: already exists, and this command did not write it" in capsys.readouterr().err
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
@@ -344,5 +344,5 @@ def test_an_evaluation_replaces_no_file_of_somebody_else(
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("mine")
     assert main(["evaluate", str(small_run), "--out", str(tmp_path), "--accelerator", "cpu", "--again"]) == 2
-    assert "is there already, and not of an evaluation that vidact wrote; choose another" in capsys.readouterr().err
+    assert "already exists, but not of an evaluation that vidact wrote; choose another" in capsys.readouterr().err
     assert (tmp_path / name).read_text() == "mine"
