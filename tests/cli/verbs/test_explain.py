@@ -85,7 +85,7 @@ def test_a_video_of_another_rate_is_sampled_at_that_of_the_run(
     assert _explain(small_run, tmp_path / "in" / "at 60.mp4", "--out", tmp_path / "out") == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "at 60.mp4" in line]
     assert [line.split()[0] for line in lines] == ["explained", "kept"]
-    assert all("(60 frames a second, sampled: the network learned from clips of 30 frames" in line for line in lines)
+    assert all("(60 frames a second, sampled: the network was trained on clips of 30 frames" in line for line in lines)
     found = {rate: np.load(tmp_path / "out" / f"at {rate}" / "explanation.npz") for rate in (30, 60)}
     records = {rate: json.loads((tmp_path / "out" / f"at {rate}" / RECORD).read_text()) for rate in (30, 60)}
     assert found[60]["frames"].tolist() == (2 * found[30]["frames"]).tolist()

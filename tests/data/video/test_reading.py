@@ -180,7 +180,7 @@ def test_decoding_ends_at_the_last_frame_that_is_needed(
 
 @pytest.mark.parametrize("wanted", [[], [3, -1]])
 def test_frame_numbers_count_from_zero(tmp_path: Path, write_clip: WriteClip, wanted: list[int]) -> None:
-    with pytest.raises(ValueError, match="one frame number or more is expected, each at least 0"):
+    with pytest.raises(ValueError, match="expected one or more frame numbers, each at least 0"):
         read_frames(write_clip(tmp_path / "clip.avi", 5), wanted, size=(8, 8), gray=True)
 
 

@@ -222,17 +222,17 @@ def test_rates_that_were_learned_from_choose_how_a_video_is_sampled() -> None:
 def test_what_becomes_of_a_video_is_said_in_one_line() -> None:
     thirty = FrameRates(30.0, 30.0, 30.0)
     assert thirty.note(30000 / 1001) == ""
-    assert thirty.note(60.0) == "60 frames a second, sampled: the network learned from clips of 30 frames a second"
+    assert thirty.note(60.0) == "60 frames a second, sampled: the network was trained on clips of 30 frames a second"
     assert "too few, some are shown several times" in thirty.note(10.0)
     assert thirty.note(0.0) == "", "a single frame"
     mixed = FrameRates(24.0, 30.0, 60.0)
     assert (
         mixed.note(50.0)
-        == "shown at its own 50 frames a second; the network learned from clips of 24 to 60 frames a second"
+        == "shown at its own 50 frames a second; the network was trained on clips of 24 to 60 frames a second"
     )
     assert mixed.advice() == [
-        "training clips have 24 to 60 frames a second: what moves looks slower in those with more of them; "
-        "--data.fps 30 samples all of them by time"
+        "training clips have 24 to 60 frames a second: motion looks slower in those with more; "
+        "--data.fps 30 resamples all of them by time"
     ]
     assert thirty.advice() == FrameRates(29.97, 30.0, 30.0).advice() == []
 

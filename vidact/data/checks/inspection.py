@@ -99,7 +99,7 @@ def _recall(files: Sequence[Path], manifest: Manifest, rows: Mapping[str, Row], 
         row = rows.get(manifest.name(path))
         with contextlib.suppress(OSError):  # it vanished or cannot be read: measuring it says why
             current = row.holds(path, time_limit_seconds=request.time_limit_seconds) if row else None
-            if current and current.inspection.tells_for(request.decoder):
+            if current and current.inspection.covers(request.decoder):
                 recalled[path] = current
     return recalled
 

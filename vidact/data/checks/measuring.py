@@ -222,7 +222,7 @@ def _why_not_decord(path: Path, counted: Inspection, claim: VideoInfo, found: _D
     count = 0
     try:
         for picture in islice(decord_pictures(path), most):
-            if count < found.intact and (fault := found.samples.fault_of(count, picture.numpy())):
+            if count < found.intact and (fault := found.samples.difference_to(count, picture.numpy())):
                 return f"decord's picture {count} is not PyAV's, it {fault}"
             count += 1
     except DataError as error:
