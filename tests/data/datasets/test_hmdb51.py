@@ -106,7 +106,7 @@ def test_a_line_that_is_not_understood_is_named(splits: Path, line: str) -> None
 def test_a_clip_on_two_sides_is_named(splits: Path) -> None:
     with (splits / "jump_test_split1.txt").open("a") as file:
         file.write("c.avi 1 \n")
-    with pytest.raises(DataError, match="line 5: c.avi stands on two sides"):
+    with pytest.raises(DataError, match="line 5: c.avi is on two sides"):
         read_official_split(splits, fold=1, class_names=["jump"])
 
 

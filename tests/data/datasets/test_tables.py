@@ -111,7 +111,7 @@ def test_a_class_is_a_name_that_a_folder_can_have(tmp_path: Path, name: str) -> 
 
 @pytest.mark.parametrize("cell", ["", ".", "..", ".avi", "..avi", "...avi", "a/...avi", "a/.mp4", "b/..", "x.avi/.."])
 def test_a_path_is_never_one_whose_name_is_dots(tmp_path: Path, cell: str) -> None:
-    with pytest.raises(DataError, match=r"line 2: .*(is no clip; expected .avi|path is empty)"):
+    with pytest.raises(DataError, match=r"line 2: .*(is not a clip; expected .avi|path is empty)"):
         _clips(tmp_path, f"path,class\n{cell},run\n")
 
 
@@ -119,7 +119,7 @@ def test_a_path_is_never_one_whose_name_is_dots(tmp_path: Path, cell: str) -> No
     ("text", "message"),
     [
         ("path,label\na.mp4,run\n", "no column 'class'; .* is 'label' the one"),
-        ("path,class,Class\na.mp4,run,run\n", "line 1: 2 columns are called 'class'; leave one"),
+        ("path,class,Class\na.mp4,run,run\n", "line 1: 2 columns are called 'class'; keep one"),
         ("path,class,start\na.mp4,run,0:03\n", "line 2: start is a number of seconds .* got '0:03'"),
         ("path,class,start\na.mp4,run,-1\n", "line 2: start is a number of seconds .* got '-1'"),
         ("path,class,end\na.mp4,run,nan\n", "line 2: end is a number of seconds .* got 'nan'"),
@@ -130,8 +130,8 @@ def test_a_path_is_never_one_whose_name_is_dots(tmp_path: Path, cell: str) -> No
             "path,class,start,end\na.mp4,run,3,2\n",
             "line 2: the clip ends at 2 s, but starts at 3 s; expected start < end",
         ),
-        ("path,class,start\na.mp4,run,1\na.mp4,jump,1.0\n", "line 3: .* stands in line 2 already with the same start"),
-        ("path,class,start\na.mp4,run,0\na.mp4,run,\n", "line 3: .* stands in line 2 already"),
+        ("path,class,start\na.mp4,run,1\na.mp4,jump,1.0\n", "line 3: .* is in line 2 already with the same start"),
+        ("path,class,start\na.mp4,run,0\na.mp4,run,\n", "line 3: .* is in line 2 already"),
         (
             "path,class,group,end\na.mp4,run,p,1\na.mp4,run,q,2\n",
             "line 3: .*a.mp4 is of group 'q', and in line 2 of group 'p'; clips of one file are of one group",

@@ -106,7 +106,7 @@ def test_clips_of_a_side_that_are_not_there_are_counted_and_three_are_named(tmp_
 def test_a_clip_on_two_sides_is_named(tmp_path: Path) -> None:
     training = make_split(_clips(), scheme="source", fold=1, seed=0).training
     path = _write(tmp_path / "split.json", validation=[training[0].clip_id])
-    with pytest.raises(DataError, match=f"{training[0].clip_id} stands on two sides, training and validation"):
+    with pytest.raises(DataError, match=f"{training[0].clip_id} is on two sides, training and validation"):
         read_split_file(path, _clips())
 
 

@@ -181,7 +181,7 @@ def read_split_file(path: Path, clips: Sequence[Clip]) -> Split:
     for side in (*_SIDES, "unused"):
         for clip_id in record[side]:
             if side_of.setdefault(clip_id, side) != side:
-                raise DataError(f"{path}: {clip_id} stands on two sides, {side_of[clip_id]} and {side}")
+                raise DataError(f"{path}: {clip_id} is on two sides, {side_of[clip_id]} and {side}")
     here = {clip.clip_id for clip in clips}
     missing = sorted(clip_id for clip_id, side in side_of.items() if side in _SIDES and clip_id not in here)
     if missing:
