@@ -144,7 +144,7 @@ def test_a_file_that_hangs_or_crashes_costs_only_itself(root: Path, command: lis
     found = inspect_clips(_clips(root), command=command, time_limit_seconds=0.5, num_processes=1)
     assert [found[path].verdict for path in _clips(root)] == ["ok", "time_out", "crashed", "ok"]
     assert (
-        "measuring took longer than 0.5 s; `data check --time_limit_seconds` gives more" in found[root / "1.avi"].reason
+        "decoding took longer than 0.5 s; `data check --time_limit_seconds` allows more" in found[root / "1.avi"].reason
     )
     assert "SIGABRT" in found[root / "2.avi"].reason
     assert all(found[path].sha1 for path in _clips(root))

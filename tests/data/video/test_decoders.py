@@ -203,7 +203,7 @@ def test_an_odd_angle_is_refused(folder: Path) -> None:
     set_display_matrix(path, 1, 1, -1, 1)
     found = measure_file(path)
     assert (found.verdict, found.usable) == (Verdict.UNSUPPORTED, False)
-    assert "turned by 45°" in found.reason
+    assert "rotated by 45°" in found.reason
 
 
 def test_pixels_that_are_not_square_are_shown_with_their_aspect_and_fed_the_same(folder: Path) -> None:

@@ -1,10 +1,11 @@
-"""Ask child processes that may hang or crash, and go on without them.
+"""Run tasks in child processes that may hang or crash, with a time and a memory limit for each.
 
-It does not know what is asked. A child is started as a program of its own, not by `multiprocessing`, whose children
-import the user's script once more. Parent and child speak lines of JSON over the child's standard input and output.
+`inspection` uses it, because a damaged video can hang a decoder or end its process. Children are programs of their
+own, not `multiprocessing`'s, which would import the user's script again. Parent and child exchange lines of JSON over
+the child's standard input and output.
 
-A child ends when its answer takes too long (the parent kills it, and where the system has timers it also ends by
-itself, for a parent that was killed meanwhile), and when the parent closes the pipe.
+The parent kills a child whose answer takes too long. A child also ends by itself, after the time limit and when the
+parent closes the pipe, so that none stays behind a parent that was killed.
 """
 
 import contextlib
@@ -30,19 +31,19 @@ START_LIMIT_SECONDS = 300.0  # importing torch from a slow disk takes minutes
 ORPHAN_GRACE_SECONDS = 5.0
 DEATH_LIMIT_SECONDS = 10.0
 MEMORY_LIMIT_BYTES = 6 * 2**30
-QUESTIONS_PER_CHILD = 32  # starting a child costs about as much as this many clips
+QUESTIONS_PER_CHILD = 32  # starting a child takes about as long as this many clips
 MAX_CHILDREN = 32
 _STDERR_TAIL_BYTES = 2000
-_EXCEPTION = "exit status 1: "  # how Python ends after an exception that nobody caught
+_EXCEPTION = "exit status 1: "  # of Python after an uncaught exception
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of a question.
+    """The outcome of one question.
 
     Attributes:
-        question: As it was asked.
-        answer: What the child said; None where it died over the question.
+        question: The question.
+        answer: The child's answer; None where it died.
         timed_out: True where it was killed at the time limit.
         death: How it died: a signal's name or an exit status, and the last line that it printed.
     """
@@ -54,13 +55,13 @@ class Reply:
 
     @property
     def raised(self) -> str:
-        """The exception that ended the child, in one line; empty where it answered, was killed or lacked memory."""
+        """The exception that ended the child, in one line; empty if it answered, was killed or ran out of memory."""
         return self.death.removeprefix(_EXCEPTION) if _is_exception(self.death) else ""
 
 
 def serve(answer: Callable[[Message], Message]) -> None:
-    """Answer a parent's questions until it closes the pipe; the child's side."""
-    # Decoders that print must not disturb the talk: it gets a descriptor of its own.
+    """Answer the parent's questions until it closes the pipe; a child program calls this."""
+    # Decoders that print must not disturb the protocol: answers get a descriptor of their own, prints go to stderr.
     with os.fdopen(os.dup(1), "w", encoding="ascii") as replies:
         os.dup2(2, 1)
         _limit_memory()
@@ -78,13 +79,13 @@ def _is_exception(death: str) -> bool:
 
 
 def _set_alarm(seconds: float) -> None:
-    """End this process after a time, whoever holds Python's lock by then; 0 calls it off."""
+    """End this process after a time, even if C code holds Python's lock by then; 0 cancels."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _limit_memory() -> None:
-    """Let a file that claims to be huge end this process, not the machine; leave no core file."""
+    """Limit memory, so that a file with a huge claim ends this process, not the machine; write no core file."""
     with contextlib.suppress(ImportError):  # no such limits on Windows
         import resource
 
@@ -95,7 +96,7 @@ def _limit_memory() -> None:
 
 
 def choose_num_processes(num_questions: int) -> int:
-    """Choose how many children are worth their start, on the cores that this process may use."""
+    """Choose how many children are worth their start-up time, on the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, MAX_CHILDREN, -(-num_questions // QUESTIONS_PER_CHILD)))
 
@@ -103,15 +104,15 @@ def choose_num_processes(num_questions: int) -> int:
 def ask_children(
     questions: Sequence[Message], *, command: Sequence[str], time_limit_seconds: float, num_processes: int
 ) -> Generator[Reply, None, None]:
-    """Ask each question once and give the replies as they come, in no order.
+    """Ask each question once, and yield the replies as they arrive.
 
-    A child that dies is replaced. When the iteration is left, for whatever reason, no child is left behind.
+    A child that dies is replaced. When the iteration ends, for whatever reason, all children are ended.
 
     Args:
-        questions: In plain types.
+        questions: Plain types.
         command: A program that calls `serve`.
-        time_limit_seconds: For one question.
-        num_processes: How many children at the most.
+        time_limit_seconds: Limit for one question.
+        num_processes: Largest number of children.
 
     Raises:
         EnvironmentProblem: a child does not start.
@@ -128,7 +129,7 @@ def ask_children(
 
 
 class _Pool:
-    """Threads that each own one child."""
+    """Threads, each of which owns one child."""
 
     def __init__(self, questions: Sequence[Message], command: Sequence[str], time_limit_seconds: float) -> None:
         self._questions = deque(questions)
@@ -147,7 +148,7 @@ class _Pool:
     def next_reply(self) -> Reply:
         reply = None
         while reply is None:
-            with contextlib.suppress(queue.Empty):  # a wait without end may sleep through Ctrl-C
+            with contextlib.suppress(queue.Empty):  # a wait without timeout may block Ctrl-C
                 reply = self._replies.get(timeout=POLL_SECONDS)
         if isinstance(reply, BaseException):
             raise reply
@@ -168,7 +169,7 @@ class _Pool:
                 child = child if child and child.alive else self._replace(child)
                 reply = child.ask(question, self._time_limit_seconds)
                 self._replies.put(reply)
-        except BaseException as error:  # handed to the thread that waits
+        except BaseException as error:  # raised in the caller's thread
             self._replies.put(error)
         finally:
             self._end(child)
@@ -181,7 +182,7 @@ class _Pool:
         self._end(old)
         with self._lock:
             if self._stopping:
-                raise EnvironmentProblem("stopped while a process that measures clips was started")
+                raise EnvironmentProblem("stopped while a process that inspects clips was started")
             child = _Child(self._command)
             self._children.add(child)
         try:
@@ -199,7 +200,7 @@ class _Pool:
 
 
 class _Child:
-    """One process that answers; not shared between threads, but for `kill`."""
+    """One child process; only `kill` may be called from other threads."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
@@ -214,7 +215,7 @@ class _Child:
                 stderr=self._errors,
                 encoding="ascii",
                 env=_environment(),
-                start_new_session=True,  # Ctrl-C is the parent's to hear
+                start_new_session=True,  # Ctrl-C reaches the parent alone
             )
         except OSError as error:
             self._errors.close()
@@ -228,12 +229,12 @@ class _Child:
         if self._read(START_LIMIT_SECONDS) is None:
             death = f"no sign of life in {START_LIMIT_SECONDS:.0f} s" if self._expired else self._death()
             raise EnvironmentProblem(
-                f"the process that measures clips does not start ({death}); try `{shlex.join(self._command)}`"
+                f"the process that inspects clips does not start ({death}); try `{shlex.join(self._command)}`"
             )
 
     def ask(self, question: Message, limit_seconds: float) -> Reply:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died; reading tells how
+        with contextlib.suppress(BrokenPipeError):  # it died; `_read` finds out
             self._process.stdin.write(json.dumps({"question": question, "limit_seconds": limit_seconds}) + "\n")
             self._process.stdin.flush()
         answer = self._read(limit_seconds)
@@ -243,7 +244,7 @@ class _Child:
         return Reply(question, None, timed_out=self._expired or death.startswith("SIGALRM"), death=death)
 
     def _read(self, limit_seconds: float) -> Message | None:
-        """Wait for a line; None where the child has died, or was killed at the limit."""
+        """Wait for a line; None if the child died or was killed at the limit."""
         assert self._process.stdout is not None
         over = threading.Event()
         timer = threading.Timer(limit_seconds, self._expire, [over])
@@ -252,7 +253,7 @@ class _Child:
         try:
             line = self._process.stdout.readline()
         finally:
-            with self._expiry:  # a timer that is past its wait must not end the next question's child
+            with self._expiry:  # a timer that fires late must not kill the child during the next question
                 over.set()
             timer.cancel()
         return json.loads(line) if line.endswith("\n") else None
@@ -264,7 +265,7 @@ class _Child:
                 self.kill()
 
     def _death(self) -> str:
-        try:  # a child that ends by an exception closes its output first, then says why
+        try:  # a child closes its output before it prints its exception
             status = self._process.wait(DEATH_LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
@@ -284,11 +285,11 @@ class _Child:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._errors):
             if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # a question that the dead child never read
+                with contextlib.suppress(BrokenPipeError):  # unread questions of a dead child
                     pipe.close()
 
 
 def _environment() -> dict[str, str]:
-    """Let the child find the same modules as the parent, and keep to one core."""
+    """Make the child find the same modules as the parent, and use one core."""
     paths = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100  # '' is the working folder
     return os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}

@@ -140,7 +140,7 @@ def _whole_frames(path: Path, stream: av.VideoStream) -> Iterator[av.VideoFrame]
             if frame.is_corrupt:
                 raise DataError(f"{path}: frame {number} is damaged; get the file anew")
             if turn_of(frame) != UPRIGHT:
-                raise DataError(f"{path}: is to be shown turned or mirrored, which its copy would not be")
+                raise DataError(f"{path}: is to be shown rotated or mirrored, which a copy would lose")
             yield frame
     except av.error.FFmpegError as error:
         raise DataError(f"{path}: does not decode to its end ({reason_of(error)}); get it anew") from error
