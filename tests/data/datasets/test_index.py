@@ -259,7 +259,7 @@ def test_without_groups_a_table_has_the_sources_of_its_names(tmp_path: Path) -> 
         ("path,class\na/x.avi,jump\na/x.mp4,jump\n", "a/x.avi and .*a/x.mp4 would both be clip 'jump/x'; rename"),
         ('path,class\n"a.avi,jump\n', "not a table in UTF-8 with commas"),
         (b"path,class\n\xff.avi,jump\n", "not a table in UTF-8 with commas"),
-        ("path,class\n\0.avi,jump\n", "line 2: .* is no clip"),
+        ("path,class\n\0.avi,jump\n", "line 2: .* is not a clip"),
     ],
 )
 def test_a_table_that_is_not_understood_is_told_with_its_line(tmp_path: Path, text: str | bytes, message: str) -> None:

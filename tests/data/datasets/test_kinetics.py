@@ -82,7 +82,7 @@ def test_classes_without_a_clip_are_left_out_and_said(tmp_path: Path) -> None:
         ("", "no row after its first line"),
         ("a,b,1,2,train\n", r"none of its 1 clips is on disk: .* for b_000001_000002\.mp4 and the like"),
         ("a,,1,2,train\n", "line 2: youtube_id is empty"),
-        ("..,b,1,2,train\n", "line 2: a class is a name"),
+        ("..,b,1,2,train\n", "line 2: a class must be a (valid folder )?name"),
         ("a,b/../../c,1,2,train\n", "line 2: 'b/../../c' is not a youtube_id"),
         ("a,b,2,1,train\n", "line 2: expected time_start < time_end in seconds, got '2' and '1'"),
         ("a,b,x,1,train\n", "line 2: expected time_start < time_end in seconds, got 'x' and '1'"),

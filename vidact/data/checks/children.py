@@ -18,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,85 +117,62 @@ def ask_children(
     Raises:
         EnvironmentProblem: a child does not start.
     """
-    if not questions:
-        return
-    pool = _Pool(questions, command, time_limit_seconds)
+    children = _Children(command)
+    done: queue.SimpleQueue[Future[Reply]] = queue.SimpleQueue()
+    pool = ThreadPoolExecutor(max(1, min(num_processes, len(questions))))
     try:
-        pool.start(min(num_processes, len(questions)))
+        for question in questions:
+            pool.submit(children.ask, question, time_limit_seconds).add_done_callback(done.put)
         for _ in questions:
-            yield pool.next_reply()
+            yield _next(done).result()
     finally:
-        pool.stop()
+        children.stop()
+        pool.shutdown(cancel_futures=True)
+        children.close()
 
 
-class _Pool:
-    """Threads, each of which owns one child."""
+def _next(done: "queue.SimpleQueue[Future[Reply]]") -> "Future[Reply]":
+    while True:
+        with contextlib.suppress(queue.Empty):  # on Windows a wait without timeout blocks Ctrl-C
+            return done.get(timeout=POLL_SECONDS)
 
-    def __init__(self, questions: Sequence[Message], command: Sequence[str], time_limit_seconds: float) -> None:
-        self._questions = deque(questions)
-        self._command, self._time_limit_seconds = command, time_limit_seconds
-        self._replies: queue.SimpleQueue[Reply | BaseException] = queue.SimpleQueue()
-        self._children: set[_Child] = set()
-        self._threads: list[threading.Thread] = []
+
+class _Children:
+    """One child for each thread of a pool, replaced when it dies."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._own = threading.local()
+        self._all: list[_Child] = []
         self._lock = threading.Lock()
         self._stopping = False
 
-    def start(self, num_threads: int) -> None:
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(num_threads)]
-        for thread in self._threads:
-            thread.start()
+    def ask(self, question: Message, limit_seconds: float) -> Reply:
+        child: _Child | None = getattr(self._own, "child", None)
+        if child is None or not child.alive:
+            child = self._own.child = self._start(child)
+        return child.ask(question, limit_seconds)
 
-    def next_reply(self) -> Reply:
-        reply = None
-        while reply is None:
-            with contextlib.suppress(queue.Empty):  # a wait without timeout may block Ctrl-C
-                reply = self._replies.get(timeout=POLL_SECONDS)
-        if isinstance(reply, BaseException):
-            raise reply
-        return reply
-
-    def stop(self) -> None:
-        with self._lock:
-            self._stopping = True
-            for child in self._children:
-                child.kill()
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self) -> None:
-        child = None
-        try:
-            while (question := self._next_question()) is not None:
-                child = child if child and child.alive else self._replace(child)
-                reply = child.ask(question, self._time_limit_seconds)
-                self._replies.put(reply)
-        except BaseException as error:  # raised in the caller's thread
-            self._replies.put(error)
-        finally:
-            self._end(child)
-
-    def _next_question(self) -> Message | None:
-        with self._lock:
-            return self._questions.popleft() if self._questions and not self._stopping else None
-
-    def _replace(self, old: "_Child | None") -> "_Child":
-        self._end(old)
+    def _start(self, old: "_Child | None") -> "_Child":
+        if old is not None:
+            old.close()
         with self._lock:
             if self._stopping:
                 raise EnvironmentProblem("stopped while a process that inspects clips was started")
             child = _Child(self._command)
-            self._children.add(child)
-        try:
-            child.wait_until_ready()
-        except BaseException:
-            self._end(child)
-            raise
+            self._all.append(child)
+        child.wait_until_ready()
         return child
 
-    def _end(self, child: "_Child | None") -> None:
-        if child is not None:
-            with self._lock:
-                self._children.discard(child)
+    def stop(self) -> None:
+        """Kill all children, so that threads that wait for one return; none is started after this."""
+        with self._lock:
+            self._stopping = True
+            for child in self._all:
+                child.kill()
+
+    def close(self) -> None:
+        for child in self._all:
             child.close()
 
 
