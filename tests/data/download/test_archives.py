@@ -196,7 +196,7 @@ def test_what_needs_more_space_than_there_is_is_not_begun(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda _: usage._replace(free=3_000_000))
-    with pytest.raises(EnvironmentProblem, match=r"unpacks to 0.00 GB and 0.00 GB are free; make space"):
+    with pytest.raises(EnvironmentProblem, match=r"unpacks to 0.00 GB and 0.00 GB are free; free some space"):
         unpack(path, tmp_path / "out")
     assert everything_in(tmp_path) == [path.name]
 

@@ -81,7 +81,7 @@ def test_without_ranges_it_begins_again(server: FileServer, tmp_path: Path) -> N
 
 def test_a_server_that_never_gets_further_is_given_up(server: FileServer, tmp_path: Path) -> None:
     server.put("a.rar", CONTENT, ranges=False, cuts=[100_000] * 99)
-    with pytest.raises(EnvironmentProblem, match=r"a.rar: .*, at each of 3 tries; 100000 bytes are kept to go on from"):
+    with pytest.raises(EnvironmentProblem, match=r"a.rar: .*, at each of 3 tries; 100000 bytes are kept to continue from"):
         get([source(server)], tmp_path)
     assert len(server.asked) == 4
     assert not (tmp_path / "a.rar").exists()
@@ -189,7 +189,7 @@ def test_redirects_are_followed(server: FileServer, tmp_path: Path) -> None:
 
 def test_a_file_of_unknown_length_needs_a_checksum(server: FileServer, tmp_path: Path) -> None:
     server.put("a.rar", CONTENT, length=False)
-    with pytest.raises(EnvironmentProblem, match="does not say how long the file is, and no checksum is known"):
+    with pytest.raises(EnvironmentProblem, match="does not give the file.s length, and no checksum is known"):
         get([source(server)], tmp_path)
     assert get([source(server, sha256=SHA256)], tmp_path).read_bytes() == CONTENT
 
@@ -227,7 +227,7 @@ def test_too_little_space_is_said_before_anything_is_written(
     server.put("a.rar", CONTENT)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: usage._replace(free=200_000))
-    with pytest.raises(EnvironmentProblem, match=r"0.00 GB are still to come and 0.00 GB are free; make space"):
+    with pytest.raises(EnvironmentProblem, match=r"0.00 GB are still to come and 0.00 GB are free; free some space"):
         get([source(server)], tmp_path)
 
 
@@ -240,7 +240,7 @@ def test_a_full_disk_is_one_line(server: FileServer, tmp_path: Path, monkeypatch
         return opened(Path("/dev/full") if mode == "ab" else path, mode, **kwargs)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(EnvironmentProblem, match=r"cannot be written \(No space left on device\); make space"):
+    with pytest.raises(EnvironmentProblem, match=r"cannot be written \(No space left on device\); free some space"):
         get([source(server)], tmp_path)
 
 
