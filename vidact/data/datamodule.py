@@ -18,10 +18,10 @@ from vidact.data.checks.findings import check_clips
 from vidact.data.datasets.clip_frames import frames_of
 from vidact.data.datasets.index import Clip, list_notes
 from vidact.data.loading.augmentation import AugmentationSettings
+from vidact.data.loading.augmented import AugmentingDataModule
 from vidact.data.loading.decoded import decode_windows
 from vidact.data.loading.masks import choose_masks
 from vidact.data.loading.order import training_order
-from vidact.data.loading.varying import VaryingDataModule
 from vidact.data.loading.windows import Window, WindowDataset, join, list_windows, pick_rows
 from vidact.data.loading.workers import worker_options
 from vidact.data.setting_checks import check_settings
@@ -37,7 +37,7 @@ from vidact.data.video.timeline import FrameRates
 PARTS = {"fit": "training", "validate": "validation", "test": "test"}
 
 
-class VideoDataModule(VaryingDataModule):
+class VideoDataModule(AugmentingDataModule):
     """Clips of HMDB51, J-HMDB, UCF101, of any folder in their layout, or of a CSV file.
 
     Args:

@@ -81,7 +81,9 @@ def test_without_ranges_it_begins_again(server: FileServer, tmp_path: Path) -> N
 
 def test_a_server_that_never_gets_further_is_given_up(server: FileServer, tmp_path: Path) -> None:
     server.put("a.rar", CONTENT, ranges=False, cuts=[100_000] * 99)
-    with pytest.raises(EnvironmentProblem, match=r"a.rar: .*, at each of 3 tries; 100000 bytes are kept to continue from"):
+    with pytest.raises(
+        EnvironmentProblem, match=r"a.rar: .*, at each of 3 tries; 100000 bytes are kept to continue from"
+    ):
         get([source(server)], tmp_path)
     assert len(server.asked) == 4
     assert not (tmp_path / "a.rar").exists()

@@ -229,7 +229,7 @@ def test_the_limit_is_kept_before_anything_is_decoded(
     monkeypatch.setattr("vidact.data.loading.windows.read_frames", None)
     message = (
         r"8 windows of 4 frames, 100x100 pixels, decoded, need 0\.3 MB, the cache's limit is 0\.3 MB and 0\.0 MB of it "
-        r"are in use: raise --data.cache_gigabytes .*, take fewer windows or smaller frames, or remove what is there: "
+        r"are in use: raise --data.cache_gigabytes .*, use fewer windows or smaller frames, or remove the old ones: "
         r"rm -r .*windows"
     )
     with pytest.raises(ConfigError, match=message):

@@ -147,12 +147,12 @@ def test_jhmdb_masks_are_refused_for_hmdb51_clips_of_the_same_name(hmdb51: Path,
 @pytest.mark.parametrize("number", [-1, 5])
 def test_a_frame_that_the_mask_does_not_have_is_named(tmp_path: Path, number: int) -> None:
     _write(tmp_path / "run" / "a.mat", _random())
-    with pytest.raises(DataError, match=f"frame {number} was asked for, the mask has frames 0 to 4"):
+    with pytest.raises(DataError, match=f"frame {number} was requested, the mask has frames 0 to 4"):
         MaskFolder(tmp_path).read("run/a", [0, number], clip_frames=5, size=(8, 12))
 
 
 def test_a_clip_without_a_mask_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"run/a: has no mask in .*; leave the clip out"):
+    with pytest.raises(DataError, match=r"run/a: has no mask in .*; remove the clip"):
         MaskFolder(tmp_path).read("run/a", [0], clip_frames=5, size=(8, 12))
 
 
