@@ -93,7 +93,7 @@ class DivisionSettings:
             raise ConfigError(f"the seed must be at least 0, got {self.seed}")
         if self.fold != 1 and self.split in GIVEN:
             raise ConfigError(
-                f"split {self.split!r} has one fold, as the data set names the sides; got fold {self.fold}"
+                f"split {self.split!r} has one fold, because the data set names the sides; got fold {self.fold}"
             )
         if not self.is_file and not 1 <= self.fold <= self.most_folds:
             raise ConfigError(f"split {self.split!r} has folds 1 to {self.most_folds}, got fold {self.fold}")

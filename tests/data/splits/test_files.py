@@ -88,7 +88,7 @@ def test_clips_that_the_file_does_not_know_are_unused_and_counted(tmp_path: Path
     more = [Clip(Path(f"/run/new{number}.avi"), "run", 2, "new", None) for number in range(4)]
     split = read_split_file(path, [*_clips(), *more])
     assert split.unused == tuple(more)
-    assert split.notes == ("4 clips are not in the split file and stay unused: run/new0, run/new1, run/new2, …",)
+    assert split.notes == ("4 clips are not in the split file and are not used: run/new0, run/new1, run/new2, …",)
 
 
 def test_unused_clips_need_not_be_there(tmp_path: Path) -> None:
