@@ -274,12 +274,12 @@ def test_a_configuration_file_can_give_the_settings() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"crop_scale": (0.0, 1.0)}, "crop_scale is two shares"),
-        ({"crop_scale": (0.8, 0.6)}, "crop_scale is two shares"),
-        ({"crop_scale": (0.5, 1.5)}, "crop_scale is two shares"),
-        ({"crop_scale": (float("nan"), 1.0)}, "crop_scale is two shares"),
-        ({"crop_aspect": (-1.0, 1.0)}, "crop_aspect is two ratios"),
-        ({"crop_aspect": (1.0, float("inf"))}, "crop_aspect is two ratios"),
+        ({"crop_scale": (0.0, 1.0)}, "crop_scale must be two shares"),
+        ({"crop_scale": (0.8, 0.6)}, "crop_scale must be two shares"),
+        ({"crop_scale": (0.5, 1.5)}, "crop_scale must be two shares"),
+        ({"crop_scale": (float("nan"), 1.0)}, "crop_scale must be two shares"),
+        ({"crop_aspect": (-1.0, 1.0)}, "crop_aspect must be two ratios"),
+        ({"crop_aspect": (1.0, float("inf"))}, "crop_aspect must be two ratios"),
         ({"flip_probability": 1.1}, "flip_probability must be from 0 to 1, got 1.1"),
         ({"brightness": -0.1}, "brightness must be from 0 to 1"),
         ({"contrast": float("nan")}, "contrast must be from 0 to 1"),

@@ -23,8 +23,7 @@ from vidact.data.datasets.hmdb51 import read_official_split
 from vidact.data.datasets.index import index_clips
 from vidact.data.loading.masks import MaskFolder, find_masks
 from vidact.data.splits.files import find_official_folder
-from vidact.data.transcode.copies import small_size
-from vidact.data.transcode.encoding import TranscodeSettings, transcode_clip
+from vidact.data.transcode.encoding import TranscodeSettings, small_size, transcode_clip
 from vidact.data.transcode.writing import TranscodeReport, transcode
 from vidact.data.video.reading import open_container, read_frames, read_sparsely, write_video
 
@@ -494,5 +493,7 @@ def test_no_thread_is_left_over(data_set: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("short_side", [127, 14, 0, -2])
 def test_short_sides_out_of_range_are_told(short_side: int) -> None:
-    with pytest.raises(ConfigError, match=f"--short-side is an even number of pixels, at least 16, got {short_side}"):
+    with pytest.raises(
+        ConfigError, match=f"--short-side must be an even number of pixels, at least 16, got {short_side}"
+    ):
         TranscodeSettings(short_side)

@@ -102,7 +102,7 @@ def synthesize(
         blobs: Pairs of a dark and a bright blob that lie still.
         drift: How far the camera drifts per frame at most, in shares of the frame's shorter side.
         cut_probability: Share of the clips with a cut.
-        confounder: A sign that seems to tell the class.
+        confounder: A sign that correlates with the class.
         agreement: How often the sign is that of the class, from 0.125 (chance) to 1.
         seed: Equal seeds give equal clips.
     """

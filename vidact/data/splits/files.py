@@ -42,7 +42,7 @@ def find_official_folder(root: Path) -> Path:
 def why_no_official_folder(root: Path) -> str:
     """Describe where the official split files were searched."""
     return (
-        f"official split files not found for {root}: searched <class>_test_split1.txt and trainlist01.txt in "
+        f"official split files not found for {root}: looked for <class>_test_split1.txt and trainlist01.txt in "
         f"{', '.join(map(str, _official_places(root)))}; give their folder as --data.splits_folder"
     )
 

@@ -204,7 +204,7 @@ def _with_validation(
         rarest, count = _rarest_class(clips, group)
     if count < 2:
         raise DataError(
-            f"class {rarest!r} has {count} {unit} for training and validation, which need at least one each: add clips, "
+            f"class {rarest!r} has {count} {unit} for training and validation, which need at least one each; add clips "
             "or drop the class"
         )
     divided = _divide(clips, group, num_parts=min(share.denominator, count), least_parts=2, seed=seed)

@@ -1,8 +1,8 @@
-"""Write a small copy of a data set, with the same names, layout and frames, for slow disks and small transfers.
+"""Write a small copy of a data set, with the same names, layout and frames.
 
 A copy has its clip's frames, one for one and at the same times, only smaller: frame numbers, split files and masks
-stay true (masks are resized when they are read). No frame refers to a later one and groups of pictures are closed,
-so readers that seek get the right frames as well, but of H.264 in AVI: AVI keeps no display times, and decord's
+remain valid (masks are resized when they are read). No frame refers to a later one and groups of pictures are closed,
+so readers that seek get the right frames as well, except for H.264 in AVI: AVI has no display times, and decord's
 sparse read then starts at a wrong key frame, whatever the encoder's options.
 """
 
@@ -23,22 +23,28 @@ from vidact.core.errors import DataError, EnvironmentProblem
 from vidact.core.folders import is_scratch_folder, remove_abandoned, scratch_folder
 from vidact.data.datasets.index import ENDINGS
 from vidact.data.transcode.encoding import DEFAULT, TranscodeSettings, transcode_clip
-from vidact.data.transcode.own_copies import Copies
+from vidact.data.transcode.journal import CopyJournal
 from vidact.data.video.reading import checked_path
 
 _FORMAT_VERSION = 1
 _MARK, _LOCK, _COPIES = "transcode.json", ".transcode.lock", ".transcode.copies"
 _COPIED_FOLDERS = {"splits", "testTrainMulti_7030_splits", "ucfTrainTestlist", "masks", "puppet_mask"}
 _COPIED_ENDINGS = {".txt", ".csv"}  # at the top
-_CLOCK_NS = 10_000_000  # what coarse file systems keep of a time
+_CLOCK_NS = 10_000_000  # resolution of times on coarse file systems
 
 
 @dataclass(frozen=True)
 class TranscodeReport:
-    """How many clips were copied now, had a copy already, how many split files and masks were copied as they are.
+    """The outcome of a run.
 
-    `left_out` has a line for each clip, link and folder without a copy; `ignored` counts files that are none of these;
-    bytes are of clips that have a copy.
+    Attributes:
+        written: Number of clips copied now.
+        kept: Number of clips that had a copy already.
+        copied: Number of split files and masks, which are copied unchanged.
+        left_out: One line for each clip, link and folder that was skipped.
+        ignored: Number of other files.
+        bytes_before: Size of the clips that have a copy.
+        bytes_after: Size of their copies.
     """
 
     written: int
@@ -59,12 +65,12 @@ def transcode(
 ) -> TranscodeReport:
     """Write a small copy of every clip of a data set, and copy its split files and masks.
 
-    Every copy appears whole or not at all and bears its clip's time of change, so that a run that was stopped is
-    taken up where it ended, and a clip that changed is copied again. The rest goes on when a clip is broken.
-    The layout may be any; `progress` is called with how many clips are done and how many there are.
+    Every copy is written atomically and gets its clip's time of change, so that a stopped run continues where it ended
+    and a changed clip is copied again. Broken clips are skipped. Any layout will do; `progress` is called with
+    (done, total).
 
     Raises:
-        DataError: no clips, `out` holds something else or is in use, or one folder lies in the other.
+        DataError: no clips, `out` contains something else or is in use, or one folder lies in the other.
         EnvironmentProblem: `out` cannot be written.
     """
     root, out = root.resolve(), out.resolve()
@@ -73,17 +79,17 @@ def transcode(
     clips, copied, left_out, ignored = _list_files(root)
     outcomes: list[str | DataError] = []
     with _claimed(out, settings) as room, ThreadPoolExecutor(os.cpu_count()) as pool:
-        copies = Copies(out, out / _COPIES, [*clips, *copied])
-        bring = partial(_bring, root=root, copies=copies, room=room)
+        copies = CopyJournal(out, out / _COPIES, [*clips, *copied])
+        copy_one = partial(_copy_one, root=root, copies=copies, room=room)
         try:
-            for outcome in pool.map(partial(bring, make=partial(transcode_clip, settings=settings)), clips):
+            for outcome in pool.map(partial(copy_one, make=partial(transcode_clip, settings=settings)), clips):
                 outcomes.append(outcome)
                 if progress:
                     progress(len(outcomes), len(clips))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        carried = [bring(name, make=shutil.copyfile) for name in copied]
+        carried = [copy_one(name, make=shutil.copyfile) for name in copied]
     left_out += [str(outcome) for outcome in (*outcomes, *carried) if isinstance(outcome, DataError)]
     done = [name for name, outcome in zip(clips, outcomes, strict=True) if isinstance(outcome, str)]
     before, after = (sum((folder / name).stat().st_size for name in done) for folder in (root, out))
@@ -92,7 +98,7 @@ def transcode(
 
 
 def _list_files(root: Path) -> tuple[list[Path], list[Path], list[str], int]:
-    """List the clips and what to copy as it is, by names from `root` on, and say what of the rest."""
+    """List clips and files to copy unchanged, relative to `root`, why others are skipped, and how many are ignored."""
     clips, copied, left_out, ignored = [], [], [], 0
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
@@ -117,7 +123,7 @@ def _list_files(root: Path) -> tuple[list[Path], list[Path], list[str], int]:
 
 @contextlib.contextmanager
 def _claimed(out: Path, settings: TranscodeSettings) -> Iterator[Path]:
-    """Claim the folder of a copy, mark it, and lend an empty folder in it for what is not finished."""
+    """Lock the folder of a copy, mark it, and make a scratch folder in it."""
     record = {"format_version": _FORMAT_VERSION, **asdict(settings)}
     try:
         _check_mark(out, record)
@@ -148,10 +154,10 @@ def _check_mark(out: Path, record: dict[str, object]) -> None:
         raise DataError(f"{out}: expected nothing or a copy with {record}, found {found}; choose another folder")
 
 
-def _bring(
-    name: Path, *, root: Path, copies: Copies, room: Path, make: Callable[[Path, Path], object]
+def _copy_one(
+    name: Path, *, root: Path, copies: CopyJournal, room: Path, make: Callable[[Path, Path], object]
 ) -> str | DataError:
-    """Bring one file's copy about; 'written', 'kept', or what is wrong with the file."""
+    """Copy one file; return 'written', 'kept', or what is wrong with the file."""
     source, target, temporary = root / name, copies.folder / name, room / f"{threading.get_ident()}{name.suffix}"
     try:
         status = checked_path(source).stat()
@@ -162,7 +168,7 @@ def _bring(
         return error
     try:
         make(source, temporary)
-    except DataError as error:  # a copy that it had would hide what has become of it
+    except DataError as error:  # an older copy would hide that its clip is broken now
         temporary.unlink(missing_ok=True)
         target.unlink(missing_ok=True)
         return error
