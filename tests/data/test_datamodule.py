@@ -1,4 +1,5 @@
 import shutil
+import string
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, DistributedSampler
 from vidact.core.clips import ClipBatch, ClipSource, SplitSource, as_float
 from vidact.core.errors import ConfigError, DataError
 from vidact.data.datamodule import VideoDataModule
+from vidact.data.datasets.index import index_clips
 from vidact.data.loading.augmentation import AugmentationSettings
 from vidact.data.loading.windows import join
 from vidact.data.synthetic import files as synthetic_files
@@ -39,6 +41,18 @@ def test_batches_are_uint8_and_say_what_they_hold(small_set: Path) -> None:
     assert batch.window_index.tolist() == list(range(6))
     assert [name.split("/")[0] for name in batch.clip_id] == [module.class_names[k] for k in batch.label]
     assert float(as_float(batch.video).max()) <= 1
+
+
+def test_windows_have_the_2020_reports_names_where_they_are_asked_for(small_set: Path) -> None:
+    module = _module(small_set, num_windows=2, datapoint_names=True)
+    order = [clip.clip_id for clip in index_clips(small_set)]
+    batch = next(iter(module.val_dataloader()))
+    letter = dict(zip(CLASS_NAMES, string.ascii_uppercase, strict=False))  # initials of the classes are not unique
+    assert batch.datapoint == tuple(
+        f"vc{letter[clip.partition('/')[0]]}{order.index(clip) + 1:04d}_{frame}"
+        for clip, frame in zip(batch.clip_id, batch.frame_numbers[:, 0].tolist(), strict=True)
+    )
+    assert next(iter(_module(small_set).val_dataloader())).datapoint == ()
 
 
 def test_colour_and_oblong_sizes_work(small_set: Path) -> None:

@@ -22,6 +22,7 @@ class ClipBatch:
         times_seconds: When the frames are shown, from the start of the file.
         left_out: One line per skipped clip, which could not be read: `id: reason`.
         mask: True on the actor, where the data set has masks and they were asked for.
+        datapoint: Names of the windows as in the 2020 report (`vcP1269_3`), where they were asked for; else empty.
     """
 
     video: UInt8[Tensor, "B C T H W"]
@@ -33,6 +34,7 @@ class ClipBatch:
     times_seconds: Float[Tensor, "B T"]
     left_out: tuple[str, ...] = ()
     mask: Bool[Tensor, "B T H W"] | None = None
+    datapoint: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.label)

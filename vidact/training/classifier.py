@@ -210,6 +210,7 @@ class ActionClassifier(LightningModule):
         return {
             "window_index": batch.window_index,
             "clip_id": batch.clip_id,
+            "datapoint": batch.datapoint,
             "first_frame": batch.frame_numbers[:, 0],
             "probabilities": self._collect(batch).float().softmax(dim=1),
         }

@@ -110,7 +110,7 @@ def test_a_video_that_is_shown_turned_is_read_with_pyav(tmp_path: Path, write_cl
     path.write_bytes(content)
     found = measure_file(path)
     assert found.verdict == "pyav_only"
-    assert "is to be shown turned" in found.reason
+    assert "is to be shown rotated" in found.reason
     assert found.rotated
     assert found.info is not None
     assert (found.info.height, found.info.width) == (128, 64)

@@ -253,7 +253,7 @@ def test_an_unknown_class_gets_the_nearest_names(get: Get, server: FileServer) -
 
 def test_two_downloads_into_one_folder_do_not_meet(get: Get, tmp_path: Path) -> None:
     def second(what: str, done: int, total: int) -> None:
-        with pytest.raises(EnvironmentProblem, match="another download into this folder is at work"):
+        with pytest.raises(EnvironmentProblem, match="another download into this folder is running"):
             get()
 
     get(progress=second)

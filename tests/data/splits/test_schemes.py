@@ -252,7 +252,7 @@ def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], messag
 
 def test_a_split_that_leaves_nothing_to_train_is_refused() -> None:
     clips = _clips({"a": {"x": 3}})
-    with pytest.raises(DataError, match="no clip to train"):
+    with pytest.raises(DataError, match="no training clip"):
         make_split(clips, scheme="official", fold=1, seed=0, flags=dict.fromkeys([c.clip_id for c in clips], TEST))
 
 

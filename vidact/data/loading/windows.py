@@ -32,6 +32,7 @@ class Window:
         clip_frames: Number of frames of the whole file.
         sha1: SHA-1 of the clip's file; empty if unknown.
         only_pyav: Whether the file must be read with PyAV.
+        datapoint: Its name as in the 2020 report (`vcP1269_3`); empty if not asked for.
     """
 
     clip: Clip
@@ -41,6 +42,7 @@ class Window:
     clip_frames: int
     sha1: str = ""
     only_pyav: bool = False
+    datapoint: str = ""
 
     def decoder(self, wanted: Decoder) -> Decoder:
         """Choose the library that reads the file: the wanted one, unless only PyAV reads it rightly."""
@@ -79,6 +81,7 @@ def list_windows(
     sha1s: Mapping[Path, str] | None = None,
     frame_order: FrameOrder = "natural",
     fps: float | None = None,
+    datapoints: Mapping[str, str] | None = None,
 ) -> list[Window]:
     """List the windows of all clips, clip by clip.
 
@@ -94,6 +97,7 @@ def list_windows(
         sha1s: SHA-1 of the files, as far as known.
         frame_order: See `sampling.reorder`; a window is always shuffled in the same way.
         fps: Frames per second at which clips are sampled; as in their files if None.
+        datapoints: From clip id to `vcP1269`, see `datapoints.datapoint_prefixes`; windows have no such names if None.
 
     Raises:
         DataError: a clip's start and end are not within its file; check with `clip_frames.why_unusable` before.
@@ -108,9 +112,17 @@ def list_windows(
             numbers = tuple(frames[place] for place in places)
             ordered = reorder(numbers, frame_order, seed=f"{clip.clip_id} {numbers[0]}")
             times = tuple(info.shown_at[number] for number in ordered)
-            sha1 = (sha1s or {}).get(clip.path, "")
             listed.append(
-                Window(clip, clip_index, ordered, times, info.num_frames, sha1, only_pyav=bool(info.only_pyav))
+                Window(
+                    clip,
+                    clip_index,
+                    ordered,
+                    times,
+                    info.num_frames,
+                    sha1=(sha1s or {}).get(clip.path, ""),
+                    only_pyav=bool(info.only_pyav),
+                    datapoint=f"{datapoints[clip.clip_id]}_{numbers[0]}" if datapoints else "",
+                )
             )
     return listed
 
@@ -210,6 +222,7 @@ class WindowDataset(Dataset[ClipBatch]):
             frame_numbers=frame_numbers,
             times_seconds=torch.tensor([window.times_seconds for window in chosen]),
             mask=mask,
+            datapoint=tuple(window.datapoint for window in chosen if window.datapoint),
         )
 
     def _nothing(self, num_frames: int, *, reason: str) -> ClipBatch:

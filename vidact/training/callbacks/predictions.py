@@ -18,6 +18,8 @@ FILE_NAME = "predictions.csv"
 class PredictionWriter(BasePredictionWriter):
     """Writes `predictions.csv` into the run folder: a row per window, a column per class.
 
+    With `--data.datapoint_names` a column `datapoint` names the windows as the 2020 report did.
+
     With several processes, each predicts its share and rank zero writes; a window that was given to two of them
     is written once.
     """
@@ -40,7 +42,8 @@ class PredictionWriter(BasePredictionWriter):
         if trainer.is_global_zero:
             with path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
-                writer.writerow(["window", "clip", "first_frame", *map(escape_cell, names)])
+                extra = ["datapoint"] * any(batch["datapoint"] for batch in predictions)
+                writer.writerow(["window", "clip", "first_frame", *extra, *map(escape_cell, names)])
                 writer.writerows(map(escape_cell, rows[index]) for index in sorted(rows))
 
 
@@ -49,7 +52,11 @@ def _rows(batch: dict[str, Any]) -> list[tuple[Any, ...]]:
         batch["window_index"].tolist(),
         batch["clip_id"],
         batch["first_frame"].tolist(),
+        [[name] for name in batch["datapoint"]] or [[]] * len(batch["clip_id"]),
         batch["probabilities"].tolist(),
         strict=True,
     )
-    return [(window, clip, frame, *(f"{value:.6f}" for value in values)) for window, clip, frame, values in columns]
+    return [
+        (window, clip, frame, *name, *(f"{value:.6f}" for value in values))
+        for window, clip, frame, name, values in columns
+    ]
