@@ -11,7 +11,7 @@ def run() -> None:
     find_modules_here_last()
     from vidact.cli.main import main
     from vidact.cli.memory import keep_freed_memory
-    from vidact.core.terminal import survive_closed_pipes, output_problem
+    from vidact.core.terminal import output_problem, survive_closed_pipes
 
     keep_freed_memory()
     survive_closed_pipes()

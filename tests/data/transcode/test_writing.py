@@ -321,7 +321,7 @@ def test_what_a_person_has_put_among_the_copies_stays(data_set: Path, tmp_path: 
         os.utime(data_set / name, (2e9, 2e9))
     report = transcode(data_set, out, settings=SMALL)
     assert [line.partition(": ")[0] for line in report.left_out] == [str(out / name) for name in names]
-    assert all("is not the copy that was written there; move it away" in line for line in report.left_out)
+    assert all("is not the copy that was written there; move it and try again" in line for line in report.left_out)
     assert [(out / name).read_text() for name in names] == ["edited by hand"] * 2
     assert (out / ".transcode" / "notes").is_dir()
     (out / names[0]).unlink()
