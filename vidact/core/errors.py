@@ -124,6 +124,12 @@ def explain_fault(error: BaseException) -> EnvironmentProblem | None:
     return None
 
 
+def first_few(names: Iterable[str], *, at_most: int = 3) -> str:
+    """Join the first names with commas, and add "…" for the others, for messages."""
+    listed = list(names)
+    return ", ".join(listed[:at_most]) + ", …" * (len(listed) > at_most)
+
+
 def nearest(name: str, known: Iterable[str], *, at_most: int = 3) -> list[str]:
     """List the known names that resemble an unknown one, for 'did you mean' messages."""
     return difflib.get_close_matches(name, list(known), n=at_most, cutoff=0.4)

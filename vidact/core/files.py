@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,24 @@ def flush_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def require_space(folder: Path, num_bytes: int, *, what: str) -> None:
+    """Refuse to write more bytes than a folder's disk has free.
+
+    Args:
+        folder: An existing folder.
+        num_bytes: Number of bytes to be written.
+        what: What they are, as the beginning of a sentence ("the archive unpacks to").
+
+    Raises:
+        EnvironmentProblem: there is too little space.
+    """
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise EnvironmentProblem(
+            f"{folder}: {what} {num_bytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; free some space"
+        )
 
 
 def check_writable(out: Path) -> None:

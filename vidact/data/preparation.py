@@ -14,10 +14,10 @@ from vidact.data.datasets.hmdb51 import FOLDS, TEST
 from vidact.data.datasets.index import Clip, choose_classes, index_clips
 from vidact.data.datasets.tables import is_table
 from vidact.data.splits.files import (
+    find_official_folder,
     read_official_flags,
     read_split_file,
     search_official_folder,
-    why_no_official_folder,
 )
 from vidact.data.splits.guessing import ClipFacts
 from vidact.data.splits.kept_out import KeptOut, find_kept_out
@@ -228,9 +228,10 @@ def divide(clips: Sequence[Clip], root: Path, *, settings: SplitSettings, kept_o
         raise DataError(f"--data.split {scheme}: {root} has no {GIVEN[scheme]}; {_advise(clips, own, settings)}")
     flags = None
     if scheme == "official":
-        folder = settings.splits_folder or search_official_folder(root)
-        if folder is None:
-            raise DataError(f"{why_no_official_folder(root)}; {_advise(clips, own, settings)}")
+        try:
+            folder = settings.splits_folder or find_official_folder(root)
+        except DataError as error:
+            raise DataError(f"{error}; {_advise(clips, own, settings)}") from None
         names = list(dict.fromkeys(clip.class_name for clip in clips))
         flags = read_official_flags(folder, fold=settings.fold, class_names=names)
     try:

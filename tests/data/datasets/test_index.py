@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vidact.core.errors import DataError
-from vidact.data.datasets.index import ENDINGS, Clip, choose_classes, count_other_files, index_clips
+from vidact.data.datasets.index import ENDINGS, Clip, choose_classes, index_clips
 
 
 @pytest.fixture
@@ -123,11 +123,9 @@ def test_every_ending_that_is_promised_is_found_and_can_be_read(
         assert read_frames(clip.path, [2], size=(8, 8), gray=True, decoder="pyav").shape == (1, 1, 8, 8)
 
 
-def test_what_is_no_clip_is_left_aside_and_counted(root: Path) -> None:
+def test_other_files_are_not_clips(root: Path) -> None:
     _touch(root / "run" / "Thumbs.db", root / "run" / "._hidden.avi", root / "jump" / "README", root / "a.txt")
     assert len(index_clips(root)) == 3
-    assert count_other_files(root) == {".txt": 1, ".db": 1, ".avi": 1, "": 1}
-    assert count_other_files(root, classes=["jump"]) == {"": 1}
 
 
 def test_a_class_of_archives_is_told_apart_from_an_empty_one(root: Path) -> None:
@@ -231,7 +229,6 @@ def test_a_table_names_clips_classes_and_groups(tmp_path: Path) -> None:
     assert (second.path, second.class_name, second.source) == (tmp_path / "b" / "x, y.mp4", "run", "person 2")
     assert [clip.label for clip in index_clips(path, classes=["run"])] == [0]
     assert choose_classes(path, None) == ("jump", "run")
-    assert not count_other_files(path)
     with pytest.raises(DataError, match="class 'runn' is not in .*clips.csv; nearest: run"):
         choose_classes(path, ["runn"])
 

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from rar_writer import HARD_LINK, SYMLINK, RarEntry, rar4_bytes, rar_bytes, write_rar
 
 from vidact.core.errors import DataError, EnvironmentProblem, VidactError
-from vidact.data.download import unpacking
 from vidact.data.download.archives import (
     Archive,
     missing_for_compressed_rar,
@@ -195,7 +194,7 @@ def test_what_needs_more_space_than_there_is_is_not_begun(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda _: usage._replace(free=3_000_000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3_000_000))
     with pytest.raises(EnvironmentProblem, match=r"unpacks to 0.00 GB and 0.00 GB are free; free some space"):
         unpack(path, tmp_path / "out")
     assert everything_in(tmp_path) == [path.name]

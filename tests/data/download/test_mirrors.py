@@ -12,7 +12,6 @@ from file_server import FileServer, serve_files
 from rar_writer import SIGNATURE
 
 from vidact.core.errors import ConfigError, EnvironmentProblem
-from vidact.data.download import transfer
 from vidact.data.download.mirrors import DownloadSource, download
 from vidact.data.download.transfer import Patience
 
@@ -228,8 +227,8 @@ def test_too_little_space_is_said_before_anything_is_written(
 ) -> None:
     server.put("a.rar", CONTENT)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: usage._replace(free=200_000))
-    with pytest.raises(EnvironmentProblem, match=r"0.00 GB are still to come and 0.00 GB are free; free some space"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=200_000))
+    with pytest.raises(EnvironmentProblem, match=r"needs another 0.00 GB and 0.00 GB are free; free some space"):
         get([source(server)], tmp_path)
 
 

@@ -1,9 +1,9 @@
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
 
 from vidact.training.callbacks import predictions
 from vidact.training.callbacks.predictions import PredictionWriter
@@ -37,7 +37,7 @@ def test_a_row_has_its_windows_datapoint_name_where_the_data_have_one(
     names: list[tuple[str, ...]], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(predictions, "run_folder", lambda trainer: tmp_path)
-    trainer: Any = SimpleNamespace(is_global_zero=True)
+    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     batches = [_batch(window, names[window]) for window in (1, 0)]
-    PredictionWriter().write_on_epoch_end(trainer, None, batches, [])  # type: ignore[arg-type]
+    PredictionWriter().write_on_epoch_end(trainer, LightningModule(), batches, [])
     assert (tmp_path / "predictions.csv").read_text().splitlines() == expected

@@ -5,7 +5,7 @@ classes, or a CSV table (`tables`). Files whose name starts with a dot are never
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -13,11 +13,10 @@ from pathlib import Path
 
 from vidact.core.errors import DataError, nearest
 from vidact.data.datasets import ucf101
-from vidact.data.datasets.folders import ClassFolder, entries, find_class_folders, list_files
+from vidact.data.datasets.folders import ClassFolder, find_class_folders, list_files
 from vidact.data.datasets.hmdb51 import ClipTags, film_of, parse_name
 from vidact.data.datasets.tables import Row, is_table, read_table
 from vidact.data.video.paths import ENDINGS as ENDINGS
-from vidact.data.video.paths import is_clip_name
 
 _TIMES = re.compile(r"@[\d.e+-]*-[\d.e+-]*$")  # what `_times` adds
 
@@ -145,15 +144,6 @@ def named_clip(clip_id: str) -> Clip:
     row = Row(0, Path(f"{_TIMES.sub('', name)}.avi"), class_name)
     (clip,) = _to_clips([row], {class_name: 0})
     return replace(clip, name=name)
-
-
-def count_other_files(root: Path, *, classes: Sequence[str] | None = None) -> Counter[str]:
-    """Count the files in class folders that are not clips, by their ending (lower case; empty for none)."""
-    if is_table(root):
-        return Counter()
-    names = choose_classes(root, classes)
-    folders = [one.path for one in find_class_folders(root) if one.class_name in names]
-    return Counter(path.suffix.lower() for folder in folders for path in entries(folder) if not is_clip_name(path.name))
 
 
 def _to_clips(rows: Sequence[Row], labels: Mapping[str, int]) -> list[Clip]:

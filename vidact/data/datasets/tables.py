@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidact.core.errors import DataError, nearest
+from vidact.core.errors import DataError, first_few, nearest
 from vidact.core.terminal import unescape_cell
 from vidact.data.datasets import kinetics
 from vidact.data.video.paths import ENDINGS, is_clip_name
@@ -255,8 +255,7 @@ def _check_kinetics(
     missing = sum(row.path not in there for row in left)
     notes = [f"{missing} of {len(left)} clips are not on disk and are skipped"] * bool(missing)
     if absent:
-        names = ", ".join(absent[:3]) + ", …" * (len(absent) > 3)
-        notes.append(f"{len(absent)} classes have no clip on disk and are skipped ({names})")
+        notes.append(f"{len(absent)} classes have no clip on disk and are skipped ({first_few(absent)})")
     notes += [f"{repeated} rows are repeated"] * bool(repeated)
     unused = tuple(repr(name) for name in header if name not in {*kinetics.COLUMNS, "split"})
     return Table(left, unused, has_split="split" in header, notes=tuple(notes))

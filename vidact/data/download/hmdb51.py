@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vidact.core.errors import ConfigError, DataError, EnvironmentProblem, nearest
+from vidact.core.errors import ConfigError, DataError, EnvironmentProblem, first_few, nearest
 from vidact.core.files import write_whole
 from vidact.core.folders import remove_abandoned
 from vidact.data.datasets.hmdb51 import FOLDS, read_official_split
@@ -252,5 +252,4 @@ def _sweep(folder: Path, *, keep_archives: bool) -> None:
 
 
 def _list(missing: Sequence[str], *, of: int) -> str:
-    more = ", …" if len(missing) > 3 else ""
-    return f"{len(missing)} of {of} files are missing ({', '.join(missing[:3])}{more})"
+    return f"{len(missing)} of {of} files are missing ({first_few(missing)})"

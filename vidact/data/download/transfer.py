@@ -6,7 +6,6 @@
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
@@ -15,7 +14,7 @@ from pathlib import Path
 import httpx
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from vidact.core.errors import EnvironmentProblem
+from vidact.core.files import require_space
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _WORTH_A_RETRY = {408, 416, 425, 429, 500, 502, 503, 504}
@@ -244,18 +243,10 @@ def _begin(response: httpx.Response, transfer: Transfer) -> _State:
 
 def _append(response: httpx.Response, transfer: Transfer, *, total: int) -> None:
     with transfer.part.open("ab") as file:
-        _check_space(transfer.part.parent, total - file.tell())
+        require_space(transfer.part.parent, total - file.tell(), what="the download needs another")
         for chunk in response.iter_raw():
             if not file.tell() and (problem := transfer.find_problem(chunk)):
                 raise Refused(problem)
             file.write(chunk)
             if transfer.progress:
                 transfer.progress(file.tell(), total)
-
-
-def _check_space(folder: Path, num_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if num_bytes > free:
-        raise EnvironmentProblem(
-            f"{folder}: {num_bytes / 1e9:.2f} GB are still to come and {free / 1e9:.2f} GB are free; free some space"
-        )

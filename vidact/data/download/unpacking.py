@@ -1,12 +1,10 @@
 """Unpack archives so that a folder appears under its name only when it is complete."""
 
 import contextlib
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from vidact.core.errors import EnvironmentProblem
-from vidact.core.files import flush_file, flush_folder
+from vidact.core.files import flush_file, flush_folder, require_space
 from vidact.core.folders import scratch_folder
 from vidact.data.download.archives import Archive, Entry, open_archive, read_entry, reword_errors
 
@@ -61,8 +59,4 @@ def _write_entry(archive: Archive, entry: Entry, *, path: Path) -> None:
 def _check_space(folder: Path, num_bytes: int, *, label: str) -> None:
     with reword_errors(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-    if num_bytes > free:
-        raise EnvironmentProblem(
-            f"{folder}: {label} unpacks to {num_bytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; free some space"
-        )
+        require_space(folder, num_bytes, what=f"{label} unpacks to")

@@ -6,12 +6,12 @@ splits give equal bytes, so files can be published and compared.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
 
-from vidact.core.errors import DataError
+from vidact.core.errors import DataError, first_few
 from vidact.core.files import atomic_writer
 from vidact.data.datasets import hmdb51, ucf101
 from vidact.data.datasets.index import Clip
@@ -35,16 +35,11 @@ def find_official_folder(root: Path) -> Path:
     """
     found = search_official_folder(root)
     if found is None:
-        raise DataError(why_no_official_folder(root))
+        raise DataError(
+            f"official split files not found for {root}: looked for <class>_test_split1.txt and trainlist01.txt in "
+            f"{', '.join(map(str, _official_places(root)))}; give their folder as --data.splits_folder"
+        )
     return found
-
-
-def why_no_official_folder(root: Path) -> str:
-    """Describe where the official split files were searched."""
-    return (
-        f"official split files not found for {root}: looked for <class>_test_split1.txt and trainlist01.txt in "
-        f"{', '.join(map(str, _official_places(root)))}; give their folder as --data.splits_folder"
-    )
 
 
 def search_official_folder(root: Path) -> Path | None:
@@ -184,13 +179,11 @@ def read_split_file(path: Path, clips: Sequence[Clip]) -> Split:
     missing = sorted(clip_id for clip_id, side in side_of.items() if side in _SIDES and clip_id not in here)
     if missing:
         raise DataError(
-            f"{path}: names {len(missing)} clips that are not in the data set: {_first_three(missing)}; "
+            f"{path}: names {len(missing)} clips that are not in the data set: {first_few(missing)}; "
             "complete the data set, or make a new split with `vidact data split`"
         )
     unknown = sorted(here - set(side_of))
-    notes = [f"{len(unknown)} clips are not in the split file and are not used: {_first_three(unknown)}"] * bool(
-        unknown
-    )
+    notes = [f"{len(unknown)} clips are not in the split file and are not used: {first_few(unknown)}"] * bool(unknown)
     notes += [f"the split file names no clip for {side}" for side in _SIDES if not record[side]]
     if record.get("fingerprint") != _fingerprint({key: sorted(record[key]) for key in ("classes", *_SIDES, "unused")}):
         notes.append("the split file was changed after it was written: its fingerprint does not match")
@@ -245,8 +238,3 @@ def _check_classes(path: Path, said: set[str], here: set[str]) -> None:
             if names
         ]
         raise DataError(f"{path}: its classes differ from the data set's; {'; '.join(differences)}")
-
-
-def _first_three(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

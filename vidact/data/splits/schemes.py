@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from vidact.core.errors import ConfigError, DataError
+from vidact.core.errors import ConfigError, DataError, first_few
 from vidact.data.datasets.hmdb51 import FOLDS, TEST, TRAINING, UNUSED
 from vidact.data.datasets.index import Clip
 from vidact.data.splits.dealing import deal
@@ -136,8 +136,8 @@ def _split_officially(
     missing = sorted(set(flags) - {clip.clip_id for clip in clips})
     if missing:
         raise DataError(
-            f"the split files name {len(missing)} clips that are not in the data set: {', '.join(missing[:3])}"
-            f"{', …' if len(missing) > 3 else ''}; complete the data set, or use --data.split source"
+            f"the split files name {len(missing)} clips that are not in the data set: {first_few(missing)}; "
+            "complete the data set, or use --data.split source"
         )
     sides = {side: [clip for clip in clips if flags.get(clip.clip_id) == side] for side in (UNUSED, TRAINING, TEST)}
     split = _with_validation(sides[TRAINING], sides[TEST], seed=seed, notes=[], share=share)
