@@ -219,7 +219,7 @@ def test_what_a_constructor_raises_is_told_in_one_line() -> None:
     name = f"{__name__}._Broken"
     with pytest.raises(RuntimeError) as raised:
         _Broken()
-    told = str(networks.explain_building(raised.value, name))
+    told = str(networks.reword_build_error(raised.value, name))
     assert told.startswith(f"--model.network: {name} cannot be built, in {__file__}, line ")
     assert told.endswith("RuntimeError: my own mistake")
-    assert networks.explain_building(raised.value, "torch.nn.Linear") is None
+    assert networks.reword_build_error(raised.value, "torch.nn.Linear") is None

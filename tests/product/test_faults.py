@@ -26,7 +26,7 @@ from torch.utils.data._utils import signal_handling
 from wandb_offline import find_offline_runs, read_offline_run
 
 from vidact.cli.main import main
-from vidact.core.errors import ConfigError, explain_fault
+from vidact.core.errors import ConfigError, reword_machine_error
 from vidact.data.loading.windows import WindowDataset
 from vidact.runs.loggers.wandb import build_loggers
 from vidact.training.resuming.same_training import why_nothing_is_trained
@@ -317,7 +317,7 @@ class TestTheMachine:
         ids=["GPU", "CPU"],
     )
     def test_memory_that_runs_out_is_told(self, error: RuntimeError) -> None:
-        told = str(explain_fault(error))
+        told = str(reword_machine_error(error))
         assert re.match(
             r"(CUDA out of memory\. Tried to allocate 2\.00 GiB|.* 8000000000000 bytes): memory ran out: ", told
         )
@@ -325,7 +325,7 @@ class TestTheMachine:
 
     def test_other_errors_stay_what_they_are(self) -> None:
         for error in (RuntimeError("shapes do not match"), OSError(errno.ENOENT, "gone"), KeyError("name")):
-            assert explain_fault(error) is None
+            assert reword_machine_error(error) is None
 
 
 @pytest.fixture

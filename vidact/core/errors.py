@@ -109,7 +109,7 @@ _MACHINE_FAILURES = {
 }
 
 
-def explain_fault(error: BaseException) -> EnvironmentProblem | None:
+def reword_machine_error(error: BaseException) -> EnvironmentProblem | None:
     """Reword an error of the machine (disk, memory, another process) for the user; None for any other error."""
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         place = error.filename or "a file of the run"

@@ -21,7 +21,7 @@ from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from vidact.core.errors import NetworkError, explain_fault
+from vidact.core.errors import NetworkError, reword_machine_error
 
 WRAP = "or wrap the network in three lines (docs/your-own-network.md)"
 # What a bug in a network raises; subclasses are not meant: torch has its own for lack of memory and lost processes.
@@ -111,7 +111,7 @@ def require_built(network: nn.Module) -> None:
             )
 
 
-def explain_building(error: Exception, class_path: str) -> NetworkError | None:
+def reword_build_error(error: Exception, class_path: str) -> NetworkError | None:
     """Reword an error that a network's own constructor raised; None where other code raised it.
 
     Args:
@@ -126,7 +126,7 @@ def explain_building(error: Exception, class_path: str) -> NetworkError | None:
         frame.f_globals.get("__name__") == home and frame.f_code.co_qualname in (name, f"{name}.__init__")
         for frame in frames
     )
-    if not own or isinstance(error, NetworkError) or is_oom_error(error) or explain_fault(error):
+    if not own or isinstance(error, NetworkError) or is_oom_error(error) or reword_machine_error(error):
         return None
     last = traceback.extract_tb(error.__traceback__)[-1]
     told = " ".join(str(error).split())[:300]
@@ -150,7 +150,7 @@ def reword_network_errors(network: nn.Module, video: Tensor) -> Iterator[None]:
         if (
             type(error) not in _CODE_ERRORS
             or is_oom_error(error)
-            or explain_fault(error)
+            or reword_machine_error(error)
             or _OF_DEVICE.search(str(error))
         ):
             raise

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from vidact.core.errors import EnvironmentProblem
+from vidact.data.checks.file_inspection import inspect_file
 from vidact.data.checks.inspection import inspect_clips
 from vidact.data.checks.manifest import Manifest
-from vidact.data.checks.measuring import measure_file
 from vidact.data.video.verdicts import Verdict
 
 WriteClip = Callable[..., Path]
@@ -208,7 +208,7 @@ def test_the_real_program_measures_as_this_process_does(tmp_path: Path, write_cl
     paths.append(tmp_path / "text.avi")
     paths[2].write_text("not a video")
     first = inspect_clips(paths)
-    assert first == {path: measure_file(path) for path in paths}
+    assert first == {path: inspect_file(path) for path in paths}
     assert inspect_clips(paths, command=["/no/such/program"]) == first
 
 

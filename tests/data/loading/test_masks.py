@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
 from vidact.core.errors import DataError
-from vidact.data.checks.measuring import measure_video
+from vidact.data.checks.file_inspection import inspect_video
 from vidact.data.datasets.index import index_clips
 from vidact.data.loading.masks import MaskFolder, _check, _resize, find_masks
 from vidact.data.synthetic.clips import MASK_KINDS
@@ -139,7 +139,7 @@ def test_jhmdb_masks_are_refused_for_hmdb51_clips_of_the_same_name(hmdb51: Path,
     shared = [clip for clip in index_clips(hmdb51, classes=["run"]) if masks.find(clip.clip_id)]
     assert shared
     for clip in shared[::6]:
-        length = measure_video(clip.path).num_frames
+        length = inspect_video(clip.path).num_frames
         with pytest.raises(DataError, match=f"and the clip has {length}"):
             masks.read(clip.clip_id, [0], clip_frames=length, size=(32, 32))
 

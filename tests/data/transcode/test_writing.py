@@ -18,7 +18,7 @@ from made_videos import write_timed
 
 from vidact.core.errors import ConfigError, DataError, EnvironmentProblem
 from vidact.core.folders import scratch_folder
-from vidact.data.checks.measuring import measure_video
+from vidact.data.checks.file_inspection import inspect_video
 from vidact.data.datasets.hmdb51 import read_official_split
 from vidact.data.datasets.index import index_clips
 from vidact.data.loading.masks import MaskFolder, find_masks
@@ -141,7 +141,7 @@ def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path, ending: str, code
     path, copy = write_timed(tmp_path / "clip.mp4", times), tmp_path / f"copy{ending}"
     assert transcode_clip(path, copy, settings=TranscodeSettings(32, codec)) == len(times)
     place = 1 / 30 if ending == ".avi" else 0.0
-    found = measure_video(copy)
+    found = inspect_video(copy)
     assert found.num_frames == len(times)
     assert found.shown_at == pytest.approx([float(time) for time in times], abs=place / 2 + 0.0011)
     _assert_same_frames(path, copy)

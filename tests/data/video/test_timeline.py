@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vidact.core.errors import DataError
-from vidact.data.checks.measuring import measure_video
+from vidact.data.checks.file_inspection import inspect_video
 from vidact.data.datasets.clip_frames import frames_of, share_time, why_unusable
 from vidact.data.datasets.index import Clip
 from vidact.data.video.timeline import FrameRates, mean_rate, measured_times, timeline
@@ -196,7 +196,7 @@ def test_avi_with_empty_places_and_b_frames_has_the_rate_of_its_frames(tmp_path:
             frame.pts, frame.time_base = 2 * number, Fraction(1, 60)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    info = measure_video(tmp_path / "clip.avi")
+    info = inspect_video(tmp_path / "clip.avi")
     assert (info.num_frames, info.fps, info.times_seconds) == (30, 30.0, ())
 
 

@@ -20,7 +20,7 @@ from vidact.data.video.verdicts import Inspection as Inspection
 from vidact.data.video.verdicts import Verdict
 
 # -P: do not import a module of the same name from the working folder.
-MEASURE_COMMAND = (sys.executable, "-P", "-m", "vidact.data.checks.measuring")
+INSPECT_COMMAND = (sys.executable, "-P", "-m", "vidact.data.checks.file_inspection")
 TIME_LIMIT_SECONDS = 60.0
 SAME_EXCEPTIONS = 3  # if so many first files raise the same exception, the cause is not the files
 
@@ -35,7 +35,7 @@ def inspect_clips(
     progress: Progress | None = None,
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
     num_processes: int | None = None,
-    command: Sequence[str] = MEASURE_COMMAND,
+    command: Sequence[str] = INSPECT_COMMAND,
 ) -> dict[Path, Inspection]:
     """Inspect files, or look up what an earlier run found; no file is changed.
 

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from vidact.core.clips import ClipBatch
 from vidact.core.errors import DataError
-from vidact.data.checks.measuring import VideoInfo
+from vidact.data.checks.file_inspection import VideoInfo
 from vidact.data.datasets.clip_frames import frames_of
 from vidact.data.datasets.index import Clip
 from vidact.data.video.reading import Decoder, read_frames

@@ -18,7 +18,7 @@ from jaxtyping import Bool
 from vidact.core.cache import cache_folder
 from vidact.core.errors import ConfigError, DataError, EnvironmentProblem
 from vidact.core.folders import remove_abandoned, scratch_folder
-from vidact.data.checks.measuring import measure_video
+from vidact.data.checks.file_inspection import inspect_video
 from vidact.data.synthetic.clips import DEMO, MASK_KINDS, SyntheticSettings, render_clip
 from vidact.data.synthetic.motions import CLASS_NAMES
 from vidact.data.video.reading import write_video
@@ -127,7 +127,7 @@ def _build(folder: Path, settings: SyntheticSettings, progress: Callable[[int, i
 
 def _check_readable(path: Path, settings: SyntheticSettings) -> None:
     """Make sure that both decoders read videos of this size; decord garbles some small widths."""
-    if measure_video(path).only_pyav:
+    if inspect_video(path).only_pyav:
         height, width = settings.size
         raise ConfigError(f"size [{height}, {width}]: videos of this size cannot be read back; try multiples of 32")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from vidact.core.errors import ConfigError, DataError, EnvironmentProblem
-from vidact.data.checks.measuring import MAX_FRAME_PIXELS, measure_video, reason_of, stamp_of
+from vidact.data.checks.file_inspection import MAX_FRAME_PIXELS, inspect_video, reason_of, stamp_of
 from vidact.data.transcode.times import Clock
 from vidact.data.video.containers import missing_bytes
 from vidact.data.video.display import UPRIGHT, turn_of
@@ -151,7 +151,7 @@ def _whole_frames(path: Path, stream: av.VideoStream) -> Iterator[av.VideoFrame]
 def _verify(out: Path, *, path: Path, num_frames: int, looks: UInt8[Tensor, "2 H W"]) -> None:
     """Read a copy back as training does, and compare it with the original."""
     try:
-        info = measure_video(out)
+        info = inspect_video(out)
         if info.only_pyav:
             raise DataError(info.only_pyav)
         found = info.num_frames

@@ -1,6 +1,6 @@
 """Inspect one video file by decoding all of it, and compare what its header claims with what decodes.
 
-As a program (`python -m vidact.data.checks.measuring`) it is a child of `inspection`, which may have to kill it.
+As a program (`python -m vidact.data.checks.file_inspection`) it is a child of `inspection`, which may have to kill it.
 """
 
 from collections.abc import Iterator
@@ -34,19 +34,19 @@ BEYOND_END_FRAMES = 100  # by then an error in decord's thread has surfaced
 _RECODE = "re-encode it: `ffmpeg -i OLD -c:v libx264 -crf 18 NEW.mp4`"
 
 
-def measure_video(path: Path, *, decoder: Decoder = "decord") -> VideoInfo:
-    """Inspect a trusted file in this process, which a malicious file could crash; see `measure_file`.
+def inspect_video(path: Path, *, decoder: Decoder = "decord") -> VideoInfo:
+    """Inspect a trusted file in this process, which a malicious file could crash; see `inspect_file`.
 
     Raises:
         DataError: no frame of it can be read.
     """
-    found = measure_file(path, decoder=decoder)
+    found = inspect_file(path, decoder=decoder)
     if found.info is None:
         raise DataError(f"{path.absolute()}: {found.reason}")
     return found.info
 
 
-def measure_file(path: Path, *, decoder: Decoder = "decord") -> Inspection:
+def inspect_file(path: Path, *, decoder: Decoder = "decord") -> Inspection:
     """Inspect a file in this process, which a malicious file could crash; problems become the verdict.
 
     PyAV decides which frames there are. If decord does not give the same pictures, the file is read with PyAV.
@@ -63,7 +63,7 @@ def measure_file(path: Path, *, decoder: Decoder = "decord") -> Inspection:
         bare = Inspection(Verdict.OK, num_bytes=size, sha1=sha1, missing_bytes=missing, compared=decoder == "decord")
     except OSError as error:
         return Inspection(Verdict.UNREADABLE, f"cannot be read ({error.strerror or error})")
-    return _measure_frames(path, bare)
+    return _inspect_frames(path, bare)
 
 
 @dataclass
@@ -81,7 +81,7 @@ class _Decoded:
     stamps: list[float | None] = field(default_factory=list)  # of the intact ones
 
 
-def _measure_frames(path: Path, bare: Inspection) -> Inspection:
+def _inspect_frames(path: Path, bare: Inspection) -> Inspection:
     try:
         with open_container(path) as container:
             stream = main_stream(container)
@@ -256,7 +256,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _answer(question: dict[str, Any]) -> dict[str, Any]:
-    return measure_file(Path(question["path"]), decoder=question["decoder"]).record()
+    return inspect_file(Path(question["path"]), decoder=question["decoder"]).record()
 
 
 if __name__ == "__main__":
