@@ -159,8 +159,8 @@ def keep_out(clips: Sequence[Clip], root: Path, *, fold: int | None = 1, follow_
             film is shared.
     """
     try:
-        measured, part = _tested_clips(root, fold=fold, follow_links=follow_links)
-        return find_kept_out(clips, measured, data_set=root.resolve().name, part=part)
+        tested, part = _tested_clips(root, fold=fold, follow_links=follow_links)
+        return find_kept_out(clips, tested, data_set=root.resolve().name, part=part)
     except DataError as error:
         raise DataError(f"--keep_out: {error}".replace("--data.root", "it").replace("--data.fold", "fold")) from error
 

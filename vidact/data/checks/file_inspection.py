@@ -107,9 +107,9 @@ def _inspect_frames(path: Path, bare: Inspection) -> Inspection:
         return fault
     if bare.compared:
         info = replace(info, only_pyav=_why_not_decord(path, counted, claim, found))
-    measured = replace(counted, info=info, frame_hashes=hash_frames(found.pictures))
-    verdict, reason = _judge(measured, info)
-    return replace(measured, verdict=verdict, reason=reason)
+    inspected = replace(counted, info=info, frame_hashes=hash_frames(found.pictures))
+    verdict, reason = _judge(inspected, info)
+    return replace(inspected, verdict=verdict, reason=reason)
 
 
 def _claim(stream: av.VideoStream) -> VideoInfo:
@@ -229,12 +229,12 @@ def _why_not_decord(path: Path, counted: Inspection, claim: VideoInfo, found: _D
     return "" if count >= found.intact else f"decord stops after {count} of {found.intact} frames"
 
 
-def _judge(measured: Inspection, info: VideoInfo) -> tuple[Verdict, str]:
+def _judge(inspected: Inspection, info: VideoInfo) -> tuple[Verdict, str]:
     """Choose the verdict on a file whose frames can be read: the first that applies."""
     of_header = f" of {info.header_frames}" if info.header_frames else ""
-    if measured.missing_bytes:
+    if inspected.missing_bytes:
         usable = f"the first {info.num_frames}{of_header} frames are intact and can be used"
-        return Verdict.TRUNCATED, "; ".join(filter(None, [_cut(measured), usable, info.only_pyav]))
+        return Verdict.TRUNCATED, "; ".join(filter(None, [_cut(inspected), usable, info.only_pyav]))
     if info.only_pyav:
         return Verdict.PYAV_ONLY, info.only_pyav
     if info.header_frames > info.num_frames + 1:  # one more is common and harmless

@@ -82,14 +82,14 @@ def _inspect_files(files: Sequence[Path], request: _Request) -> dict[Path, Inspe
     manifest = Manifest(request.root.absolute() if request.root else _common_folder(files))
     rows = manifest.read()
     recalled = _recall(files, manifest, rows, request)
-    measured = {}
+    new: dict[Path, Inspection] = {}
     if any(path not in recalled or recalled[path] != rows[manifest.name(path)] for path in files):
         with manifest.updating() as update:  # the process that held it before has inspected some meanwhile
             recalled = _recall(files, manifest, update.rows, request)
             update.rows |= {manifest.name(path): row for path, row in recalled.items()}  # some have a new time stamp
             todo = [path for path in files if path not in recalled]
-            measured = _measure(todo, manifest, update, request)
-    return measured | {path: row.inspection for path, row in recalled.items()}
+            new = _inspect(todo, manifest, update, request)
+    return new | {path: row.inspection for path, row in recalled.items()}
 
 
 def _recall(files: Sequence[Path], manifest: Manifest, rows: Mapping[str, Row], request: _Request) -> dict[Path, Row]:
@@ -104,7 +104,7 @@ def _recall(files: Sequence[Path], manifest: Manifest, rows: Mapping[str, Row], 
     return recalled
 
 
-def _measure(todo: Sequence[Path], manifest: Manifest, update: Update, request: _Request) -> dict[Path, Inspection]:
+def _inspect(todo: Sequence[Path], manifest: Manifest, update: Update, request: _Request) -> dict[Path, Inspection]:
     """Inspect files and save the results; files on which a process crashed or hung are retried without decord."""
     stamps = {path: stamp_of(path) for path in todo if not path_fault(path)}
     found: dict[Path, Inspection] = {}

@@ -101,7 +101,7 @@ class VideoFile:
         """Yield all frames in order.
 
         Raises:
-            DataError: the file has changed or vanished since it was measured.
+            DataError: the file has changed or vanished since it was inspected.
         """
         number, painter = -1, Painter()
         for number, (time, frame) in enumerate(zip(self.times_seconds, decode_all(self.path), strict=False)):

@@ -60,11 +60,11 @@ def list_guesses(split: Split, facts: Mapping[str, ClipFacts] | None) -> Iterato
     guess = partial(_guess, split)
     yield guess("majority class", lambda clip: (), _look_up)
     yield guess("tags", _tags, _regress, reason="no tags in the file names")
-    measured = facts or {}
-    reason = "" if facts else "clips were not measured"
-    yield guess("clip length", lambda clip: _length(measured.get(clip.clip_id)), _regress_bins, reason=reason)
+    known_facts = facts or {}
+    reason = "" if facts else "clips were not inspected"
+    yield guess("clip length", lambda clip: _length(known_facts.get(clip.clip_id)), _regress_bins, reason=reason)
     yield guess("source", lambda clip: (clip.source,), _look_up)
-    yield guess("frame size", lambda clip: _frame_size(measured.get(clip.clip_id)), _regress, reason=reason)
+    yield guess("frame size", lambda clip: _frame_size(known_facts.get(clip.clip_id)), _regress, reason=reason)
 
 
 def _guess(split: Split, feature: str, row: Features, guesser: Guesser, *, reason: str = "") -> Guess:

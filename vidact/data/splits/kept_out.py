@@ -47,7 +47,7 @@ class KeptOut:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
-def find_kept_out(clips: Sequence[Clip], measured: Sequence[Clip], *, data_set: str, part: str) -> KeptOut:
+def find_kept_out(clips: Sequence[Clip], tested: Sequence[Clip], *, data_set: str, part: str) -> KeptOut:
     """Find the clips of a data set that share a film (`Clip.film`) with the test clips of another.
 
     Clips with the class and name of a test clip are kept out with all of their film, even if a table gives it another
@@ -55,26 +55,26 @@ def find_kept_out(clips: Sequence[Clip], measured: Sequence[Clip], *, data_set: 
 
     Args:
         clips: The data set to be split.
-        measured: Test clips of the other data set.
+        tested: Test clips of the other data set.
         data_set: Name of the other data set.
-        part: Description of `measured`, for messages.
+        part: Description of `tested`, for messages.
 
     Raises:
         DataError: no film is shared, so nothing would be kept out.
     """
-    ids = {clip.clip_id for clip in measured}
+    ids = {clip.clip_id for clip in tested}
     namesakes = [clip for clip in clips if clip.clip_id in ids]
-    films = {clip.film for clip in (*measured, *namesakes)}
+    films = {clip.film for clip in (*tested, *namesakes)}
     kept = [clip for clip in clips if clip.film in films]
     if not kept:
         raise DataError(
-            f"there is nothing to keep out: no clip to split is of a film of {data_set} ({len(measured)} clips, "
+            f"there is nothing to keep out: no clip to split is of a film of {data_set} ({len(tested)} clips, "
             f"{part}); split without --keep_out, or name the data set that the network is to be tested on"
         )
     return KeptOut(
         data_set=data_set,
         part=part,
-        num_clips=len(measured),
+        num_clips=len(tested),
         num_namesakes=len(namesakes),
         films=tuple(sorted({clip.film for clip in kept})),
         clips=tuple(sorted(clip.clip_id for clip in kept)),

@@ -114,7 +114,7 @@ def to_network_size(picture: UInt8[Tensor, "H W C"], size: tuple[int, int], *, g
     return (_to_gray(resized) if gray else resized)[0]
 
 
-# torchvision is imported late: processes that only measure clips start in half the time without it.
+# torchvision is imported late: processes that only inspect clips start in half the time without it.
 def _to_gray(video: UInt8[Tensor, "T 3 H W"]) -> UInt8[Tensor, "T 1 H W"]:
     from torchvision.transforms.v2 import functional as transforms
 
