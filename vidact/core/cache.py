@@ -31,7 +31,7 @@ def locked(path: Path, *, waiting: str) -> Iterator[None]:
     """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0)  # try once first, to warn only where there is something to wait for
     except Timeout:
         _log.warning(printable(waiting))
         lock.acquire()

@@ -22,7 +22,7 @@ def gather(items: list[Item]) -> list[Item]:
 
     Items are sent as pickles, so keep them small.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not (dist.is_available() and dist.is_initialized()):  # a single process
         return items
     parts: list[list[Item]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(parts, items)

@@ -117,7 +117,7 @@ def reword_machine_error(error: BaseException) -> EnvironmentProblem | None:
             f"{place}: cannot be written or read ({error.strerror}); free space or change its permissions; {_RESUME}"
         )
     if isinstance(error, RuntimeError | OSError):
-        message = f"{error} {error.__cause__ or ''}"
+        message = f"{error} {error.__cause__ or ''}"  # DataLoader's own errors name only the worker, causes say why
         for pattern, meaning in _MACHINE_FAILURES.items():
             if found := re.search(pattern, message):
                 return EnvironmentProblem(f"{' '.join(found[0].split())}: {meaning}; {_RESUME}")

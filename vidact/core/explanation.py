@@ -47,6 +47,7 @@ class Account:
         for taken in self.parts.values():
             largest = largest.maximum(taken.abs())
         difference = (score - self.total).abs()
+        # Divide by 1 where all is 0: then the parts do add up.
         return difference / largest.where(largest > 0, difference.new_ones(()))
 
 

@@ -24,6 +24,7 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # backslashreplace: file names may hold bytes that are not UTF-8. newline: equal bytes on every system.
         with (
             _moved(path.with_name(f".{path.name}-{secrets.token_hex(8)}"), path) as temporary,
             temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file,

@@ -127,7 +127,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         yield room
     finally:
         _clear(folder)
-        os.close(lock)
+        os.close(lock)  # not before: without its lock another process would take the folder for abandoned
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -29,7 +29,7 @@ _CODE_ERRORS = (
     *(TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError, AssertionError),
     *(NotImplementedError, ZeroDivisionError, NameError, UnboundLocalError),
 )
-_ONE_CLIP = "Expected more than 1 value per channel when training"
+_ONE_CLIP = "Expected more than 1 value per channel when training"  # torch's words for BatchNorm1d on one clip
 _OF_DEVICE = re.compile(r"(CUDA|HIP|NCCL|cuDNN) error")
 _FOREIGN = (str(Path(str(torch.__file__)).parent), str(Path(__file__).parents[1] / "attribution"), __file__, "<")
 

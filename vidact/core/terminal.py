@@ -16,6 +16,7 @@ from typing import Any
 # C0, DEL, C1; separators of lines and paragraphs; embeddings, overrides and isolates of the direction of reading.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+# Also after apostrophes, so that escaping can be undone; spreadsheets accept full-width signs as well.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 
 

@@ -261,6 +261,7 @@ def examine(split: Split, inspections: Mapping[Path, Inspection]) -> LeakageRepo
         for clip, info in usable_clips(clips, inspections).items()
     }
     names = list(found)
+    # Equal files are listed as duplicates already.
     pairs = [
         (names[pair.first], names[pair.second], pair.distance_bits)
         for pair in near_duplicates([inspection.frame_hashes for inspection in found.values()])

@@ -231,7 +231,7 @@ def test_names_and_layout_stay_and_what_was_not_copied_is_listed(data_set: Path,
     assert (report.written, report.kept, report.copied) == (3, 0, 3)
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert set(_snapshot(out)) == set(_snapshot(data_set)) - {"videos/run/Thumbs.db"} | {"transcode.json"}
-    assert (report.left_out, report.ignored) == ((), 1)  # Thumbs.db
+    assert (report.skipped, report.ignored) == ((), 1)  # Thumbs.db
     for name in ("splits/run_test_split1.txt", "masks/run/b.npz", "README.txt"):
         assert (out / name).read_bytes() == name.encode()
     for path in data_set.glob("videos/*/*"):
@@ -248,7 +248,7 @@ def test_links_to_folders_are_not_followed_and_that_is_said(data_set: Path, tmp_
     (data_set / "videos" / "run" / "again").symlink_to(data_set / "videos")  # a circle
     report = transcode(data_set, tmp_path / "small", settings=SMALL)
     assert report.written == 3
-    assert sum("a link to a folder or out of" in line for line in report.left_out) == 2
+    assert sum("a link to a folder or out of" in line for line in report.skipped) == 2
 
 
 def test_jhmdb_keeps_its_masks_and_splits(jhmdb: Path, tmp_path: Path) -> None:
@@ -320,8 +320,8 @@ def test_what_a_person_has_put_among_the_copies_stays(data_set: Path, tmp_path: 
         (out / name).write_text("edited by hand")
         os.utime(data_set / name, (2e9, 2e9))
     report = transcode(data_set, out, settings=SMALL)
-    assert [line.partition(": ")[0] for line in report.left_out] == [str(out / name) for name in names]
-    assert all("is not the copy that was written there; move it and try again" in line for line in report.left_out)
+    assert [line.partition(": ")[0] for line in report.skipped] == [str(out / name) for name in names]
+    assert all("is not the copy that was written there; move it and try again" in line for line in report.skipped)
     assert [(out / name).read_text() for name in names] == ["edited by hand"] * 2
     assert (out / ".transcode" / "notes").is_dir()
     (out / names[0]).unlink()
@@ -338,7 +338,7 @@ def test_no_copy_is_written_through_a_link(data_set: Path, tmp_path: Path) -> No
     (data_set / name).write_bytes(b"rubbish")
     os.utime(data_set / name, (2e9, 2e9))
     report = transcode(data_set, out, settings=SMALL)
-    assert any("lies behind, a link to" in line for line in report.left_out)
+    assert any("lies behind, a link to" in line for line in report.skipped)
     assert (out / name).read_bytes() == kept
 
 
@@ -403,10 +403,10 @@ def test_a_broken_clip_is_listed_and_the_rest_goes_on(
     spoil(data_set / "videos/run/b.mp4")
     report = transcode(data_set, tmp_path / "small", settings=SMALL)
     assert report.written == 2
-    assert len(report.left_out) == 1
-    assert report.left_out[0].startswith(f"{data_set}/videos/run/b.mp4: ")
-    assert re.search(message, report.left_out[0])
-    assert "\n" not in report.left_out[0]
+    assert len(report.skipped) == 1
+    assert report.skipped[0].startswith(f"{data_set}/videos/run/b.mp4: ")
+    assert re.search(message, report.skipped[0])
+    assert "\n" not in report.skipped[0]
     assert not (tmp_path / "small/videos/run/b.mp4").exists()
 
 

@@ -25,13 +25,13 @@ def transcode(root: str, out: str, short_side: int = 128, codec: Literal["mpeg4"
     settings = TranscodeSettings(short_side, codec)
     with progress_bar("transcoding") as progress:
         done = make_copies(Path(root), Path(out), settings=settings, progress=progress)
-    for line in done.left_out:
+    for line in done.skipped:
         print(printable(f"left out: {line}"))
     print(
         f"{printable(out)}: {done.written} clips written, {done.kept} were there; other files: {done.copied} copied, "
         f"{done.ignored} ignored; {done.bytes_before / 1e6:,.1f} MB became {done.bytes_after / 1e6:,.1f} MB"
     )
-    return int(bool(done.left_out))
+    return int(bool(done.skipped))
 
 
 def download(

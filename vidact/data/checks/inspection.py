@@ -106,6 +106,7 @@ def _recall(files: Sequence[Path], manifest: Manifest, rows: Mapping[str, Row], 
 
 def _inspect(todo: Sequence[Path], manifest: Manifest, update: Update, request: _Request) -> dict[Path, Inspection]:
     """Inspect files and save the results; files on which a process crashed or hung are retried without decord."""
+    # Before decoding: a file that changes meanwhile is then inspected again by the next run.
     stamps = {path: stamp_of(path) for path in todo if not path_fault(path)}
     found: dict[Path, Inspection] = {}
 

@@ -76,6 +76,7 @@ class Manifest:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        # Folder names may hold what is not UTF-8.
         key = hashlib.sha256(str(root).encode(errors="surrogateescape")).hexdigest()[:16]
         self.path = cache_folder() / "manifests" / f"{key}.jsonl"
         self._journal_path = self.path.with_suffix(".journal")
@@ -104,7 +105,7 @@ class Manifest:
             try:
                 record = json.loads(line)
                 if number == 0:
-                    if record != self._head:
+                    if record != self._head:  # another version of the format, or of a decoder
                         return {}
                     continue
                 rows[record["path"]] = Row(tuple(record["stamp"]), Inspection.from_record(record["measured"]))

@@ -99,7 +99,7 @@ def read_table(path: Path) -> Table:
         DataError: a mistake in the file (with the line), or none of the clips of a Kinetics file is on disk.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets put a byte order mark first
             reader = csv.DictReader(file, strict=True)
             header = _column_names([name.strip() for name in reader.fieldnames or ()], path)
             reader.fieldnames = header
@@ -154,7 +154,7 @@ def _read_row(values: Mapping[str | None, Any], *, path: Path, line: int) -> Row
         start, end = (_seconds(cells.get(name, ""), name) for name in ("start", "end"))
         if end is not None and end <= (start or 0):
             raise DataError(f"the clip ends at {end:g} s, but starts at {start or 0:g} s; expected start < end")
-        clip = Path(os.path.normpath(path.parent / cells["path"]))
+        clip = Path(os.path.normpath(path.parent / cells["path"]))  # not resolved: links keep their names
         if not is_clip_name(clip.name) or "\0" in cells["path"]:
             dot = ", without a dot at its start" if clip.name.startswith(".") else ""
             raise DataError(

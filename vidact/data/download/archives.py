@@ -145,6 +145,7 @@ def _check_whole(opened: Any, blocks: list[Any], *, path: Path, label: str) -> N
         raise DataError(f"{label}: is encrypted; take it from another mirror")
     if len(opened.volumelist()) > 1:
         raise DataError(f"{label}: is one of several volumes; expected an archive in one file")
+    # RAR 3 may omit the end marker; then the last block must reach the end of the file.
     ended = any(block.type == rarfile.RAR_BLOCK_ENDARC for block in blocks)
     last = max((block.data_offset + block.add_size for block in blocks), default=0)
     size = path.stat().st_size
@@ -156,7 +157,7 @@ def _check_whole(opened: Any, blocks: list[Any], *, path: Path, label: str) -> N
 def _why_not_rar(info: Any) -> str | None:
     if info.is_symlink() or info.file_redir:
         return "is a link"
-    unix = 3
+    unix = 3  # only there `mode` holds a file type
     if info.host_os == unix and stat.S_IFMT(info.mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
         return "is a device, a pipe or a socket"
     return None
@@ -173,7 +174,7 @@ def _list_zip(opened: zipfile.ZipFile, *, label: str) -> Archive:
 def _why_not_zip(info: zipfile.ZipInfo) -> str | None:
     if info.flag_bits & 1:
         return "is encrypted"
-    kind = stat.S_IFMT(info.external_attr >> 16)
+    kind = stat.S_IFMT(info.external_attr >> 16)  # the upper half is the Unix mode, 0 from other systems
     if kind == stat.S_IFLNK:
         return "is a link"
     return None if kind in {0, stat.S_IFREG, stat.S_IFDIR} else "is a device, a pipe or a socket"
@@ -224,7 +225,7 @@ def read_entry(archive: Archive, entry: Entry) -> Iterator[bytes]:
     with reword_errors(label, archive.advice), archive.open_entry(entry) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             done += len(chunk)
-            if done > entry.num_bytes:
+            if done > entry.num_bytes:  # a bomb: stop before it fills the disk
                 break
             yield chunk
     if done != entry.num_bytes:

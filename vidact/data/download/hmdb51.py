@@ -106,7 +106,7 @@ def _choose(classes: Sequence[str] | None) -> tuple[str, ...]:
 def _alone(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".download.lock", timeout=0):
+        with FileLock(folder / ".download.lock", timeout=0):  # waiting for hours would look like a hang
             yield
     except Timeout as error:
         raise EnvironmentProblem(

@@ -222,6 +222,7 @@ def _check_same_file(response: httpx.Response, part: Path, *, state: _State) -> 
 def _validator(response: httpx.Response) -> str | None:
     """Read the file's ETag or date, which change with the file, in a form that If-Range allows."""
     etag: str | None = response.headers.get("ETag")
+    # RFC 9110, 13.1.5: weak ETags must not be used in If-Range.
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
 
 

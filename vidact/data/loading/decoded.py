@@ -103,6 +103,7 @@ class DecodedWindows:
     def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "B C T H W"]:
         """Copy rows into memory."""
         if self._video is None:
+            # A plain array over the map, so that what is copied out of it is plain as well.
             self._video = np.lib.format.open_memmap(self.folder / "video.npy", mode="r").view(np.ndarray)
         return np.take(self._video, rows, axis=0)
 
@@ -160,6 +161,7 @@ def decode_windows(
 
 def _in_order(windows: Sequence[Window], contents: Mapping[Path, str]) -> tuple[tuple[Window, ...], tuple[str, ...]]:
     """Sort windows independently of the split, and drop those of equal content."""
+    # Reversed, so that of equal contents the first clip stays.
     unique = {(contents[window.clip.path], window.frame_numbers): window for window in reversed(windows)}
     rows = sorted(unique.items(), key=lambda row: (row[1].clip.clip_id, row[0]))
     return tuple(window for _, window in rows), tuple(sha1 for (sha1, _), _ in rows)

@@ -103,6 +103,7 @@ def _check(mask: Bool[np.ndarray, "..."], frame_numbers: Sequence[int], *, clip_
 def _resize(mask: Bool[Tensor, "T h w"], size: tuple[int, int]) -> Bool[Tensor, "T H W"]:
     if mask.shape[1:] == size:
         return mask
+    # Antialiased like the pixels; 0.5 about keeps the mask's area.
     share: Tensor = transforms.resize(mask.float(), list(size), antialias=True)
     return share >= 0.5
 

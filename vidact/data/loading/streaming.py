@@ -104,6 +104,7 @@ class VideoFile:
             DataError: the file has changed or vanished since it was inspected.
         """
         number, painter = -1, Painter()
+        # Not strict: frames after the first damage decode, but were not counted.
         for number, (time, frame) in enumerate(zip(self.times_seconds, decode_all(self.path), strict=False)):
             yield Frame(number, time, painter.upright(frame), self.size)
         if number + 1 < self.num_frames:

@@ -172,6 +172,7 @@ class WindowDataset(Dataset[ClipBatch]):
 
     def __getitems__(self, indices: Sequence[int]) -> list[ClipBatch]:
         """Read a batch's windows in order, in as few parts as possible; torch's DataLoader calls this."""
+        # One copy for the whole batch is faster than one for each window.
         if self.decoded is not None and all(self._rows[index] is not None for index in indices):
             rows = [row for index in indices if (row := self._rows[index]) is not None]
             video = torch.from_numpy(self.decoded.read(rows))

@@ -55,6 +55,7 @@ def _deal_once(groups: Groups, *, num_parts: int, key: tuple[int, ...]) -> dict[
 
     def order(group: str) -> tuple[int, int, int]:
         size = sum(groups[group].values())
+        # Sizes up to a power of two: groups of about the same size come in random order, so that seeds matter.
         return min(spread[name] for name in groups[group]), -size.bit_length(), _draw(*key, group)
 
     dealt = {}

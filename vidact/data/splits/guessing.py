@@ -115,6 +115,7 @@ def _regress(known: Sequence[Row], names: Sequence[str], tried: Sequence[Row]) -
     """Guess by logistic regression on one-hot columns; new values count for no class."""
     if len(set(names)) == 1:
         return [names[0]] * len(tried)
+    # Tags and frame sizes are categories, not amounts: one column for each value.
     model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression(max_iter=_MAX_ITERATIONS))
     with threadpool_limits(1):  # more threads are slower on so small a problem
         model.fit(_text(known), names)

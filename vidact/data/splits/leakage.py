@@ -169,6 +169,7 @@ def _on_two_sides(
 
 
 def _plain(value: Any) -> Any:
+    # Lists for tuples, so that a record equals what JSON gives back.
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -75,7 +75,7 @@ def make_split(
         check_left(clips, (clip for clip in clips if clip.clip_id not in kept), kept_out)
     try:
         if scheme == "official":
-            if flags is not None:
+            if flags is not None:  # clips that are kept out join the test side
                 flags = {**flags, **dict.fromkeys(kept, TEST)}
             split = _split_officially(clips, fold=fold, seed=seed, flags=flags, use_unused=use_unused, share=share)
         elif scheme in GIVEN:
@@ -208,6 +208,7 @@ def _with_validation(
             "or drop the class"
         )
     divided = _divide(clips, group, num_parts=min(share.denominator, count), least_parts=2, seed=seed)
+    # Take the parts whose size is nearest to the mean, so that validation has about the wanted share of the clips.
     off_size = [abs(len(part) * len(divided) - len(clips)) for part in divided]
     nearest_first = sorted(range(len(divided)), key=off_size.__getitem__)
     taken = set(nearest_first[: max(1, round(share * len(divided)))])

@@ -88,6 +88,7 @@ class SyntheticSettings:
 
     def generator(self, *key: int) -> np.random.Generator:
         """Make the random generator of a scene or a clip, independent of earlier draws."""
+        # A spawn key gives each scene and clip its own stream: sets of any size share their first clips.
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 

@@ -139,7 +139,7 @@ def _write_clip(folder: Path, clip: _ClipFile, settings: SyntheticSettings) -> N
     if rendered.without_confounder is not None:
         write_video(plain[0], rendered.without_confounder, fps=settings.fps, options=_ENCODER_OPTIONS)
     arrays: dict[str, Any] = {kind: np.packbits(mask) for kind, mask in rendered.masks.items()}
-    arrays["shape"] = np.array(rendered.video.shape[:3])
+    arrays["shape"] = np.array(rendered.video.shape[:3])  # packed bits do not hold it
     np.savez_compressed(masks, **arrays)
     truth.write_text(json.dumps(rendered.truth, indent=1) + "\n", encoding="utf-8")
 

@@ -114,7 +114,7 @@ def draw_orders(generator: np.random.Generator, *, length: int) -> Int[np.ndarra
 
     (Fewer than four steps do not have so many orders; then they may be.)
     """
-    while True:
+    while True:  # rejection: nearly every draw will do
         orders = np.stack([generator.permutation(length) for _ in AXES])
         if length < 4 or not any(_agree(a, b) for a, b in combinations(orders, 2)):
             return orders

@@ -111,6 +111,7 @@ def _encode(
                     setattr(stream.codec_context, name, meaning)
             for number, last in enumerate(_whole_frames(path, source)):
                 first = first or last
+                # Limited range, as players assume for yuv420p; no picture type, so that the encoder chooses its own.
                 small = shrinker.reformat(last, *size[::-1], "yuv420p", interpolation="BICUBIC", dst_color_range="MPEG")
                 pts = clock.tick(number, after=pts)
                 small.pts, small.time_base, small.pict_type = pts, 1 / clock.ticks, PictureType.NONE

@@ -41,7 +41,7 @@ class TranscodeReport:
         written: Number of clips copied now.
         kept: Number of clips that had a copy already.
         copied: Number of split files and masks, which are copied unchanged.
-        left_out: One line for each clip, link and folder that was skipped.
+        skipped: One line for each clip, link and folder that was skipped.
         ignored: Number of other files.
         bytes_before: Size of the clips that have a copy.
         bytes_after: Size of their copies.
@@ -50,7 +50,7 @@ class TranscodeReport:
     written: int
     kept: int
     copied: int
-    left_out: tuple[str, ...]
+    skipped: tuple[str, ...]
     ignored: int
     bytes_before: int
     bytes_after: int
@@ -76,7 +76,7 @@ def transcode(
     root, out = root.resolve(), out.resolve()
     if root.is_relative_to(out) or out.is_relative_to(root):
         raise DataError(f"{out}: the copy and the data set {root} must not lie in each other; choose another folder")
-    clips, copied, left_out, ignored = _list_files(root)
+    clips, copied, skipped, ignored = _list_files(root)
     outcomes: list[str | DataError] = []
     with _claimed(out, settings) as room, ThreadPoolExecutor(os.cpu_count()) as pool:
         copies = CopyJournal(out, out / _COPIES, [*clips, *copied])
@@ -87,29 +87,29 @@ def transcode(
                 if progress:
                     progress(len(outcomes), len(clips))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C must not wait for thousands of clips
             raise
         carried = [copy_one(name, make=shutil.copyfile) for name in copied]
-    left_out += [str(outcome) for outcome in (*outcomes, *carried) if isinstance(outcome, DataError)]
+    skipped += [str(outcome) for outcome in (*outcomes, *carried) if isinstance(outcome, DataError)]
     done = [name for name, outcome in zip(clips, outcomes, strict=True) if isinstance(outcome, str)]
     before, after = (sum((folder / name).stat().st_size for name in done) for folder in (root, out))
     written, kept = (outcomes.count(what) for what in ("written", "kept"))
-    return TranscodeReport(written, kept, len(copied), tuple(left_out), ignored, before, after)
+    return TranscodeReport(written, kept, len(copied), tuple(skipped), ignored, before, after)
 
 
 def _list_files(root: Path) -> tuple[list[Path], list[Path], list[str], int]:
     """List clips and files to copy unchanged, relative to `root`, why others are skipped, and how many are ignored."""
-    clips, copied, left_out, ignored = [], [], [], 0
+    clips, copied, skipped, ignored = [], [], [], 0
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
         as_it_is = _COPIED_FOLDERS & set(name.parts[:-1]) or (len(name.parts) == 1 and path.suffix in _COPIED_ENDINGS)
         if any(part.startswith(".") for part in name.parts):
             continue
         if path.is_symlink() and (path.is_dir() or not Path(os.path.realpath(path)).is_relative_to(root)):
-            left_out.append(f"{path}: a link to a folder or out of {root}, which is not followed")
+            skipped.append(f"{path}: a link to a folder or out of {root}, which is not followed")
         elif path.is_dir():
             if not os.access(path, os.R_OK | os.X_OK):
-                left_out.append(f"{path}: a folder that may not be read")
+                skipped.append(f"{path}: a folder that may not be read")
         elif as_it_is and path.is_file():
             copied.append(name)
         elif path.suffix.lower() in ENDINGS:
@@ -118,7 +118,7 @@ def _list_files(root: Path) -> tuple[list[Path], list[Path], list[str], int]:
             ignored += 1
     if not clips:
         raise DataError(f"{root}: expected a data set's folder, found no clip in it ({', '.join(ENDINGS)})")
-    return clips, copied, left_out, ignored
+    return clips, copied, skipped, ignored
 
 
 @contextlib.contextmanager
@@ -172,6 +172,7 @@ def _copy_one(
         temporary.unlink(missing_ok=True)
         target.unlink(missing_ok=True)
         return error
+    # The clip's time tells the next run that this copy is up to date.
     os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
     target.parent.mkdir(parents=True, exist_ok=True)
     copies.put(temporary, name)

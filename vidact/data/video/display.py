@@ -70,7 +70,7 @@ def turn(picture: UInt8[np.ndarray, "h w C"], how: Turn) -> UInt8[np.ndarray, "H
     if how.transposed:
         picture = picture.transpose(1, 0, 2)
     step_down, step_right = -1 if how.rows_reversed else 1, -1 if how.columns_reversed else 1
-    return np.ascontiguousarray(picture[::step_down, ::step_right])
+    return np.ascontiguousarray(picture[::step_down, ::step_right])  # torch takes no negative strides
 
 
 def shown_size(height: int, width: int, *, pixel_aspect: Fraction | None, how: Turn = UPRIGHT) -> tuple[int, int]:

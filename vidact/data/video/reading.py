@@ -193,7 +193,7 @@ def decode_all(path: Path) -> Iterator[av.VideoFrame]:
             stream = main_stream(container)
             if stream is None:
                 raise DataError(f"{path}: holds no video stream")
-            stream.codec_context.thread_count = 1
+            stream.codec_context.thread_count = 1  # clips are read in parallel by worker processes
             for frame in container.decode(stream):
                 yield frame
                 number += 1

@@ -107,6 +107,7 @@ def reorder(numbers: Sequence[int], order: FrameOrder, *, seed: str) -> tuple[in
         case "reversed":
             return tuple(reversed(numbers))
         case "shuffled":
+            # Seeded by a text, which Python hashes alike in every process, unlike hash().
             return tuple(random.Random(seed).sample(numbers, len(numbers)))
         case "frozen":
             return (numbers[len(numbers) // 2],) * len(numbers)

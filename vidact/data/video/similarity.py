@@ -71,7 +71,7 @@ def _cosines() -> Float[np.ndarray, "8 32"]:
     """Compute the lowest basis functions of the discrete cosine transform of type 2, up to their scale."""
     frequency, place = np.arange(HASH_SIDE)[:, None], np.arange(PICTURE_SIDE_PIXELS)
     basis = np.cos(np.pi * frequency * (place + 0.5) / PICTURE_SIDE_PIXELS)
-    return basis * np.where(frequency == 0, np.sqrt(0.5), 1)
+    return basis * np.where(frequency == 0, np.sqrt(0.5), 1)  # makes the rows equally long
 
 
 _COSINES = _cosines()

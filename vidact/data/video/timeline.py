@@ -88,6 +88,7 @@ def timeline(
         after = len(times) if end is None else int(np.searchsorted(times, ends - early, side="left"))
         return tuple(range(first, max(after, first + 1)))
     early = EARLY_SHARE * min(gap, 1 / fps)
+    # Half of that tolerance, so that rounded ends add no frame.
     count = max(1, math.ceil((ends - begins) * fps - EARLY_SHARE / 2))
     instants = begins + np.arange(count) / fps
     return tuple((np.searchsorted(times, instants + early, side="right") - 1).tolist())
