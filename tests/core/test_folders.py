@@ -141,7 +141,7 @@ def test_a_video_of_which_no_folder_can_be_named_is_refused(tmp_path: Path, name
         list_jobs([str(given_name)], tmp_path / "out")
 
 
-def test_what_a_person_put_into_a_folder_of_ours_stays(tmp_path: Path) -> None:
+def test_what_a_user_put_into_a_folder_of_ours_stays(tmp_path: Path) -> None:
     job = Job(tmp_path / "clip.avi", tmp_path / "out" / "clip", tmp_path / "out")
     put(job, names=[*OWN, COMPARISON])
     write_all(job.folder / "notes.txt")
@@ -243,7 +243,7 @@ def test_a_place_must_lie_inside(tmp_path: Path, place: str) -> None:
         place_inside(tmp_path, Path(place))
 
 
-def test_a_file_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+def test_a_file_of_others_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "numbers.json"
 
     def is_ours(path: Path) -> bool:

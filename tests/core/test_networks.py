@@ -87,7 +87,7 @@ def test_a_function_that_builds_a_network_serves_from_fit_to_explain(folder: Pat
         assert found.returncode == 0 or (args[0] == "inspect" and followed), (args, found.stderr[-3000:])
 
 
-def test_a_function_that_does_not_say_what_it_builds_is_told_how(folder: Path, small_set: Path) -> None:
+def test_a_function_without_a_return_type_is_refused_with_the_remedy(folder: Path, small_set: Path) -> None:
     found = _vidact(folder, "fit", *SMALL, "--data.root", small_set, "--model.network", "own_functions.unannotated")
     assert found.returncode == 2
     (line,) = found.stderr.strip().splitlines()
@@ -161,7 +161,7 @@ def _classifier(batch_size: int, num_batches: int, monkeypatch: pytest.MonkeyPat
     return model
 
 
-def test_a_last_batch_of_one_clip_teaches_nothing_and_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_last_batch_of_one_clip_teaches_nothing_and_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = _classifier(3, 4, monkeypatch)
     one = made_batch(np.array([[1, 2]]), [0], [0], [0])
     with pytest.warns(UserWarning, match="nothing is learnt from batches of one clip.*--data.batch_size 2 or more"):
@@ -215,7 +215,7 @@ class _Broken(nn.Module):
         raise RuntimeError("my own\nmistake")
 
 
-def test_what_a_constructor_raises_is_told_in_one_line() -> None:
+def test_what_a_constructor_raises_is_reported_in_one_line() -> None:
     name = f"{__name__}._Broken"
     with pytest.raises(RuntimeError) as raised:
         _Broken()

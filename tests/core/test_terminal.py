@@ -1,4 +1,4 @@
-"""What a person is shown controls no terminal and no spreadsheet, and nobody has to read it to its end."""
+"""Whatever names files have, output escapes them for terminals and spreadsheets, and readers may stop early."""
 
 import csv
 import io
@@ -154,7 +154,7 @@ def test_who_reads_no_further_ends_nothing(evil_set: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
-def test_a_full_disk_behind_the_output_is_told() -> None:
+def test_a_full_disk_behind_the_output_is_reported() -> None:
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "vidact", "--version"]
         found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)

@@ -131,7 +131,7 @@ def damaged_set(small_set: Path, tmp_path: Path) -> Path:
     return root
 
 
-def test_clips_that_cannot_be_read_are_left_out_and_listed(
+def test_clips_that_cannot_be_read_are_skipped_and_listed(
     damaged_set: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
@@ -166,7 +166,7 @@ def test_a_class_of_unreadable_clips_is_named(small_set: Path, tmp_path: Path) -
         _module(root)
 
 
-def test_shared_sources_and_unused_clips_are_said(
+def test_shared_sources_and_unused_clips_are_reported(
     small_set: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
@@ -241,7 +241,7 @@ def test_windows_from_the_cache_are_those_from_the_files(small_set: Path) -> Non
     assert torch.equal(_only(cached.val_dataloader()).video, _only(live.val_dataloader()).video)
 
 
-def test_a_cache_that_is_too_small_is_said_before_anything_is_decoded(small_set: Path) -> None:
+def test_a_cache_that_is_too_small_is_reported_before_anything_is_decoded(small_set: Path) -> None:
     with pytest.raises(ConfigError, match=r"raise --data.cache_gigabytes \(0: no cache\)"):
         _module(small_set, cache_gigabytes=1e-6, num_frames=5)
 
@@ -261,7 +261,7 @@ def test_masks_come_with_their_frames(small_set: Path) -> None:
     assert _only(_module(small_set).val_dataloader()).mask is None
 
 
-def test_masks_that_are_not_there_are_said(small_set: Path, tmp_path: Path) -> None:
+def test_masks_that_are_not_there_are_reported(small_set: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a folder masks or puppet_mask in or beside it"):
         _module(_three_classes(small_set, tmp_path / "alone" / "set"), masks=True)
 
@@ -383,7 +383,7 @@ def mixed_rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_mixed_rates_are_said_once_with_what_to_do(
+def test_mixed_rates_are_reported_once_with_what_to_do(
     mixed_rates: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):

@@ -68,7 +68,7 @@ def test_a_header_that_hides_every_frame_is_a_fault() -> None:
     assert check.exit_status == 1
 
 
-def test_copies_are_told_from_the_first_by_path() -> None:
+def test_copies_are_distinguished_from_the_first_by_path() -> None:
     same = {"sha1": "same"}
     found = {"run/c": _good(0, **same), "hit/b": _good(0, **same), "run/a": _good(0, **same), "run/d": _good(1)}
     check = _check(found, sides={"hit/b": "training", "run/a": "test", "run/c": "training"})

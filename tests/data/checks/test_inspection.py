@@ -123,7 +123,7 @@ def test_an_exception_costs_only_its_file_and_is_not_remembered(root: Path, comm
     assert _measured(log).count("1.avi") == 2
 
 
-def test_the_same_exception_for_every_file_is_said_at_once(root: Path, command: list[str], log: Path) -> None:
+def test_the_same_exception_for_every_file_is_reported_at_once(root: Path, command: list[str], log: Path) -> None:
     for path in _clips(root):
         path.write_text("raise no such argument")
     with pytest.raises(EnvironmentProblem, match=r"TypeError: raise no such argument.*av \d+.*constraints\.txt"):

@@ -128,7 +128,7 @@ def test_other_files_are_not_clips(root: Path) -> None:
     assert len(index_clips(root)) == 3
 
 
-def test_a_class_of_archives_is_told_apart_from_an_empty_one(root: Path) -> None:
+def test_a_class_of_archives_is_distinguished_from_an_empty_one(root: Path) -> None:
     _touch(root / "walk" / "walk.rar")
     with pytest.raises(DataError, match=r"class 'walk' has no clip: its \.rar archives are not unpacked"):
         index_clips(root)
@@ -259,7 +259,7 @@ def test_without_groups_a_table_has_the_sources_of_its_names(tmp_path: Path) -> 
         ("path,class\n\0.avi,jump\n", "line 2: .* is not a clip"),
     ],
 )
-def test_a_table_that_is_not_understood_is_told_with_its_line(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_a_mistake_in_a_table_is_reported_with_its_line(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         index_clips(_table(tmp_path, text))
 

@@ -62,7 +62,7 @@ def test_the_folder_annotations_lies_beside_the_clips(tmp_path: Path) -> None:
     assert index_clips(path)[0].path == tmp_path / "train" / "-abc_DEF123_000010_000020.mp4"
 
 
-def test_classes_without_a_clip_are_left_out_and_said(tmp_path: Path) -> None:
+def test_classes_without_a_clip_are_skipped_and_reported(tmp_path: Path) -> None:
     rows = ROWS + "a,b,1,2,train\na,b,1,2,train\na,c,1,2,train\n"
     path = _annotation(tmp_path, rows, "xyz_000083_000093.mp4", head=HEAD.replace("split", "split,is_cc"))
     assert choose_classes(path, None) == ("abseiling",)
@@ -89,6 +89,6 @@ def test_classes_without_a_clip_are_left_out_and_said(tmp_path: Path) -> None:
         ("a,x,1,2,train\nb,x,1,2,train\n", r"line 3: .*x_000001_000002\.mp4 is in line 2 already"),
     ],
 )
-def test_what_is_not_understood_is_told_with_its_line(tmp_path: Path, rows: str, message: str) -> None:
+def test_a_mistake_is_reported_with_its_line(tmp_path: Path, rows: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         index_clips(_annotation(tmp_path, rows, "x_000001_000002.mp4"))

@@ -1,4 +1,4 @@
-"""What a table says is used, or named in one line."""
+"""Each column of a table is used or reported."""
 
 import csv
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_parts_of_a_file_have_their_times_and_ids_and_one_source(tmp_path: Path)
     ]
 
 
-def test_equal_names_in_other_folders_are_told_apart_by_what_differs(tmp_path: Path) -> None:
+def test_equal_names_in_other_folders_are_distinguished_by_what_differs(tmp_path: Path) -> None:
     clips = _clips(
         tmp_path,
         "path,class,group\ntrain/a/1.mp4,a,x\nval/a/1.mp4,a,x\ntrain/a/2.mp4,a,y\ntrain/b/1.mp4,b,z\n",
@@ -138,6 +138,6 @@ def test_a_path_is_never_one_whose_name_is_dots(tmp_path: Path, cell: str) -> No
         ),
     ],
 )
-def test_a_table_that_is_not_understood_is_told_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_mistake_in_a_table_is_reported_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_table(_table(tmp_path, text))

@@ -260,7 +260,7 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
         unpack(path, tmp_path / "out")
 
 
-def test_a_missing_package_is_said(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "rarfile", None)
     assert "pip install 'vidact[download]'" in str(missing_for_rar())
     if path.suffix == ".rar":
@@ -283,7 +283,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 COMPRESSED = [RarEntry("run/a.avi", b"stored"), RarEntry("run/b.avi", b"compressed, allegedly", method=3)]
 
 
-def test_a_missing_program_is_said_before_anything_is_written(tmp_path: Path, programs: Path) -> None:
+def test_a_missing_program_is_reported_before_anything_is_written(tmp_path: Path, programs: Path) -> None:
     path = write_rar(tmp_path / "a.rar", COMPRESSED)
     assert "apt install unar" in str(missing_for_compressed_rar())
     with pytest.raises(

@@ -152,7 +152,7 @@ def test_without_the_package_a_zip_is_taken(
     assert files_in(tmp_path / "hmdb51") == WHOLE
 
 
-def test_an_archive_that_a_person_put_there_is_taken(get: Get, server: FileServer, tmp_path: Path) -> None:
+def test_an_archive_that_a_user_put_there_is_taken(get: Get, server: FileServer, tmp_path: Path) -> None:
     for name, content in ARCHIVES.items():
         (tmp_path / "hmdb51" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "hmdb51" / name).write_bytes(content)
@@ -177,13 +177,13 @@ def test_a_damaged_clip_is_named(get: Get, server: FileServer) -> None:
         get()
 
 
-def test_a_missing_class_is_said(get: Get, server: FileServer) -> None:
+def test_a_missing_class_is_reported(get: Get, server: FileServer) -> None:
     server.put("hmdb51_org.rar", rar_bytes({"run.rar": INNER["run"]}))
     with pytest.raises(DataError, match=r"hmdb51_org.rar: holds neither clips nor an archive of jump, wave"):
         get()
 
 
-def test_missing_split_files_are_said(get: Get, server: FileServer) -> None:
+def test_missing_split_files_are_reported(get: Get, server: FileServer) -> None:
     inner = {f"{name}.rar": data for name, data in INNER.items()} | {"golf.rar": rar_bytes({"golf/g.avi": b"g"})}
     server.put("hmdb51_org.rar", rar_bytes(inner))
     with pytest.raises(DataError, match=r"splits: 3 of 6 files are missing \(golf_test_split1.txt, .*\); delete"):
@@ -202,7 +202,7 @@ def test_what_killed_runs_left_goes_in_the_end(get: Get, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_what_a_person_has_put_there_stays(get: Get, tmp_path: Path, keep: bool) -> None:
+def test_what_a_user_has_put_there_stays(get: Get, tmp_path: Path, keep: bool) -> None:
     folder = tmp_path / "hmdb51"
     mine = {
         "archives/test_train_splits.rar": SPLITS_RAR,

@@ -112,7 +112,7 @@ def test_another_file_is_not_glued_to_the_old_half(
     assert get([source(server, **known)], tmp_path).read_bytes() == other
 
 
-def test_a_wrong_checksum_is_said_and_the_file_is_not_kept(server: FileServer, tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_reported_and_the_file_is_not_kept(server: FileServer, tmp_path: Path) -> None:
     server.put("a.rar", OTHER)
     got = hashlib.sha256(OTHER).hexdigest()
     with pytest.raises(EnvironmentProblem, match=f"wrong checksum: expected sha256 {SHA256}, got {got}"):
@@ -222,7 +222,7 @@ def test_a_file_that_is_there_is_not_fetched_again(server: FileServer, tmp_path:
     assert server.asked == []
 
 
-def test_too_little_space_is_said_before_anything_is_written(
+def test_too_little_space_is_reported_before_anything_is_written(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.put("a.rar", CONTENT)

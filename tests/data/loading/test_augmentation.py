@@ -286,11 +286,11 @@ def test_a_configuration_file_can_give_the_settings() -> None:
         ({"temporal_jitter": -1}, "temporal_jitter must be at least 0 frames, got -1"),
     ],
 )
-def test_settings_out_of_range_are_told(changes: dict[str, object], message: str) -> None:
+def test_settings_out_of_range_are_reported(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         AugmentationSettings(**changes)  # type: ignore[arg-type]
 
 
-def test_too_few_frames_for_the_shift_are_told() -> None:
+def test_too_few_frames_for_the_shift_are_reported() -> None:
     with pytest.raises(ConfigError, match="temporal_jitter 3 needs windows of at least 7 decoded frames, got 6"):
         _augment(_batch(), replace(NOTHING, temporal_jitter=3))

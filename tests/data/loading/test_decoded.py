@@ -213,7 +213,7 @@ def test_what_other_killed_runs_left_is_removed_and_what_runs_is_kept(windows: l
         assert sorted(path.name for path in folder.glob(".*-*")) == sorted([running.parent.name, ".my-notes"])
 
 
-def test_what_a_person_has_put_among_windows_stays(windows: list[Window], folder: Path) -> None:
+def test_what_a_user_has_put_among_windows_stays(windows: list[Window], folder: Path) -> None:
     (entry,) = {found.folder for found in (_decode(windows, folder),)}
     (entry / "index.json").write_text("damaged")
     (entry / "thesis.txt").write_text("mine")
@@ -297,7 +297,7 @@ def _other_shape(entry: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_cut, _empty, _garbage, _another, _no_index, _other_shape])
-def test_a_damaged_array_is_made_again_and_said_once(
+def test_a_damaged_array_is_made_again_and_reported_once(
     windows: list[Window], folder: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     first = _decode(windows, folder)
@@ -312,7 +312,7 @@ def test_a_damaged_array_is_made_again_and_said_once(
     ]
 
 
-def test_a_clip_that_cannot_be_decoded_is_left_out_and_named(
+def test_a_clip_that_cannot_be_decoded_is_skipped_and_named(
     windows: list[Window], folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its windows have no row; the data set tries the file, and says at each epoch why it has no pixels."""
@@ -331,7 +331,7 @@ def test_a_clip_that_cannot_be_decoded_is_left_out_and_named(
     assert "wave/clip 1: " in batch.left_out[0]
 
 
-def test_a_clip_that_is_gone_is_left_out(windows: list[Window], folder: Path) -> None:
+def test_a_clip_that_is_gone_is_skipped(windows: list[Window], folder: Path) -> None:
     windows[0].clip.path.unlink()
     rows = _decode(windows, folder).rows_of(windows)
     assert [row is None for row in rows] == [True] * 2 + [False] * 6

@@ -156,7 +156,7 @@ def test_a_clip_without_a_mask_is_named(tmp_path: Path) -> None:
         MaskFolder(tmp_path).read("run/a", [0], clip_frames=5, size=(8, 12))
 
 
-def test_a_mask_of_another_shape_is_told(tmp_path: Path) -> None:
+def test_a_mask_of_another_shape_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.npz: expected .* frames × height × width, got \(4, 4\)"):
         _check(np.ones((4, 4), bool), [0], clip_frames=4, path=tmp_path / "a.npz")
 

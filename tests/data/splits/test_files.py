@@ -127,7 +127,7 @@ def test_other_classes_are_named(tmp_path: Path) -> None:
         ({"scheme": "random"}, "'scheme' is none of official, source, film, clip, kfold, table, folders; got 'random'"),
     ],
 )
-def test_a_record_that_is_not_understood_is_said_why(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_damaged_record_is_refused_with_the_reason(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_split_file(_write(tmp_path / "split.json", **changes), _clips())
 
@@ -139,7 +139,7 @@ def test_another_file_is_no_split_file(tmp_path: Path, content: bytes) -> None:
         read_split_file(tmp_path / "split.json", _clips())
 
 
-def test_a_missing_file_is_said() -> None:
+def test_a_missing_file_is_reported() -> None:
     with pytest.raises(DataError, match=r"/nowhere\.json: not a split file \(No such file or directory\)"):
         read_split_file(Path("/nowhere.json"), _clips())
 
@@ -179,7 +179,7 @@ def test_official_files_are_found_and_understood(
     assert read_official_flags(folder, fold=2, class_names=["run"]) == flags
 
 
-def test_official_files_that_are_nowhere_are_said_with_the_places_searched(tmp_path: Path) -> None:
+def test_official_files_that_are_nowhere_are_reported_with_the_places_searched(tmp_path: Path) -> None:
     (tmp_path / "splits").mkdir()
     with pytest.raises(DataError, match=r"looked for <class>_test_split1.txt and trainlist01.txt in .*splits_folder"):
         find_official_folder(tmp_path)

@@ -1,4 +1,4 @@
-"""The sides that a data set names itself are kept, and what is missing is said."""
+"""The sides that a data set names itself are kept, and missing ones are reported."""
 
 import re
 from dataclasses import replace
@@ -58,7 +58,7 @@ def test_without_validation_it_is_taken_out_of_training_alone(tmp_path: Path) ->
     assert split.notes == ("the column `split`: no clip is for validation; 0.3 of the training clips are taken for it",)
 
 
-def test_a_share_that_is_not_used_and_a_class_that_is_missing_are_said(tmp_path: Path) -> None:
+def test_a_share_that_is_not_used_and_a_class_that_is_missing_are_reported(tmp_path: Path) -> None:
     split = _divide(_table(tmp_path, ["train", "train", "val", "test", "test", "test"]), validation_share=0.3)
     assert split.notes == (
         "validation_share is not used, because the data set names the validation clips",

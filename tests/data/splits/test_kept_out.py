@@ -130,7 +130,7 @@ def test_a_class_that_nothing_is_left_of_is_named() -> None:
         make_split(clips, scheme="film", fold=1, seed=0, kept_out=kept_out)
 
 
-def test_a_class_with_too_little_left_is_told_with_what_is_kept_out() -> None:
+def test_a_class_with_too_little_left_is_reported_with_what_is_kept_out() -> None:
     clips = _set({"jump": {"a": 2, "b": 2, "c": 2}, "run": dict.fromkeys("abcdefgh", 2)})
     kept_out = _keep(clips, _set({"wave": {"a": 1}}))
     with pytest.raises(DataError, match=r"class 'jump' has 2 film\(s\) to divide.*; 4 clips are kept out$"):

@@ -199,7 +199,7 @@ def test_classes_are_even_where_the_sources_allow() -> None:
         assert set(Counter(clip.class_name for clip in part).values()) == {expected}
 
 
-def test_fewer_folds_are_made_where_a_class_has_fewer_groups_and_that_is_said() -> None:
+def test_fewer_folds_are_made_where_a_class_has_fewer_groups_and_that_is_reported() -> None:
     clips = _clips({"a": {"x": 2, "y": 2, "z": 2}, "b": {f"{s}w": 2 for s in range(9)}})
     split = make_split(clips, scheme="source", fold=3, seed=0)
     assert split.num_folds == 3
@@ -217,7 +217,7 @@ def test_a_class_with_too_few_sources_is_named() -> None:
             make_split(clips, scheme="source", fold=1, seed=0)
 
 
-def test_validation_is_by_source_where_a_class_has_one_film_and_that_is_said() -> None:
+def test_validation_is_by_source_where_a_class_has_one_film_and_that_is_reported() -> None:
     clips = _clips({"a": {f"tape_{s}": 2 for s in range(9)}, "b": {f"{s}w": 2 for s in range(9)}})
     split = make_split(clips, scheme="source", fold=1, seed=0)
     assert not _groups(split.validation, "source") & _groups(split.training, "source")

@@ -241,7 +241,7 @@ def test_names_and_layout_stay_and_what_was_not_copied_is_listed(data_set: Path,
     assert report.bytes_after == sum(path.stat().st_size for path in clips)
 
 
-def test_links_to_folders_are_not_followed_and_that_is_said(data_set: Path, tmp_path: Path) -> None:
+def test_links_to_folders_are_not_followed_and_that_is_reported(data_set: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     write_video(tmp_path / "elsewhere" / "x.avi", _moving(5), fps=30)
     (data_set / "videos" / "walk").symlink_to(tmp_path / "elsewhere")
@@ -310,7 +310,7 @@ def test_a_run_that_was_stopped_is_taken_up_and_ends_the_same(data_set: Path, tm
     assert not list(stopped.glob(".vidact-*"))
 
 
-def test_what_a_person_has_put_among_the_copies_stays(data_set: Path, tmp_path: Path) -> None:
+def test_what_a_user_has_put_among_the_copies_stays(data_set: Path, tmp_path: Path) -> None:
     out, names = tmp_path / "small", ["videos/run/b.mp4", "splits/mine.txt"]
     (data_set / "splits").mkdir(exist_ok=True)
     (data_set / "splits/mine.txt").write_text("as it was")
@@ -456,7 +456,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(data_set: Path, tmp_pa
     assert [path.name for path in out.iterdir()] == ["thesis.tex"]
 
 
-def test_other_settings_are_refused_and_both_are_told(data_set: Path, tmp_path: Path) -> None:
+def test_other_settings_are_refused_and_both_are_reported(data_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "small"
     transcode(data_set, out, settings=SMALL)
     with pytest.raises(DataError, match=r"'short_side': 48.* found .*'short_side': 32"):
@@ -471,7 +471,7 @@ def test_two_runs_do_not_write_one_copy(data_set: Path, tmp_path: Path) -> None:
         transcode(data_set, out, settings=SMALL)
 
 
-def test_a_folder_without_clips_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_clips_is_reported(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     for root in (tmp_path / "set", tmp_path / "nowhere"):
         with pytest.raises(DataError, match="found no clip in it"):
@@ -479,7 +479,7 @@ def test_a_folder_without_clips_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "small").exists()
 
 
-def test_a_place_that_cannot_be_written_is_told(data_set: Path, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(data_set: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentProblem, match="the copy cannot be written"):
         transcode(data_set, tmp_path / "file" / "small", settings=SMALL)
@@ -492,7 +492,7 @@ def test_no_thread_is_left_over(data_set: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("short_side", [127, 14, 0, -2])
-def test_short_sides_out_of_range_are_told(short_side: int) -> None:
+def test_short_sides_out_of_range_are_reported(short_side: int) -> None:
     with pytest.raises(
         ConfigError, match=f"--short-side must be an even number of pixels, at least 16, got {short_side}"
     ):

@@ -11,7 +11,7 @@ def _noise(seed: int, size: tuple[int, int] = (60, 100)) -> np.ndarray:
 
 @settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 200), st.integers(0, 2**20))
-def test_a_picture_is_told_from_every_other_however_long_the_video(
+def test_a_picture_is_distinguished_from_every_other_however_long_the_video(
     num_frames: int, height: int, width: int, limit_bytes: int
 ) -> None:
     """Memory has a limit; below it the grid gets coarser, down to a pixel."""

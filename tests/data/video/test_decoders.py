@@ -1,4 +1,4 @@
-"""Whatever decoder is asked for, the frames are the right ones, in every reader."""
+"""With either decoder and in every reader, frames are the right ones."""
 
 from collections.abc import Callable
 from fractions import Fraction

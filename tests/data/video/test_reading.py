@@ -58,7 +58,7 @@ def test_the_last_frame_of_real_clips_can_be_read(hmdb51: Path, jhmdb: Path) -> 
             _check_frames(clip.path, [last, 0])
 
 
-def test_neighbouring_frames_of_real_clips_are_told_apart(hmdb51: Path) -> None:
+def test_neighbouring_frames_of_real_clips_are_distinguished(hmdb51: Path) -> None:
     """The comparison above can fail: a frame one early is seen, wherever something moves."""
     clip = index_clips(hmdb51)[0]
     truth = list(_sequential(clip.path))

@@ -219,7 +219,7 @@ def test_rates_that_were_learned_from_choose_how_a_video_is_sampled() -> None:
     assert [mixed.rate_for(rate) for rate in (10.0, 25.0, 60.0, 120.0)] == [30.0, None, None, 30.0]
 
 
-def test_what_becomes_of_a_video_is_said_in_one_line() -> None:
+def test_what_becomes_of_a_video_is_reported_in_one_line() -> None:
     thirty = FrameRates(30.0, 30.0, 30.0)
     assert thirty.note(30000 / 1001) == ""
     assert thirty.note(60.0) == "60 frames a second, sampled: the network was trained on clips of 30 frames a second"
