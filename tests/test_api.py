@@ -41,7 +41,7 @@ def test_an_array_is_explained_as_the_file_it_is_from(small_run: Path, small_set
 def test_an_array_of_another_rate_is_sampled_and_that_is_said(small_run: Path) -> None:
     run = vidact.load(small_run)
     pixels = np.random.default_rng(0).integers(0, 256, (60, 16, 16, 3), dtype=np.uint8)
-    with pytest.warns(UserWarning, match="60 frames a second, sampled: the network learned from clips of 30 frames"):
+    with pytest.warns(UserWarning, match="60 frames a second, sampled: the network was trained on clips of 30 frames"):
         fast = vidact.explain(run, pixels, target="up", fps=60)
     assert fast.found.frame_numbers.tolist() == list(range(0, 60, 2))
     assert fast.found.score == vidact.explain(run, pixels[::2], target="up").found.score

@@ -14,8 +14,8 @@ MODULES = [path for path in FILES if path.name != "__init__.py"]
 OWNERS = {
     "decord": {"data/video/reading.py"},
     "av": {
-        *("data/video/reading.py", "data/video/display.py", "data/checks/measuring.py", "data/transcode/encoding.py"),
-        *("drawing/video/file.py", "drawing/video/sound.py"),
+        *("data/video/reading.py", "data/video/display.py", "data/checks/file_inspection.py"),
+        *("data/transcode/encoding.py", "drawing/video/file.py", "drawing/video/sound.py"),
     },
     "wandb": {"runs/loggers/wandb.py", "runs/loggers/media.py"},
     "httpx": {"data/download/transfer.py", "data/download/mirrors.py"},

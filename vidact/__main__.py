@@ -11,10 +11,10 @@ def run() -> None:
     find_modules_here_last()
     from vidact.cli.main import main
     from vidact.cli.memory import keep_freed_memory
-    from vidact.core.terminal import outlive_readers, output_problem
+    from vidact.core.terminal import output_problem, survive_closed_pipes
 
     keep_freed_memory()
-    outlive_readers()
+    survive_closed_pipes()
     status = main()
     if problem := output_problem():
         print(f"vidact: error: {problem}", file=sys.stderr)

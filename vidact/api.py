@@ -20,7 +20,7 @@ from vidact.attribution.hotspots import HOTSPOT_THRESHOLD
 from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec
 from vidact.attribution.targets import PREDICTED
 from vidact.attribution.units import LRP, unit_of
-from vidact.core.devices import own_devices
+from vidact.core.devices import choose_device
 from vidact.data.loading.streaming import Video, VideoArray, VideoFile, pick_frames
 from vidact.data.video.reading import to_network_size
 from vidact.drawing.timeline import evenly_spread
@@ -103,7 +103,7 @@ def explain(
     own = fps or (run.frame_rates.usual if run.frame_rates else 30.0)
     video: Video = VideoFile(Path(clip)) if isinstance(clip, str | Path) else VideoArray(clip, fps=own)
     settings = ExplainSettings(method, composite, target)
-    device = own_devices("auto")
+    device = choose_device("auto")
     subject = Subject(video, window_of(run), device)
     with tempfile.TemporaryDirectory(prefix="vidact-") as scratch:
         with settings.build_explainer(run.network.to(device)) as explainer:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from vidact.core import folders
 from vidact.core.errors import ConfigError, DataError, VidactError
-from vidact.core.folders import in_workshop, place_inside, refuse_others, remove_abandoned, workshop
+from vidact.core.folders import in_scratch_folder, place_inside, refuse_foreign_file, remove_abandoned, scratch_folder
 from vidact.explaining.folder import (
     ALL_FILES,
     COMPARISON,
@@ -73,7 +73,7 @@ def put(job: Job, *, names: list[str] = OWN, sha1: str = "1") -> None:
     place_inside(job.out, job.folder.relative_to(job.out))
     check_folder(job.folder, is_compared=COMPARISON in names)
     record = {"files": names, "request": {"video_sha1": sha1}}
-    with workshop(job.out) as room:
+    with scratch_folder(job.out) as room:
         (part := room / "files").mkdir()
         for name in set(names) - {RECORD}:
             (part / name).write_text(f"explained {sha1}")
@@ -141,7 +141,7 @@ def test_a_video_of_which_no_folder_can_be_named_is_refused(tmp_path: Path, name
         list_jobs([str(given_name)], tmp_path / "out")
 
 
-def test_what_a_person_put_into_a_folder_of_ours_stays(tmp_path: Path) -> None:
+def test_what_a_user_put_into_a_folder_of_ours_stays(tmp_path: Path) -> None:
     job = Job(tmp_path / "clip.avi", tmp_path / "out" / "clip", tmp_path / "out")
     put(job, names=[*OWN, COMPARISON])
     write_all(job.folder / "notes.txt")
@@ -188,17 +188,17 @@ def test_overlays_of_ours_are_no_videos_and_those_of_others_are(tmp_path: Path) 
     put(Job(tmp_path / "clip.avi", tmp_path / "clip", tmp_path))
     write_all(tmp_path / "mine" / OVERLAY)
     write_all(tmp_path / "clip" / "another.mp4")
-    with workshop(tmp_path) as room:
+    with scratch_folder(tmp_path) as room:
         write_all(room / "files" / OVERLAY)
-        assert in_workshop(room / "files" / OVERLAY)
+        assert in_scratch_folder(room / "files" / OVERLAY)
         found = [job.path for job in list_jobs([str(tmp_path)], tmp_path)]
     assert found == [tmp_path / "clip" / "another.mp4", tmp_path / "mine" / OVERLAY]
 
 
-def test_only_workshops_of_dead_processes_are_removed(tmp_path: Path) -> None:
+def test_only_scratch_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from vidact.core.folders import workshop\n"
-        "with workshop(Path(sys.argv[1])) as room:\n"
+        "import sys, time; from pathlib import Path; from vidact.core.folders import scratch_folder\n"
+        "with scratch_folder(Path(sys.argv[1])) as room:\n"
         "    (room / 'scratch').mkdir(); (room / 'scratch' / 'half').write_text('x')\n"
         "    print(room.parent, flush=True); time.sleep(600)\n"
     )
@@ -213,7 +213,7 @@ def test_only_workshops_of_dead_processes_are_removed(tmp_path: Path) -> None:
         write_all(tmp_path / name)
     write_all(tmp_path / ".clip-0123456789abcdef" / OVERLAY)
     expected = set(snapshot(tmp_path)) - set(snapshot(Path(dead)))
-    with workshop(tmp_path):
+    with scratch_folder(tmp_path):
         remove_abandoned(tmp_path)
     try:
         assert not Path(dead).exists()
@@ -243,20 +243,20 @@ def test_a_place_must_lie_inside(tmp_path: Path, place: str) -> None:
         place_inside(tmp_path, Path(place))
 
 
-def test_a_file_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+def test_a_file_of_others_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "numbers.json"
 
     def is_ours(path: Path) -> bool:
         return "vidact" in json.loads(path.read_text())
 
-    refuse_others(path, is_ours)
+    refuse_foreign_file(path, is_ours)
     path.touch()
-    refuse_others(path, is_ours)
+    refuse_foreign_file(path, is_ours)
     path.write_text('{"vidact": 1}')
-    refuse_others(path, is_ours)
+    refuse_foreign_file(path, is_ours)
     for content in ("{}", "no JSON", "5"):
         path.write_text(content)
-        with pytest.raises(ConfigError, match=r"is there already, and not a file that this command wrote; choose ano"):
-            refuse_others(path, is_ours)
+        with pytest.raises(ConfigError, match=r"already exists, and this command did not write it; choose ano"):
+            refuse_foreign_file(path, is_ours)
     with pytest.raises(ConfigError, match="is a folder; give the name of a file"):
-        refuse_others(tmp_path, is_ours)
+        refuse_foreign_file(tmp_path, is_ours)

@@ -1,4 +1,4 @@
-"""What is asked of a network that somebody else has written, and what is said of one that does not keep to it."""
+"""What vidact requires of a network that a user wrote, and what it says where one does not comply."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from torchvision.models import video as torchvision_video
 
 from vidact.core import networks
 from vidact.core.errors import ConfigError, NetworkError
-from vidact.core.networks import OneClipError, builds_networks, names_taken, require_logits, unwrapped
+from vidact.core.networks import OneClipError, accepted_settings, builds_networks, require_logits, unwrapped
 from vidact.models.stacked import StackedFramesCNN
 from vidact.runs.run import open_run
 from vidact.training.classifier import ActionClassifier
@@ -87,7 +87,7 @@ def test_a_function_that_builds_a_network_serves_from_fit_to_explain(folder: Pat
         assert found.returncode == 0 or (args[0] == "inspect" and followed), (args, found.stderr[-3000:])
 
 
-def test_a_function_that_does_not_say_what_it_builds_is_told_how(folder: Path, small_set: Path) -> None:
+def test_a_function_without_a_return_type_is_refused_with_the_remedy(folder: Path, small_set: Path) -> None:
     found = _vidact(folder, "fit", *SMALL, "--data.root", small_set, "--model.network", "own_functions.unannotated")
     assert found.returncode == 2
     (line,) = found.stderr.strip().splitlines()
@@ -98,13 +98,13 @@ def test_a_function_that_does_not_say_what_it_builds_is_told_how(folder: Path, s
 def test_the_settings_of_torchvisions_functions_are_those_of_what_they_build(name: str) -> None:
     build = getattr(torchvision_video, name)
     assert builds_networks(build)
-    assert {"weights", "progress", "num_classes"} <= names_taken(build)
-    assert "size" not in names_taken(build)
+    assert {"weights", "progress", "num_classes"} <= accepted_settings(build)
+    assert "size" not in accepted_settings(build)
 
 
 def test_names_are_those_that_a_constructor_has() -> None:
-    assert names_taken(StackedFramesCNN) >= {"num_classes", "num_frames", "size", "channels", "head"}
-    assert names_taken(nn.Module) == frozenset()
+    assert accepted_settings(StackedFramesCNN) >= {"num_classes", "num_frames", "size", "channels", "head"}
+    assert accepted_settings(nn.Module) == frozenset()
     assert not builds_networks(print)
     assert not builds_networks(lambda num_classes: nn.Linear(1, num_classes))
     assert not builds_networks(int)
@@ -161,7 +161,7 @@ def _classifier(batch_size: int, num_batches: int, monkeypatch: pytest.MonkeyPat
     return model
 
 
-def test_a_last_batch_of_one_clip_teaches_nothing_and_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_last_batch_of_one_clip_teaches_nothing_and_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = _classifier(3, 4, monkeypatch)
     one = made_batch(np.array([[1, 2]]), [0], [0], [0])
     with pytest.warns(UserWarning, match="nothing is learnt from batches of one clip.*--data.batch_size 2 or more"):
@@ -215,11 +215,11 @@ class _Broken(nn.Module):
         raise RuntimeError("my own\nmistake")
 
 
-def test_what_a_constructor_raises_is_told_in_one_line() -> None:
+def test_what_a_constructor_raises_is_reported_in_one_line() -> None:
     name = f"{__name__}._Broken"
     with pytest.raises(RuntimeError) as raised:
         _Broken()
-    told = str(networks.explain_building(raised.value, name))
+    told = str(networks.reword_build_error(raised.value, name))
     assert told.startswith(f"--model.network: {name} cannot be built, in {__file__}, line ")
     assert told.endswith("RuntimeError: my own mistake")
-    assert networks.explain_building(raised.value, "torch.nn.Linear") is None
+    assert networks.reword_build_error(raised.value, "torch.nn.Linear") is None

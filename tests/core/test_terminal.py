@@ -1,4 +1,4 @@
-"""What a person is shown controls no terminal and no spreadsheet, and nobody has to read it to its end."""
+"""Whatever names files have, output escapes them for terminals and spreadsheets, and readers may stop early."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from vidact.cli.main import main
 from vidact.core.errors import DataError
-from vidact.core.terminal import plain_cell, plain_row, printable, printable_json, printable_lines, read_cell
+from vidact.core.terminal import escape_cell, escape_row, printable, printable_json, printable_lines, unescape_cell
 from vidact.data.datasets.index import index_clips
 from vidact.data.video.reading import write_video
 
@@ -63,25 +63,25 @@ FORMULAS = ["=1+1", "+1+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", 
 
 @pytest.mark.parametrize("text", FORMULAS)
 def test_a_cell_is_no_formula(text: str) -> None:
-    assert plain_cell(text) == f"'{text}"
-    assert read_cell(plain_cell(text)) == text
+    assert escape_cell(text) == f"'{text}"
+    assert unescape_cell(escape_cell(text)) == text
 
 
 @given(st.one_of(st.text(), st.text("'=+-@\t\r0.5", max_size=6)))
 def test_a_cell_is_read_as_it_was_written(text: str) -> None:
-    cell = plain_cell(text)
-    assert read_cell(cell) == text
+    cell = escape_cell(text)
+    assert unescape_cell(cell) == text
     if cell[:1] and cell[0] in "=+-@\t\r\n":
         assert math.isfinite(float(cell)) or cell.lstrip("+-").lower() in {"inf", "infinity", "nan"}
 
 
 @pytest.mark.parametrize("value", [-0.5, 0, None, True, "-0.5", "+1e-3", "-12", "", "run", "a=b", "'", "it's"])
 def test_numbers_and_other_cells_stay(value: object) -> None:
-    assert plain_cell(value) is value
+    assert escape_cell(value) is value
 
 
 def test_columns_are_cells_as_well() -> None:
-    assert plain_row({"=a": "=b", "c": -1.0}) == {"'=a": "'=b", "c": -1.0}
+    assert escape_row({"=a": "=b", "c": -1.0}) == {"'=a": "'=b", "c": -1.0}
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_verbs_show_evil_names_as_they_are_and_tables_hold_no_formula(
     rows = list(csv.DictReader(io.StringIO(table.read_text(encoding="utf-8"), newline="")))
     cells = [cell for row in rows for cell in row.values()]
     assert not [cell for cell in cells if cell[:1] in set("=+-@\t\r")]
-    assert {read_cell(row["class"]) for row in rows} == {"=run", "wa\x1b[2Jve"}
+    assert {unescape_cell(row["class"]) for row in rows} == {"=run", "wa\x1b[2Jve"}
     with pytest.raises(DataError, match="without control characters"):  # of a class; they do not become folders' names
         index_clips(table)
     with (tmp_path / "run.csv").open("w", encoding="utf-8", newline="") as file:
@@ -154,9 +154,9 @@ def test_who_reads_no_further_ends_nothing(evil_set: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
-def test_a_full_disk_behind_the_output_is_told() -> None:
+def test_a_full_disk_behind_the_output_is_reported() -> None:
     with Path("/dev/full").open("w") as full:
         command = [sys.executable, "-m", "vidact", "--version"]
         found = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert found.returncode == 3
-    assert found.stderr == "vidact: error: what was to be printed cannot be written (No space left on device)\n"
+    assert found.stderr == "vidact: error: the output cannot be written (No space left on device)\n"

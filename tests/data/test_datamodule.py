@@ -1,4 +1,5 @@
 import shutil
+import string
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,9 +10,10 @@ import torch
 from made_videos import write_timed
 from torch.utils.data import DataLoader, DistributedSampler
 
-from vidact.core.clips import ClipBatch, ClipSource, DividedData, as_float
+from vidact.core.clips import ClipBatch, ClipSource, SplitSource, as_float
 from vidact.core.errors import ConfigError, DataError
 from vidact.data.datamodule import VideoDataModule
+from vidact.data.datasets.index import index_clips
 from vidact.data.loading.augmentation import AugmentationSettings
 from vidact.data.loading.windows import join
 from vidact.data.synthetic import files as synthetic_files
@@ -39,6 +41,18 @@ def test_batches_are_uint8_and_say_what_they_hold(small_set: Path) -> None:
     assert batch.window_index.tolist() == list(range(6))
     assert [name.split("/")[0] for name in batch.clip_id] == [module.class_names[k] for k in batch.label]
     assert float(as_float(batch.video).max()) <= 1
+
+
+def test_windows_have_the_2020_reports_names_where_they_are_asked_for(small_set: Path) -> None:
+    module = _module(small_set, num_windows=2, datapoint_names=True)
+    order = [clip.clip_id for clip in index_clips(small_set)]
+    batch = next(iter(module.val_dataloader()))
+    letter = dict(zip(CLASS_NAMES, string.ascii_uppercase, strict=False))  # initials of the classes are not unique
+    assert batch.datapoint == tuple(
+        f"vc{letter[clip.partition('/')[0]]}{order.index(clip) + 1:04d}_{frame}"
+        for clip, frame in zip(batch.clip_id, batch.frame_numbers[:, 0].tolist(), strict=True)
+    )
+    assert next(iter(_module(small_set).val_dataloader())).datapoint == ()
 
 
 def test_colour_and_oblong_sizes_work(small_set: Path) -> None:
@@ -90,7 +104,7 @@ def test_workers_give_the_same_batches(small_set: Path) -> None:
 def test_examples_are_the_same_every_time_and_a_few_of_each_class(small_set: Path) -> None:
     module = _module(small_set, num_windows=3)
     assert isinstance(module, ClipSource)
-    assert isinstance(module, DividedData)
+    assert isinstance(module, SplitSource)
     first, second = module.example_clips("validate", 2), module.example_clips("validate", 2)
     assert first.clip_id == second.clip_id
     assert torch.equal(first.video, second.video)
@@ -117,7 +131,7 @@ def damaged_set(small_set: Path, tmp_path: Path) -> Path:
     return root
 
 
-def test_clips_that_cannot_be_read_are_left_out_and_listed(
+def test_clips_that_cannot_be_read_are_skipped_and_listed(
     damaged_set: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
@@ -152,7 +166,7 @@ def test_a_class_of_unreadable_clips_is_named(small_set: Path, tmp_path: Path) -
         _module(root)
 
 
-def test_shared_sources_and_unused_clips_are_said(
+def test_shared_sources_and_unused_clips_are_reported(
     small_set: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):
@@ -227,7 +241,7 @@ def test_windows_from_the_cache_are_those_from_the_files(small_set: Path) -> Non
     assert torch.equal(_only(cached.val_dataloader()).video, _only(live.val_dataloader()).video)
 
 
-def test_a_cache_that_is_too_small_is_said_before_anything_is_decoded(small_set: Path) -> None:
+def test_a_cache_that_is_too_small_is_reported_before_anything_is_decoded(small_set: Path) -> None:
     with pytest.raises(ConfigError, match=r"raise --data.cache_gigabytes \(0: no cache\)"):
         _module(small_set, cache_gigabytes=1e-6, num_frames=5)
 
@@ -247,7 +261,7 @@ def test_masks_come_with_their_frames(small_set: Path) -> None:
     assert _only(_module(small_set).val_dataloader()).mask is None
 
 
-def test_masks_that_are_not_there_are_said(small_set: Path, tmp_path: Path) -> None:
+def test_masks_that_are_not_there_are_reported(small_set: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected a folder masks or puppet_mask in or beside it"):
         _module(_three_classes(small_set, tmp_path / "alone" / "set"), masks=True)
 
@@ -369,7 +383,7 @@ def mixed_rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_mixed_rates_are_said_once_with_what_to_do(
+def test_mixed_rates_are_reported_once_with_what_to_do(
     mixed_rates: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO"):

@@ -259,7 +259,7 @@ def test_a_cut_file_that_decord_fails_in_is_not_used(inspected: dict[str, tuple[
     """Its index names frames that are gone, and decord's error may come up at any frame."""
     _, found = inspected["cut_90.fast.mp4"]
     assert (found.verdict, found.usable) == ("truncated", False)
-    assert "are whole" in found.reason
+    assert "are intact" in found.reason
 
 
 def test_flipped_bits_are_seen_as_damage(inspected: dict[str, tuple[Path, Inspection]]) -> None:

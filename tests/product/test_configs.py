@@ -42,6 +42,7 @@ def test_the_reports_protocol_is_the_reports() -> None:
     config = yaml.safe_load((configs_folder() / "hmdb51_report.yaml").read_text())
     assert config["data"] | {"num_frames": 16, "stride": "adaptive", "num_windows": 2, "size": 100} == config["data"]
     assert config["data"] | {"gray": True, "split": "clip", "batch_size": 100} == config["data"]
+    assert config["data"]["datapoint_names"] is True
     assert config["trainer"]["max_epochs"] == 20
     assert config["model"]["network"]["init_args"]["head"] == "dense"
 

@@ -26,7 +26,7 @@ from torch.utils.data._utils import signal_handling
 from wandb_offline import find_offline_runs, read_offline_run
 
 from vidact.cli.main import main
-from vidact.core.errors import ConfigError, explain_fault
+from vidact.core.errors import ConfigError, reword_machine_error
 from vidact.data.loading.windows import WindowDataset
 from vidact.runs.loggers.wandb import build_loggers
 from vidact.training.resuming.same_training import why_nothing_is_trained
@@ -231,8 +231,8 @@ class TestTheMachine:
         args = _decode_until(monkeypatch, windows=24, then=lambda: os.kill(os.getpid(), signal.SIGKILL))
         assert main(["fit", "--data.root", str(small_set), *SMALL, *args]) == 3
         (line,) = error_lines(capsys.readouterr().err)
-        assert re.search(r"DataLoader worker \(pid.*\d\).*: a process that decodes clips has died", line), line
-        assert "go on from it with --ckpt_path last" in line
+        assert re.search(r"DataLoader worker \(pid.*\d\).*: a DataLoader worker has died", line), line
+        assert "continue from it with --ckpt_path last" in line
         assert last_checkpoint()["epoch"] == 0
 
     def test_kills_a_worker_of_the_second_process(self, small_set: Path) -> None:
@@ -242,14 +242,14 @@ class TestTheMachine:
         assert found.returncode == 3, found.stderr[-3000:]
         second, first = error_lines(found.stderr)
         assert second.startswith("vidact: error: process 1: DataLoader worker (pid 1234) is killed by signal: Killed: ")
-        assert "another process of this run has ended; what it said stands above" in first
+        assert "another process of this run has ended; its error is printed above" in first
         assert last_checkpoint()["epoch"] == 0
 
     @pytest.mark.parametrize(
         ("then", "message"),
         [
-            (lambda: time.sleep(100), "DataLoader timed out after 1 seconds: the processes that decode clips gave"),
-            (_no_space, "there is too little shared memory (/dev/shm) for the processes that decode"),
+            (lambda: time.sleep(100), "DataLoader timed out after 1 seconds: the DataLoader workers decoded"),
+            (_no_space, "there is too little shared memory (/dev/shm) for the DataLoader workers"),
         ],
     )
     def test_leaves_a_worker_without_what_it_needs(
@@ -282,7 +282,7 @@ class TestTheMachine:
         args = [*network("Pooled"), "--data.num_workers", "1", *options]
         assert main(["fit", "--data.root", str(small_set), *SMALL, *args]) == 3
         (line,) = error_lines(capsys.readouterr().err)
-        assert f"{folder}: processes that decode need a socket in this temporary folder and cannot have one" in line
+        assert f"{folder}: DataLoader workers need a socket in this temporary folder and cannot have one" in line
         assert re.search("AF_UNIX path too long.*TMPDIR=/tmp.*--data.num_workers 0", line)
 
     def test_has_no_space_left_for_the_metrics(
@@ -300,7 +300,7 @@ class TestTheMachine:
         args = ["fit", "--data.root", str(small_set), *SMALL, "--trainer.max_epochs", "3", *network("Pooled")]
         assert main(args) == 3
         (line,) = error_lines(capsys.readouterr().err)
-        assert "runs/version_0/metrics.csv: cannot be written or read (No space left on device); make room" in line
+        assert "runs/version_0/metrics.csv: cannot be written or read (No space left on device); free space" in line
         assert last_checkpoint()["epoch"] < 2
 
     @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ class TestTheMachine:
         ids=["GPU", "CPU"],
     )
     def test_memory_that_runs_out_is_told(self, error: RuntimeError) -> None:
-        told = str(explain_fault(error))
+        told = str(reword_machine_error(error))
         assert re.match(
             r"(CUDA out of memory\. Tried to allocate 2\.00 GiB|.* 8000000000000 bytes): memory ran out: ", told
         )
@@ -325,7 +325,7 @@ class TestTheMachine:
 
     def test_other_errors_stay_what_they_are(self) -> None:
         for error in (RuntimeError("shapes do not match"), OSError(errno.ENOENT, "gone"), KeyError("name")):
-            assert explain_fault(error) is None
+            assert reword_machine_error(error) is None
 
 
 @pytest.fixture

@@ -214,7 +214,7 @@ def test_a_run_that_was_trained_on_crops_is_measured_frozen(small_run: Path, tmp
         ),
         (["--frame_orders", "[natural, frozen, natural]"], 2, "--frame_orders: natural is given twice"),
         (["--part", "training"], 2, "--part is validation or test, got 'training'"),
-        (["--accelerator", "tpux"], 2, "--accelerator is auto, cpu or gpu, got 'tpux'"),
+        (["--accelerator", "tpux"], 2, "--accelerator must be auto, cpu or gpu, got 'tpux'"),
         (["--accelerator", "gpu"], 3, "--accelerator gpu: torch finds no GPU; try --accelerator cpu"),
     ],
 )

@@ -144,7 +144,7 @@ def test_data_that_is_gone_is_told_when_it_is_wanted(small_run: Path, tmp_path: 
         run.build_data()
 
 
-@pytest.mark.parametrize(("now", "told"), [(30.0, ""), (29.0, ""), (60.0, "learned from clips of 30 .* these have 60")])
+@pytest.mark.parametrize(("now", "told"), [(30.0, ""), (29.0, ""), (60.0, "trained on clips of 30 .* these have 60")])
 def test_clips_of_other_rates_are_told_before_they_are_measured(now: float, told: str) -> None:
     content = {"VideoDataModule": {"frame_rates": {"lowest": 30.0, "usual": 30.0, "highest": 30.0}}}
     with pytest.warns(UserWarning, match=told) if told else contextlib.nullcontext():

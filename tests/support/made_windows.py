@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vidact.core.clips import ClipBatch
-from vidact.data.checks.measuring import VideoInfo
+from vidact.data.checks.file_inspection import VideoInfo
 from vidact.data.datasets.index import Clip
 from vidact.data.loading.windows import Window, list_windows
 

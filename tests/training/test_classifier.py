@@ -80,7 +80,7 @@ def test_validation_knows_no_penalties(logged: dict[str, float]) -> None:
 
 def test_a_regularised_network_with_other_outputs_is_named() -> None:
     model = ActionClassifier(_Penalised(3), ("a", "b"))
-    with pytest.raises(NetworkError, match=r"_Penalised gives .* shape \[1, 3\] for 1 clips; .* for 2 classes"):
+    with pytest.raises(NetworkError, match=r"_Penalised returns .* shape \[1, 3\] for 1 clips; .* for 2 classes"):
         model.training_step(made_batch(np.array([[9, 1, 2]]), [0], [0], [0]))
 
 
@@ -209,7 +209,7 @@ def test_its_own_checkpoint_is_accepted() -> None:
 
 def test_a_network_with_other_outputs_is_named() -> None:
     model = ActionClassifier(_Lookup(3), ("a", "b"))
-    with pytest.raises(NetworkError, match=r"_Lookup gives .* shape \[1, 3\] for 1 clips; .* shape \[1, 2\]"):
+    with pytest.raises(NetworkError, match=r"_Lookup returns .* shape \[1, 3\] for 1 clips; .* shape \[1, 2\]"):
         model(torch.zeros(1, 1, 1, 1, 3, dtype=torch.uint8))
 
 

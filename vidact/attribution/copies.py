@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from vidact.attribution.unwrapping import give_computed_weights, run_plainly
 from vidact.core.errors import ExplanationError, NetworkError
-from vidact.core.networks import class_path, one_line_for, require_built, require_logits, unwrapped
+from vidact.core.networks import class_path, require_built, require_logits, reword_network_errors, unwrapped
 
 SAME = 1e-3  # of the largest score
 
@@ -134,7 +134,7 @@ def differ(found: Tensor, expected: Tensor) -> bool:
 @torch.no_grad()
 def scores_of(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> Tensor:
     """Run a network on a clone of a clip; one that is random also in eval mode draws the same numbers each time."""
-    with keep_rng(video.device), one_line_for(network, video):
+    with keep_rng(video.device), reword_network_errors(network, video):
         scores = network(video.clone())
     return require_logits(scores, network, video)
 

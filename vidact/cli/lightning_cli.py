@@ -20,7 +20,7 @@ from vidact.cli.run_end import guesses_without_pixels, passing_folder, summary, 
 from vidact.cli.stopping import INTERRUPTED, TERMINATED, Stopped, ended_by_sigterm
 from vidact.core.devices import gather, local_rank
 from vidact.core.errors import CheckpointError, ConfigError
-from vidact.core.networks import explain_building
+from vidact.core.networks import reword_build_error
 from vidact.core.terminal import printable
 from vidact.runs.checkpoints import find_checkpoint, load_checkpoint
 from vidact.runs.loggers.media import run_folder
@@ -267,6 +267,6 @@ class Parser(LightningArgumentParser):
         except Exception as error:
             settings = cfg.get(cfg.get("subcommand") or "", cfg)
             name = settings.get("model.network.class_path")
-            if name is None or (told := explain_building(error, name)) is None:
+            if name is None or (told := reword_build_error(error, name)) is None:
                 raise
             raise told from error

@@ -10,9 +10,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 
-from vidact.core.clips import DividedData
+from vidact.core.clips import SplitSource
 from vidact.core.errors import VidactError
-from vidact.core.folders import refuse_others
+from vidact.core.folders import refuse_foreign_file
 from vidact.data.splits.leakage import LeakageReport
 from vidact.drawing.figure import save_png
 from vidact.report.page import is_page, report_page, write_page
@@ -64,7 +64,7 @@ def one_line_a_clip(lines: list[str], data: object) -> list[str]:
         lines: As `id: reason`; an id may hold a colon itself.
         data: Knows the ids, if it is data that was divided; else every line is kept.
     """
-    record = data.split_record if isinstance(data, DividedData) else {}
+    record = data.split_record if isinstance(data, SplitSource) else {}
     known = {clip_id for side in ("training", "validation", "test", "unused") for clip_id in record.get(side, ())}
     found: dict[str, str] = {}
     for line in sorted(lines):
@@ -77,7 +77,7 @@ def write_run_report(trainer: Trainer, folder: Path) -> str:
     """Write `report.html` into the run folder and hand it to wandb; says where it is, or why there is none."""
     path = folder / REPORT
     try:
-        refuse_others(path, is_page)
+        refuse_foreign_file(path, is_page)
         data = trainer.datamodule  # type: ignore[attr-defined]
         own = sorted(modules_of_file(folder / CONFIG))  # what has just been trained is known to the user
         device = trainer.strategy.root_device

@@ -1,4 +1,4 @@
-"""Where vidact keeps what it can make again; it does not know what that is."""
+"""Name the user's cache folder, lock files in it against other processes, and add up its size."""
 
 import contextlib
 import logging
@@ -23,15 +23,15 @@ def cache_folder() -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path, *, waiting: str) -> Iterator[None]:
-    """Keep other processes out by a lock file; the system lets go of it when this process dies.
+    """Hold a lock file, so that one process at a time runs the block; the system frees it when the process dies.
 
     Args:
         path: The lock file; its folder exists.
-        waiting: What to say, once, if another process is in.
+        waiting: Warning to log, once, while another process holds the lock.
     """
     lock = FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=0)  # try once first, to warn only where there is something to wait for
     except Timeout:
         _log.warning(printable(waiting))
         lock.acquire()

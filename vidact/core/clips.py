@@ -1,4 +1,4 @@
-"""Clips in memory, and what data modules promise about them."""
+"""Define `ClipBatch`, the clips that a network is given, and the protocols of data modules that make them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -16,12 +16,13 @@ class ClipBatch:
         video: Pixels, 0 to 255.
         label: Class numbers.
         clip_id: `class/file name without its ending`, one per window.
-        clip_index: The clip's number in its part of the split; windows of one clip share it.
-        window_index: The window's number in its part of the split.
-        frame_numbers: Which frames of the file these are, from 0.
-        times_seconds: When they are shown, from the start of the file.
-        left_out: One line per clip that could not be read: `id: reason`.
+        clip_index: The clip's number on its side of the split; windows of one clip share it.
+        window_index: The window's number on its side of the split.
+        frame_numbers: Numbers of the frames in their file, from 0.
+        times_seconds: When the frames are shown, from the start of the file.
+        left_out: One line per skipped clip, which could not be read: `id: reason`.
         mask: True on the actor, where the data set has masks and they were asked for.
+        datapoint: Names of the windows as in the 2020 report (`vcP1269_3`), where they were asked for; else empty.
     """
 
     video: UInt8[Tensor, "B C T H W"]
@@ -33,6 +34,7 @@ class ClipBatch:
     times_seconds: Float[Tensor, "B T"]
     left_out: tuple[str, ...] = ()
     mask: Bool[Tensor, "B T H W"] | None = None
+    datapoint: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.label)
@@ -56,30 +58,30 @@ class ClipBatch:
 
 @runtime_checkable
 class ClipSource(Protocol):
-    """A data module that can name its classes and pick clips to look at."""
+    """A data module that names its classes and picks the clips to be explained."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes, in the order of their numbers."""
 
     def example_clips(self, stage: str, clips_per_class: int) -> ClipBatch:
-        """Pick the same few clips of each class every time, as one batch; `stage` is 'validate' or 'test'."""
+        """Pick a few clips of each class as one batch, the same ones each time; `stage` is 'validate' or 'test'."""
 
 
 @runtime_checkable
-class DividedData(Protocol):
-    """A data module that can say how its clips were divided, and how far that can be trusted."""
+class SplitSource(Protocol):
+    """A data module that records how its clips were split, and what leaks from one side to another."""
 
     @property
     def split_record(self) -> dict[str, Any]:
-        """Plain values: the clips of each side under their names, and the report on leaks under `leakage`."""
+        """The clips of each side by its name, and the leakage report under `leakage`, as plain values for JSON."""
 
 
 def as_float(video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
-    """Turn pixels 0 to 255 into the networks' input, float32 in [0, 1]."""
+    """Convert pixels 0 to 255 to a network's input, float32 in [0, 1]."""
     return video.float() / 255
 
 
 def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Read a size in pixels: one number for a square, or height and width."""
+    """Expand a size in pixels, one number for a square or a pair, to height and width."""
     return (size, size) if isinstance(size, int) else size

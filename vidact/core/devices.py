@@ -1,4 +1,4 @@
-"""Processes and devices: which one this is, which are used, and how processes share results."""
+"""Tell which process this is, gather the results of all processes, and choose a device for a single process."""
 
 import os
 from typing import TypeVar
@@ -10,7 +10,7 @@ from vidact.core.errors import ConfigError, EnvironmentProblem
 
 
 def local_rank() -> int:
-    """Say which process of this machine this is, 0 for the first or only one; launchers and SLURM name it."""
+    """Return this process's number on its machine, 0 for the first or only one, as launchers and SLURM set it."""
     return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
 
 
@@ -18,26 +18,26 @@ Item = TypeVar("Item")
 
 
 def gather(items: list[Item]) -> list[Item]:
-    """Join the lists of all processes, in the order of their ranks; call it on every process.
+    """Concatenate the lists of all processes, in the order of their ranks; every process must call it.
 
-    The items are pickled, so they are small and plain.
+    Items are sent as pickles, so keep them small.
     """
-    if not (dist.is_available() and dist.is_initialized()):
+    if not (dist.is_available() and dist.is_initialized()):  # a single process
         return items
     parts: list[list[Item]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(parts, items)
     return [item for part in parts for item in part]
 
 
-def own_devices(accelerator: str) -> torch.device:
-    """Name the device of work that one process does alone.
+def choose_device(accelerator: str) -> torch.device:
+    """Choose the device for work in a single process; `auto` takes a GPU where there is one.
 
     Raises:
-        ConfigError: an accelerator that there is not.
+        ConfigError: `accelerator` is none of auto, cpu, gpu and cuda.
         EnvironmentProblem: a GPU is asked for, and torch finds none.
     """
     if accelerator not in {"auto", "cpu", "gpu", "cuda"}:
-        raise ConfigError(f"--accelerator is auto, cpu or gpu, got {accelerator!r}")
+        raise ConfigError(f"--accelerator must be auto, cpu or gpu, got {accelerator!r}")
     has_gpu = torch.cuda.is_available()
     if accelerator in {"gpu", "cuda"} and not has_gpu:
         raise EnvironmentProblem(f"--accelerator {accelerator}: torch finds no GPU; try --accelerator cpu")

@@ -1,8 +1,6 @@
-"""The words that all parts share: clips in memory, explanations, and errors for people.
+"""Errors for users, and the translation of what torch and the system raise when the machine fails.
 
-It knows no file format, no network and no method.
-
-Shape legend: B batch, C colour, T time (frames), H height, W width, K classes.
+Shape legend of all packages: B batch, C colour, T time (frames), H height, W width, K classes.
 A video in memory is uint8 [B, C, T, H, W] until it is on the device, then float in [0, 1].
 Relevance has the shape of the network's input.
 """
@@ -16,10 +14,10 @@ from vidact.core.terminal import printable
 
 
 class VidactError(Exception):
-    """A mistake that a person can mend: what was expected, what was got, what to try.
+    """A mistake that the user can fix; the message says what was expected, what was found, and what to try.
 
-    The command line prints it as one line and ends with `exit_status`. Control characters, as names of files may hold
-    them, are written out, so that they reach neither a terminal nor a log.
+    The command line prints it as one line and ends with `exit_status`. Control characters, which file names may hold,
+    are escaped, so that they reach neither a terminal nor a log.
     """
 
     exit_status = 2
@@ -33,11 +31,11 @@ class DataError(VidactError):
 
 
 class ConfigError(VidactError):
-    """A setting is unknown, of the wrong type, or disagrees with another."""
+    """A setting is unknown, has a wrong value, or contradicts another."""
 
 
 class CheckpointError(VidactError):
-    """A checkpoint is missing, damaged, or of another network."""
+    """A checkpoint is missing, damaged, or belongs to another network."""
 
 
 class ExplanationError(VidactError):
@@ -45,21 +43,21 @@ class ExplanationError(VidactError):
 
 
 class NetworkError(ExplanationError):
-    """A network can be neither trained nor explained: it is not from clips [B, C, T, H, W] to logits [B, K]."""
+    """A network does not map clips [B, C, T, H, W] to logits [B, K], so it can be neither trained nor explained."""
 
 
 class TrainingError(VidactError):
-    """Training cannot go on as it is: its loss is no number."""
+    """Training cannot continue: its loss is NaN or infinite."""
 
 
 class EnvironmentProblem(VidactError):
-    """The machine lacks something: a library, space, the right to write."""
+    """The machine lacks something: a library, disk space, the permission to write."""
 
     exit_status = 3
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Give an error and what it came of, each once: an error that is raised again may come of itself."""
+    """Yield an error and its causes, each once: the chain of an error that is raised again may contain itself."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
@@ -68,13 +66,10 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-_LESS_WORK = "try a smaller --data.num_workers (0 decodes in the training process) or a smaller --data.batch_size"
+_USE_LESS_MEMORY = "try a smaller --data.num_workers (0 decodes in the training process) or a smaller --data.batch_size"
+_RESUME = "the last checkpoint is kept: continue from it with --ckpt_path last"
 
-
-_KEPT = "the last checkpoint is kept: go on from it with --ckpt_path last"
-
-
-_FULL = frozenset(
+_DISK_ERRORS = frozenset(
     {
         errno.ENOSPC,
         errno.EDQUOT,
@@ -89,17 +84,18 @@ _FULL = frozenset(
 )
 
 
-# What torch says, and what it means; the first that is found counts.
-_SAID = {
+# Torch raises plain RuntimeErrors for failures of the machine, so only the message tells them apart. From pattern to
+# what it means; the first match counts.
+_MACHINE_FAILURES = {
     r"out of shared memory|Bus error|unable to (?:open|allocate|mmap|write to) [^\n]*?(?:shared memory|/torch_)": (
-        "there is too little shared memory (/dev/shm) for the processes that decode: enlarge it (docker run "
-        f"--shm-size 8g), or {_LESS_WORK}"
+        "there is too little shared memory (/dev/shm) for the DataLoader workers: enlarge it (docker run "
+        f"--shm-size 8g), or {_USE_LESS_MEMORY}"
     ),
     r"DataLoader worker \(pid\(?s?\)? ?[\d, ]+\) (?:is killed by signal: \w+|exited unexpectedly)": (
-        f"a process that decodes clips has died, perhaps because memory ran out; {_LESS_WORK}"
+        f"a DataLoader worker has died, perhaps because memory ran out; {_USE_LESS_MEMORY}"
     ),
     r"DataLoader timed out after \d+ seconds": (
-        "the processes that decode clips gave nothing in this time: the disk may be gone or overloaded; "
+        "the DataLoader workers decoded nothing in this time: the disk may be gone or overloaded; "
         "`python -m vidact data check` finds clips that hang"
     ),
     r"(?:CUDA|HIP|MPS backend) out of memory(?:[.] Tried to allocate [\d.]+ \w+)?|CUDA error: out of memory|"
@@ -108,26 +104,32 @@ _SAID = {
         "many clips), fewer or smaller frames or, on a GPU, --trainer.precision 16-mixed"
     ),
     r"Connection closed by peer|Connection reset by peer|Socket Timeout|Timed out waiting \d+ms": (
-        "another process of this run has ended; what it said stands above or in its own log"
+        "another process of this run has ended; its error is printed above or in its own log"
     ),
 }
 
 
-def explain_fault(error: BaseException) -> EnvironmentProblem | None:
-    """Turn an error of the machine into one for people; None if it is another one."""
-    if isinstance(error, OSError) and error.errno in _FULL:
+def reword_machine_error(error: BaseException) -> EnvironmentProblem | None:
+    """Reword an error of the machine (disk, memory, another process) for the user; None for any other error."""
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         place = error.filename or "a file of the run"
         return EnvironmentProblem(
-            f"{place}: cannot be written or read ({error.strerror}); make room or mend its rights; {_KEPT}"
+            f"{place}: cannot be written or read ({error.strerror}); free space or change its permissions; {_RESUME}"
         )
     if isinstance(error, RuntimeError | OSError):
-        message = f"{error} {error.__cause__ or ''}"
-        for pattern, meaning in _SAID.items():
+        message = f"{error} {error.__cause__ or ''}"  # DataLoader's own errors name only the worker, causes say why
+        for pattern, meaning in _MACHINE_FAILURES.items():
             if found := re.search(pattern, message):
-                return EnvironmentProblem(f"{' '.join(found[0].split())}: {meaning}; {_KEPT}")
+                return EnvironmentProblem(f"{' '.join(found[0].split())}: {meaning}; {_RESUME}")
     return None
 
 
+def first_few(names: Iterable[str], *, at_most: int = 3) -> str:
+    """Join the first names with commas, and add "…" for the others, for messages."""
+    listed = list(names)
+    return ", ".join(listed[:at_most]) + ", …" * (len(listed) > at_most)
+
+
 def nearest(name: str, known: Iterable[str], *, at_most: int = 3) -> list[str]:
-    """List the known names that are most like an unknown one, for a message that says what may be meant."""
+    """List the known names that resemble an unknown one, for 'did you mean' messages."""
     return difflib.get_close_matches(name, list(known), n=at_most, cutoff=0.4)

@@ -1,4 +1,4 @@
-"""An explanation of a clip's score, and the account of where the score has gone."""
+"""Define `Explanation`, the relevance of each voxel of a clip, and `Account`, how its score is divided up."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,17 +9,18 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Account:
-    """Where the score of each clip has gone: voxels + biases + others + stabiliser = score.
+    """How the score of each clip is divided up: voxels + biases + others + stabiliser = score.
 
-    Each part is computed by the formula of the rule that takes it, none as what is left over: that they add up to the
-    score shows that the rules are right. (Only `others` of a method that hands no score down holds what is left.)
+    Each part is computed by the formula of the rule that absorbs it, never as the remainder, so that a sum equal to
+    the score is evidence that the rules are right. (Only methods that do not propagate the score put a remainder into
+    `others`.)
 
     Attributes:
         voxels: ΣR over the voxels.
-        biases: What constants take, by the name of their layer: biases, the shift of a BatchNorm, numbers that are
-            added.
-        stabiliser: What the small numbers take that keep rules from dividing by zero.
-        others: What else takes a share, by its name in words.
+        biases: Relevance that constants absorb (biases, a BatchNorm's shift, added numbers), by the name of their
+            layer.
+        stabiliser: Relevance that the rules' epsilons absorb, which keep them from dividing by zero.
+        others: Relevance that anything else absorbs, by its name in words.
     """
 
     voxels: Float[Tensor, " B"]
@@ -29,23 +30,24 @@ class Account:
 
     @property
     def parts(self) -> dict[str, Float[Tensor, " B"]]:
-        """Each part under its name in words, as in "95 % on voxels, 5 % on the bias of stem.0"."""
+        """Each part by its name in words, as in "95 % on voxels, 5 % on the bias of stem.0"."""
         biases = {f"the bias of {layer}": taken for layer, taken in self.biases.items()}
         return {"voxels": self.voxels, **biases, **self.others, "the stabiliser": self.stabiliser}
 
     @property
     def total(self) -> Float[Tensor, " B"]:
-        """All parts together, in float64."""
+        """The sum of all parts, in float64."""
         first, *rest = self.parts.values()
         return sum(rest, start=first.double())
 
     def gap(self, score: Float[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """Say how far the account is from closing: |score − total|, as a share of the largest number in it."""
+        """Compute how far the parts are from adding up: |score − total| over the largest absolute part or score."""
         score = score.double()
         largest = score.abs()
         for taken in self.parts.values():
             largest = largest.maximum(taken.abs())
         difference = (score - self.total).abs()
+        # Divide by 1 where all is 0: then the parts do add up.
         return difference / largest.where(largest > 0, difference.new_ones(()))
 
 
@@ -54,12 +56,13 @@ class Explanation:
     """Why a network gave a target its score, voxel by voxel.
 
     Attributes:
-        relevance: Signed share of each voxel in the score; positive speaks for the target.
+        relevance: Signed share of each voxel in the score; positive is evidence for the target.
         score: What is explained: the target's logit or, against other classes, a difference of logits.
-        target: The class that is spoken for.
+        target: The class that is explained.
         method: Name of the method.
-        against: The class that is spoken against, -1 for all others (log-odds); None explains the logit alone.
-        account: Where the score has gone; None for methods that hand none down.
+        against: The class that the target is compared with, -1 for all others (log-odds); None explains the logit
+            alone.
+        account: How the score is divided up; None for methods that do not propagate it.
     """
 
     relevance: Float[Tensor, "B C T H W"]
@@ -76,5 +79,5 @@ class Explanation:
 
     @property
     def conservation(self) -> Float[Tensor, " B"]:
-        """ΣR / score: the share of the score that is on voxels (meaningless near score 0); `account` has the rest."""
+        """ΣR / score: the share of the score on voxels (meaningless near score 0); `account` has the other shares."""
         return self.relevance_sum / self.score.double()

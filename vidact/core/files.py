@@ -1,9 +1,10 @@
-"""Put files in their place only when they are whole, and on the disk where it matters; it knows not what they hold."""
+"""Write files atomically: a file appears under its name only when it is complete, and is flushed where that matters."""
 
 import contextlib
 import errno
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +15,16 @@ from vidact.core.errors import EnvironmentProblem
 
 @contextlib.contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[str]]:
-    """Open a text file that appears under its name only when it is whole; several processes may write it at once.
+    """Open a text file that appears under its name only when it is complete; several processes may write it at once.
 
-    It is not forced to the disk: a machine that dies may leave it empty.
+    It is not flushed to the disk: after a power failure it may be empty.
 
     Raises:
         EnvironmentProblem: the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # backslashreplace: file names may hold bytes that are not UTF-8. newline: equal bytes on every system.
         with (
             _moved(path.with_name(f".{path.name}-{secrets.token_hex(8)}"), path) as temporary,
             temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="") as file,
@@ -33,63 +35,86 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Put a file in its place only once it is whole and on the disk; what was there before stays till then.
+    """Replace a file by new content that is complete and flushed to the disk; until then the old file stays.
 
-    What a killed process has left is overwritten by the next that writes the same file; two must not do so at once.
+    The part file of a killed process is overwritten by the next call for the same path; two processes must not write
+    one path at once.
 
     Raises:
-        OSError: it cannot be written; what was there before is still there.
+        OSError: it cannot be written; the old file is still there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         _moved(path.with_name(f".{path.name}.part"), path) as temporary,
-        _anew(temporary) as file,
+        _open_new(temporary) as file,
     ):
         file.write(content)
         flush_file(file)
     flush_folder(path.parent)
 
 
-def _anew(path: Path) -> IO[bytes]:
-    """Open a file for writing that is a new one: through a link one would write into another."""
+def _open_new(path: Path) -> IO[bytes]:
+    """Remove what is there and open a new file: writing through a link would change another file."""
     path.unlink(missing_ok=True)
     return path.open("xb")
 
 
 @contextlib.contextmanager
 def _moved(temporary: Path, path: Path) -> Iterator[Path]:
-    """Give a file its name at the end; it is gone if anything fails."""
+    """Rename a temporary file at the end; remove it if anything fails."""
     try:
         yield temporary
         temporary.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):  # a folder that can no longer be written: what has failed before says more
+        with contextlib.suppress(OSError):  # the first error says more than this one
             temporary.unlink(missing_ok=True)
         raise
 
 
 def flush_file(file: IO[Any]) -> None:
-    """Make sure that what was written is on the disk."""
+    """Flush what was written to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def flush_folder(folder: Path) -> None:
-    """Make sure that the names in a folder are on the disk, where the system can be asked to."""
+    """Flush a folder's entries to the disk, where the system can; a renamed file may else vanish with the power."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems know no such thing
+        if error.errno != errno.EINVAL:  # some network file systems cannot sync a folder
             raise
     finally:
         os.close(descriptor)
 
 
+def require_space(folder: Path, num_bytes: int, *, what: str) -> None:
+    """Refuse to write more bytes than a folder's disk has free.
+
+    Args:
+        folder: An existing folder.
+        num_bytes: Number of bytes to be written.
+        what: What they are, as the beginning of a sentence ("the archive unpacks to").
+
+    Raises:
+        EnvironmentProblem: there is too little space.
+    """
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise EnvironmentProblem(
+            f"{folder}: {what} {num_bytes / 1e9:.2f} GB and {free / 1e9:.2f} GB are free; free some space"
+        )
+
+
 def check_writable(out: Path) -> None:
-    """Try by a real write, before anything expensive starts."""
+    """Write a test file into a folder, before anything expensive starts.
+
+    Raises:
+        EnvironmentProblem: the folder cannot be written.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out) as file:

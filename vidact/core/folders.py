@@ -1,7 +1,7 @@
-"""Make sure that folders lie where they should, and remove only those that vidact has made; it knows no contents.
+"""Keep output inside its folder, refuse to overwrite files of others, and make scratch folders for unfinished work.
 
-What is not finished is made in a *workshop*: a hidden folder with a mark of ours and a lock that ends with its process.
-Only a folder with that mark, whose lock nobody holds, is ever removed.
+A scratch folder is hidden, holds a marker file and a lock that ends with its process. Only folders with that marker,
+whose lock nobody holds, are ever removed.
 """
 
 import contextlib
@@ -19,28 +19,29 @@ from vidact.core.files import atomic_writer
 
 try:
     import fcntl
-except ImportError:  # Windows has none: there nothing proves that a workshop is abandoned, and it stays
+except ImportError:  # Windows: without locks nothing proves that a scratch folder is abandoned, so it stays
     fcntl = None  # type: ignore[assignment]
 
 _NAME = re.compile(r"\.vidact-[0-9a-f]{16}")
+# The names on disk are those of earlier versions, whose abandoned folders are still to be recognised.
 _MARK, _LOCK = "workshop.json", "lock"
 _RECORD = {"format": "vidact workshop"}
 CLAIM = ".vidact.json"
 
 
 def place_inside(folder: Path, place: Path) -> Path:
-    """Name a folder that lies strictly inside of another one, with no link on the way from it.
+    """Join a relative path to a folder, and make sure that the result lies strictly inside, not behind a link.
 
     Args:
-        folder: The outer one; it may be a link itself.
-        place: Where in it.
+        folder: The outer folder; it may be a link itself.
+        place: Relative path.
 
     Raises:
-        DataError: it would be the outer one, or lie outside of it or behind a link.
+        DataError: the result would be the outer folder, lie outside of it, or behind a link.
     """
     outer, inner = Path(os.path.realpath(folder)), folder / place
     if not place.parts or place.is_absolute() or {".", ".."} & set(place.parts) or "\0" in str(place):
-        raise DataError(f"{inner}: is no folder inside of {folder}; give what is named so another name")
+        raise DataError(f"{inner}: is no folder inside of {folder}; rename the file or class of this name")
     if (real := Path(os.path.realpath(inner))) != outer.joinpath(*place.parts):
         raise DataError(
             f"{inner}: is, or lies behind, a link to {real}; links are not followed, so choose another --out"
@@ -49,22 +50,22 @@ def place_inside(folder: Path, place: Path) -> Path:
 
 
 def folds_case(folder: Path) -> bool:
-    """Say whether names in a folder that differ in upper and lower case only are the same."""
+    """Return whether a folder's file system ignores upper and lower case in names."""
     with tempfile.NamedTemporaryFile(prefix=".vidact-case-", dir=folder) as file:
         path = Path(file.name)
         return path.with_name(path.name.replace("vidact", "VIDACT")).exists()
 
 
-def refuse_others(path: Path, is_ours: Callable[[Path], bool], *, option: str = "--out") -> None:
-    """Make sure that a file may be written: there is none, or one that vidact has written.
+def refuse_foreign_file(path: Path, is_ours: Callable[[Path], bool], *, option: str = "--out") -> None:
+    """Refuse to overwrite a file that vidact has not written.
 
     Args:
-        path: Where to.
-        is_ours: Tells by its content whether a file is such a one.
-        option: What names the file on the command line.
+        path: Where a file is to be written.
+        is_ours: Tells from a file's content whether vidact wrote it.
+        option: The command line option that names the file.
 
     Raises:
-        ConfigError: a file of somebody else's is there.
+        ConfigError: there is such a file, or a folder.
     """
     if not os.path.lexists(path):
         return
@@ -73,22 +74,20 @@ def refuse_others(path: Path, is_ours: Callable[[Path], bool], *, option: str = 
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, KeyError):
         if path.is_file() and (path.stat().st_size == 0 or is_ours(path)):
             return
-    raise ConfigError(
-        f"{path}: is there already, and not a file that this command wrote; choose another {option}, or move it away"
-    )
+    raise ConfigError(f"{path}: already exists, and this command did not write it; choose another {option}, or move it")
 
 
 def claim(folder: Path, names: Sequence[str], *, kind: str, is_ours: bool = False) -> None:
-    """Mark a folder as one in which files of certain names are vidact's, and make it where there is none.
+    """Create an output folder with a marker file, which says that files of certain names in it are vidact's.
 
     Args:
-        folder: Which.
-        names: Of the files, as patterns.
-        kind: What is written there, for the mark.
-        is_ours: Whether it is certain that what is there is vidact's, though there is no mark.
+        folder: The output folder.
+        names: Patterns of the files that vidact writes there.
+        kind: What is written there, for the marker.
+        is_ours: Take existing files for vidact's, though there is no marker.
 
     Raises:
-        ConfigError: it has no such mark, and files of these names.
+        ConfigError: the folder has files of these names, but no marker.
         EnvironmentProblem: it cannot be written.
     """
     mark = {"format": f"vidact {kind}"}
@@ -97,15 +96,17 @@ def claim(folder: Path, names: Sequence[str], *, kind: str, is_ours: bool = Fals
     others = [] if is_ours else sorted(path for name in names for path in folder.glob(name))
     if others:
         raise ConfigError(
-            f"{others[0]}: is there already, and not of {kind} that vidact wrote; choose another --out, or move it away"
+            f"{others[0]}: already exists, but not of {kind} that vidact wrote; choose another --out, or move it"
         )
     with atomic_writer(folder / CLAIM) as file:
         file.write(json.dumps(mark) + "\n")
 
 
 @contextlib.contextmanager
-def workshop(parent: Path) -> Iterator[Path]:
-    """Lend an empty folder, hidden in another one, for what is not finished; it goes at the end.
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """Make an empty hidden folder for unfinished files, and remove it at the end.
+
+    It lies in `parent`, so that a finished file only needs to be renamed.
 
     Raises:
         EnvironmentProblem: it cannot be made.
@@ -116,7 +117,9 @@ def workshop(parent: Path) -> Iterator[Path]:
         folder.mkdir()
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         _take(lock)
-        (folder / _MARK).write_text(json.dumps(_RECORD), encoding="utf-8")  # now that nobody takes it for abandoned
+        (folder / _MARK).write_text(
+            json.dumps(_RECORD), encoding="utf-8"
+        )  # after the lock: a marked folder without one would count as abandoned
         (room := folder / "room").mkdir()
     except OSError as error:
         raise EnvironmentProblem(f"{parent}: cannot be written ({error.strerror}); choose another place") from error
@@ -124,13 +127,13 @@ def workshop(parent: Path) -> Iterator[Path]:
         yield room
     finally:
         _clear(folder)
-        os.close(lock)
+        os.close(lock)  # not before: without its lock another process would take the folder for abandoned
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the workshops that killed processes have left in a folder; those that are in use stay."""
-    for folder in [path for path in parent.glob(".vidact-*") if is_workshop(path)]:
+    """Remove the scratch folders that killed processes have left in a folder; those in use stay."""
+    for folder in [path for path in parent.glob(".vidact-*") if is_scratch_folder(path)]:
         with contextlib.suppress(OSError):
             lock = os.open(folder / _LOCK, os.O_RDWR)
             try:
@@ -141,13 +144,13 @@ def remove_abandoned(parent: Path) -> None:
                 os.close(lock)
 
 
-def in_workshop(path: Path) -> bool:
-    """Say whether a path lies in somebody's workshop."""
-    return any(is_workshop(folder) for folder in path.parents)
+def in_scratch_folder(path: Path) -> bool:
+    """Return whether a path lies in a scratch folder."""
+    return any(is_scratch_folder(folder) for folder in path.parents)
 
 
-def is_workshop(folder: Path) -> bool:
-    """Say whether a folder is a workshop of ours."""
+def is_scratch_folder(folder: Path) -> bool:
+    """Return whether a folder is a scratch folder of vidact's."""
     if not _NAME.fullmatch(folder.name) or folder.is_symlink():
         return False
     return _reads(folder / _MARK, _RECORD)
@@ -160,7 +163,7 @@ def _reads(path: Path, record: dict[str, str]) -> bool:
 
 
 def _take(lock: int) -> bool:
-    """Take a lock; say whether it is certain that nobody else has it."""
+    """Take a lock; return whether it is certain that nobody else holds it."""
     if fcntl is None:
         return False
     try:
@@ -171,7 +174,7 @@ def _take(lock: int) -> bool:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what is in a workshop; its mark last, so that a process that is killed here leaves a workshop."""
+    """Empty a scratch folder, its marker last: if the process is killed here, the next one still recognises it."""
     shutil.rmtree(folder / "room", ignore_errors=True)
     with contextlib.suppress(OSError):
         (folder / _MARK).unlink()

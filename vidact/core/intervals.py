@@ -1,4 +1,4 @@
-"""How sure a mean is that was measured on clips which come in groups; it does not know what was measured."""
+"""Confidence intervals of means over clips that come in groups (source videos), whose clips resemble each other."""
 
 import math
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from torch import Tensor
 LEVEL = 0.95
 NUM_RESAMPLES = 2000
 MANY_RESAMPLES = 10_000  # for the far ends of wider intervals
-PRIOR_GROUPS = 2  # chosen by simulated coverage
-_SAME = 1e-9  # shares of groups that differ by less are equal but for rounding
-_AT_ONCE = 4_000_000  # resampled means in memory
+PRIOR_GROUPS = 2  # chosen by simulation, so that intervals of few groups cover the truth
+_SAME = 1e-9  # shares that differ by less are equal up to rounding
+_MAX_IN_MEMORY = 4_000_000  # resampled means
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class ClusteredMean:
         value: Mean over clips.
         low: Lower end of the interval.
         high: Upper end.
-        count: How many clips.
-        num_groups: How many groups they come from.
+        count: Number of clips.
+        num_groups: Number of groups they come from.
     """
 
     value: float
@@ -37,16 +37,16 @@ class ClusteredMean:
 
 
 def clustered_mean(values: Float[Tensor, " N"], groups: Sequence[str]) -> ClusteredMean:
-    """Give the mean of shares and its 95 % interval, where clips of one group (a source video) resemble each other.
+    """Compute the mean of shares and its 95 % interval, where clips of one group (a source video) resemble each other.
 
-    It is the exact binomial interval (Clopper & Pearson 1934) of as many draws as the clips are worth, their number
+    The interval is the exact binomial one (Clopper & Pearson 1934) for the effective number of clips, their number
     over the design effect (Korn & Graubard 1998, "Confidence intervals for proportions with small expected number of
-    positive counts estimated from survey data"; Dean & Pagano 2015 compare it with others); see
-    `effective_draws`. Near 0 and 1 it holds, where the bootstrap of few groups does not: of 8 groups at a share of 0.8
-    that covered the truth in 90 % of samples. It is on the safe side: measured on shares of 0.05 to 0.98, of 5 to 60
-    groups of 1 to 40 clips each, correlated by 0 to 0.9, it covers the truth in 95 to 100 % of samples, 99 % on
-    average; not where a few groups of very many clips are unlike all others, which no such interval knows of. One group
-    says nothing of others: all of [0, 1]. `clustered_means` is for values of any size.
+    positive counts estimated from survey data"; Dean & Pagano 2015 compare it with others); see `effective_draws`.
+    Unlike the bootstrap of few groups it holds near 0 and 1: with 8 groups at a share of 0.8 the bootstrap covered the
+    truth in 90 % of samples only. It is conservative: in simulations with shares of 0.05 to 0.98, 5 to 60 groups of 1
+    to 40 clips each, correlated by 0 to 0.9, it covers the truth in 95 to 100 % of samples, 99 % on average. It fails
+    where a few groups of very many clips differ from all others. A single group gives all of [0, 1].
+    `clustered_means` is for values of any size.
 
     Args:
         values: One per clip, in [0, 1] (right or wrong).
@@ -75,14 +75,14 @@ def _rows(groups: Sequence[str], names: Sequence[str]) -> Tensor:
 
 
 def effective_draws(total: Float[Tensor, " G"], count: Float[Tensor, " G"]) -> float:
-    """Say how many independent draws tell as much of a share p as clips that come in groups.
+    """Compute how many independent draws are as informative about a share p as clips that come in groups.
 
-    By the spread between groups that is p (1 − p) / V, where V = G / (G − 1) · Σ (total − p · count)² / (Σ count)² is
-    the linearised variance of the mean (Korn & Graubard 1998). But few groups that hold the rarer outcome do not show
-    how alike the clips of one are, and seem to be worth too much. So 1 / draws is the mean of that and of what holds
-    where all clips of a group are alike, Σ count² / (Σ count)² (Kish 1965), with the weights r and PRIOR_GROUPS, r
-    being the number of groups that hold the rarer outcome. Where there is no spread at all, the second alone counts;
-    and clips are never worth more than their number.
+    From the spread between groups, that is p (1 − p) / V, where V = G / (G − 1) · Σ (total − p · count)² / (Σ count)²
+    is the linearised variance of the mean (Korn & Graubard 1998). This is too many where only few groups hold the rarer
+    outcome, because those do not show how alike the clips of one group are. So 1 / draws is a weighted mean of V /
+    (p (1 − p)), with weight r, and of the value for groups of identical clips, Σ count² / (Σ count)² (Kish 1965), with
+    weight PRIOR_GROUPS; r is the number of groups that hold the rarer outcome. Without any spread the second alone
+    counts. The result never exceeds the number of clips.
 
     Args:
         total: Sum of each group's values.
@@ -102,7 +102,7 @@ def effective_draws(total: Float[Tensor, " G"], count: Float[Tensor, " G"]) -> f
 
 
 def _exact_ends(share: float, num_draws: float, outside: float) -> tuple[float, float]:
-    """Give the exact binomial interval of a share of so many draws, by the beta distribution."""
+    """Compute the exact binomial interval of a share of so many draws, from the beta distribution."""
     wins, losses = share * num_draws, (1 - share) * num_draws
     low = float(special.betaincinv(wins, losses + 1, outside)) if wins else 0.0
     high = float(special.betaincinv(wins + 1, losses, 1 - outside)) if losses else 1.0
@@ -110,17 +110,16 @@ def _exact_ends(share: float, num_draws: float, outside: float) -> tuple[float, 
 
 
 def widening(num_groups: int, level: float) -> float:
-    """Give how many times as far from the mean an interval has to end as resamples of few groups do.
+    """Compute the factor by which a bootstrap interval of few groups has to be widened around its mean.
 
-    Resamples of n groups spread as if the groups' own spread were that of all: √((n − 1) / n) too little, and the
-    normal distribution's ends instead of Student's. So each end moves away from the mean by √(n / (n − 1)) ·
-    t_{n−1} / z, at the interval's level (Hesterberg 2015, "What teachers should know about the bootstrap", the
-    expanded percentile interval; it moves the level of the percentiles instead, which needs ends that few groups'
-    resamples do not have).
+    Resamples of n groups spread by √((n − 1) / n) too little, and their percentiles are the normal distribution's
+    instead of Student's. So each end moves away from the mean by √(n / (n − 1)) · t_{n−1} / z, at the interval's level
+    (the expanded percentile interval of Hesterberg 2015, "What teachers should know about the bootstrap", who changes
+    the level of the percentiles instead; resamples of few groups have no percentiles so far out).
 
     Args:
         num_groups: n, two or more.
-        level: Of the interval.
+        level: Level of the interval.
     """
     inside = (1 + level) / 2
     student, normal = special.stdtrit(num_groups - 1, inside), special.ndtri(inside)
@@ -135,8 +134,8 @@ class ClusteredMeans:
         value: Mean over clips; NaN where there is none.
         low: Lower ends, a row for each level; NaN with fewer than two groups.
         high: Upper ends.
-        count: How many clips have a value.
-        num_groups: How many groups they come from.
+        count: Number of clips that have a value.
+        num_groups: Number of groups they come from.
     """
 
     value: Float[Tensor, " M"]
@@ -154,19 +153,18 @@ def clustered_means(
     levels: Sequence[float] = (LEVEL,),
     num_resamples: int = MANY_RESAMPLES,
 ) -> ClusteredMeans:
-    """Give the means of values of any size, such as paired differences, with their intervals.
+    """Compute means of values of any size, such as paired differences, with their intervals.
 
-    Groups are drawn with replacement, with all their clips, and the mean is taken anew: the percentile bootstrap of
-    clusters (Efron & Tibshirani 1993, ch. 13; Field & Welsh 2007), widened for few groups (`widening`).
-    A column's interval depends on that column alone: columns whose values come from the same groups are resampled
-    alike, from the same random numbers, and groups without a value are not drawn.
+    By the percentile bootstrap of clusters, which resamples whole groups with replacement (Efron & Tibshirani 1993,
+    ch. 13; Field & Welsh 2007), widened for few groups (`widening`). A column's interval depends on that column alone:
+    all columns are resampled from the same random numbers, and groups without a value are not drawn.
 
     Args:
         values: A row for each clip, a column for each mean; NaN for a clip that has no value.
         groups: The group of each clip.
-        generator: Draws the groups; its state afterwards is the one it had.
-        levels: Of the intervals.
-        num_resamples: How often.
+        generator: Draws the groups; a copy is used, so its state does not change.
+        levels: Levels of the intervals.
+        num_resamples: Number of bootstrap samples.
 
     Raises:
         ValueError: not one group for each clip.
@@ -188,7 +186,7 @@ def clustered_means(
             continue
         weights = _weights(int(pattern.sum()), num_resamples, generator)
         columns = torch.nonzero(which == number).flatten()
-        for part in torch.split(columns, max(1, _AT_ONCE // num_resamples)):
+        for part in torch.split(columns, max(1, _MAX_IN_MEMORY // num_resamples)):
             own = total[pattern][:, part], count[pattern][:, part]
             low[:, part], high[:, part] = _many_ends(weights, *own, levels=levels)
     number_of_clips = known.sum(dim=0)
@@ -196,7 +194,7 @@ def clustered_means(
 
 
 def _weights(num_groups: int, num_resamples: int, generator: torch.Generator) -> Float[Tensor, "R G"]:
-    """Say how often each group is drawn in each resample, from a copy of the generator."""
+    """Draw how often each group occurs in each resample, from a copy of the generator."""
     own = torch.Generator()
     own.set_state(generator.get_state())
     drawn = torch.randint(num_groups, (num_resamples, num_groups), generator=own)

@@ -1,6 +1,7 @@
-"""What a network that somebody else has written must keep to: how it is built, what it is given, what it gives.
+"""Check networks that users wrote, and turn the errors of their code into one-line messages.
 
-It trains and explains nothing.
+Training, attribution and the command line use it on every network: how it is built, and that it maps clips
+[B, C, T, H, W] to logits [B, K]. The protocols at the end are what a network may offer besides.
 """
 
 import contextlib
@@ -20,36 +21,36 @@ from lightning.pytorch.utilities.memory import is_oom_error
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from vidact.core.errors import NetworkError, explain_fault
+from vidact.core.errors import NetworkError, reword_machine_error
 
 WRAP = "or wrap the network in three lines (docs/your-own-network.md)"
-# What a network's own code raises; torch has others for memory that ends and processes that are gone.
-_RAISED = (
+# What a bug in a network raises; subclasses are not meant: torch has its own for lack of memory and lost processes.
+_CODE_ERRORS = (
     *(TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError, AssertionError),
     *(NotImplementedError, ZeroDivisionError, NameError, UnboundLocalError),
 )
-_ONE_CLIP = "Expected more than 1 value per channel when training"
+_ONE_CLIP = "Expected more than 1 value per channel when training"  # torch's words for BatchNorm1d on one clip
 _OF_DEVICE = re.compile(r"(CUDA|HIP|NCCL|cuDNN) error")
 _FOREIGN = (str(Path(str(torch.__file__)).parent), str(Path(__file__).parents[1] / "attribution"), __file__, "<")
 
 
 def _as_tensor(numbers: Any) -> Tensor:
-    """Make a tensor of a list of numbers; a single number is none, since a learning rate may be a tensor, too."""
+    """Convert a list of numbers to a tensor; single numbers are refused, so that a learning rate stays a float."""
     if not isinstance(numbers, list) or len(numbers) < 2:
         raise ValueError("expected a list of numbers")
     return torch.tensor(numbers, dtype=torch.get_default_dtype())
 
 
-# So that numbers in YAML can be given where a tensor is wanted, as a loss's weights of classes.
+# Lets YAML give a list of numbers where a tensor is expected, such as the class weights of a loss.
 register_type(Tensor, serializer=Tensor.tolist, deserializer=_as_tensor, fail_already_registered=False)
 
 
 class OneClipError(NetworkError):
-    """A network normalises over the clips of a batch, and has been given one clip."""
+    """A network normalises over the clips of a batch, and was given a single clip."""
 
 
 def builds_networks(kind: Any) -> bool:
-    """Say whether this is a class of networks, or a function that says (`-> nn.Module`) that it builds one."""
+    """Return whether this is a network class, or a function annotated to return one (`-> nn.Module`)."""
     if isinstance(kind, type):
         return issubclass(kind, nn.Module)
     if not callable(kind):
@@ -61,10 +62,10 @@ def builds_networks(kind: Any) -> bool:
     return isinstance(given, type) and issubclass(given, nn.Module)
 
 
-def names_taken(kind: Callable[..., nn.Module]) -> frozenset[str]:
-    """Name the settings that a class of networks, or a function that builds one, takes, as `fit` does.
+def accepted_settings(kind: Callable[..., nn.Module]) -> frozenset[str]:
+    """List the settings that a network class, or a function that builds a network, accepts in a config.
 
-    Those that it hands on by `**kwargs` count, as far as its source tells them.
+    Settings that it passes on by `**kwargs` are included, as far as jsonargparse finds them in its source.
     """
     parser = jsonargparse.ArgumentParser(exit_on_error=False)
     if isinstance(kind, type):
@@ -73,7 +74,7 @@ def names_taken(kind: Callable[..., nn.Module]) -> frozenset[str]:
 
 
 def unwrapped(network: nn.Module) -> nn.Module:
-    """Give what `torch.compile` or `nn.DataParallel` is wrapped around, or the network itself."""
+    """Return the network inside of `torch.compile` or `nn.DataParallel`, or the network itself."""
     while (name := {"OptimizedModule": "_orig_mod", "DataParallel": "module"}.get(type(network).__name__)) is not None:
         inner = network._modules.get(name)
         if inner is None:
@@ -82,21 +83,21 @@ def unwrapped(network: nn.Module) -> nn.Module:
     return network
 
 
-def names_inside(network: nn.Module, name: str = "") -> Iterator[str]:
-    """Name a network's modules as they are called where nothing is compiled or wrapped."""
+def module_names(network: nn.Module, name: str = "") -> Iterator[str]:
+    """Yield the names of all modules, without the prefixes that `torch.compile` and `nn.DataParallel` add."""
     yield name
     for child, module in unwrapped(network).named_children():
-        yield from names_inside(module, f"{name}.{child}" if name else child)
+        yield from module_names(module, f"{name}.{child}" if name else child)
 
 
 def class_path(network: nn.Module) -> str:
-    """Name a network's class by its import path; of one that is compiled, that of what was compiled."""
+    """Return the import path of a network's class; of a compiled network, that of the original."""
     kind = type(unwrapped(network))
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def require_built(network: nn.Module) -> None:
-    """Refuse a network whose weights have no shape yet.
+    """Refuse a network with lazy layers, whose weights have no shape yet.
 
     Raises:
         NetworkError: names the first such layer, and what to do.
@@ -110,21 +111,22 @@ def require_built(network: nn.Module) -> None:
             )
 
 
-def explain_building(error: Exception, class_path: str) -> NetworkError | None:
-    """Say in one line what a network's own constructor has raised; None where another part has raised it.
+def reword_build_error(error: Exception, class_path: str) -> NetworkError | None:
+    """Reword an error that a network's own constructor raised; None where other code raised it.
 
     Args:
-        error: As it came.
-        class_path: Of the network, or of the function that builds it.
+        error: The error.
+        class_path: Import path of the network, or of the function that builds it.
     """
     home, _, name = class_path.rpartition(".")
-    home = getattr(getattr(sys.modules.get(home), name, None), "__module__", home)  # where it is defined
+    # A class path may name a re-export: the frames carry the module that defines it.
+    home = getattr(getattr(sys.modules.get(home), name, None), "__module__", home)
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     own = any(
         frame.f_globals.get("__name__") == home and frame.f_code.co_qualname in (name, f"{name}.__init__")
         for frame in frames
     )
-    if not own or isinstance(error, NetworkError) or is_oom_error(error) or explain_fault(error):
+    if not own or isinstance(error, NetworkError) or is_oom_error(error) or reword_machine_error(error):
         return None
     last = traceback.extract_tb(error.__traceback__)[-1]
     told = " ".join(str(error).split())[:300]
@@ -135,24 +137,29 @@ def explain_building(error: Exception, class_path: str) -> NetworkError | None:
 
 
 @contextlib.contextmanager
-def one_line_for(network: nn.Module, video: Tensor) -> Iterator[None]:
-    """Turn into one line what a network's own code raises when it is given clips.
+def reword_network_errors(network: nn.Module, video: Tensor) -> Iterator[None]:
+    """Reword what a network's own code raises on clips; errors of the machine pass through unchanged.
 
     Raises:
-        OneClipError: it was given one clip to learn from, and normalises over clips.
-        NetworkError: says what it was given, what it raised, and where.
+        OneClipError: the network was to learn from one clip, and normalises over clips.
+        NetworkError: says what the network was given, what it raised, and where.
     """
     try:
         yield
     except Exception as error:
-        if type(error) not in _RAISED or is_oom_error(error) or explain_fault(error) or _OF_DEVICE.search(str(error)):
+        if (
+            type(error) not in _CODE_ERRORS
+            or is_oom_error(error)
+            or reword_machine_error(error)
+            or _OF_DEVICE.search(str(error))
+        ):
             raise
         told = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         if str(error).startswith(_ONE_CLIP):
             raise OneClipError(
                 f"the network {class_path(network)} normalises over the clips of a batch and cannot learn from one "
-                f"clip alone ({told}); give --data.batch_size 2 or more, or take nn.LayerNorm or nn.GroupNorm in place "
-                "of nn.BatchNorm1d"
+                f"clip alone ({told}); give --data.batch_size 2 or more, or replace nn.BatchNorm1d by nn.LayerNorm or "
+                "nn.GroupNorm"
             ) from error
         raise NetworkError(
             f"the network {class_path(network)} fails on clips of shape {list(video.shape)} (one tensor [B, C, T, H, "
@@ -161,25 +168,25 @@ def one_line_for(network: nn.Module, video: Tensor) -> Iterator[None]:
 
 
 def _place(error: Exception) -> str:
-    """Name the innermost line of the network's own code."""
-    frames = traceback.extract_tb(error.__traceback__)[2:]  # not of who asked
+    """Find the innermost line of the network's own code, for the message."""
+    frames = traceback.extract_tb(error.__traceback__)[2:]  # without the caller's frames
     own = [frame for frame in frames if not frame.filename.startswith(_FOREIGN)]
     return f" in {own[-1].filename}, line {own[-1].lineno}" if own else ""
 
 
 def _what_to_try(error: Exception, video: Tensor) -> str:
     if "channels" in str(error) and video.shape[1] == 1 and "to have 3 channels" in str(error):
-        return "it is made for coloured clips: --data.gray false"
+        return "it expects colour clips: --data.gray false"
     return f"if it needs another input (a list of pathways, another order of axes), change its forward, {WRAP}"
 
 
 def require_logits(scores: Any, network: nn.Module, video: Tensor, *, num_classes: int | None = None) -> Tensor:
-    """Refuse what a network gives if it is no tensor of logits [B, K].
+    """Return a network's output if it is a tensor of logits [B, K], and refuse it otherwise.
 
     Args:
-        scores: What it gave.
-        network: Is named.
-        video: What it was given.
+        scores: The output.
+        network: The network, to be named in the message.
+        video: The input.
         num_classes: K; any number from 1 if None.
 
     Raises:
@@ -192,8 +199,8 @@ def require_logits(scores: Any, network: nn.Module, video: Tensor, *, num_classe
             return scores
     classes = "" if num_classes is None else f" for {num_classes} classes"
     raise NetworkError(
-        f"the network {class_path(network)} gives {_described(scores)} for {len(video)} clips; expected one tensor of "
-        f"logits of shape [{wanted[0]}, {wanted[1]}]{classes}; {_how_to_give(scores, video, num_classes)}"
+        f"the network {class_path(network)} returns {_described(scores)} for {len(video)} clips; expected one tensor "
+        f"of logits of shape [{wanted[0]}, {wanted[1]}]{classes}; {_how_to_give(scores, video, num_classes)}"
     )
 
 
@@ -206,7 +213,7 @@ def _described(value: Any) -> str:
 
 
 def _entries(value: Any) -> list[str]:
-    """Name the tensors in what a network gives as its code would reach them."""
+    """List the tensors in an output, each as code would access it (`[0]`, `.logits`) and with its shape."""
     if isinstance(value, dict):
         pairs = [(f"[{key!r}]", one) for key, one in value.items()]
     elif isinstance(value, tuple | list):
@@ -221,34 +228,34 @@ def _how_to_give(scores: Any, video: Tensor, num_classes: int | None) -> str:
     if not isinstance(scores, Tensor):
         entries = _entries(scores) or [".logits"]
         fitting = [entry for entry in entries if entry.endswith(f" [{len(video)}, {num_classes}]")]
-        return f"let forward return its logits alone, as output{(fitting or entries)[0].partition(' ')[0]}, {WRAP}"
+        return f"let forward return its logits alone, such as output{(fitting or entries)[0].partition(' ')[0]}, {WRAP}"
     if scores.ndim > 2 and len(scores) == len(video) and scores[0].numel() == (num_classes or scores.shape[1]):
         return f"let forward return scores.flatten(1), {WRAP}"
     if scores.ndim == 2 and len(scores) == len(video) and num_classes is not None:
-        return f"let its last layer have {num_classes} outputs: num_classes, if its __init__ names it, says how many"
-    return f"let forward keep the batch first and end with one number for each class, {WRAP}"
+        return f"give its last layer {num_classes} outputs; vidact passes num_classes to an __init__ that takes it"
+    return f"let forward return one row per clip and one number per class, {WRAP}"
 
 
 @runtime_checkable
 class Regularised(Protocol):
-    """A network whose training adds terms of its own to the loss."""
+    """A network that adds terms of its own to the training loss."""
 
     def scores_and_penalties(
         self, video: Float[Tensor, "B C T H W"]
     ) -> tuple[Float[Tensor, "B K"], dict[str, Float[Tensor, ""]]]:
-        """Score each class, and give the weighted terms by their names."""
+        """Return the logits, and the weighted terms by their names."""
 
 
 @runtime_checkable
 class Attentive(Protocol):
-    """A network that says itself where and when it attends."""
+    """A network with attention maps of its own, which the attention method shows."""
 
     def attention_maps(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B T H W"]:
-        """Give its attention at the resolution of the video: where in each frame, times how much each frame counts."""
+        """Return spatial attention times temporal attention, at the resolution of the video."""
 
 
 @runtime_checkable
 class NamesGradCamLayer(Protocol):
-    """A network whose last convolution is not what its head sees, and which names the layer for Grad-CAM itself."""
+    """A network that names its layer for Grad-CAM, because its last convolution is not the input of its head."""
 
     gradcam_layer: str

@@ -1,4 +1,4 @@
-"""A progress bar for passes over many files; it does not know what the passes do."""
+"""Show a progress bar on standard error for work on many files."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,14 +13,14 @@ NamedReport = Callable[[str, int, int], None]
 
 @contextlib.contextmanager
 def progress_bar(title: str) -> Iterator[Report]:
-    """Show a bar on standard error from the first report (done, total) on; it vanishes at the end."""
+    """Show a bar, updated by calls (done, total), until the block ends."""
     with named_progress_bar() as report:
         yield lambda done, total: report(title, done, total)
 
 
 @contextlib.contextmanager
 def named_progress_bar() -> Iterator[NamedReport]:
-    """Show a bar whose reports say what is under way, how much is done, and of how much (0 where nobody knows)."""
+    """Show a bar, updated by calls (title, done, total; 0 for an unknown total), until the block ends."""
     columns = (
         TextColumn("{task.description}", table_column=Column(no_wrap=True)),
         BarColumn(),

@@ -1,7 +1,7 @@
-"""Write for people: nothing that a file is named controls a terminal or a spreadsheet; it knows no vidact.
+"""Escape untrusted names in terminal output, JSON and CSV cells, and survive closed pipes.
 
-A file's name may hold escape sequences that move the cursor, new lines that forge a message, marks that turn the
-direction of reading, and a cell of a CSV file may be a formula.
+A file's name may hold escape sequences that move the cursor, line breaks that forge a message, and marks that reverse
+the direction of reading; a CSV cell that begins like a formula is run by spreadsheets.
 """
 
 import contextlib
@@ -16,11 +16,12 @@ from typing import Any
 # C0, DEL, C1; separators of lines and paragraphs; embeddings, overrides and isolates of the direction of reading.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+# Also after apostrophes, so that escaping can be undone; spreadsheets accept full-width signs as well.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 
 
 def printable(text: object) -> str:
-    r"""Write control characters as Python does (`\x1b`, `\n`); everything else stays as it is."""
+    r"""Escape control characters as Python does (`\x1b`, `\n`), and nothing else."""
     return _CONTROL.sub(lambda found: _NAMED.get(found[0]) or _escape(found[0]), str(text))
 
 
@@ -29,12 +30,12 @@ def _escape(character: str) -> str:
 
 
 def printable_lines(lines: Iterable[object]) -> str:
-    """Join lines, each of which stays one."""
+    """Join lines, with the line breaks inside of each escaped."""
     return "\n".join(map(printable, lines))
 
 
 def guard_warnings() -> None:
-    """Let warnings, too, whoever gives them, be shown without control characters but line breaks."""
+    """Escape control characters in all warnings, other libraries' too, but keep their line breaks."""
     shown = warnings.formatwarning
     if getattr(shown, "is_guarded", False):
         return
@@ -48,10 +49,10 @@ def guard_warnings() -> None:
     warnings.formatwarning = guarded
 
 
-class _Lasting(io.TextIOWrapper):
-    """A stream for people that outlives its reader, such as `head`: what comes after that goes nowhere.
+class _PipeSafeStream(io.TextIOWrapper):
+    """A text stream that drops its output once its reader, such as `head`, has closed the pipe.
 
-    `problem` is what the system says where that is not the reader's own wish (a full disk).
+    `problem` is the system's error where something else went wrong (a full disk).
     """
 
     problem: OSError | None = None
@@ -65,7 +66,7 @@ class _Lasting(io.TextIOWrapper):
             return len(text)
 
     def flush(self) -> None:
-        """Hand on what was written."""
+        """Flush the buffer."""
         try:
             super().flush()
         except OSError as error:
@@ -79,54 +80,51 @@ class _Lasting(io.TextIOWrapper):
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
         with contextlib.suppress(OSError, ValueError):
-            super().flush()  # what it still holds
+            super().flush()  # empties the buffer into devnull, else closing would raise
 
 
-def outlive_readers() -> None:
-    """Let the work of this process go on when nobody reads what it prints any more (`vidact … | head`)."""
+def survive_closed_pipes() -> None:
+    """Let this process continue when the reader of its output has gone (`vidact … | head`)."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if type(stream) is not io.TextIOWrapper:  # closed from the beginning, or already another one
+        if type(stream) is not io.TextIOWrapper:  # closed from the start, or replaced already
             continue
         encoding, errors, line_buffering = stream.encoding, stream.errors, stream.line_buffering
         write_through = stream.write_through
-        lasting = _Lasting(
+        safe = _PipeSafeStream(
             stream.detach(), encoding, errors, line_buffering=line_buffering, write_through=write_through
         )
-        setattr(sys, name, lasting)
-        setattr(sys, f"__{name}__", lasting)
+        setattr(sys, name, safe)
+        setattr(sys, f"__{name}__", safe)
 
 
 def output_problem() -> str:
-    """Say why something of what this process printed could not be written; empty if all was, or nobody wants it."""
-    if isinstance(sys.stdout, _Lasting):
+    """Return why some output could not be written; empty if all was written or the reader closed the pipe."""
+    if isinstance(sys.stdout, _PipeSafeStream):
         sys.stdout.flush()
         if sys.stdout.problem is not None:
-            return f"what was to be printed cannot be written ({sys.stdout.problem.strerror})"
+            return f"the output cannot be written ({sys.stdout.problem.strerror})"
     return ""
 
 
 def printable_json(text: str) -> str:
-    """Write the control characters in JSON so that it stays the same JSON; its own line breaks stay."""
+    """Escape control characters in JSON text, which keeps its meaning; line breaks between items stay."""
     return _CONTROL.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 
-def plain_cell(value: Any) -> Any:
-    """Make a cell of a CSV file one that no spreadsheet takes for a formula: a text like one gets a `'` before it.
-
-    Numbers stay, those that are written as text (`-0.5`) too.
-    """
+def escape_cell(value: Any) -> Any:
+    """Prefix a text that a spreadsheet would run as a formula with `'`; numbers, also as text (`-0.5`), stay."""
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value) else value
 
 
-def read_cell(text: str) -> str:
-    """Undo `plain_cell`."""
+def unescape_cell(text: str) -> str:
+    """Undo `escape_cell`."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) and not _is_number(text[1:]) else text
 
 
-def plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Make all cells of a row such ones."""
-    return {plain_cell(name): plain_cell(value) for name, value in row.items()}
+def escape_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Apply `escape_cell` to all names and values of a row."""
+    return {escape_cell(name): escape_cell(value) for name, value in row.items()}
 
 
 def _is_number(text: str) -> bool:

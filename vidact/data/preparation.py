@@ -1,7 +1,4 @@
-"""From a data set's folder to clips that were measured, divided, and searched for leaks.
-
-It does not know windows, batches or what a network is.
-"""
+"""List, inspect and split the clips of a data set, and report leaks; the data module and `vidact data` use it."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,10 +14,10 @@ from vidact.data.datasets.hmdb51 import FOLDS, TEST
 from vidact.data.datasets.index import Clip, choose_classes, index_clips
 from vidact.data.datasets.tables import is_table
 from vidact.data.splits.files import (
+    find_official_folder,
     read_official_flags,
     read_split_file,
     search_official_folder,
-    why_no_official_folder,
 )
 from vidact.data.splits.guessing import ClipFacts
 from vidact.data.splits.kept_out import KeptOut, find_kept_out
@@ -38,11 +35,11 @@ MIN_CLASSES = 2
 
 
 def choose_class_names(root: Path | None, classes: Sequence[str] | None) -> tuple[str, ...]:
-    """Choose the classes of a run, of a folder or, where `root` is None, of the synthetic set; all if None.
+    """Choose the classes of a run, from a data set or, if `root` is None, the synthetic set; all if None.
 
     Raises:
         ConfigError: fewer than two.
-        DataError: as `index.choose_classes`; or the synthetic set has no such class.
+        DataError: see `index.choose_classes`; or the synthetic set has no such class.
     """
     if classes is not None and len(classes) < MIN_CLASSES:
         raise ConfigError(f"--data.classes needs {MIN_CLASSES} or more, got {classes}; without it, all are used")
@@ -55,18 +52,18 @@ def choose_class_names(root: Path | None, classes: Sequence[str] | None) -> tupl
 
 
 @dataclass(frozen=True)
-class DivisionSettings:
-    """How to divide a data set.
+class SplitSettings:
+    """How to split a data set.
 
     Attributes:
-        split: A scheme (see `splits.make_split`), or the path of a split file, whose name ends with .json. `auto` is
-            `folders` or `table` where the data set has one of them, else `source`.
-        fold: Which fold is the test part, from 1; a split file has it fixed.
-        num_folds: Folds of the scheme `kfold`.
-        seed: Chooses the groups.
-        splits_folder: Where official split files are; searched in and beside the data set if None.
-        use_unused: Whether clips that the official split leaves aside may train.
-        validation_share: How much of the training side validates, see `splits.make_split`.
+        split: A scheme (see `schemes.make_split`), or the path of a split file, whose name ends with .json. `auto` is
+            `folders` or `table` if the data set has one of them, else `source`.
+        fold: Number of the test fold, from 1; a split file has its own.
+        num_folds: Number of folds of the scheme `kfold`.
+        seed: Seed of the draws.
+        splits_folder: Folder of official split files; searched in and beside the data set if None.
+        use_unused: Add clips that the official split does not use to training.
+        validation_share: Share of the training side for validation, see `schemes.make_split`.
     """
 
     split: str
@@ -93,36 +90,36 @@ class DivisionSettings:
             raise ConfigError(f"the seed must be at least 0, got {self.seed}")
         if self.fold != 1 and self.split in GIVEN:
             raise ConfigError(
-                f"split {self.split!r} has one fold, as the data set names the sides; got fold {self.fold}"
+                f"split {self.split!r} has one fold, because the data set names the sides; got fold {self.fold}"
             )
         if not self.is_file and not 1 <= self.fold <= self.most_folds:
             raise ConfigError(f"split {self.split!r} has folds 1 to {self.most_folds}, got fold {self.fold}")
 
     @property
     def most_folds(self) -> int:
-        """How many folds the scheme has, unless the classes allow fewer."""
+        """Number of folds of the scheme, unless the classes allow fewer."""
         fixed = {"official": len(FOLDS), "kfold": self.num_folds, **dict.fromkeys(GIVEN, 1)}
         return fixed.get(self.split, NUM_FOLDS)
 
     @property
     def is_file(self) -> bool:
-        """True where a split file says everything."""
+        """True for a split file."""
         return Path(self.split).suffix == SPLIT_FILE_ENDING
 
 
 def load_clips(
     root: Path, *, classes: Sequence[str] | None = None, follow_links: bool = False, **options: Any
 ) -> tuple[tuple[Clip, ...], dict[Path, Inspection]]:
-    """List a data set's clips, and measure those that no earlier run has measured, with a progress bar.
+    """List a data set's clips, and inspect those that no earlier run has inspected, with a progress bar.
 
     Args:
-        root: The data set, as `index.index_clips` takes it.
-        classes: Which classes; all if None.
-        follow_links: Whether links may lead out of `root`.
-        options: Of `inspection.inspect_clips`.
+        root: The data set, see `index.index_clips`.
+        classes: Classes; all if None.
+        follow_links: Follow links that lead out of `root`.
+        options: Further arguments of `inspection.inspect_clips`.
     """
     clips = index_clips(root, classes=classes, follow_links=follow_links)
-    with progress_bar("measuring clips") as progress:
+    with progress_bar("inspecting clips") as progress:
         return clips, inspect_clips([clip.path for clip in clips], root=root, progress=progress, **options)
 
 
@@ -142,34 +139,34 @@ def list_unusable(clips: Sequence[Clip], inspections: Mapping[Path, Inspection])
 
 
 def usable_clips(clips: Sequence[Clip], inspections: Mapping[Path, Inspection]) -> dict[Clip, VideoInfo]:
-    """Choose the clips of which some frames can be used, each with what was measured of its file."""
+    """Select the usable clips, each with the content of its file."""
     usable = (clip for clip in clips if not why_unusable(clip, inspections[clip.path]))
     return {clip: info for clip in usable if (info := inspections[clip.path].info)}
 
 
 def keep_out(clips: Sequence[Clip], root: Path, *, fold: int | None = 1, follow_links: bool = False) -> KeptOut:
-    """Find the clips that share a film with those that another data set tests on.
+    """Find the clips that share a film with the test clips of another data set.
 
     Args:
-        clips: The data set that is to be divided, readable or not.
-        root: The other one, as `index.index_clips` takes it.
-        fold: Its official test side of that fold is what is tested on. All its clips are if None, or if no official
-            split files lie in or beside it.
-        follow_links: Whether links may lead out of `root`.
+        clips: The data set to be split, with unreadable clips.
+        root: The other data set, see `index.index_clips`.
+        fold: Fold of its official split whose test side is tested on. If None, or if there are no official split files
+            in or beside it, all its clips are.
+        follow_links: Follow links that lead out of `root`.
 
     Raises:
-        DataError: there is no such data set, its split files are not understood or name none of its clips for the
-            test, or no film is shared.
+        DataError: there is no such data set, its split files have mistakes or name none of its clips for test, or no
+            film is shared.
     """
     try:
-        measured, part = _tested_clips(root, fold=fold, follow_links=follow_links)
-        return find_kept_out(clips, measured, data_set=root.resolve().name, part=part)
+        tested, part = _tested_clips(root, fold=fold, follow_links=follow_links)
+        return find_kept_out(clips, tested, data_set=root.resolve().name, part=part)
     except DataError as error:
         raise DataError(f"--keep_out: {error}".replace("--data.root", "it").replace("--data.fold", "fold")) from error
 
 
 def _tested_clips(root: Path, *, fold: int | None, follow_links: bool) -> tuple[Sequence[Clip], str]:
-    """Choose the clips that a data set tests on, and say which they are."""
+    """Select the test clips of a data set, and describe them in words."""
     clips = index_clips(root, follow_links=follow_links)
     folder = search_official_folder(root)
     if fold is not None and folder is None and (own := [clip for clip in clips if clip.side == "test"]):
@@ -185,18 +182,18 @@ def _tested_clips(root: Path, *, fold: int | None, follow_links: bool) -> tuple[
 
 
 def own_scheme(clips: Sequence[Clip], root: Path) -> SplitScheme | None:
-    """Name the scheme that takes a data set's own sides; None where it has none."""
+    """Return the scheme that takes a data set's own sides; None where it has none."""
     if not any(clip.side for clip in clips):
         return None
     return "table" if is_table(root) else "folders"
 
 
-def _advise(clips: Sequence[Clip], own: SplitScheme | None, settings: DivisionSettings) -> str:
-    """Name a scheme that can divide the clips: it is tried."""
+def _advise(clips: Sequence[Clip], own: SplitScheme | None, settings: SplitSettings) -> str:
+    """Find a scheme that can split the clips, by trying, and phrase it as advice."""
     reason = ""
     schemes: list[SplitScheme] = [*([own] if own else []), "source", "clip"]
     for scheme in schemes:
-        fold = settings.fold if settings.fold <= DivisionSettings(scheme).most_folds else 1
+        fold = settings.fold if settings.fold <= SplitSettings(scheme).most_folds else 1
         try:
             make_split(clips, scheme=scheme, fold=fold, seed=settings.seed, validation_share=settings.validation_share)
         except DataError as error:
@@ -204,21 +201,21 @@ def _advise(clips: Sequence[Clip], own: SplitScheme | None, settings: DivisionSe
             continue
         extra = " --data.fold 1" * (fold != settings.fold) + " --data.use_unused false" * settings.use_unused
         return f"try --data.split {scheme}{extra}"
-    return f"no other scheme can divide these clips: {reason}"
+    return f"no other scheme can split these clips: {reason}"
 
 
-def divide(clips: Sequence[Clip], root: Path, *, settings: DivisionSettings, kept_out: KeptOut | None = None) -> Split:
-    """Divide clips by a scheme, or as a split file says.
+def divide(clips: Sequence[Clip], root: Path, *, settings: SplitSettings, kept_out: KeptOut | None = None) -> Split:
+    """Split clips by a scheme, or as a split file says.
 
     Args:
-        clips: The whole data set, readable or not: the split must not depend on what a machine can read.
-        root: Where the data set is; official split files are searched there.
-        settings: How.
-        kept_out: What may neither train nor validate; a split file says that by itself.
+        clips: The whole data set, with unreadable clips: the split must not depend on what a machine can read.
+        root: The data set; official split files are searched in and beside it.
+        settings: The settings.
+        kept_out: Clips that may neither train nor validate; split files contain theirs.
 
     Raises:
-        DataError: see `splits.make_split`, `split_files.read_split_file` and `split_files.read_official_flags`; or the
-            data set has no such split (with a scheme that can divide it).
+        DataError: see `schemes.make_split`, `files.read_split_file` and `files.read_official_flags`; or the data set
+            has no such split (with a scheme that can split it).
     """
     if settings.is_file:
         split = read_split_file(Path(settings.split), clips)
@@ -226,14 +223,15 @@ def divide(clips: Sequence[Clip], root: Path, *, settings: DivisionSettings, kep
             raise ConfigError(f"{settings.split} holds fold {split.fold}, not {settings.fold}; give another file")
         return split
     own = own_scheme(clips, root)
-    scheme: Any = settings.split if settings.split != AUTO else own or "source"  # checked by DivisionSettings
+    scheme: Any = settings.split if settings.split != AUTO else own or "source"  # checked by SplitSettings
     if scheme in GIVEN and scheme != own:
         raise DataError(f"--data.split {scheme}: {root} has no {GIVEN[scheme]}; {_advise(clips, own, settings)}")
     flags = None
     if scheme == "official":
-        folder = settings.splits_folder or search_official_folder(root)
-        if folder is None:
-            raise DataError(f"{why_no_official_folder(root)}; {_advise(clips, own, settings)}")
+        try:
+            folder = settings.splits_folder or find_official_folder(root)
+        except DataError as error:
+            raise DataError(f"{error}; {_advise(clips, own, settings)}") from None
         names = list(dict.fromkeys(clip.class_name for clip in clips))
         flags = read_official_flags(folder, fold=settings.fold, class_names=names)
     try:
@@ -255,7 +253,7 @@ def divide(clips: Sequence[Clip], root: Path, *, settings: DivisionSettings, kep
 
 
 def examine(split: Split, inspections: Mapping[Path, Inspection]) -> LeakageReport:
-    """Report what leaks from one side of a split to another, from names and from what was measured."""
+    """Report what leaks from one side of a split to another, from names and inspections."""
     clips = [clip for side in split.sides.values() for clip in side]
     found = {clip.clip_id: inspections[clip.path] for clip in clips}
     facts = {
@@ -263,6 +261,7 @@ def examine(split: Split, inspections: Mapping[Path, Inspection]) -> LeakageRepo
         for clip, info in usable_clips(clips, inspections).items()
     }
     names = list(found)
+    # Equal files are listed as duplicates already.
     pairs = [
         (names[pair.first], names[pair.second], pair.distance_bits)
         for pair in near_duplicates([inspection.frame_hashes for inspection in found.values()])
@@ -272,15 +271,15 @@ def examine(split: Split, inspections: Mapping[Path, Inspection]) -> LeakageRepo
 
 
 def check_window(stride: Stride, lengths: Iterable[int], *, num_frames: int) -> None:
-    """Make sure that some clip fills half of a window, and more than its first frame: the rest repeats a clip's last.
+    """Make sure that the longest clip fills half of a window, the rest of which repeats its last frame.
 
     Args:
         stride: Distance between two frames of a window, or `adaptive`.
-        lengths: Frames of each clip.
-        num_frames: Of a window.
+        lengths: Number of frames of each clip.
+        num_frames: Frames of a window.
 
     Raises:
-        ConfigError: none does.
+        ConfigError: it does not.
     """
     longest = max(lengths)
     if isinstance(stride, int) and num_frames > 1 and stride >= longest:
@@ -289,5 +288,5 @@ def check_window(stride: Stride, lengths: Iterable[int], *, num_frames: int) -> 
     if 2 * own < num_frames:
         raise ConfigError(
             f"--data.num_frames {num_frames}: the longest clip, {longest} frames, has {own} for a window at stride "
-            f"{stride}, and its last would be repeated for the others; try {own}"
+            f"{stride}, and the last would be repeated for the others; try {own}"
         )

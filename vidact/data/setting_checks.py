@@ -1,4 +1,4 @@
-"""Refuse settings of the data that make no sense, before any clip is read; it knows no clip."""
+"""Refuse invalid settings of the data module before any clip is read."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,13 @@ MAX_FPS = 1000
 
 
 def check_settings(data: Mapping[str, Any]) -> None:
-    """Look at the settings of a data module, by their names there.
+    """Check the settings of a data module.
+
+    Args:
+        data: From attribute name to value.
 
     Raises:
-        ConfigError: the first that makes no sense, with what was expected.
+        ConfigError: the first invalid setting, with what was expected.
     """
     for name, smallest in (dict.fromkeys(POSITIVE, 1) | {"num_workers": 0}).items():
         if isinstance(value := data[name], int) and value < smallest:
@@ -22,7 +25,7 @@ def check_settings(data: Mapping[str, Any]) -> None:
     if min(size) < 1:
         raise ConfigError(f"--data.size must be at least 1 pixel, got {size}")
     if crop_from != size and augmentation is None:
-        raise ConfigError("--data.crop_from needs --data.augmentation, which cuts from what is decoded so large")
+        raise ConfigError("--data.crop_from needs --data.augmentation, which crops the larger frames")
     if crop_from[0] < size[0] or crop_from[1] < size[1]:
         raise ConfigError(f"--data.crop_from {crop_from} is smaller than --data.size {size}")
     if data["frame_order"] != "natural" and augmentation and augmentation.temporal_jitter:

@@ -188,7 +188,7 @@ def _own_clips(run: Run, choice: Choice, record: Mapping[str, Any]) -> _Found:
         lines = [f"{clip_id}: is in the run's split, and not in the data set any more" for clip_id in gone]
         return data.folder, [clip for clip in clips if clip.clip_id in wanted], lines, []
     note = "the run recorded no split (split.json); its clips were divided anew, by its settings"
-    return data.folder, list(divide(clips, data.folder, settings=data.division).sides[choice.part]), [], [note]
+    return data.folder, list(divide(clips, data.folder, settings=data.split_settings).sides[choice.part]), [], [note]
 
 
 def _other_clips(run: Run, root: Path, record: Mapping[str, Any]) -> _Found:

@@ -19,7 +19,7 @@ from vidact.core import __version__
 from vidact.core.devices import gather
 from vidact.core.errors import DataError, VidactError
 from vidact.core.files import check_writable
-from vidact.core.folders import folds_case, in_workshop, place_inside, remove_abandoned, workshop
+from vidact.core.folders import folds_case, in_scratch_folder, place_inside, remove_abandoned, scratch_folder
 from vidact.core.terminal import printable
 from vidact.data.datasets.index import ENDINGS
 from vidact.data.loading.streaming import VideoFile, WindowSettings
@@ -129,7 +129,7 @@ def _place_of(video: Path, folder: Path) -> Path:
 
 def _is_ours(path: Path) -> bool:
     """Say whether a video is an overlay that was written here, or half of one."""
-    return (path.name == OVERLAY and read_record(path.parent) is not None) or in_workshop(path.absolute())
+    return (path.name == OVERLAY and read_record(path.parent) is not None) or in_scratch_folder(path.absolute())
 
 
 class VideoExplainer(LightningModule):
@@ -201,7 +201,7 @@ class VideoExplainer(LightningModule):
             return "kept", kept
         check_folder(job.folder, is_compared=self.beside is not None)
         video = VideoFile(job.path)
-        with workshop(job.out) as room:
+        with scratch_folder(job.out) as room:
             (scratch := room / "scratch").mkdir()
             explanation = explain_video(
                 self._explain,

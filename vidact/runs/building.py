@@ -8,7 +8,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from torch import nn
 
 from vidact.core.errors import ConfigError, VidactError, causes
-from vidact.core.networks import names_taken
+from vidact.core.networks import accepted_settings
 from vidact.runs.trust import importing_only, require_trusted
 
 
@@ -40,7 +40,7 @@ def _names_taken(class_path: str) -> frozenset[str]:
     home, _, kind = class_path.rpartition(".")
     try:
         module = __import__(home, fromlist=[kind])
-        return names_taken(getattr(module, kind))
+        return accepted_settings(getattr(module, kind))
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
             f"model.network: {class_path} cannot be imported from {Path.cwd()} ({error}); run this where `fit` ran"

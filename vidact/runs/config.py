@@ -9,6 +9,7 @@ from typing import Any
 FREE = (
     *("ckpt_path", "weights_only", "config", "report", "relevance", "faithfulness", "trainer", "model.top_k"),
     *("data.root", "data.splits_folder", "data.follow_links", "data.num_workers", "data.cache_gigabytes", "data.masks"),
+    "data.datapoint_names",
 )
 FIXED_OF_TRAINER = (
     *("precision", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),

@@ -20,7 +20,7 @@ from lightning.fabric.utilities.seed import max_seed_value
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
-from vidact.core.errors import ConfigError, EnvironmentProblem, VidactError, causes, explain_fault
+from vidact.core.errors import ConfigError, EnvironmentProblem, VidactError, causes, reword_machine_error
 
 PROCESSES_PER_CORE = 4  # more is a mistake
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")  # of which 0 divides something
@@ -175,7 +175,7 @@ def one_line_errors() -> Iterator[None]:
             raise
         raise explained from error
     except Exception as error:
-        if (fault := explain_fault(error) or explain_training_error(error)) is None:
+        if (fault := reword_machine_error(error) or explain_training_error(error)) is None:
             raise
         raise fault from error
 

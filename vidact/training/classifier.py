@@ -23,9 +23,9 @@ from vidact.core.networks import (
     OneClipError,
     Regularised,
     class_path,
-    one_line_for,
     require_built,
     require_logits,
+    reword_network_errors,
     unwrapped,
 )
 from vidact.runs.checkpoints import require_same_network
@@ -107,7 +107,7 @@ class ActionClassifier(LightningModule):
     ) -> tuple[Float[Tensor, "B K"], dict[str, Tensor]]:
         """Run the network; gives the logits and, if it is `penalised`, what its training adds to the loss."""
         penalties: dict[str, Tensor] = {}
-        with one_line_for(self.network, video):
+        with reword_network_errors(self.network, video):
             if penalised:
                 scores, penalties = unwrapped(self.network).scores_and_penalties(video)  # type: ignore[operator]
             else:
@@ -210,6 +210,7 @@ class ActionClassifier(LightningModule):
         return {
             "window_index": batch.window_index,
             "clip_id": batch.clip_id,
+            "datapoint": batch.datapoint,
             "first_frame": batch.frame_numbers[:, 0],
             "probabilities": self._collect(batch).float().softmax(dim=1),
         }

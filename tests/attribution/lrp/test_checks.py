@@ -481,7 +481,7 @@ def test_what_is_no_logit_is_refused() -> None:
             return self.features(video)
 
     with pytest.raises(
-        ExplanationError, match=r"gives a tensor of .*shape \[1, 4.*expected .* logits of shape \[1, K\]"
+        ExplanationError, match=r"returns a tensor of .*shape \[1, 4.*expected .* logits of shape \[1, K\]"
     ):
         find_obstacles(_seeded(Net), _video())
 

@@ -164,7 +164,7 @@ class TestKeepOut:
         for folder, message in {
             tmp_path / "nowhere": "--keep_out: .*nowhere: no such folder",
             tmp_path / "empty": "--keep_out: .*empty: the folder is empty",
-            tmp_path / "others": "--keep_out: there is nothing to keep out: no clip to divide is of a film of others",
+            tmp_path / "others": "--keep_out: there is nothing to keep out: no clip to split is of a film of others",
             measured: "links out of the data set are followed only with --follow_links true",
             small_set: "no clip is left to train class 'clockwise', ",
         }.items():
@@ -282,7 +282,7 @@ class TestMistakes:
         path.write_text(json.dumps(record))
         notes = read_split_file(path, index_clips(small_set)).notes
         assert "the split file names no clip for test" in notes
-        assert any("its fingerprint does not fit" in note for note in notes)
+        assert any("its fingerprint does not match" in note for note in notes)
 
     def test_ctrl_c_is_told_in_one_line(
         self, small_set: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -85,7 +85,7 @@ def test_a_video_of_another_rate_is_sampled_at_that_of_the_run(
     assert _explain(small_run, tmp_path / "in" / "at 60.mp4", "--out", tmp_path / "out") == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "at 60.mp4" in line]
     assert [line.split()[0] for line in lines] == ["explained", "kept"]
-    assert all("(60 frames a second, sampled: the network learned from clips of 30 frames" in line for line in lines)
+    assert all("(60 frames a second, sampled: the network was trained on clips of 30 frames" in line for line in lines)
     found = {rate: np.load(tmp_path / "out" / f"at {rate}" / "explanation.npz") for rate in (30, 60)}
     records = {rate: json.loads((tmp_path / "out" / f"at {rate}" / RECORD).read_text()) for rate in (30, 60)}
     assert found[60]["frames"].tolist() == (2 * found[30]["frames"]).tolist()
@@ -333,7 +333,7 @@ def test_a_file_of_somebody_else_is_not_written_over(
     (tmp_path / "thesis.txt").write_text("mine")
     command = [word.format(run=small_run, set=small_set) for word in words]
     assert main([*command, str(tmp_path / "thesis.txt")]) == 2
-    assert "thesis.txt: is there already, and not a file that this command wrote" in capsys.readouterr().err
+    assert "thesis.txt: already exists, and this command did not write it" in capsys.readouterr().err
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
@@ -344,5 +344,5 @@ def test_an_evaluation_replaces_no_file_of_somebody_else(
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("mine")
     assert main(["evaluate", str(small_run), "--out", str(tmp_path), "--accelerator", "cpu", "--again"]) == 2
-    assert "is there already, and not of an evaluation that vidact wrote; choose another" in capsys.readouterr().err
+    assert "already exists, but not of an evaluation that vidact wrote; choose another" in capsys.readouterr().err
     assert (tmp_path / name).read_text() == "mine"

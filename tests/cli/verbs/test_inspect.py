@@ -211,7 +211,7 @@ def test_a_real_clip_is_read(capsys: pytest.CaptureFixture[str], small_set: Path
         (["own_network.Explainable", "--nonsense", "1"], "unrecognized arguments: --nonsense"),
         (
             ["own_network.NotLogits"],
-            "gives a tensor of float32 of shape [1, 1, 4, 8, 8] for 1 clips; expected one tensor of logits of",
+            "returns a tensor of float32 of shape [1, 1, 4, 8, 8] for 1 clips; expected one tensor of logits of",
         ),
         (
             ["torchvision.models.video.S3D", "--channels", "3"],

@@ -86,7 +86,7 @@ def test_what_a_decoder_prints_does_not_disturb(ask: Ask) -> None:
         ("alloc", "exit status 1: MemoryError"),
     ],
 )
-def test_a_child_that_dies_is_replaced_and_told_of(ask: Ask, deed: str, death: str) -> None:
+def test_a_child_that_dies_is_replaced_and_reported(ask: Ask, deed: str, death: str) -> None:
     before, dead, after = ask("answer", deed, "answer")
     assert before.answer is not None
     assert after.answer is not None

@@ -68,7 +68,7 @@ def test_a_header_that_hides_every_frame_is_a_fault() -> None:
     assert check.exit_status == 1
 
 
-def test_copies_are_told_from_the_first_by_path() -> None:
+def test_copies_are_distinguished_from_the_first_by_path() -> None:
     same = {"sha1": "same"}
     found = {"run/c": _good(0, **same), "hit/b": _good(0, **same), "run/a": _good(0, **same), "run/d": _good(1)}
     check = _check(found, sides={"hit/b": "training", "run/a": "test", "run/c": "training"})
@@ -196,7 +196,7 @@ def test_the_frames_of_a_clip_with_times_are_counted_not_those_of_its_file() -> 
     second = replace(first, class_name="jump", start_seconds=0.3, end_seconds=0.6)
     third = _clip("run/b")
     found = check_clips([first, second, third], {first.path: _good(0), third.path: _good(1)})
-    assert found.summary()[0] == "3 clips; 3 can be used, with 58 frames (their files hold 80)"
+    assert found.summary()[0] == "3 clips; 3 can be used, with 58 frames (their files have 80)"
     assert [row["frames"] for row in found.record()["clips"]] == [9, 9, 40]
 
 
@@ -216,5 +216,5 @@ def test_a_clip_outside_of_its_file_is_a_fault_and_cannot_be_used() -> None:
     found = check_clips([late, short], {late.path: _good(0), short.path: _good(1)}, least_frames=20)
     assert _verdicts(found) == {"run/a": "wrong_times", "run/b": "too_short"}
     assert "run/a: wrong_times: starts at 5 s, but its file ends at 1.33 s" in "\n".join(found.summary())
-    assert found.summary()[0] == "2 clips; 1 can be used, with 10 frames (their files hold 40)"
+    assert found.summary()[0] == "2 clips; 1 can be used, with 10 frames (their files have 40)"
     assert found.exit_status == 1

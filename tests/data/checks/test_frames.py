@@ -84,7 +84,7 @@ def test_the_table_is_markdown(clips: list[Clip]) -> None:
     assert lines[0].startswith("| class | clips | frames | wrong, vidact | wrong, sparse |")
 
 
-def test_a_frame_is_told_from_its_neighbours() -> None:
+def test_a_frame_is_distinguished_from_its_neighbours() -> None:
     """Rounding is forgiven, by up to two grey levels here; a neighbour that differs by less than that is not."""
     generator = np.random.default_rng(0)
     first = generator.integers(50, 200, (32, 32, 3), dtype=np.uint8)

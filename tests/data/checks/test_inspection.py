@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from vidact.core.errors import EnvironmentProblem
+from vidact.data.checks.file_inspection import inspect_file
 from vidact.data.checks.inspection import inspect_clips
 from vidact.data.checks.manifest import Manifest
-from vidact.data.checks.measuring import measure_file
 from vidact.data.video.verdicts import Verdict
 
 WriteClip = Callable[..., Path]
@@ -123,7 +123,7 @@ def test_an_exception_costs_only_its_file_and_is_not_remembered(root: Path, comm
     assert _measured(log).count("1.avi") == 2
 
 
-def test_the_same_exception_for_every_file_is_said_at_once(root: Path, command: list[str], log: Path) -> None:
+def test_the_same_exception_for_every_file_is_reported_at_once(root: Path, command: list[str], log: Path) -> None:
     for path in _clips(root):
         path.write_text("raise no such argument")
     with pytest.raises(EnvironmentProblem, match=r"TypeError: raise no such argument.*av \d+.*constraints\.txt"):
@@ -144,7 +144,7 @@ def test_a_file_that_hangs_or_crashes_costs_only_itself(root: Path, command: lis
     found = inspect_clips(_clips(root), command=command, time_limit_seconds=0.5, num_processes=1)
     assert [found[path].verdict for path in _clips(root)] == ["ok", "time_out", "crashed", "ok"]
     assert (
-        "measuring took longer than 0.5 s; `data check --time_limit_seconds` gives more" in found[root / "1.avi"].reason
+        "decoding took longer than 0.5 s; `data check --time_limit_seconds` allows more" in found[root / "1.avi"].reason
     )
     assert "SIGABRT" in found[root / "2.avi"].reason
     assert all(found[path].sha1 for path in _clips(root))
@@ -208,7 +208,7 @@ def test_the_real_program_measures_as_this_process_does(tmp_path: Path, write_cl
     paths.append(tmp_path / "text.avi")
     paths[2].write_text("not a video")
     first = inspect_clips(paths)
-    assert first == {path: measure_file(path) for path in paths}
+    assert first == {path: inspect_file(path) for path in paths}
     assert inspect_clips(paths, command=["/no/such/program"]) == first
 
 

@@ -131,13 +131,13 @@ def _row_of(file: Path, **changes: object) -> Row:
 
 def test_the_same_size_and_time_are_trusted(file: Path) -> None:
     row = _row_of(file, sha1="never looked at")
-    assert row.holds(file, time_limit_seconds=60.0) is row
+    assert row.if_current(file, time_limit_seconds=60.0) is row
 
 
 def test_a_touched_file_keeps_its_measures_under_a_new_stamp(file: Path) -> None:
     row = _row_of(file)
     os.utime(file, ns=(1, 1))
-    held = row.holds(file, time_limit_seconds=60.0)
+    held = row.if_current(file, time_limit_seconds=60.0)
     assert held == Row((7, 1), row.inspection)
 
 
@@ -146,13 +146,13 @@ def test_a_changed_file_is_measured_again(file: Path, content: bytes) -> None:
     row = _row_of(file)
     file.write_bytes(content)
     os.utime(file, ns=(1, 1))
-    assert row.holds(file, time_limit_seconds=60.0) is None
+    assert row.if_current(file, time_limit_seconds=60.0) is None
 
 
 @pytest.mark.parametrize(("limit", "trusted"), [(5.0, True), (10.0, True), (10.5, False)])
 def test_a_time_out_is_tried_again_with_more_time_only(file: Path, limit: float, trusted: bool) -> None:
     row = _row_of(file, verdict=Verdict.TIME_OUT, time_limit_seconds=10.0)
-    assert (row.holds(file, time_limit_seconds=limit) is not None) == trusted
+    assert (row.if_current(file, time_limit_seconds=limit) is not None) == trusted
 
 
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from vidact.core.errors import DataError
-from vidact.data.datasets.index import choose_classes, count_other_files, index_clips, list_notes
+from vidact.data.datasets.index import choose_classes, index_clips, list_notes
 
 
 def _files(root: Path, *names: str) -> Path:
@@ -28,7 +28,6 @@ def test_the_folders_of_sides_hold_the_classes(tmp_path: Path, base: str) -> Non
         ("b/2", "training", 1, "2"),
         ("c/4", "test", 2, "4"),
     ]
-    assert count_other_files(root) == {".txt": 1}
     assert choose_classes(root, ["c", "a"]) == ("c", "a")
     assert len(index_clips(root, classes=["c", "a"])) == 4
     assert list_notes(root, scheme="folders") == list_notes(root) == []

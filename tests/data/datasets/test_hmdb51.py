@@ -106,7 +106,7 @@ def test_a_line_that_is_not_understood_is_named(splits: Path, line: str) -> None
 def test_a_clip_on_two_sides_is_named(splits: Path) -> None:
     with (splits / "jump_test_split1.txt").open("a") as file:
         file.write("c.avi 1 \n")
-    with pytest.raises(DataError, match="line 5: c.avi stands on two sides"):
+    with pytest.raises(DataError, match="line 5: c.avi is on two sides"):
         read_official_split(splits, fold=1, class_names=["jump"])
 
 
@@ -115,6 +115,6 @@ def test_an_unknown_class_gets_the_nearest_names(splits: Path) -> None:
         read_official_split(splits, fold=1, class_names=["jumpp"])
 
 
-def test_missing_split_files_are_said_with_the_places_searched(tmp_path: Path) -> None:
+def test_missing_split_files_are_reported_with_the_places_searched(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"looked for <class>_test_split1.txt and .*--data.splits_folder"):
         find_official_folder(tmp_path)

@@ -92,7 +92,7 @@ def test_one_frame_may_come_without_its_dimension(write_mat: Callable[..., Path]
         ({"part_mask": np.full((2, 2, 2), np.nan)}, "0 or 1 everywhere"),
     ],
 )
-def test_another_content_is_told_in_one_line(
+def test_another_content_is_reported_in_one_line(
     write_mat: Callable[..., Path], content: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(DataError, match=message) as caught:
@@ -101,7 +101,7 @@ def test_another_content_is_told_in_one_line(
     assert "mask.mat" in str(caught.value)
 
 
-def test_a_missing_and_an_empty_mask_are_told(tmp_path: Path) -> None:
+def test_a_missing_and_an_empty_mask_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "mask.mat"
     with pytest.raises(DataError, match=r"mask\.mat: no such file"):
         read_puppet_mask(path)
@@ -119,7 +119,7 @@ def test_matlab_7_3_is_refused_with_what_to_do(write_mat: Callable[..., Path]) -
         read_puppet_mask(path)
 
 
-def test_cut_damaged_and_foreign_files_are_told_in_one_line(write_mat: Callable[..., Path]) -> None:
+def test_cut_damaged_and_foreign_files_are_reported_in_one_line(write_mat: Callable[..., Path]) -> None:
     """150 files; zlib's checksum sees every flipped bit of the array."""
     generator = random.Random(0)
     path = write_mat(part_mask=np.random.default_rng(0).integers(0, 2, (24, 32, 6)).astype(np.uint8))

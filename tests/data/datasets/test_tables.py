@@ -1,4 +1,4 @@
-"""What a table says is used, or named in one line."""
+"""Each column of a table is used or reported."""
 
 import csv
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_parts_of_a_file_have_their_times_and_ids_and_one_source(tmp_path: Path)
     ]
 
 
-def test_equal_names_in_other_folders_are_told_apart_by_what_differs(tmp_path: Path) -> None:
+def test_equal_names_in_other_folders_are_distinguished_by_what_differs(tmp_path: Path) -> None:
     clips = _clips(
         tmp_path,
         "path,class,group\ntrain/a/1.mp4,a,x\nval/a/1.mp4,a,x\ntrain/a/2.mp4,a,y\ntrain/b/1.mp4,b,z\n",
@@ -105,13 +105,13 @@ def test_columns_that_are_not_used_are_named_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "...", ".hidden", "a/b", "/", "a\x00b", "a\tb", "\x1b[31m", "ü" * 128])
 def test_a_class_is_a_name_that_a_folder_can_have(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match="line 2: (a class is a name|class is empty)"):
+    with pytest.raises(DataError, match="line 2: (a class must be a (valid folder )?name|class is empty)"):
         _clips(tmp_path, f"path,class\na.mp4,{name}\n")
 
 
 @pytest.mark.parametrize("cell", ["", ".", "..", ".avi", "..avi", "...avi", "a/...avi", "a/.mp4", "b/..", "x.avi/.."])
 def test_a_path_is_never_one_whose_name_is_dots(tmp_path: Path, cell: str) -> None:
-    with pytest.raises(DataError, match=r"line 2: .*(is no clip; expected .avi|path is empty)"):
+    with pytest.raises(DataError, match=r"line 2: .*(is not a clip; expected .avi|path is empty)"):
         _clips(tmp_path, f"path,class\n{cell},run\n")
 
 
@@ -119,25 +119,25 @@ def test_a_path_is_never_one_whose_name_is_dots(tmp_path: Path, cell: str) -> No
     ("text", "message"),
     [
         ("path,label\na.mp4,run\n", "no column 'class'; .* is 'label' the one"),
-        ("path,class,Class\na.mp4,run,run\n", "line 1: 2 columns are called 'class'; leave one"),
-        ("path,class,start\na.mp4,run,0:03\n", "line 2: start is a number of seconds .* got '0:03'"),
-        ("path,class,start\na.mp4,run,-1\n", "line 2: start is a number of seconds .* got '-1'"),
-        ("path,class,end\na.mp4,run,nan\n", "line 2: end is a number of seconds .* got 'nan'"),
-        ("path,class,end\na.mp4,run,inf\n", "line 2: end is a number of seconds .* got 'inf'"),
-        ('path,class,end\na.mp4,run,"0,3"\n', "line 2: end is a number of seconds .* got '0,3'"),
+        ("path,class,Class\na.mp4,run,run\n", "line 1: 2 columns are called 'class'; keep one"),
+        ("path,class,start\na.mp4,run,0:03\n", "line 2: start must be a number of seconds .* got '0:03'"),
+        ("path,class,start\na.mp4,run,-1\n", "line 2: start must be a number of seconds .* got '-1'"),
+        ("path,class,end\na.mp4,run,nan\n", "line 2: end must be a number of seconds .* got 'nan'"),
+        ("path,class,end\na.mp4,run,inf\n", "line 2: end must be a number of seconds .* got 'inf'"),
+        ('path,class,end\na.mp4,run,"0,3"\n', "line 2: end must be a number of seconds .* got '0,3'"),
         ("path,class,end\na.mp4,run,0\n", "line 2: the clip ends at 0 s, but starts at 0 s"),
         (
             "path,class,start,end\na.mp4,run,3,2\n",
             "line 2: the clip ends at 2 s, but starts at 3 s; expected start < end",
         ),
-        ("path,class,start\na.mp4,run,1\na.mp4,jump,1.0\n", "line 3: .* stands in line 2 already with the same start"),
-        ("path,class,start\na.mp4,run,0\na.mp4,run,\n", "line 3: .* stands in line 2 already"),
+        ("path,class,start\na.mp4,run,1\na.mp4,jump,1.0\n", "line 3: .* is in line 2 already with the same start"),
+        ("path,class,start\na.mp4,run,0\na.mp4,run,\n", "line 3: .* is in line 2 already"),
         (
             "path,class,group,end\na.mp4,run,p,1\na.mp4,run,q,2\n",
             "line 3: .*a.mp4 is of group 'q', and in line 2 of group 'p'; clips of one file are of one group",
         ),
     ],
 )
-def test_a_table_that_is_not_understood_is_told_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+def test_a_mistake_in_a_table_is_reported_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_table(_table(tmp_path, text))

@@ -76,5 +76,5 @@ def test_a_line_that_is_not_understood_is_named(lists: Path, line: str) -> None:
 def test_a_clip_on_both_lists_is_named(lists: Path) -> None:
     with (lists / "testlist01.txt").open("a") as file:
         file.write("Biking/v_Biking_g08_c01.avi\n")
-    with pytest.raises(DataError, match="testlist01.txt, line 3: Biking/v_Biking_g08_c01 stands on two sides"):
+    with pytest.raises(DataError, match="testlist01.txt, line 3: Biking/v_Biking_g08_c01 is on two sides"):
         read_ucf101_split(lists, fold=1, class_names=["Biking"])

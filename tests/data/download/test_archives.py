@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from rar_writer import HARD_LINK, SYMLINK, RarEntry, rar4_bytes, rar_bytes, write_rar
 
 from vidact.core.errors import DataError, EnvironmentProblem, VidactError
-from vidact.data.download import unpacking
 from vidact.data.download.archives import (
     Archive,
     missing_for_compressed_rar,
@@ -195,8 +194,8 @@ def test_what_needs_more_space_than_there_is_is_not_begun(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda _: usage._replace(free=3_000_000))
-    with pytest.raises(EnvironmentProblem, match=r"unpacks to 0.00 GB and 0.00 GB are free; make space"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3_000_000))
+    with pytest.raises(EnvironmentProblem, match=r"unpacks to 0.00 GB and 0.00 GB are free; free some space"):
         unpack(path, tmp_path / "out")
     assert everything_in(tmp_path) == [path.name]
 
@@ -261,7 +260,7 @@ def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
         unpack(path, tmp_path / "out")
 
 
-def test_a_missing_package_is_said(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "rarfile", None)
     assert "pip install 'vidact[download]'" in str(missing_for_rar())
     if path.suffix == ".rar":
@@ -284,7 +283,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 COMPRESSED = [RarEntry("run/a.avi", b"stored"), RarEntry("run/b.avi", b"compressed, allegedly", method=3)]
 
 
-def test_a_missing_program_is_said_before_anything_is_written(tmp_path: Path, programs: Path) -> None:
+def test_a_missing_program_is_reported_before_anything_is_written(tmp_path: Path, programs: Path) -> None:
     path = write_rar(tmp_path / "a.rar", COMPRESSED)
     assert "apt install unar" in str(missing_for_compressed_rar())
     with pytest.raises(

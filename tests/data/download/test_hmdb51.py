@@ -16,7 +16,7 @@ from file_server import FileServer, serve_files
 from rar_writer import RarEntry, rar_bytes
 
 from vidact.core.errors import ConfigError, DataError, EnvironmentProblem
-from vidact.core.folders import workshop
+from vidact.core.folders import scratch_folder
 from vidact.data.datasets.hmdb51 import read_official_split
 from vidact.data.datasets.index import index_clips
 from vidact.data.download import hmdb51 as hmdb51_download
@@ -152,7 +152,7 @@ def test_without_the_package_a_zip_is_taken(
     assert files_in(tmp_path / "hmdb51") == WHOLE
 
 
-def test_an_archive_that_a_person_put_there_is_taken(get: Get, server: FileServer, tmp_path: Path) -> None:
+def test_an_archive_that_a_user_put_there_is_taken(get: Get, server: FileServer, tmp_path: Path) -> None:
     for name, content in ARCHIVES.items():
         (tmp_path / "hmdb51" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "hmdb51" / name).write_bytes(content)
@@ -177,13 +177,13 @@ def test_a_damaged_clip_is_named(get: Get, server: FileServer) -> None:
         get()
 
 
-def test_a_missing_class_is_said(get: Get, server: FileServer) -> None:
+def test_a_missing_class_is_reported(get: Get, server: FileServer) -> None:
     server.put("hmdb51_org.rar", rar_bytes({"run.rar": INNER["run"]}))
     with pytest.raises(DataError, match=r"hmdb51_org.rar: holds neither clips nor an archive of jump, wave"):
         get()
 
 
-def test_missing_split_files_are_said(get: Get, server: FileServer) -> None:
+def test_missing_split_files_are_reported(get: Get, server: FileServer) -> None:
     inner = {f"{name}.rar": data for name, data in INNER.items()} | {"golf.rar": rar_bytes({"golf/g.avi": b"g"})}
     server.put("hmdb51_org.rar", rar_bytes(inner))
     with pytest.raises(DataError, match=r"splits: 3 of 6 files are missing \(golf_test_split1.txt, .*\); delete"):
@@ -192,7 +192,7 @@ def test_missing_split_files_are_said(get: Get, server: FileServer) -> None:
 
 def test_what_killed_runs_left_goes_in_the_end(get: Get, tmp_path: Path) -> None:
     for parent in ("", "videos"):
-        with workshop(tmp_path / "hmdb51" / parent) as room:
+        with scratch_folder(tmp_path / "hmdb51" / parent) as room:
             (room / "half.avi").write_bytes(b"half")
             shutil.copytree(room.parent, room.parents[1] / ".vidact-0123456789abcdef")
     (tmp_path / "hmdb51" / "archives").mkdir()
@@ -202,7 +202,7 @@ def test_what_killed_runs_left_goes_in_the_end(get: Get, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_what_a_person_has_put_there_stays(get: Get, tmp_path: Path, keep: bool) -> None:
+def test_what_a_user_has_put_there_stays(get: Get, tmp_path: Path, keep: bool) -> None:
     folder = tmp_path / "hmdb51"
     mine = {
         "archives/test_train_splits.rar": SPLITS_RAR,
@@ -253,7 +253,7 @@ def test_an_unknown_class_gets_the_nearest_names(get: Get, server: FileServer) -
 
 def test_two_downloads_into_one_folder_do_not_meet(get: Get, tmp_path: Path) -> None:
     def second(what: str, done: int, total: int) -> None:
-        with pytest.raises(EnvironmentProblem, match="another download into this folder is at work"):
+        with pytest.raises(EnvironmentProblem, match="another download into this folder is running"):
             get()
 
     get(progress=second)

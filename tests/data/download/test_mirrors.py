@@ -12,7 +12,6 @@ from file_server import FileServer, serve_files
 from rar_writer import SIGNATURE
 
 from vidact.core.errors import ConfigError, EnvironmentProblem
-from vidact.data.download import transfer
 from vidact.data.download.mirrors import DownloadSource, download
 from vidact.data.download.transfer import Patience
 
@@ -81,7 +80,9 @@ def test_without_ranges_it_begins_again(server: FileServer, tmp_path: Path) -> N
 
 def test_a_server_that_never_gets_further_is_given_up(server: FileServer, tmp_path: Path) -> None:
     server.put("a.rar", CONTENT, ranges=False, cuts=[100_000] * 99)
-    with pytest.raises(EnvironmentProblem, match=r"a.rar: .*, at each of 3 tries; 100000 bytes are kept to go on from"):
+    with pytest.raises(
+        EnvironmentProblem, match=r"a.rar: .*, at each of 3 tries; 100000 bytes are kept to continue from"
+    ):
         get([source(server)], tmp_path)
     assert len(server.asked) == 4
     assert not (tmp_path / "a.rar").exists()
@@ -111,7 +112,7 @@ def test_another_file_is_not_glued_to_the_old_half(
     assert get([source(server, **known)], tmp_path).read_bytes() == other
 
 
-def test_a_wrong_checksum_is_said_and_the_file_is_not_kept(server: FileServer, tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_reported_and_the_file_is_not_kept(server: FileServer, tmp_path: Path) -> None:
     server.put("a.rar", OTHER)
     got = hashlib.sha256(OTHER).hexdigest()
     with pytest.raises(EnvironmentProblem, match=f"wrong checksum: expected sha256 {SHA256}, got {got}"):
@@ -189,7 +190,7 @@ def test_redirects_are_followed(server: FileServer, tmp_path: Path) -> None:
 
 def test_a_file_of_unknown_length_needs_a_checksum(server: FileServer, tmp_path: Path) -> None:
     server.put("a.rar", CONTENT, length=False)
-    with pytest.raises(EnvironmentProblem, match="does not say how long the file is, and no checksum is known"):
+    with pytest.raises(EnvironmentProblem, match="does not give the file.s length, and no checksum is known"):
         get([source(server)], tmp_path)
     assert get([source(server, sha256=SHA256)], tmp_path).read_bytes() == CONTENT
 
@@ -221,13 +222,13 @@ def test_a_file_that_is_there_is_not_fetched_again(server: FileServer, tmp_path:
     assert server.asked == []
 
 
-def test_too_little_space_is_said_before_anything_is_written(
+def test_too_little_space_is_reported_before_anything_is_written(
     server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.put("a.rar", CONTENT)
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(transfer.shutil, "disk_usage", lambda _: usage._replace(free=200_000))
-    with pytest.raises(EnvironmentProblem, match=r"0.00 GB are still to come and 0.00 GB are free; make space"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=200_000))
+    with pytest.raises(EnvironmentProblem, match=r"needs another 0.00 GB and 0.00 GB are free; free some space"):
         get([source(server)], tmp_path)
 
 
@@ -240,7 +241,7 @@ def test_a_full_disk_is_one_line(server: FileServer, tmp_path: Path, monkeypatch
         return opened(Path("/dev/full") if mode == "ab" else path, mode, **kwargs)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", full)
-    with pytest.raises(EnvironmentProblem, match=r"cannot be written \(No space left on device\); make space"):
+    with pytest.raises(EnvironmentProblem, match=r"cannot be written \(No space left on device\); free some space"):
         get([source(server)], tmp_path)
 
 

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from vidact.core.clips import ClipBatch
 from vidact.core.errors import ConfigError
-from vidact.data.loading.augmentation import AugmentationSettings, Variation, augment, draw, vary
+from vidact.data.loading.augmentation import AugmentationSettings, Parameters, augment, draw_parameters, transform
 
 NOTHING = AugmentationSettings((1.0, 1.0), (1.0, 1.0), 0.0, 0.0, 0.0, 0)
 
@@ -38,14 +38,14 @@ def _augment(batch: ClipBatch, settings: AugmentationSettings, seed: int = 0) ->
     return augment(batch, settings=settings, generator=torch.Generator().manual_seed(seed))
 
 
-def _no_change(num_clips: int, **changes: list[float]) -> Variation:
+def _no_change(num_clips: int, **changes: list[float]) -> Parameters:
     values = {"top": 0.0, "left": 0.0, "height": 1.0, "width": 1.0, "brightness": 1.0, "contrast": 1.0}
     tensors = {name: torch.full((num_clips,), value, dtype=torch.float64) for name, value in values.items()}
     tensors |= {name: torch.tensor(value, dtype=torch.float64) for name, value in changes.items()}
     still = torch.zeros(num_clips, dtype=torch.long)
     flip = tensors.pop("flip", still).bool()
     first_frame = tensors.pop("first_frame", still).long()
-    return Variation(flip=flip, first_frame=first_frame, **tensors)
+    return Parameters(flip=flip, first_frame=first_frame, **tensors)
 
 
 def _bilinear(image: np.ndarray, y: float, x: float) -> float:
@@ -59,16 +59,18 @@ def _bilinear(image: np.ndarray, y: float, x: float) -> float:
     return float(upper * (1 - (y - top)) + lower * (y - top))
 
 
-def _naive_frame(image: np.ndarray, variation: Variation, clip: int, size: tuple[int, int] | None = None) -> np.ndarray:
+def _naive_frame(
+    image: np.ndarray, parameters: Parameters, clip: int, size: tuple[int, int] | None = None
+) -> np.ndarray:
     """Crop, resize and mirror one picture, pixel by pixel."""
     height, width = image.shape
     result = np.empty(size or image.shape)
     for row in range(result.shape[0]):
         for column in range(result.shape[1]):
             across = (column + 0.5) / result.shape[1]
-            across = 1 - across if variation.flip[clip] else across
-            y = (variation.top[clip] + variation.height[clip] * (row + 0.5) / result.shape[0]) * height
-            x = (variation.left[clip] + variation.width[clip] * across) * width
+            across = 1 - across if parameters.flip[clip] else across
+            y = (parameters.top[clip] + parameters.height[clip] * (row + 0.5) / result.shape[0]) * height
+            x = (parameters.left[clip] + parameters.width[clip] * across) * width
             result[row, column] = _bilinear(image, float(y), float(x))
     return result
 
@@ -76,18 +78,20 @@ def _naive_frame(image: np.ndarray, variation: Variation, clip: int, size: tuple
 @pytest.mark.parametrize(("channels", "size"), [(1, None), (3, None), (1, (5, 17)), (1, (40, 9))])
 def test_clips_change_as_a_naive_implementation_says(channels: int, size: tuple[int, int] | None) -> None:
     batch = _batch(channels=channels)
-    variation = draw(3, settings=AugmentationSettings(temporal_jitter=1), generator=torch.Generator().manual_seed(1))
-    assert set(variation.flip.tolist()) == {True, False}
-    found = vary(batch, variation, num_frames=4, size=size)
+    parameters = draw_parameters(
+        3, settings=AugmentationSettings(temporal_jitter=1), generator=torch.Generator().manual_seed(1)
+    )
+    assert set(parameters.flip.tolist()) == {True, False}
+    found = transform(batch, parameters, num_frames=4, size=size)
     for clip in range(3):
-        start = int(variation.first_frame[clip])
+        start = int(parameters.first_frame[clip])
         frames = batch.video[clip, :, start : start + 4].double().numpy()
-        moved = np.array([[_naive_frame(image, variation, clip, size) for image in channel] for channel in frames])
-        moved *= float(variation.brightness[clip])
-        wanted = moved.mean() + float(variation.contrast[clip]) * (moved - moved.mean())
+        moved = np.array([[_naive_frame(image, parameters, clip, size) for image in channel] for channel in frames])
+        moved *= float(parameters.brightness[clip])
+        wanted = moved.mean() + float(parameters.contrast[clip]) * (moved - moved.mean())
         assert np.abs(found.video[clip].numpy() - np.clip(wanted, 0, 255)).max() < 0.51
         masks = batch.mask[clip, start : start + 4].double().numpy()  # type: ignore[index]
-        share = np.array([_naive_frame(mask, variation, clip, size) for mask in masks])
+        share = np.array([_naive_frame(mask, parameters, clip, size) for mask in masks])
         clear = np.abs(share - 0.5) > 1e-4
         assert ((share >= 0.5) == found.mask[clip].numpy())[clear].all()  # type: ignore[index]
 
@@ -99,7 +103,7 @@ def test_a_crop_is_torchvisions() -> None:
     boxes = ((4, 6, 30, 45), (0, 15, 25, 30))
     shares = [[box[part] / size[part % 2] for box in boxes] for part in range(4)]
     changes = dict(zip(("top", "left", "height", "width"), shares, strict=True))
-    found = vary(batch, _no_change(2, **changes), num_frames=6).video
+    found = transform(batch, _no_change(2, **changes), num_frames=6).video
     for clip, box in enumerate(boxes):
         cut = batch.video[clip, :, :, box[0] : box[0] + box[2], box[1] : box[1] + box[3]].float()
         wanted = transforms.resize(cut, list(size), antialias=True)
@@ -112,7 +116,7 @@ def test_brightness_and_contrast_are_torchvisions() -> None:
     """torchvision takes a mean per picture: with a clip's frames below one another it is the clip's."""
     batch = _batch(num_clips=2, channels=1)
     changes = {"brightness": [0.8, 1.1], "contrast": [1.2, 0.7]}
-    found = vary(batch, _no_change(2, **changes), num_frames=6).video
+    found = transform(batch, _no_change(2, **changes), num_frames=6).video
     for clip in range(2):
         tall = batch.video[clip].float().flatten(1, 2) * changes["brightness"][clip] / 255
         wanted = 255 * transforms.adjust_contrast(tall, changes["contrast"][clip])
@@ -149,7 +153,7 @@ def test_contrast_is_about_the_clips_mean_so_a_dark_frame_stays_darker() -> None
     video = torch.full((1, 1, 2, 4, 4), 40, dtype=torch.uint8)
     video[:, :, 1] = 120
     batch = replace(_batch(1, 1, 2, (4, 4)), video=video)
-    found = vary(batch, _no_change(1, contrast=[0.5]), num_frames=2).video
+    found = transform(batch, _no_change(1, contrast=[0.5]), num_frames=2).video
     assert found[0, 0, :, 0, 0].tolist() == [60, 100]  # the mean is 80; per frame both would stay
 
 
@@ -185,10 +189,10 @@ def test_the_same_seed_gives_the_same_clips_and_the_global_generators_are_left_a
 
 
 def test_what_is_drawn_does_not_depend_on_how_clips_come_in_batches() -> None:
-    together = draw(50, settings=AugmentationSettings(), generator=torch.Generator().manual_seed(5))
+    together = draw_parameters(50, settings=AugmentationSettings(), generator=torch.Generator().manual_seed(5))
     generator = torch.Generator().manual_seed(5)
-    parts = [draw(number, settings=AugmentationSettings(), generator=generator) for number in (1, 30, 19)]
-    for field in fields(Variation):
+    parts = [draw_parameters(number, settings=AugmentationSettings(), generator=generator) for number in (1, 30, 19)]
+    for field in fields(Parameters):
         assert torch.equal(torch.cat([getattr(part, field.name) for part in parts]), getattr(together, field.name))
 
 
@@ -197,12 +201,12 @@ def test_a_whole_batch_at_once_is_the_same_as_clip_by_clip() -> None:
     from vidact.data.loading import augmentation
 
     batch = _batch(num_clips=5)
-    variation = draw(5, settings=AugmentationSettings(), generator=torch.Generator().manual_seed(0))
-    apart = vary(batch, variation, num_frames=2)
-    grid = augmentation._sampling_grid(variation, size=(12, 16), source=(12, 16))
-    factors = torch.stack([variation.brightness, variation.contrast], dim=1).float()
-    run = augmentation._take_run(batch, variation.first_frame, num_frames=2)
-    together = augmentation._vary_pixels(run.video, grid, factors)
+    parameters = draw_parameters(5, settings=AugmentationSettings(), generator=torch.Generator().manual_seed(0))
+    apart = transform(batch, parameters, num_frames=2)
+    grid = augmentation._sampling_grid(parameters, size=(12, 16), source=(12, 16))
+    factors = torch.stack([parameters.brightness, parameters.contrast], dim=1).float()
+    run = augmentation._select_frames(batch, parameters.first_frame, num_frames=2)
+    together = augmentation._transform_pixels(run.video, grid, factors)
     assert (together.int() - apart.video.int()).abs().max() <= 1
 
 
@@ -244,7 +248,7 @@ def test_shapes_and_types_stay_and_pixels_stay_in_range(
 
 def test_crops_have_the_area_drawn_stay_inside_and_reach_everywhere() -> None:
     chosen = AugmentationSettings(crop_scale=(0.3, 0.9), crop_aspect=(0.5, 2.0), temporal_jitter=3)
-    drawn = draw(20_000, settings=chosen, generator=torch.Generator().manual_seed(0))
+    drawn = draw_parameters(20_000, settings=chosen, generator=torch.Generator().manual_seed(0))
     area, aspect = drawn.height * drawn.width, drawn.width / drawn.height
     assert (area.min().item(), area.max().item()) == pytest.approx((0.3, 0.9), abs=0.001)
     assert area.mean().item() == pytest.approx(0.6, abs=0.01)
@@ -270,23 +274,23 @@ def test_a_configuration_file_can_give_the_settings() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"crop_scale": (0.0, 1.0)}, "crop_scale is two shares"),
-        ({"crop_scale": (0.8, 0.6)}, "crop_scale is two shares"),
-        ({"crop_scale": (0.5, 1.5)}, "crop_scale is two shares"),
-        ({"crop_scale": (float("nan"), 1.0)}, "crop_scale is two shares"),
-        ({"crop_aspect": (-1.0, 1.0)}, "crop_aspect is two ratios"),
-        ({"crop_aspect": (1.0, float("inf"))}, "crop_aspect is two ratios"),
+        ({"crop_scale": (0.0, 1.0)}, "crop_scale must be two shares"),
+        ({"crop_scale": (0.8, 0.6)}, "crop_scale must be two shares"),
+        ({"crop_scale": (0.5, 1.5)}, "crop_scale must be two shares"),
+        ({"crop_scale": (float("nan"), 1.0)}, "crop_scale must be two shares"),
+        ({"crop_aspect": (-1.0, 1.0)}, "crop_aspect must be two ratios"),
+        ({"crop_aspect": (1.0, float("inf"))}, "crop_aspect must be two ratios"),
         ({"flip_probability": 1.1}, "flip_probability must be from 0 to 1, got 1.1"),
         ({"brightness": -0.1}, "brightness must be from 0 to 1"),
         ({"contrast": float("nan")}, "contrast must be from 0 to 1"),
         ({"temporal_jitter": -1}, "temporal_jitter must be at least 0 frames, got -1"),
     ],
 )
-def test_settings_out_of_range_are_told(changes: dict[str, object], message: str) -> None:
+def test_settings_out_of_range_are_reported(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         AugmentationSettings(**changes)  # type: ignore[arg-type]
 
 
-def test_too_few_frames_for_the_shift_are_told() -> None:
+def test_too_few_frames_for_the_shift_are_reported() -> None:
     with pytest.raises(ConfigError, match="temporal_jitter 3 needs windows of at least 7 decoded frames, got 6"):
         _augment(_batch(), replace(NOTHING, temporal_jitter=3))

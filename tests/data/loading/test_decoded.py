@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from vidact.core.clips import ClipBatch
 from vidact.core.errors import ConfigError, EnvironmentProblem
-from vidact.core.folders import workshop
+from vidact.core.folders import scratch_folder
 from vidact.data.loading import decoded as decoded_module
 from vidact.data.loading.decoded import DecodedWindows, decode_windows
 from vidact.data.loading.windows import Window, WindowDataset, join
@@ -206,14 +206,14 @@ def test_of_several_processes_one_decodes(windows: list[Window], folder: Path) -
 
 
 def test_what_other_killed_runs_left_is_removed_and_what_runs_is_kept(windows: list[Window], folder: Path) -> None:
-    with workshop(folder) as running:
+    with scratch_folder(folder) as running:
         shutil.copytree(running.parent, folder / ".vidact-0123456789abcdef")  # as a killed process leaves it
         (folder / ".my-notes").mkdir()
         _decode(windows, folder)
         assert sorted(path.name for path in folder.glob(".*-*")) == sorted([running.parent.name, ".my-notes"])
 
 
-def test_what_a_person_has_put_among_windows_stays(windows: list[Window], folder: Path) -> None:
+def test_what_a_user_has_put_among_windows_stays(windows: list[Window], folder: Path) -> None:
     (entry,) = {found.folder for found in (_decode(windows, folder),)}
     (entry / "index.json").write_text("damaged")
     (entry / "thesis.txt").write_text("mine")
@@ -229,7 +229,7 @@ def test_the_limit_is_kept_before_anything_is_decoded(
     monkeypatch.setattr("vidact.data.loading.windows.read_frames", None)
     message = (
         r"8 windows of 4 frames, 100x100 pixels, decoded, need 0\.3 MB, the cache's limit is 0\.3 MB and 0\.0 MB of it "
-        r"are in use: raise --data.cache_gigabytes .*, take fewer windows or smaller frames, or remove what is there: "
+        r"are in use: raise --data.cache_gigabytes .*, use fewer windows or smaller frames, or remove the old ones: "
         r"rm -r .*windows"
     )
     with pytest.raises(ConfigError, match=message):
@@ -297,7 +297,7 @@ def _other_shape(entry: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_cut, _empty, _garbage, _another, _no_index, _other_shape])
-def test_a_damaged_array_is_made_again_and_said_once(
+def test_a_damaged_array_is_made_again_and_reported_once(
     windows: list[Window], folder: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     first = _decode(windows, folder)
@@ -312,7 +312,7 @@ def test_a_damaged_array_is_made_again_and_said_once(
     ]
 
 
-def test_a_clip_that_cannot_be_decoded_is_left_out_and_named(
+def test_a_clip_that_cannot_be_decoded_is_skipped_and_named(
     windows: list[Window], folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its windows have no row; the data set tries the file, and says at each epoch why it has no pixels."""
@@ -331,7 +331,7 @@ def test_a_clip_that_cannot_be_decoded_is_left_out_and_named(
     assert "wave/clip 1: " in batch.left_out[0]
 
 
-def test_a_clip_that_is_gone_is_left_out(windows: list[Window], folder: Path) -> None:
+def test_a_clip_that_is_gone_is_skipped(windows: list[Window], folder: Path) -> None:
     windows[0].clip.path.unlink()
     rows = _decode(windows, folder).rows_of(windows)
     assert [row is None for row in rows] == [True] * 2 + [False] * 6

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.io import loadmat, savemat
 
 from vidact.core.errors import DataError
-from vidact.data.checks.measuring import measure_video
+from vidact.data.checks.file_inspection import inspect_video
 from vidact.data.datasets.index import index_clips
 from vidact.data.loading.masks import MaskFolder, _check, _resize, find_masks
 from vidact.data.synthetic.clips import MASK_KINDS
@@ -139,7 +139,7 @@ def test_jhmdb_masks_are_refused_for_hmdb51_clips_of_the_same_name(hmdb51: Path,
     shared = [clip for clip in index_clips(hmdb51, classes=["run"]) if masks.find(clip.clip_id)]
     assert shared
     for clip in shared[::6]:
-        length = measure_video(clip.path).num_frames
+        length = inspect_video(clip.path).num_frames
         with pytest.raises(DataError, match=f"and the clip has {length}"):
             masks.read(clip.clip_id, [0], clip_frames=length, size=(32, 32))
 
@@ -147,16 +147,16 @@ def test_jhmdb_masks_are_refused_for_hmdb51_clips_of_the_same_name(hmdb51: Path,
 @pytest.mark.parametrize("number", [-1, 5])
 def test_a_frame_that_the_mask_does_not_have_is_named(tmp_path: Path, number: int) -> None:
     _write(tmp_path / "run" / "a.mat", _random())
-    with pytest.raises(DataError, match=f"frame {number} was asked for, the mask has frames 0 to 4"):
+    with pytest.raises(DataError, match=f"frame {number} was requested, the mask has frames 0 to 4"):
         MaskFolder(tmp_path).read("run/a", [0, number], clip_frames=5, size=(8, 12))
 
 
 def test_a_clip_without_a_mask_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"run/a: has no mask in .*; leave the clip out"):
+    with pytest.raises(DataError, match=r"run/a: has no mask in .*; remove the clip"):
         MaskFolder(tmp_path).read("run/a", [0], clip_frames=5, size=(8, 12))
 
 
-def test_a_mask_of_another_shape_is_told(tmp_path: Path) -> None:
+def test_a_mask_of_another_shape_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.npz: expected .* frames × height × width, got \(4, 4\)"):
         _check(np.ones((4, 4), bool), [0], clip_frames=4, path=tmp_path / "a.npz")
 

@@ -195,8 +195,8 @@ def test_what_is_no_video_is_refused_in_one_line(tmp_path: Path, content: bytes)
         VideoFile(path)
 
 
-def test_a_video_that_changed_is_told(write_clip: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_video_that_changed_is_reported(write_clip: Callable[..., Path], tmp_path: Path) -> None:
     video = VideoFile(write_clip(tmp_path / "clip.avi", num_frames=20))
     write_clip(tmp_path / "clip.avi", num_frames=5)
-    with pytest.raises(DataError, match="it changed meanwhile"):
+    with pytest.raises(DataError, match="the file changed meanwhile"):
         list(video.frames())

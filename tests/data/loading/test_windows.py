@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from vidact.core.clips import ClipBatch
 from vidact.core.errors import DataError
-from vidact.data.checks.measuring import VideoInfo
+from vidact.data.checks.file_inspection import VideoInfo
 from vidact.data.datasets.index import Clip, index_clips
 from vidact.data.loading.windows import Window, WindowDataset, join, list_windows
 from vidact.data.video.reading import read_frames

@@ -88,7 +88,7 @@ def test_clips_that_the_file_does_not_know_are_unused_and_counted(tmp_path: Path
     more = [Clip(Path(f"/run/new{number}.avi"), "run", 2, "new", None) for number in range(4)]
     split = read_split_file(path, [*_clips(), *more])
     assert split.unused == tuple(more)
-    assert split.notes == ("4 clips are not in the split file and stay unused: run/new0, run/new1, run/new2, …",)
+    assert split.notes == ("4 clips are not in the split file and are not used: run/new0, run/new1, run/new2, …",)
 
 
 def test_unused_clips_need_not_be_there(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_clips_of_a_side_that_are_not_there_are_counted_and_three_are_named(tmp_
 def test_a_clip_on_two_sides_is_named(tmp_path: Path) -> None:
     training = make_split(_clips(), scheme="source", fold=1, seed=0).training
     path = _write(tmp_path / "split.json", validation=[training[0].clip_id])
-    with pytest.raises(DataError, match=f"{training[0].clip_id} stands on two sides, training and validation"):
+    with pytest.raises(DataError, match=f"{training[0].clip_id} is on two sides, training and validation"):
         read_split_file(path, _clips())
 
 
@@ -127,7 +127,7 @@ def test_other_classes_are_named(tmp_path: Path) -> None:
         ({"scheme": "random"}, "'scheme' is none of official, source, film, clip, kfold, table, folders; got 'random'"),
     ],
 )
-def test_a_record_that_is_not_understood_is_said_why(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_damaged_record_is_refused_with_the_reason(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_split_file(_write(tmp_path / "split.json", **changes), _clips())
 
@@ -139,7 +139,7 @@ def test_another_file_is_no_split_file(tmp_path: Path, content: bytes) -> None:
         read_split_file(tmp_path / "split.json", _clips())
 
 
-def test_a_missing_file_is_said() -> None:
+def test_a_missing_file_is_reported() -> None:
     with pytest.raises(DataError, match=r"/nowhere\.json: not a split file \(No such file or directory\)"):
         read_split_file(Path("/nowhere.json"), _clips())
 
@@ -179,7 +179,7 @@ def test_official_files_are_found_and_understood(
     assert read_official_flags(folder, fold=2, class_names=["run"]) == flags
 
 
-def test_official_files_that_are_nowhere_are_said_with_the_places_searched(tmp_path: Path) -> None:
+def test_official_files_that_are_nowhere_are_reported_with_the_places_searched(tmp_path: Path) -> None:
     (tmp_path / "splits").mkdir()
     with pytest.raises(DataError, match=r"looked for <class>_test_split1.txt and trainlist01.txt in .*splits_folder"):
         find_official_folder(tmp_path)

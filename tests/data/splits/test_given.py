@@ -1,4 +1,4 @@
-"""The sides that a data set names itself are kept, and what is missing is said."""
+"""The sides that a data set names itself are kept, and missing ones are reported."""
 
 import re
 from dataclasses import replace
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vidact.core.errors import ConfigError, DataError
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.datasets.index import Clip, index_clips
-from vidact.data.preparation import DivisionSettings, divide, keep_out
+from vidact.data.preparation import SplitSettings, divide, keep_out
 from vidact.data.splits.files import read_split_file, write_split_file
 from vidact.data.splits.split import Split
 
@@ -27,7 +27,7 @@ def _table(folder: Path, sides: list[str], *, column: bool = True) -> Path:
 
 
 def _divide(path: Path, **settings: object) -> Split:
-    return divide(index_clips(path), path, settings=DivisionSettings(**{"split": "auto", **settings}))  # type: ignore[arg-type]
+    return divide(index_clips(path), path, settings=SplitSettings(**{"split": "auto", **settings}))  # type: ignore[arg-type]
 
 
 def _sides(split: Split) -> dict[str, str]:
@@ -46,8 +46,8 @@ def test_no_clip_leaves_the_side_that_its_table_names(sides: list[str]) -> None:
     assert _sides(split) == named
     assert len(split.unused) == sides.count("")
     notes = " ".join(split.notes)
-    assert (f"{sides.count('')} clips have no split, and stay unused" in notes) == ("" in sides)
-    assert ("no clip is there to test" in notes) == ("test" not in sides)
+    assert (f"{sides.count('')} clips are on no side, and are not used" in notes) == ("" in sides)
+    assert ("no clip is for test" in notes) == ("test" not in sides)
 
 
 def test_without_validation_it_is_taken_out_of_training_alone(tmp_path: Path) -> None:
@@ -55,13 +55,13 @@ def test_without_validation_it_is_taken_out_of_training_alone(tmp_path: Path) ->
     assert (split.scheme, split.fold, split.num_folds) == ("table", 1, 1)
     assert {clip.path.stem for clip in split.test} == {"v20", "v21", "v22", "v23"}
     assert (len(split.training), len(split.validation)) == (14, 6)
-    assert split.notes == ("the column `split`: no clip is there to validate; 0.3 of those to train are taken for it",)
+    assert split.notes == ("the column `split`: no clip is for validation; 0.3 of the training clips are taken for it",)
 
 
-def test_a_share_that_is_not_used_and_a_class_that_is_missing_are_said(tmp_path: Path) -> None:
+def test_a_share_that_is_not_used_and_a_class_that_is_missing_are_reported(tmp_path: Path) -> None:
     split = _divide(_table(tmp_path, ["train", "train", "val", "test", "test", "test"]), validation_share=0.3)
     assert split.notes == (
-        "validation_share is not used, as the data set names the clips to validate",
+        "validation_share is not used, because the data set names the validation clips",
         "class 'b' is not in validation",
     )
 
@@ -88,13 +88,13 @@ def test_a_split_file_keeps_it(tmp_path: Path) -> None:
         (
             ["1", "2"] * 9,
             {},
-            "18 clips are on a side that is not known, the first on '1' .*; or try --data.split source$",
+            "18 clips are on an unknown side, the first on '1' .*; or try --data.split source$",
         ),
-        (["test"] * 18, {}, r"no clip is there to train \(18 clips for test\); name some; or try --data.split source$"),
-        (["test"] * 2, {}, r"no clip is there to train .*; or no other scheme can divide these clips: class 'a' has 1"),
+        (["test"] * 18, {}, r"no clip is for training \(18 clips for test\); add some; or try --data.split source$"),
+        (["test"] * 2, {}, r"no clip is for training .*; or no other scheme can split these clips: class 'a' has 1"),
         ([""] * 18, {"split": "table"}, "has no column `split`.*; try --data.split source$"),
         (["train"] * 18, {"split": "folders"}, "has no folders `train`, `val` and `test`.*; try --data.split table$"),
-        (["train", "train", "test"], {}, "class .* has 1 .* to divide between training and validation"),
+        (["train", "train", "test"], {}, "class .* has 1 .* for training and validation, which need"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(
@@ -128,17 +128,17 @@ def test_what_is_kept_out_is_tested_on_whatever_the_table_says(tmp_path: Path) -
     clips = index_clips(path)
     kept_out = keep_out(clips, measured)
     assert kept_out.part == "its own test side"
-    split = divide(clips, path, settings=DivisionSettings("table"), kept_out=kept_out)
+    split = divide(clips, path, settings=SplitSettings("table"), kept_out=kept_out)
     assert {clip.path.stem for clip in split.test} == {"v0", "v9", "v12", "v13"}
     assert len(split.training) == 7
 
 
 def test_clips_of_no_own_side_are_divided_by_source() -> None:
     clips = [Clip(Path(f"/a/{number}.avi"), "ab"[number % 2], number % 2, str(number), None) for number in range(20)]
-    split = divide(clips, Path("/a"), settings=DivisionSettings("auto"))
-    assert split == divide(clips, Path("/a"), settings=DivisionSettings("source"))
+    split = divide(clips, Path("/a"), settings=SplitSettings("auto"))
+    assert split == divide(clips, Path("/a"), settings=SplitSettings("source"))
     own = [replace(clip, side="training") for clip in clips]
-    assert divide(own, Path("/a"), settings=DivisionSettings("auto")).scheme == "folders"
+    assert divide(own, Path("/a"), settings=SplitSettings("auto")).scheme == "folders"
 
 
 def test_two_parts_of_one_file_are_two_clips_and_no_copies(small_set: Path, tmp_path: Path) -> None:

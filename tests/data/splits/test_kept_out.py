@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vidact.core.errors import DataError
 from vidact.data.datasets.hmdb51 import TEST, TRAINING, UNUSED, read_official_split
 from vidact.data.datasets.index import Clip, index_clips
-from vidact.data.preparation import DivisionSettings, divide, keep_out
+from vidact.data.preparation import SplitSettings, divide, keep_out
 from vidact.data.splits.files import read_split_file, write_split_file
 from vidact.data.splits.kept_out import KeptOut, find_kept_out, share_footage
 from vidact.data.splits.schemes import make_split
@@ -130,7 +130,7 @@ def test_a_class_that_nothing_is_left_of_is_named() -> None:
         make_split(clips, scheme="film", fold=1, seed=0, kept_out=kept_out)
 
 
-def test_a_class_with_too_little_left_is_told_with_what_is_kept_out() -> None:
+def test_a_class_with_too_little_left_is_reported_with_what_is_kept_out() -> None:
     clips = _set({"jump": {"a": 2, "b": 2, "c": 2}, "run": dict.fromkeys("abcdefgh", 2)})
     kept_out = _keep(clips, _set({"wave": {"a": 1}}))
     with pytest.raises(DataError, match=r"class 'jump' has 2 film\(s\) to divide.*; 4 clips are kept out$"):
@@ -192,7 +192,7 @@ class TestRealClips:
         flags = read_official_split(jhmdb / "splits", fold=fold, class_names=["jump", "kick_ball", "run", "wave"])
         films = {clip.film for clip in index_clips(jhmdb) if flags[clip.clip_id] == TEST}
         kept_out = keep_out(clips, jhmdb, fold=fold)
-        split = divide(clips, hmdb51, settings=DivisionSettings(scheme, fold=2), kept_out=kept_out)
+        split = divide(clips, hmdb51, settings=SplitSettings(scheme, fold=2), kept_out=kept_out)
         assert not films & {clip.film for clip in (*split.training, *split.validation)}
         assert len(kept_out.clips) == {1: 154, 2: 207, 3: 145}[fold]
         assert {clip.class_name for clip in split.training} == {clip.class_name for clip in clips}

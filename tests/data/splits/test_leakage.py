@@ -203,7 +203,7 @@ def test_what_cannot_be_guessed_says_why() -> None:
     split = _split_of(_by_class("ab", "t"), _by_class("a", "v"), [])
     report = measure_leakage(split)
     assert report.guess("tags").reason == "no tags in the file names"
-    assert report.guess("clip length").reason == "clips were not measured"
+    assert report.guess("clip length").reason == "clips were not inspected"
     assert report.guess("source").test is None
     assert report.guess("source").validation == 0.5
     text = "\n".join(report.lines())

@@ -60,7 +60,7 @@ def _groups(side: Sequence[Clip], kind: str) -> set[str]:
 def _check_partition(split: Split, clips: list[Clip]) -> None:
     everything = [*split.training, *split.validation, *split.test, *split.unused]
     assert Counter(everything) == Counter(clips)
-    kind = "source" if any("divided by source" in note for note in split.notes) else "film"
+    kind = "source" if any("split by source" in note for note in split.notes) else "film"
     assert not _groups(split.training, kind) & _groups(split.validation, kind)
 
 
@@ -199,12 +199,12 @@ def test_classes_are_even_where_the_sources_allow() -> None:
         assert set(Counter(clip.class_name for clip in part).values()) == {expected}
 
 
-def test_fewer_folds_are_made_where_a_class_has_fewer_groups_and_that_is_said() -> None:
+def test_fewer_folds_are_made_where_a_class_has_fewer_groups_and_that_is_reported() -> None:
     clips = _clips({"a": {"x": 2, "y": 2, "z": 2}, "b": {f"{s}w": 2 for s in range(9)}})
     split = make_split(clips, scheme="source", fold=3, seed=0)
     assert split.num_folds == 3
-    assert split.notes == ("3 folds in place of 5: class 'a' has 3 source video(s)",)
-    with pytest.raises(DataError, match="has folds 1 to 3, got --data.fold 4; 3 folds in place of 5: class 'a' has 3"):
+    assert split.notes == ("3 folds instead of 5: class 'a' has 3 source video(s)",)
+    with pytest.raises(DataError, match="has folds 1 to 3, got --data.fold 4; 3 folds instead of 5: class 'a' has 3"):
         make_split(clips, scheme="source", fold=4, seed=0)
     with pytest.raises(DataError, match=r"class 'a' has 3 film\(s\) to divide.* 4 folds 4 in all: add clips"):
         make_split(clips, scheme="kfold", fold=1, seed=0, num_folds=4)
@@ -217,11 +217,11 @@ def test_a_class_with_too_few_sources_is_named() -> None:
             make_split(clips, scheme="source", fold=1, seed=0)
 
 
-def test_validation_is_by_source_where_a_class_has_one_film_and_that_is_said() -> None:
+def test_validation_is_by_source_where_a_class_has_one_film_and_that_is_reported() -> None:
     clips = _clips({"a": {f"tape_{s}": 2 for s in range(9)}, "b": {f"{s}w": 2 for s in range(9)}})
     split = make_split(clips, scheme="source", fold=1, seed=0)
     assert not _groups(split.validation, "source") & _groups(split.training, "source")
-    assert split.notes == ("validation is divided by source, not by film: class 'a' has 1 film(s) to train",)
+    assert split.notes == ("validation is split by source, not by film: class 'a' has 1 film(s) for training",)
     with pytest.raises(DataError, match=r"class 'a' has 1 film\(s\) to divide"):
         make_split(clips, scheme="film", fold=1, seed=0)
 
@@ -252,7 +252,7 @@ def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], messag
 
 def test_a_split_that_leaves_nothing_to_train_is_refused() -> None:
     clips = _clips({"a": {"x": 3}})
-    with pytest.raises(DataError, match="no clip to train"):
+    with pytest.raises(DataError, match="no training clip"):
         make_split(clips, scheme="official", fold=1, seed=0, flags=dict.fromkeys([c.clip_id for c in clips], TEST))
 
 

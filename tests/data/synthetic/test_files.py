@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidact.core.errors import ConfigError, DataError, EnvironmentProblem
-from vidact.data.checks.measuring import measure_video
+from vidact.data.checks.file_inspection import inspect_video
 from vidact.data.synthetic import files as synthetic_files
 from vidact.data.synthetic.clips import MASK_KINDS, SyntheticSettings, render_clip
 from vidact.data.synthetic.files import load_mask, synthesize
@@ -88,7 +88,7 @@ def test_splits_cover_all_clips_and_share_no_source(tmp_path, num_sources):
 def test_files_decode_to_what_was_rendered(folder):
     for path in sorted((folder / "videos").rglob("0001_scene_*.avi")):
         name = path.parent.name
-        info = measure_video(path)
+        info = inspect_video(path)
         assert (info.num_frames, info.height, info.width, info.fps) == (8, 32, 64, 30)
         clip = render_clip(name, source=1, settings=SMALL)
         decoded = read_frames(path, range(8), size=SMALL.size, gray=False).permute(1, 2, 3, 0).numpy()

@@ -3,7 +3,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidact.data.transcode.copies import FINE_TICKS, Clock
+from vidact.data.transcode.times import FINE_TICKS, Clock
 
 THIRTY = Fraction(30)
 

@@ -17,14 +17,13 @@ from hypothesis import strategies as st
 from made_videos import write_timed
 
 from vidact.core.errors import ConfigError, DataError, EnvironmentProblem
-from vidact.core.folders import workshop
-from vidact.data.checks.measuring import measure_video
+from vidact.core.folders import scratch_folder
+from vidact.data.checks.file_inspection import inspect_video
 from vidact.data.datasets.hmdb51 import read_official_split
 from vidact.data.datasets.index import index_clips
 from vidact.data.loading.masks import MaskFolder, find_masks
 from vidact.data.splits.files import find_official_folder
-from vidact.data.transcode.copies import small_size
-from vidact.data.transcode.encoding import TranscodeSettings, transcode_clip
+from vidact.data.transcode.encoding import TranscodeSettings, small_size, transcode_clip
 from vidact.data.transcode.writing import TranscodeReport, transcode
 from vidact.data.video.reading import open_container, read_frames, read_sparsely, write_video
 
@@ -142,7 +141,7 @@ def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path, ending: str, code
     path, copy = write_timed(tmp_path / "clip.mp4", times), tmp_path / f"copy{ending}"
     assert transcode_clip(path, copy, settings=TranscodeSettings(32, codec)) == len(times)
     place = 1 / 30 if ending == ".avi" else 0.0
-    found = measure_video(copy)
+    found = inspect_video(copy)
     assert found.num_frames == len(times)
     assert found.shown_at == pytest.approx([float(time) for time in times], abs=place / 2 + 0.0011)
     _assert_same_frames(path, copy)
@@ -232,7 +231,7 @@ def test_names_and_layout_stay_and_what_was_not_copied_is_listed(data_set: Path,
     assert (report.written, report.kept, report.copied) == (3, 0, 3)
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert set(_snapshot(out)) == set(_snapshot(data_set)) - {"videos/run/Thumbs.db"} | {"transcode.json"}
-    assert (report.left_out, report.ignored) == ((), 1)  # Thumbs.db
+    assert (report.skipped, report.ignored) == ((), 1)  # Thumbs.db
     for name in ("splits/run_test_split1.txt", "masks/run/b.npz", "README.txt"):
         assert (out / name).read_bytes() == name.encode()
     for path in data_set.glob("videos/*/*"):
@@ -242,14 +241,14 @@ def test_names_and_layout_stay_and_what_was_not_copied_is_listed(data_set: Path,
     assert report.bytes_after == sum(path.stat().st_size for path in clips)
 
 
-def test_links_to_folders_are_not_followed_and_that_is_said(data_set: Path, tmp_path: Path) -> None:
+def test_links_to_folders_are_not_followed_and_that_is_reported(data_set: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     write_video(tmp_path / "elsewhere" / "x.avi", _moving(5), fps=30)
     (data_set / "videos" / "walk").symlink_to(tmp_path / "elsewhere")
     (data_set / "videos" / "run" / "again").symlink_to(data_set / "videos")  # a circle
     report = transcode(data_set, tmp_path / "small", settings=SMALL)
     assert report.written == 3
-    assert sum("a link to a folder or out of" in line for line in report.left_out) == 2
+    assert sum("a link to a folder or out of" in line for line in report.skipped) == 2
 
 
 def test_jhmdb_keeps_its_masks_and_splits(jhmdb: Path, tmp_path: Path) -> None:
@@ -301,7 +300,7 @@ def test_a_run_that_was_stopped_is_taken_up_and_ends_the_same(data_set: Path, tm
 
     with pytest.raises(KeyboardInterrupt):
         transcode(data_set, stopped, settings=SMALL, progress=stop)
-    with workshop(stopped) as room:  # as a killed process leaves it
+    with scratch_folder(stopped) as room:  # as a killed process leaves it
         (room / "half.avi").write_bytes(b"RIFF")
         shutil.copytree(room.parent, stopped / ".vidact-0123456789abcdef")
     report = transcode(data_set, stopped, settings=SMALL)
@@ -311,7 +310,7 @@ def test_a_run_that_was_stopped_is_taken_up_and_ends_the_same(data_set: Path, tm
     assert not list(stopped.glob(".vidact-*"))
 
 
-def test_what_a_person_has_put_among_the_copies_stays(data_set: Path, tmp_path: Path) -> None:
+def test_what_a_user_has_put_among_the_copies_stays(data_set: Path, tmp_path: Path) -> None:
     out, names = tmp_path / "small", ["videos/run/b.mp4", "splits/mine.txt"]
     (data_set / "splits").mkdir(exist_ok=True)
     (data_set / "splits/mine.txt").write_text("as it was")
@@ -321,8 +320,8 @@ def test_what_a_person_has_put_among_the_copies_stays(data_set: Path, tmp_path: 
         (out / name).write_text("edited by hand")
         os.utime(data_set / name, (2e9, 2e9))
     report = transcode(data_set, out, settings=SMALL)
-    assert [line.partition(": ")[0] for line in report.left_out] == [str(out / name) for name in names]
-    assert all("is not the copy that was written there; move it away" in line for line in report.left_out)
+    assert [line.partition(": ")[0] for line in report.skipped] == [str(out / name) for name in names]
+    assert all("is not the copy that was written there; move it and try again" in line for line in report.skipped)
     assert [(out / name).read_text() for name in names] == ["edited by hand"] * 2
     assert (out / ".transcode" / "notes").is_dir()
     (out / names[0]).unlink()
@@ -339,7 +338,7 @@ def test_no_copy_is_written_through_a_link(data_set: Path, tmp_path: Path) -> No
     (data_set / name).write_bytes(b"rubbish")
     os.utime(data_set / name, (2e9, 2e9))
     report = transcode(data_set, out, settings=SMALL)
-    assert any("lies behind, a link to" in line for line in report.left_out)
+    assert any("lies behind, a link to" in line for line in report.skipped)
     assert (out / name).read_bytes() == kept
 
 
@@ -404,10 +403,10 @@ def test_a_broken_clip_is_listed_and_the_rest_goes_on(
     spoil(data_set / "videos/run/b.mp4")
     report = transcode(data_set, tmp_path / "small", settings=SMALL)
     assert report.written == 2
-    assert len(report.left_out) == 1
-    assert report.left_out[0].startswith(f"{data_set}/videos/run/b.mp4: ")
-    assert re.search(message, report.left_out[0])
-    assert "\n" not in report.left_out[0]
+    assert len(report.skipped) == 1
+    assert report.skipped[0].startswith(f"{data_set}/videos/run/b.mp4: ")
+    assert re.search(message, report.skipped[0])
+    assert "\n" not in report.skipped[0]
     assert not (tmp_path / "small/videos/run/b.mp4").exists()
 
 
@@ -457,7 +456,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(data_set: Path, tmp_pa
     assert [path.name for path in out.iterdir()] == ["thesis.tex"]
 
 
-def test_other_settings_are_refused_and_both_are_told(data_set: Path, tmp_path: Path) -> None:
+def test_other_settings_are_refused_and_both_are_reported(data_set: Path, tmp_path: Path) -> None:
     out = tmp_path / "small"
     transcode(data_set, out, settings=SMALL)
     with pytest.raises(DataError, match=r"'short_side': 48.* found .*'short_side': 32"):
@@ -472,7 +471,7 @@ def test_two_runs_do_not_write_one_copy(data_set: Path, tmp_path: Path) -> None:
         transcode(data_set, out, settings=SMALL)
 
 
-def test_a_folder_without_clips_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_clips_is_reported(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     for root in (tmp_path / "set", tmp_path / "nowhere"):
         with pytest.raises(DataError, match="found no clip in it"):
@@ -480,7 +479,7 @@ def test_a_folder_without_clips_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "small").exists()
 
 
-def test_a_place_that_cannot_be_written_is_told(data_set: Path, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(data_set: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentProblem, match="the copy cannot be written"):
         transcode(data_set, tmp_path / "file" / "small", settings=SMALL)
@@ -493,6 +492,8 @@ def test_no_thread_is_left_over(data_set: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("short_side", [127, 14, 0, -2])
-def test_short_sides_out_of_range_are_told(short_side: int) -> None:
-    with pytest.raises(ConfigError, match=f"--short-side is an even number of pixels, at least 16, got {short_side}"):
+def test_short_sides_out_of_range_are_reported(short_side: int) -> None:
+    with pytest.raises(
+        ConfigError, match=f"--short-side must be an even number of pixels, at least 16, got {short_side}"
+    ):
         TranscodeSettings(short_side)

@@ -11,7 +11,7 @@ def _noise(seed: int, size: tuple[int, int] = (60, 100)) -> np.ndarray:
 
 @settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 200), st.integers(1, 200), st.integers(0, 2**20))
-def test_a_picture_is_told_from_every_other_however_long_the_video(
+def test_a_picture_is_distinguished_from_every_other_however_long_the_video(
     num_frames: int, height: int, width: int, limit_bytes: int
 ) -> None:
     """Memory has a limit; below it the grid gets coarser, down to a pixel."""
@@ -19,9 +19,9 @@ def test_a_picture_is_told_from_every_other_however_long_the_video(
     for number in range(num_frames):
         samples.add(np.full((height, width, 3), 6 * number + 3, np.uint8))
     for number in range(num_frames):
-        assert samples.fault_of(number, np.full((height, width, 3), 6 * number + 3, np.uint8)) == ""
+        assert samples.difference_to(number, np.full((height, width, 3), 6 * number + 3, np.uint8)) == ""
         other = (number + 7) % num_frames
-        fault = samples.fault_of(number, np.full((height, width, 3), 6 * other + 3, np.uint8))
+        fault = samples.difference_to(number, np.full((height, width, 3), 6 * other + 3, np.uint8))
         assert fault == ("" if other == number else f"differs by up to {6 * abs(other - number)} grey levels")
 
 
@@ -31,14 +31,14 @@ def test_rounding_is_forgiven_and_a_small_thing_that_moves_is_not() -> None:
     samples.add(picture)
     rounded = picture.copy()
     rounded[::10, ::10] += 2
-    assert samples.fault_of(0, rounded) == ""
+    assert samples.difference_to(0, rounded) == ""
     moved = picture.copy()
     moved[30:34, 50:54] ^= 64
-    assert "grey levels" in samples.fault_of(0, moved)
-    assert samples.fault_of(0, picture + np.uint8(MAX_DIFFERENCE)) != "", "a little, everywhere"
+    assert "grey levels" in samples.difference_to(0, moved)
+    assert samples.difference_to(0, picture + np.uint8(MAX_DIFFERENCE)) != "", "a little, everywhere"
 
 
 def test_another_size_is_another_picture() -> None:
     samples = Samples()
     samples.add(_noise(0, (60, 100)))
-    assert samples.fault_of(0, _noise(0, (100, 60))) == "has 60x100 pixels, not 100x60"
+    assert samples.difference_to(0, _noise(0, (100, 60))) == "has 60x100 pixels, not 100x60"

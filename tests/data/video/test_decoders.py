@@ -1,4 +1,4 @@
-"""Whatever decoder is asked for, the frames are the right ones, in every reader."""
+"""With either decoder and in every reader, frames are the right ones."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -13,10 +13,10 @@ import torch
 from av.stream import Disposition
 from barcode_videos import HEIGHT, WIDTH, barcode, numbers_of, set_display_matrix, write_barcodes
 
+from vidact.data.checks.file_inspection import inspect_file
 from vidact.data.checks.findings import check_clips
 from vidact.data.checks.frames import check_frames
 from vidact.data.checks.inspection import inspect_clips
-from vidact.data.checks.measuring import measure_file
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.datasets.index import index_clips
 from vidact.data.loading.streaming import VideoFile
@@ -75,7 +75,7 @@ ODD: tuple[Callable[[Path], Path], ...] = (
 
 
 def _info(path: Path, decoder: Decoder = "decord") -> VideoInfo:
-    found = measure_file(path, decoder=decoder)
+    found = inspect_file(path, decoder=decoder)
     assert found.info is not None, found.reason
     return found.info
 
@@ -109,12 +109,12 @@ def test_training_explaining_and_the_check_see_the_same_frames(make: Callable[[P
 @pytest.mark.parametrize("make", [_ts_named_mp4, _ts_named_avi, _two_streams, _negative_times, _av1, _gif, _narrow])
 def test_a_file_that_decord_reads_otherwise_is_named_and_kept(make: Callable[[Path], Path], folder: Path) -> None:
     path = make(folder)
-    found = measure_file(path)
+    found = inspect_file(path)
     assert found.verdict is Verdict.PYAV_ONLY
     assert found.reason
     assert found.usable
     assert not found.verdict.is_fault
-    alone = measure_file(path, decoder="pyav")
+    alone = inspect_file(path, decoder="pyav")
     assert alone.verdict is Verdict.OK
     assert alone.info is not None
     assert alone.info.only_pyav == ""
@@ -152,7 +152,7 @@ def test_sound_files_are_not_called_otherwise(folder: Path) -> None:
     write_barcodes(folder / "still.avi", [7] * 20, codec="mpeg4")
     write_barcodes(folder / "one.mp4", [7])
     write_barcodes(folder / "all.mkv", ALL)
-    assert [measure_file(path).verdict for path in sorted(folder.iterdir())] == ["ok"] * 3
+    assert [inspect_file(path).verdict for path in sorted(folder.iterdir())] == ["ok"] * 3
 
 
 def test_a_cover_is_no_video(folder: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_cover_is_no_video(folder: Path) -> None:
         for stream, frame in ((sound, samples), (cover, av.VideoFrame.from_ndarray(barcode(1), format="rgb24"))):
             file.mux(stream.encode(frame))
             file.mux(stream.encode())
-    found = measure_file(path)
+    found = inspect_file(path)
     assert found.verdict is Verdict.NOT_A_VIDEO
     assert "no video stream" in found.reason
 
@@ -201,9 +201,9 @@ def test_every_turn_and_mirror_is_seen_by_training_and_explaining(
 def test_an_odd_angle_is_refused(folder: Path) -> None:
     path = write_barcodes(folder / "clip.mp4", ALL[:3])
     set_display_matrix(path, 1, 1, -1, 1)
-    found = measure_file(path)
+    found = inspect_file(path)
     assert (found.verdict, found.usable) == (Verdict.UNSUPPORTED, False)
-    assert "turned by 45°" in found.reason
+    assert "rotated by 45°" in found.reason
 
 
 def test_pixels_that_are_not_square_are_shown_with_their_aspect_and_fed_the_same(folder: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from av.video.frame import PictureType
 
 from vidact.core.errors import DataError
-from vidact.data.checks.measuring import measure_video
+from vidact.data.checks.file_inspection import inspect_video
 from vidact.data.datasets.index import index_clips
 from vidact.data.video import reading as video_module
 from vidact.data.video.reading import Decoder, open_container, read_frames, read_sparsely, write_video
@@ -45,7 +45,7 @@ def test_frames_of_real_clips_are_the_ones_asked_for(hmdb51: Path) -> None:
     """Every window of 16 HMDB51 clips, frame by frame: sparse reads get wrong frames in every one of them."""
     for clip in index_clips(hmdb51)[::62]:
         truth = list(_sequential(clip.path))
-        assert measure_video(clip.path).num_frames == len(truth)
+        assert inspect_video(clip.path).num_frames == len(truth)
         for stride in (2, "adaptive"):
             for wanted in windows(len(truth), num_frames=16, stride=stride, num_windows=2):  # type: ignore[arg-type]
                 _check_frames(clip.path, list(wanted), truth)
@@ -54,11 +54,11 @@ def test_frames_of_real_clips_are_the_ones_asked_for(hmdb51: Path) -> None:
 def test_the_last_frame_of_real_clips_can_be_read(hmdb51: Path, jhmdb: Path) -> None:
     for root in (hmdb51, jhmdb):
         for clip in index_clips(root)[::31]:
-            last = measure_video(clip.path).num_frames - 1
+            last = inspect_video(clip.path).num_frames - 1
             _check_frames(clip.path, [last, 0])
 
 
-def test_neighbouring_frames_of_real_clips_are_told_apart(hmdb51: Path) -> None:
+def test_neighbouring_frames_of_real_clips_are_distinguished(hmdb51: Path) -> None:
     """The comparison above can fail: a frame one early is seen, wherever something moves."""
     clip = index_clips(hmdb51)[0]
     truth = list(_sequential(clip.path))
@@ -180,7 +180,7 @@ def test_decoding_ends_at_the_last_frame_that_is_needed(
 
 @pytest.mark.parametrize("wanted", [[], [3, -1]])
 def test_frame_numbers_count_from_zero(tmp_path: Path, write_clip: WriteClip, wanted: list[int]) -> None:
-    with pytest.raises(ValueError, match="one frame number or more is expected, each at least 0"):
+    with pytest.raises(ValueError, match="expected one or more frame numbers, each at least 0"):
         read_frames(write_clip(tmp_path / "clip.avi", 5), wanted, size=(8, 8), gray=True)
 
 
@@ -251,17 +251,17 @@ def test_colours_are_those_of_the_matrix_that_the_file_names(
 
 def test_measuring_counts_the_frames_that_decode(tmp_path: Path, write_clip: WriteClip) -> None:
     path = write_clip(tmp_path / "clip.avi", 30)
-    info = measure_video(path)
+    info = inspect_video(path)
     assert (info.num_frames, info.header_frames, info.width, info.height, info.fps) == (30, 30, 64, 48, 30)
 
 
 def test_measuring_sees_that_a_clip_is_cut(hmdb51: Path, tmp_path: Path) -> None:
     clip = index_clips(hmdb51)[0]
-    whole = measure_video(clip.path)
+    whole = inspect_video(clip.path)
     content = clip.path.read_bytes()
     cut = tmp_path / "cut.avi"
     cut.write_bytes(content[: len(content) // 2])
-    info = measure_video(cut)
+    info = inspect_video(cut)
     assert 0 < info.num_frames < whole.num_frames - 5
     assert info.header_frames == whole.header_frames
     _check_frames(cut, [0, info.num_frames - 1])
@@ -308,7 +308,7 @@ def test_what_is_no_video_is_named(tmp_path: Path, make: Callable[[Path], None],
     path = tmp_path / "clip.avi"
     make(path)
     with pytest.raises(DataError, match=message):
-        measure_video(path)
+        inspect_video(path)
     if make is not _text:
         with pytest.raises(DataError, match=message):
             read_frames(path, [0], size=(8, 8), gray=True)
@@ -328,7 +328,7 @@ def test_a_header_that_claims_billions_of_frames_never_reaches_decord(tmp_path: 
     count = (20).to_bytes(4, "little")
     header = content[: content.index(b"movi")].replace(count, (4_000_000_000).to_bytes(4, "little"))
     path.write_bytes(header + content[len(header) :])
-    info = measure_video(path)
+    info = inspect_video(path)
     assert info.num_frames == 20
     assert "the header claims 4,000,000,000 frames" in info.only_pyav
 
@@ -338,14 +338,14 @@ def test_a_width_that_decord_garbles_is_for_pyav(tmp_path: Path, write_clip: Wri
     path = write_clip(tmp_path / "clip.avi", 5, size=(48, 24))
     with pytest.raises(DataError, match=r"decord garbles frames of this width \(24 pixels\)"):
         read_frames(path, [0], size=(8, 8), gray=True)
-    assert "decord garbles" in measure_video(path).only_pyav
+    assert "decord garbles" in inspect_video(path).only_pyav
     assert read_frames(path, [0], size=(8, 8), gray=True, decoder="pyav").shape == (1, 1, 8, 8)
 
 
 @pytest.mark.parametrize("name", ["-x.avi", "a [b] #c;d&.avi", "日本 ü.avi", "x" * 116 + ".avi", "'\"<x>.avi"])
 def test_odd_names_are_read(tmp_path: Path, write_clip: WriteClip, name: str) -> None:
     path = write_clip(tmp_path / name, 5)
-    assert measure_video(path).num_frames == 5
+    assert inspect_video(path).num_frames == 5
     assert read_frames(path, [4], size=(8, 8), gray=True).shape == (1, 1, 8, 8)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from vidact.data.checks.measuring import measure_file
+from vidact.data.checks.file_inspection import inspect_file
 from vidact.data.datasets.index import index_clips
 from vidact.data.video.reading import open_container, write_video
 from vidact.data.video.similarity import MAX_DISTANCE_BITS, FrameHashes, hash_frames, hash_picture, near_duplicates
@@ -96,7 +96,7 @@ def _copy(path: Path, to: Path, *, share: float, gain: float) -> Path:
 
 def test_copies_of_real_clips_are_found_and_nothing_else(some_clips: list[Path], tmp_path: Path) -> None:
     copies = [_copy(path, tmp_path / f"{number}.mp4", share=0.7, gain=1.2) for number, path in enumerate(some_clips)]
-    found = [measure_file(path).frame_hashes for path in (*some_clips, *copies)]
+    found = [inspect_file(path).frame_hashes for path in (*some_clips, *copies)]
     count = len(some_clips)
     pairs = near_duplicates(found)
     assert {(pair.first, pair.second) for pair in pairs} == {(row, row + count) for row in range(count)}
@@ -106,4 +106,4 @@ def test_copies_of_real_clips_are_found_and_nothing_else(some_clips: list[Path],
 def test_flat_clips_are_like_no_other(tmp_path: Path, write_clip: Callable[..., Path], some_clips: list[Path]) -> None:
     """Though every frame of them is like every other."""
     flat = [write_clip(tmp_path / f"{number}.avi", 10 + number) for number in range(2)]
-    assert near_duplicates([measure_file(path).frame_hashes for path in (*flat, some_clips[0])]) == []
+    assert near_duplicates([inspect_file(path).frame_hashes for path in (*flat, some_clips[0])]) == []

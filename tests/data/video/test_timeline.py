@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vidact.core.errors import DataError
-from vidact.data.checks.measuring import measure_video
+from vidact.data.checks.file_inspection import inspect_video
 from vidact.data.datasets.clip_frames import frames_of, share_time, why_unusable
 from vidact.data.datasets.index import Clip
 from vidact.data.video.timeline import FrameRates, mean_rate, measured_times, timeline
@@ -196,7 +196,7 @@ def test_avi_with_empty_places_and_b_frames_has_the_rate_of_its_frames(tmp_path:
             frame.pts, frame.time_base = 2 * number, Fraction(1, 60)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    info = measure_video(tmp_path / "clip.avi")
+    info = inspect_video(tmp_path / "clip.avi")
     assert (info.num_frames, info.fps, info.times_seconds) == (30, 30.0, ())
 
 
@@ -219,20 +219,20 @@ def test_rates_that_were_learned_from_choose_how_a_video_is_sampled() -> None:
     assert [mixed.rate_for(rate) for rate in (10.0, 25.0, 60.0, 120.0)] == [30.0, None, None, 30.0]
 
 
-def test_what_becomes_of_a_video_is_said_in_one_line() -> None:
+def test_what_becomes_of_a_video_is_reported_in_one_line() -> None:
     thirty = FrameRates(30.0, 30.0, 30.0)
     assert thirty.note(30000 / 1001) == ""
-    assert thirty.note(60.0) == "60 frames a second, sampled: the network learned from clips of 30 frames a second"
+    assert thirty.note(60.0) == "60 frames a second, sampled: the network was trained on clips of 30 frames a second"
     assert "too few, some are shown several times" in thirty.note(10.0)
     assert thirty.note(0.0) == "", "a single frame"
     mixed = FrameRates(24.0, 30.0, 60.0)
     assert (
         mixed.note(50.0)
-        == "shown at its own 50 frames a second; the network learned from clips of 24 to 60 frames a second"
+        == "shown at its own 50 frames a second; the network was trained on clips of 24 to 60 frames a second"
     )
     assert mixed.advice() == [
-        "training clips have 24 to 60 frames a second: what moves looks slower in those with more of them; "
-        "--data.fps 30 samples all of them by time"
+        "training clips have 24 to 60 frames a second: motion looks slower in those with more; "
+        "--data.fps 30 resamples all of them by time"
     ]
     assert thirty.advice() == FrameRates(29.97, 30.0, 30.0).advice() == []
 

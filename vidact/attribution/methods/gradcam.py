@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvNd
 from vidact.attribution.base import Explainer
 from vidact.attribution.targets import Goal
 from vidact.core.errors import ConfigError, nearest
-from vidact.core.networks import NamesGradCamLayer, names_inside
+from vidact.core.networks import NamesGradCamLayer, module_names
 
 
 class GradCam(Explainer):
@@ -42,7 +42,7 @@ class GradCam(Explainer):
         self, network: nn.Module, *, layer: str | None = None, rectified: bool = True, **settings: Any
     ) -> None:
         super().__init__(network, **settings)
-        names = [name for name in names_inside(network) if name]
+        names = [name for name in module_names(network) if name]
         if layer is not None and layer not in names:
             near = nearest(layer, names) or names[:8]
             raise ConfigError(f"the network has no layer {layer!r}; nearest: {', '.join(near)}")

@@ -28,9 +28,9 @@ def accuracy(
     """
     from pathlib import Path
 
-    from vidact.core.devices import own_devices
+    from vidact.core.devices import choose_device
     from vidact.core.files import check_writable
-    from vidact.core.folders import refuse_others
+    from vidact.core.folders import refuse_foreign_file
     from vidact.runs.accuracy import (
         check_part,
         frame_orders_named,
@@ -44,10 +44,10 @@ def accuracy(
     from vidact.runs.trust import modules_named
 
     orders = frame_orders_named(frame_orders) if frame_orders else []
-    device = own_devices(accelerator)
+    device = choose_device(accelerator)
     check_part(part)
     if out is not None:
-        refuse_others(Path(out), holds_accuracies)
+        refuse_foreign_file(Path(out), holds_accuracies)
         check_writable(Path(out).parent)
     opened = [open_run(run, trust=modules_named(trust)) for run in runs]
     rows = measure_accuracies(opened, part=part, orders=orders or [own_frame_order(opened)], device=device)

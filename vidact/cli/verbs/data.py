@@ -45,19 +45,19 @@ def check(
         follow_links: Follow links that lead out of the root.
     """
     from vidact.core.errors import ConfigError
-    from vidact.core.folders import refuse_others
+    from vidact.core.folders import refuse_foreign_file
     from vidact.data.checks import findings
-    from vidact.data.preparation import DivisionSettings, divide, load_clips
+    from vidact.data.preparation import SplitSettings, divide, load_clips
     from vidact.data.video.sampling import least_frames
 
     _check_at_least_1(num_frames=num_frames, stride=stride, num_processes=num_processes)
     if time_limit_seconds <= 0:
         raise ConfigError(f"--time_limit_seconds must be more than 0, got {time_limit_seconds:g}")
     if table is not None:
-        refuse_others(Path(table), findings.is_table, option="--table")
+        refuse_foreign_file(Path(table), findings.is_table, option="--table")
     options = {"time_limit_seconds": time_limit_seconds, "num_processes": num_processes}
     clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links, **options)
-    divided = divide(clips, Path(root), settings=DivisionSettings(split, fold=fold)) if split is not None else None
+    divided = divide(clips, Path(root), settings=SplitSettings(split, fold=fold)) if split is not None else None
     sides = divided.side_of if divided else None
     least = least_frames(num_frames=num_frames, stride=stride)
     found = findings.check_clips(clips, inspections, least_frames=least, sides=sides)
@@ -125,17 +125,17 @@ def split(
         json: Print the records as JSON.
         follow_links: Follow links that lead out of the root.
     """
-    from vidact.core.folders import refuse_others
-    from vidact.data.preparation import DivisionSettings, divide, examine, load_clips
+    from vidact.core.folders import refuse_foreign_file
+    from vidact.data.preparation import SplitSettings, divide, examine, load_clips
     from vidact.data.preparation import keep_out as find_kept_out
     from vidact.data.splits.files import is_split_file, split_record, write_split_file
 
     numbers = range(1, num_folds + 1) if scheme == "kfold" else [fold]
     for number in numbers:
-        refuse_others(_split_path(out, scheme=scheme, fold=number), is_split_file)
+        refuse_foreign_file(_split_path(out, scheme=scheme, fold=number), is_split_file)
     clips, inspections = load_clips(Path(root), classes=classes, follow_links=follow_links)
     folder = Path(splits_folder) if splits_folder is not None else None
-    settings = DivisionSettings(scheme, fold, num_folds, seed, folder, use_unused, validation_share)
+    settings = SplitSettings(scheme, fold, num_folds, seed, folder, use_unused, validation_share)
     kept_out = None
     if keep_out is not None:
         kept_fold = None if keep_out_fold == "all" else keep_out_fold

@@ -25,13 +25,13 @@ def transcode(root: str, out: str, short_side: int = 128, codec: Literal["mpeg4"
     settings = TranscodeSettings(short_side, codec)
     with progress_bar("transcoding") as progress:
         done = make_copies(Path(root), Path(out), settings=settings, progress=progress)
-    for line in done.left_out:
+    for line in done.skipped:
         print(printable(f"left out: {line}"))
     print(
         f"{printable(out)}: {done.written} clips written, {done.kept} were there; other files: {done.copied} copied, "
         f"{done.ignored} ignored; {done.bytes_before / 1e6:,.1f} MB became {done.bytes_after / 1e6:,.1f} MB"
     )
-    return int(bool(done.left_out))
+    return int(bool(done.skipped))
 
 
 def download(
@@ -102,7 +102,7 @@ def synthesize(
         blobs: Pairs of a dark and a bright blob that lie still.
         drift: How far the camera drifts per frame at most, in shares of the frame's shorter side.
         cut_probability: Share of the clips with a cut.
-        confounder: A sign that seems to tell the class.
+        confounder: A sign that correlates with the class.
         agreement: How often the sign is that of the class, from 0.125 (chance) to 1.
         seed: Equal seeds give equal clips.
     """

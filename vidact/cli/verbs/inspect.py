@@ -86,11 +86,11 @@ def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int)
     from torch import nn
 
     from vidact.core.errors import ConfigError, VidactError
-    from vidact.core.networks import names_taken, require_built
+    from vidact.core.networks import accepted_settings, require_built
 
     kind, arguments = _find_class(path), init
     try:
-        taken = names_taken(kind)
+        taken = accepted_settings(kind)
         arguments = {name: value for name, value in given.items() if name in taken} | init
         with torch.random.fork_rng():
             torch.manual_seed(seed)

@@ -32,15 +32,15 @@ def report(
     """
     from pathlib import Path
 
-    from vidact.core.devices import own_devices
-    from vidact.core.folders import refuse_others
+    from vidact.core.devices import choose_device
+    from vidact.core.folders import refuse_foreign_file
     from vidact.report.page import is_page, report_page, write_page
     from vidact.report.run_view import ReportSettings, view_run
     from vidact.runs.trust import modules_named
 
     settings = ReportSettings(part, tuple(methods), clips_per_class, mistakes)
-    refuse_others(Path(out), is_page)
-    device = own_devices(accelerator)
+    refuse_foreign_file(Path(out), is_page)
+    device = choose_device(accelerator)
     views = [view_run(run, settings=settings, device=device, trust=modules_named(trust)) for run in runs]
     page = report_page(views, limit_bytes=int(megabytes * 1e6))
     write_page(page, Path(out))

@@ -1,1 +1,1 @@
-"""Measure and judge every clip of a data set."""
+"""Inspect every clip of a data set by decoding it, remember the results, and report what is wrong."""

@@ -1,10 +1,11 @@
-"""Ask child processes that may hang or crash, and go on without them.
+"""Run tasks in child processes that may hang or crash, with a time and a memory limit for each.
 
-It does not know what is asked. A child is started as a program of its own, not by `multiprocessing`, whose children
-import the user's script once more. Parent and child speak lines of JSON over the child's standard input and output.
+`inspection` uses it, because a damaged video can hang a decoder or end its process. Children are programs of their
+own, not `multiprocessing`'s, which would import the user's script again. Parent and child exchange lines of JSON over
+the child's standard input and output.
 
-A child ends when its answer takes too long (the parent kills it, and where the system has timers it also ends by
-itself, for a parent that was killed meanwhile), and when the parent closes the pipe.
+The parent kills a child whose answer takes too long. A child also ends by itself, after the time limit and when the
+parent closes the pipe, so that none stays behind a parent that was killed.
 """
 
 import contextlib
@@ -17,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,19 +31,19 @@ START_LIMIT_SECONDS = 300.0  # importing torch from a slow disk takes minutes
 ORPHAN_GRACE_SECONDS = 5.0
 DEATH_LIMIT_SECONDS = 10.0
 MEMORY_LIMIT_BYTES = 6 * 2**30
-QUESTIONS_PER_CHILD = 32  # starting a child costs about as much as this many clips
+QUESTIONS_PER_CHILD = 32  # starting a child takes about as long as this many clips
 MAX_CHILDREN = 32
 _STDERR_TAIL_BYTES = 2000
-_EXCEPTION = "exit status 1: "  # how Python ends after an exception that nobody caught
+_EXCEPTION = "exit status 1: "  # of Python after an uncaught exception
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of a question.
+    """The outcome of one question.
 
     Attributes:
-        question: As it was asked.
-        answer: What the child said; None where it died over the question.
+        question: The question.
+        answer: The child's answer; None where it died.
         timed_out: True where it was killed at the time limit.
         death: How it died: a signal's name or an exit status, and the last line that it printed.
     """
@@ -54,13 +55,13 @@ class Reply:
 
     @property
     def raised(self) -> str:
-        """The exception that ended the child, in one line; empty where it answered, was killed or lacked memory."""
+        """The exception that ended the child, in one line; empty if it answered, was killed or ran out of memory."""
         return self.death.removeprefix(_EXCEPTION) if _is_exception(self.death) else ""
 
 
 def serve(answer: Callable[[Message], Message]) -> None:
-    """Answer a parent's questions until it closes the pipe; the child's side."""
-    # Decoders that print must not disturb the talk: it gets a descriptor of its own.
+    """Answer the parent's questions until it closes the pipe; a child program calls this."""
+    # Decoders that print must not disturb the protocol: answers get a descriptor of their own, prints go to stderr.
     with os.fdopen(os.dup(1), "w", encoding="ascii") as replies:
         os.dup2(2, 1)
         _limit_memory()
@@ -78,13 +79,13 @@ def _is_exception(death: str) -> bool:
 
 
 def _set_alarm(seconds: float) -> None:
-    """End this process after a time, whoever holds Python's lock by then; 0 calls it off."""
+    """End this process after a time, even if C code holds Python's lock by then; 0 cancels."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _limit_memory() -> None:
-    """Let a file that claims to be huge end this process, not the machine; leave no core file."""
+    """Limit memory, so that a file with a huge claim ends this process, not the machine; write no core file."""
     with contextlib.suppress(ImportError):  # no such limits on Windows
         import resource
 
@@ -95,7 +96,7 @@ def _limit_memory() -> None:
 
 
 def choose_num_processes(num_questions: int) -> int:
-    """Choose how many children are worth their start, on the cores that this process may use."""
+    """Choose how many children are worth their start-up time, on the cores that this process may use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, MAX_CHILDREN, -(-num_questions // QUESTIONS_PER_CHILD)))
 
@@ -103,103 +104,80 @@ def choose_num_processes(num_questions: int) -> int:
 def ask_children(
     questions: Sequence[Message], *, command: Sequence[str], time_limit_seconds: float, num_processes: int
 ) -> Generator[Reply, None, None]:
-    """Ask each question once and give the replies as they come, in no order.
+    """Ask each question once, and yield the replies as they arrive.
 
-    A child that dies is replaced. When the iteration is left, for whatever reason, no child is left behind.
+    A child that dies is replaced. When the iteration ends, for whatever reason, all children are ended.
 
     Args:
-        questions: In plain types.
+        questions: Plain types.
         command: A program that calls `serve`.
-        time_limit_seconds: For one question.
-        num_processes: How many children at the most.
+        time_limit_seconds: Limit for one question.
+        num_processes: Largest number of children.
 
     Raises:
         EnvironmentProblem: a child does not start.
     """
-    if not questions:
-        return
-    pool = _Pool(questions, command, time_limit_seconds)
+    children = _Children(command)
+    done: queue.SimpleQueue[Future[Reply]] = queue.SimpleQueue()
+    pool = ThreadPoolExecutor(max(1, min(num_processes, len(questions))))
     try:
-        pool.start(min(num_processes, len(questions)))
+        for question in questions:
+            pool.submit(children.ask, question, time_limit_seconds).add_done_callback(done.put)
         for _ in questions:
-            yield pool.next_reply()
+            yield _next(done).result()
     finally:
-        pool.stop()
+        children.stop()
+        pool.shutdown(cancel_futures=True)
+        children.close()
 
 
-class _Pool:
-    """Threads that each own one child."""
+def _next(done: "queue.SimpleQueue[Future[Reply]]") -> "Future[Reply]":
+    while True:
+        with contextlib.suppress(queue.Empty):  # on Windows a wait without timeout blocks Ctrl-C
+            return done.get(timeout=POLL_SECONDS)
 
-    def __init__(self, questions: Sequence[Message], command: Sequence[str], time_limit_seconds: float) -> None:
-        self._questions = deque(questions)
-        self._command, self._time_limit_seconds = command, time_limit_seconds
-        self._replies: queue.SimpleQueue[Reply | BaseException] = queue.SimpleQueue()
-        self._children: set[_Child] = set()
-        self._threads: list[threading.Thread] = []
+
+class _Children:
+    """One child for each thread of a pool, replaced when it dies."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._own = threading.local()
+        self._all: list[_Child] = []
         self._lock = threading.Lock()
         self._stopping = False
 
-    def start(self, num_threads: int) -> None:
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(num_threads)]
-        for thread in self._threads:
-            thread.start()
+    def ask(self, question: Message, limit_seconds: float) -> Reply:
+        child: _Child | None = getattr(self._own, "child", None)
+        if child is None or not child.alive:
+            child = self._own.child = self._start(child)
+        return child.ask(question, limit_seconds)
 
-    def next_reply(self) -> Reply:
-        reply = None
-        while reply is None:
-            with contextlib.suppress(queue.Empty):  # a wait without end may sleep through Ctrl-C
-                reply = self._replies.get(timeout=POLL_SECONDS)
-        if isinstance(reply, BaseException):
-            raise reply
-        return reply
-
-    def stop(self) -> None:
-        with self._lock:
-            self._stopping = True
-            for child in self._children:
-                child.kill()
-        for thread in self._threads:
-            thread.join()
-
-    def _work(self) -> None:
-        child = None
-        try:
-            while (question := self._next_question()) is not None:
-                child = child if child and child.alive else self._replace(child)
-                reply = child.ask(question, self._time_limit_seconds)
-                self._replies.put(reply)
-        except BaseException as error:  # handed to the thread that waits
-            self._replies.put(error)
-        finally:
-            self._end(child)
-
-    def _next_question(self) -> Message | None:
-        with self._lock:
-            return self._questions.popleft() if self._questions and not self._stopping else None
-
-    def _replace(self, old: "_Child | None") -> "_Child":
-        self._end(old)
+    def _start(self, old: "_Child | None") -> "_Child":
+        if old is not None:
+            old.close()
         with self._lock:
             if self._stopping:
-                raise EnvironmentProblem("stopped while a process that measures clips was started")
+                raise EnvironmentProblem("stopped while a process that inspects clips was started")
             child = _Child(self._command)
-            self._children.add(child)
-        try:
-            child.wait_until_ready()
-        except BaseException:
-            self._end(child)
-            raise
+            self._all.append(child)
+        child.wait_until_ready()
         return child
 
-    def _end(self, child: "_Child | None") -> None:
-        if child is not None:
-            with self._lock:
-                self._children.discard(child)
+    def stop(self) -> None:
+        """Kill all children, so that threads that wait for one return; none is started after this."""
+        with self._lock:
+            self._stopping = True
+            for child in self._all:
+                child.kill()
+
+    def close(self) -> None:
+        for child in self._all:
             child.close()
 
 
 class _Child:
-    """One process that answers; not shared between threads, but for `kill`."""
+    """One child process; only `kill` may be called from other threads."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
@@ -214,7 +192,7 @@ class _Child:
                 stderr=self._errors,
                 encoding="ascii",
                 env=_environment(),
-                start_new_session=True,  # Ctrl-C is the parent's to hear
+                start_new_session=True,  # Ctrl-C reaches the parent alone
             )
         except OSError as error:
             self._errors.close()
@@ -228,12 +206,12 @@ class _Child:
         if self._read(START_LIMIT_SECONDS) is None:
             death = f"no sign of life in {START_LIMIT_SECONDS:.0f} s" if self._expired else self._death()
             raise EnvironmentProblem(
-                f"the process that measures clips does not start ({death}); try `{shlex.join(self._command)}`"
+                f"the process that inspects clips does not start ({death}); try `{shlex.join(self._command)}`"
             )
 
     def ask(self, question: Message, limit_seconds: float) -> Reply:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died; reading tells how
+        with contextlib.suppress(BrokenPipeError):  # it died; `_read` finds out
             self._process.stdin.write(json.dumps({"question": question, "limit_seconds": limit_seconds}) + "\n")
             self._process.stdin.flush()
         answer = self._read(limit_seconds)
@@ -243,7 +221,7 @@ class _Child:
         return Reply(question, None, timed_out=self._expired or death.startswith("SIGALRM"), death=death)
 
     def _read(self, limit_seconds: float) -> Message | None:
-        """Wait for a line; None where the child has died, or was killed at the limit."""
+        """Wait for a line; None if the child died or was killed at the limit."""
         assert self._process.stdout is not None
         over = threading.Event()
         timer = threading.Timer(limit_seconds, self._expire, [over])
@@ -252,7 +230,7 @@ class _Child:
         try:
             line = self._process.stdout.readline()
         finally:
-            with self._expiry:  # a timer that is past its wait must not end the next question's child
+            with self._expiry:  # a timer that fires late must not kill the child during the next question
                 over.set()
             timer.cancel()
         return json.loads(line) if line.endswith("\n") else None
@@ -264,7 +242,7 @@ class _Child:
                 self.kill()
 
     def _death(self) -> str:
-        try:  # a child that ends by an exception closes its output first, then says why
+        try:  # a child closes its output before it prints its exception
             status = self._process.wait(DEATH_LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
@@ -284,11 +262,11 @@ class _Child:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._errors):
             if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):  # a question that the dead child never read
+                with contextlib.suppress(BrokenPipeError):  # unread questions of a dead child
                     pipe.close()
 
 
 def _environment() -> dict[str, str]:
-    """Let the child find the same modules as the parent, and keep to one core."""
+    """Make the child find the same modules as the parent, and use one core."""
     paths = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)  # noqa: PTH100  # '' is the working folder
     return os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}

@@ -1,6 +1,6 @@
-"""Give every clip of a data set its verdict, and say what a person should look at.
+"""Judge every clip of a data set from its inspection, and list what the user should look at.
 
-It opens no file: it is handed the clips, what was measured of them, and the sides of a split.
+The data module and `vidact data check` use it.
 """
 
 import csv
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vidact.core.files import atomic_writer
-from vidact.core.terminal import plain_row
+from vidact.core.terminal import escape_row
 from vidact.data.datasets.clip_frames import frames_of, share_time, why_unusable
 from vidact.data.datasets.index import Clip
 from vidact.data.video.similarity import Pair, near_duplicates
@@ -30,12 +30,11 @@ class Finding:
     """The verdict on one clip.
 
     Attributes:
-        clip: Which.
-        inspection: What was measured of its file.
-        verdicts: All that apply, in the order in which `Verdict` lists them; at least one.
-        reason: Why each of them.
-        num_frames: How many frames the clip consists of, its file's or those from its start to its end; 0 where none
-            can be used.
+        clip: The clip.
+        inspection: The inspection of its file.
+        verdicts: All that apply, one or more, in the order of `Verdict`.
+        reason: The reasons for them.
+        num_frames: Frames of the clip, from its start to its end in the file; 0 where none can be used.
     """
 
     clip: Clip
@@ -46,12 +45,12 @@ class Finding:
 
     @property
     def verdict(self) -> Verdict:
-        """The one that weighs most."""
+        """The verdict that takes precedence."""
         return self.verdicts[0]
 
     @property
     def is_fault(self) -> bool:
-        """True where a person should look: the verdict is a fault, or no frame can be used."""
+        """True where the user should look: the verdict is a fault, or no frame can be used."""
         return self.verdict.is_fault or not self.usable
 
     @property
@@ -60,7 +59,7 @@ class Finding:
         return self.inspection.usable and Verdict.WRONG_TIMES not in self.verdicts
 
     def row(self) -> dict[str, Any]:
-        """List the clip as the columns of the table, in plain types."""
+        """Convert to a row of the table, in plain types."""
         info, tags = self.inspection.info, self.clip.tags
         values = (
             str(self.clip.path),
@@ -86,7 +85,7 @@ class LookAlikes:
         first: Clip id.
         second: Clip id.
         distance_bits: Mean differing bits of 64 per frame; 0 for copies of the same pictures.
-        sides: On which sides of the split they stand; None where no split was given, or it does not use a clip.
+        sides: Their sides of the split; None for a clip that the split does not use, or without a split.
     """
 
     first: str
@@ -96,11 +95,11 @@ class LookAlikes:
 
     @property
     def crosses(self) -> bool:
-        """True where one can be learned from and the other is to be measured on."""
+        """True where they are on different sides of the split."""
         return None not in self.sides and self.sides[0] != self.sides[1]
 
     def line(self) -> str:
-        """Say so in one line."""
+        """Describe the pair in one line."""
         sides = f" ({self.sides[0]}, {self.sides[1]})" if self.crosses else ""
         return f"{self.first} and {self.second}{sides}: {self.distance_bits:.1f} bits of 64 differ"
 
@@ -111,7 +110,7 @@ class Check:
 
     Attributes:
         findings: One per clip, in the order of the clips.
-        look_alikes: Pairs of clips that look alike; those across the split where one was given, else all.
+        look_alikes: Pairs of clips that look alike; with a split, only those on different sides.
     """
 
     findings: tuple[Finding, ...]
@@ -119,11 +118,11 @@ class Check:
 
     @property
     def exit_status(self) -> int:
-        """1 where a person should look at a clip, else 0."""
+        """1 where a clip has a fault, else 0."""
         return int(any(finding.is_fault for finding in self.findings))
 
     def record(self) -> dict[str, Any]:
-        """List everything in plain types, for JSON."""
+        """Convert to plain types, for JSON."""
         return {
             "exit_status": self.exit_status,
             "verdicts": {verdict.value: count for verdict, count in self._counts()},
@@ -132,12 +131,12 @@ class Check:
         }
 
     def summary(self) -> list[str]:
-        """Say in a few lines how many clips have which verdict, and which are at fault."""
+        """Summarise in a few lines how many clips have which verdict, and which have faults."""
         usable = [finding for finding in self.findings if finding.usable]
         frames = sum(finding.num_frames for finding in usable)
         files = {f.clip.path: f.inspection.info.num_frames for f in usable if f.inspection.info}
         held = sum(files.values())
-        of_files = f" (their files hold {held:,})" if frames != held else ""
+        of_files = f" (their files have {held:,})" if frames != held else ""
         lines = [f"{len(self.findings)} clips; {len(usable)} can be used, with {frames:,} frames{of_files}"]
         lines += [f"  {verdict.value}: {count}" for verdict, count in self._counts()]
         lines += self._read_with_pyav()
@@ -146,7 +145,7 @@ class Check:
         return lines + _listed("pairs of clips that look alike", [pair.line() for pair in self.look_alikes])
 
     def _read_with_pyav(self) -> list[str]:
-        """Say once which clips another decoder reads than the one that may have been asked for."""
+        """Note in one line how many clips are read with PyAV instead of decord, and why the first of them is."""
         found = [(f.clip.clip_id, f.inspection.info.only_pyav) for f in self.findings if f.inspection.info]
         reasons = [f"{clip_id}: {reason}" for clip_id, reason in found if reason]
         if not reasons:
@@ -174,14 +173,14 @@ def check_clips(
     compare: bool = True,
     fps: float | None = None,
 ) -> Check:
-    """Give every clip its verdict.
+    """Judge every clip.
 
     Args:
         clips: The data set.
-        inspections: From path to what was measured, as `inspection.inspect_clips` gives it.
-        least_frames: How many frames a window spans; shorter clips repeat their last frame.
-        sides: From clip id to the name of its side of the split; clips that the split does not use are absent.
-        compare: Whether clips that look alike are searched for.
+        inspections: From path to inspection, as `inspection.inspect_clips` returns it.
+        least_frames: Number of frames that a window spans; shorter clips repeat their last frame.
+        sides: From clip id to its side of the split, without clips that the split does not use.
+        compare: Whether to search for clips that look alike.
         fps: Frames per second at which clips are sampled; as in their files if None.
     """
     found = [inspections[clip.path] for clip in clips]
@@ -211,15 +210,15 @@ def check_clips(
 def judge(
     inspection: Inspection, *, num_frames: int, least_frames: int, reasons: Mapping[Verdict, str | None]
 ) -> tuple[tuple[Verdict, ...], str]:
-    """Choose the verdicts on a clip: all that apply, in the order in which `Verdict` lists them.
+    """Choose all verdicts that apply to a clip, in the order of `Verdict`.
 
-    A file that cannot be used at all keeps its own verdict.
+    A file that cannot be used at all keeps the verdict of its inspection.
 
     Args:
-        inspection: What the file alone tells.
-        num_frames: Of which the clip consists.
-        least_frames: How many frames a window spans.
-        reasons: Verdicts that other clips, or a table, give cause for.
+        inspection: The inspection of the file.
+        num_frames: Frames of the clip.
+        least_frames: Number of frames that a window spans.
+        reasons: Verdicts because of other clips or a table, each with its reason (None: it does not apply).
 
     Returns:
         The verdicts, and their reasons in the same order.
@@ -238,7 +237,7 @@ def judge(
 
 
 def _twins(clips: Sequence[Clip], found: Sequence[Inspection], sides: Mapping[str, str]) -> dict[str, str]:
-    """Say of each clip whose bytes and moments an earlier one (by path) has as well, which one that is."""
+    """Find clips with the same bytes and times as an earlier one (by path); from clip id to the reason."""
     earlier: dict[str, list[Clip]] = {}
     reasons = {}
     for clip, inspection in sorted(zip(clips, found, strict=True), key=lambda pair: pair[0].path):
@@ -255,13 +254,13 @@ def _twins(clips: Sequence[Clip], found: Sequence[Inspection], sides: Mapping[st
 
 
 def _is_copy(first: Clip, second: Clip, sides: Mapping[str, str]) -> bool:
-    """Say whether clips with the same bytes are copies; parts of one file that overlap are, on two sides."""
+    """Return whether clips with the same bytes are copies; parts of one file are, if they overlap on two sides."""
     apart = first.path != second.path or sides.get(first.clip_id) != sides.get(second.clip_id)
     return apart and share_time(first, second)
 
 
 def _pairs(clips: Sequence[Clip], found: Sequence[Inspection]) -> list[tuple[Pair, Clip, Clip]]:
-    """Find the clips that look alike without being the same file."""
+    """Find clips that look alike but are different files."""
     return [
         (pair, clips[pair.first], clips[pair.second])
         for pair in near_duplicates([inspection.frame_hashes for inspection in found])
@@ -270,7 +269,7 @@ def _pairs(clips: Sequence[Clip], found: Sequence[Inspection]) -> list[tuple[Pai
 
 
 def _near_reasons(crossing: Sequence[LookAlikes]) -> dict[str, str]:
-    """Say of each clip that it looks like the nearest one on another side."""
+    """Name for each clip the most similar one on another side of the split."""
     reasons: dict[str, str] = {}
     for pair in sorted(crossing, key=lambda pair: pair.distance_bits):
         for own, other, side in ((pair.first, pair.second, pair.sides[1]), (pair.second, pair.first, pair.sides[0])):
@@ -279,7 +278,7 @@ def _near_reasons(crossing: Sequence[LookAlikes]) -> dict[str, str]:
 
 
 def is_table(path: Path) -> bool:
-    """Say whether a file is one that `write_table` wrote.
+    """Return whether a file was written by `write_table`.
 
     Raises:
         OSError, ValueError: it cannot be read as text.
@@ -289,7 +288,7 @@ def is_table(path: Path) -> bool:
 
 
 def write_table(path: Path, check: Check) -> None:
-    """Write the manifest for people: a CSV file in UTF-8 with one row per clip, as a whole or not at all.
+    """Write a CSV file in UTF-8 with one row per clip, atomically.
 
     Raises:
         EnvironmentProblem: it cannot be written.
@@ -297,4 +296,4 @@ def write_table(path: Path, check: Check) -> None:
     with atomic_writer(path) as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(plain_row(finding.row()) for finding in check.findings)
+        writer.writerows(escape_row(finding.row()) for finding in check.findings)

@@ -1,9 +1,8 @@
-"""Check that the frames that are read are the frames that were asked for, clip by clip, and what sparse reads give.
+"""Check frame by frame that vidact reads the requested frames, and count how often decord's sparse reads do not.
 
-It does not know how either reader works: the truth is PyAV's decoding of each file from its first frame on.
-
-Two builds of FFmpeg may round the inverse cosine transform differently. So a picture counts as frame k if it differs
-from PyAV's frame k by 6 grey levels at most and by less than 0.05 in the mean, and from no neighbour of k by less.
+The reference is PyAV's decoding of each file from its first frame on. Two builds of FFmpeg may round the inverse cosine
+transform differently, so a picture counts as frame k if it differs from PyAV's frame k by 6 grey levels at most and by
+less than 0.05 in the mean, and from no neighbour of k by less.
 """
 
 import os
@@ -25,7 +24,7 @@ from vidact.data.video.display import Painter
 from vidact.data.video.reading import VERSIONS, Decoder, checked_path, decode_all, read_frames, read_sparsely
 from vidact.data.video.sampling import Stride, windows
 
-COARSE = 8  # pixels from one to the next that tell which frame a wrong picture shows
+COARSE = 8  # every so many pixels are compared, to find which frame a wrong picture shows
 WINDOW_FRAMES, NUM_WINDOWS = 16, 3  # at the start, in the middle and at the end
 STRIDES: tuple[Stride, ...] = (1, 2, "adaptive")
 HEAD = ("class", "clips", "frames", "wrong, vidact", "wrong, sparse", "clips with one, sparse", "furthest off, sparse")
@@ -37,11 +36,11 @@ _Reader = Callable[[Path, Sequence[int], tuple[int, int]], Pictures]
 
 @dataclass(frozen=True)
 class Mismatch:
-    """What a reader got wrong.
+    """Errors of one reader.
 
     Attributes:
-        num_wrong: Pictures that are not the frame that was asked for.
-        furthest: Largest distance, in frames, from the frame asked for to the one that a wrong picture shows.
+        num_wrong: Pictures that are not the requested frame.
+        furthest: Largest distance, in frames, from the requested frame to the one that was returned.
     """
 
     num_wrong: int
@@ -50,13 +49,13 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class ClipCheck:
-    """What two readers gave for one clip.
+    """Errors of both readers for one clip.
 
     Attributes:
         clip: The clip.
-        num_compared: Frames asked for, over all sampling schemes.
-        vidact: What the reader of vidact got wrong.
-        sparse: What decord's sparse reads got wrong.
+        num_compared: Requested frames, over all sampling schemes.
+        vidact: Errors of vidact's reader.
+        sparse: Errors of decord's sparse reads.
         reason: Why nothing could be compared; empty if it was.
     """
 
@@ -75,25 +74,25 @@ class FrameCheck:
 
     @property
     def passed(self) -> bool:
-        """True where vidact read every frame that was asked for."""
+        """True where vidact read every requested frame."""
         return not any(check.vidact.num_wrong for check in self.clips)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Give a row for each class and one for all, in the order of `HEAD`."""
+        """List one row per class and one for all, in the order of `HEAD`."""
         compared = [check for check in self.clips if not check.reason]
         names = dict.fromkeys(check.clip.class_name for check in compared)
         groups = [(name, [check for check in compared if check.clip.class_name == name]) for name in names]
         return [_row(printable(name), checks) for name, checks in [*groups, ("all", compared)]]
 
     def text(self) -> str:
-        """Lay the rows out for a terminal, and list what could not be compared and what vidact got wrong."""
+        """Format a table for the terminal, with the clips that could not be compared or that vidact got wrong."""
         rows = [HEAD, *self.rows()]
         widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
         table = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         return "\n".join([*table, printable_lines(self._remarks())])
 
     def markdown(self) -> str:
-        """Lay the rows out as a Markdown table."""
+        """Format a Markdown table."""
         rule = ("---", *["--:"] * (len(HEAD) - 1))
         return "\n".join(f"| {' | '.join(row)} |" for row in [HEAD, rule, *self.rows()])
 
@@ -126,15 +125,15 @@ def check_frames(
     progress: Callable[[int, int], None] | None = None,
     num_threads: int | None = None,
 ) -> FrameCheck:
-    """Compare frames of each clip with PyAV's, read by vidact and by decord's usual sparse read.
+    """Compare frames read by vidact and by decord's `get_batch` with PyAV's, clip by clip.
 
-    A clip is held in memory whole, once per thread.
+    Each thread holds all frames of a clip in memory.
 
     Args:
-        clips: Which clips.
+        clips: The clips.
         only_pyav: Files that vidact reads with PyAV, because decord gives other pictures; decord reads the rest.
-        progress: Called after each clip with how many are done and how many there are.
-        num_threads: As many as the machine has cores if None.
+        progress: Called after each clip with (done, total).
+        num_threads: Number of threads; as many as the machine has cores if None.
     """
     checks = []
     with ThreadPoolExecutor(num_threads or os.cpu_count()) as pool:
@@ -162,7 +161,7 @@ def check_clip(clip: Clip, decoder: Decoder = "decord") -> ClipCheck:
 
 
 def sampling_schemes(num_frames: int) -> Iterator[tuple[int, ...]]:
-    """List frame numbers to ask a clip for: windows at every stride and place, the last frame, random ones."""
+    """List frame numbers to request: windows at every stride and place, the last frame, random frames."""
     for stride in STRIDES:
         yield from windows(num_frames, num_frames=WINDOW_FRAMES, stride=stride, num_windows=NUM_WINDOWS)
     yield (num_frames - 1,)
@@ -192,7 +191,7 @@ def _read_sparsely(path: Path, frame_numbers: Sequence[int], size: tuple[int, in
 
 
 def _compare(read: _Reader, path: Path, *, truth: Pictures, schemes: Sequence[tuple[int, ...]]) -> Mismatch:
-    """Count the pictures that are wrong; where a reader fails, all that it was asked for."""
+    """Count wrong pictures; if a reader fails, all requested ones count."""
     num_wrong = furthest = 0
     coarse = np.ascontiguousarray(truth[:, ::COARSE, ::COARSE])
     for wanted in schemes:
@@ -209,7 +208,7 @@ def _compare(read: _Reader, path: Path, *, truth: Pictures, schemes: Sequence[tu
 
 
 def is_frame(picture: UInt8[np.ndarray, "h w c"], number: int, *, truth: Pictures) -> bool:
-    """Say whether a picture is frame `number` of a clip, and no other frame is nearer to it."""
+    """Return whether a picture is frame `number` of a clip, and neither neighbour is more similar."""
     if picture.shape != truth[number].shape:
         return False
     if np.array_equal(picture, truth[number]):
@@ -222,7 +221,7 @@ def is_frame(picture: UInt8[np.ndarray, "h w c"], number: int, *, truth: Picture
 
 
 def _distance(picture: Picture, number: int, *, coarse: UInt8[np.ndarray, "T y x C"]) -> int:
-    """Count the frames from the one asked for to the one that a picture is most like, by a part of the pixels."""
+    """Compute the distance from the requested frame to the most similar one, on a part of the pixels."""
     part = picture[::COARSE, ::COARSE]
     if part.shape != coarse.shape[1:]:
         return 0

@@ -1,6 +1,6 @@
-"""Measure every clip of a data set once, in processes that may die, and remember it for the next run.
+"""Inspect every clip of a data set once, in child processes that may crash, and cache the results for later runs.
 
-It does not know classes or splits, nor how a file is measured.
+Data modules, `vidact data` and video files that are explained call `inspect_clips` before they read any frame.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from vidact.data.video.reading import Decoder
 from vidact.data.video.verdicts import Inspection as Inspection
 from vidact.data.video.verdicts import Verdict
 
-# -P: a module of the same name in the working folder is not imported in place of the real one.
-MEASURE_COMMAND = (sys.executable, "-P", "-m", "vidact.data.checks.measuring")
+# -P: do not import a module of the same name from the working folder.
+INSPECT_COMMAND = (sys.executable, "-P", "-m", "vidact.data.checks.file_inspection")
 TIME_LIMIT_SECONDS = 60.0
-RAISED_ALIKE = 3  # so many first files with one and the same exception: it is not the files
+SAME_EXCEPTIONS = 3  # if so many first files raise the same exception, the cause is not the files
 
 Progress = Callable[[int, int], None]
 
@@ -35,21 +35,21 @@ def inspect_clips(
     progress: Progress | None = None,
     time_limit_seconds: float = TIME_LIMIT_SECONDS,
     num_processes: int | None = None,
-    command: Sequence[str] = MEASURE_COMMAND,
+    command: Sequence[str] = INSPECT_COMMAND,
 ) -> dict[Path, Inspection]:
-    """Measure files, or recall what an earlier run measured; no file is changed.
+    """Inspect files, or look up what an earlier run found; no file is changed.
 
-    Several processes may do so at once: one measures, the others wait and recall. A run that is killed loses the
-    files that were being measured, no more.
+    Of several processes that start at once one inspects, and the others wait for its results. A killed run loses only
+    the files that were being inspected.
 
     Args:
         paths: The files, each of which may be missing or damaged.
-        root: The data set's folder, which chooses the manifest; the deepest folder that holds all files if None.
-        decoder: What is to read them: only for decord it is found out which files it reads as PyAV does.
-        progress: Called with how many are measured and how many are to be.
-        time_limit_seconds: For one file.
-        num_processes: How many processes measure; as many as are worth their start if None.
-        command: The program that measures.
+        root: The data set's folder, which has a manifest of its own; the deepest folder with all files if None.
+        decoder: The library that is to read them. Only for decord its pictures are compared with PyAV's.
+        progress: Called with (done, total), counting the files that are not cached.
+        time_limit_seconds: Limit for one file.
+        num_processes: Number of processes; as many as are worth their start-up time if None.
+        command: The program that inspects.
 
     Returns:
         An inspection for each path.
@@ -68,7 +68,7 @@ def inspect_clips(
 
 @dataclass(frozen=True)
 class _Request:
-    """How to measure; see `inspect_clips`."""
+    """Arguments of `inspect_clips`."""
 
     root: Path | None
     decoder: Decoder
@@ -82,36 +82,37 @@ def _inspect_files(files: Sequence[Path], request: _Request) -> dict[Path, Inspe
     manifest = Manifest(request.root.absolute() if request.root else _common_folder(files))
     rows = manifest.read()
     recalled = _recall(files, manifest, rows, request)
-    measured = {}
+    new: dict[Path, Inspection] = {}
     if any(path not in recalled or recalled[path] != rows[manifest.name(path)] for path in files):
-        with manifest.updating() as update:  # whoever held it before has measured some meanwhile
+        with manifest.updating() as update:  # the process that held it before has inspected some meanwhile
             recalled = _recall(files, manifest, update.rows, request)
-            update.rows |= {manifest.name(path): row for path, row in recalled.items()}  # some with a new stamp
+            update.rows |= {manifest.name(path): row for path, row in recalled.items()}  # some have a new time stamp
             todo = [path for path in files if path not in recalled]
-            measured = _measure(todo, manifest, update, request)
-    return measured | {path: row.inspection for path, row in recalled.items()}
+            new = _inspect(todo, manifest, update, request)
+    return new | {path: row.inspection for path, row in recalled.items()}
 
 
 def _recall(files: Sequence[Path], manifest: Manifest, rows: Mapping[str, Row], request: _Request) -> dict[Path, Row]:
-    """Find the rows that still are true."""
+    """Find the rows whose files have not changed."""
     recalled = {}
     for path in files:
         row = rows.get(manifest.name(path))
-        with contextlib.suppress(OSError):  # it vanished or cannot be read: measuring it says why
-            current = row.holds(path, time_limit_seconds=request.time_limit_seconds) if row else None
-            if current and current.inspection.tells_for(request.decoder):
+        with contextlib.suppress(OSError):  # it vanished or cannot be read: inspecting it tells why
+            current = row.if_current(path, time_limit_seconds=request.time_limit_seconds) if row else None
+            if current and current.inspection.covers(request.decoder):
                 recalled[path] = current
     return recalled
 
 
-def _measure(todo: Sequence[Path], manifest: Manifest, update: Update, request: _Request) -> dict[Path, Inspection]:
-    """Measure files and remember them; where decord may have ended or held up a process, once more without it."""
+def _inspect(todo: Sequence[Path], manifest: Manifest, update: Update, request: _Request) -> dict[Path, Inspection]:
+    """Inspect files and save the results; files on which a process crashed or hung are retried without decord."""
+    # Before decoding: a file that changes meanwhile is then inspected again by the next run.
     stamps = {path: stamp_of(path) for path in todo if not path_fault(path)}
     found: dict[Path, Inspection] = {}
 
     def keep(path: Path, inspection: Inspection) -> None:
         found[path] = inspection
-        if inspection.sha1 and path in stamps:  # else it was not read: nothing to remember it by
+        if inspection.sha1 and path in stamps:  # else it was not read, and a change would go unnoticed
             update.add(manifest.name(path), Row(stamps[path], inspection))
         if request.progress:
             request.progress(len(found), len(todo))
@@ -119,7 +120,7 @@ def _measure(todo: Sequence[Path], manifest: Manifest, update: Update, request: 
     failed = {}
     with contextlib.closing(_ask(todo, request, decoder=request.decoder)) as answers:
         for path, inspection in answers:
-            if request.decoder == "decord" and inspection.sha1 and inspection.verdict in _DEADLY:
+            if request.decoder == "decord" and inspection.sha1 and inspection.verdict in _PROCESS_LOST:
                 failed[path] = inspection.reason
             else:
                 keep(path, inspection)
@@ -129,7 +130,7 @@ def _measure(todo: Sequence[Path], manifest: Manifest, update: Update, request: 
     return found
 
 
-_DEADLY = {Verdict.CRASHED, Verdict.TIME_OUT}
+_PROCESS_LOST = {Verdict.CRASHED, Verdict.TIME_OUT}
 
 
 def _without_decord(found: Inspection, *, reason: str) -> Inspection:
@@ -154,18 +155,18 @@ def _ask(
     with contextlib.closing(replies):
         for reply in replies:
             path = Path(reply.question["path"])
-            if decoder == request.decoder:  # not the few files that are asked for once more
+            if decoder == request.decoder:  # not on the second try
                 raised.append(reply.raised)
                 _check_program(raised, path)
             yield path, _to_inspection(reply, path, request.time_limit_seconds)
 
 
 def _check_program(raised: Sequence[str], path: Path) -> None:
-    """Give up where the first files all ended with one exception, which a library's new version brings."""
-    if len(raised) == RAISED_ALIKE and raised[0] and len(set(raised)) == 1:
+    """Give up if the first files all raise the same exception: a new version of a library is the likely cause."""
+    if len(raised) == SAME_EXCEPTIONS and raised[0] and len(set(raised)) == 1:
         versions = ", ".join(f"{name} {number}" for name, number in decoder_versions().items())
         raise EnvironmentProblem(
-            f"{path}: measuring it failed, as with each of the {RAISED_ALIKE - 1} files before, in the program itself "
+            f"{path}: inspecting it failed like each of the {SAME_EXCEPTIONS - 1} files before, in the program itself "
             f"({raised[0]}); installed are {versions}: install the versions that vidact's constraints.txt names"
         )
 
@@ -174,13 +175,13 @@ def _to_inspection(reply: Reply, path: Path, time_limit_seconds: float) -> Inspe
     if reply.answer is not None:
         return Inspection.from_record(reply.answer)
     if reply.timed_out:
-        reason = f"measuring took longer than {time_limit_seconds:g} s; `data check --time_limit_seconds` gives more"
+        reason = f"decoding took longer than {time_limit_seconds:g} s; `data check --time_limit_seconds` allows more"
         found = Inspection(Verdict.TIME_OUT, reason, time_limit_seconds=time_limit_seconds)
     else:
-        found = Inspection(Verdict.CRASHED, f"decoding it ended the process that measured it ({reply.death})")
+        found = Inspection(Verdict.CRASHED, f"decoding it crashed the process ({reply.death})")
     if reply.raised or (reply.death.startswith("SIGKILL") and not reply.timed_out):
-        return found  # a library's fault, or somebody else's doing (want of memory): not to be remembered
-    with contextlib.suppress(OSError):  # then it is not remembered either
+        return found  # the cause may be a library or lack of memory, not the file: without a hash it is not cached
+    with contextlib.suppress(OSError):  # not cached either
         return replace(found, num_bytes=path.stat().st_size, sha1=file_sha1(path))
     return found
 

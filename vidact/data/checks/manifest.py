@@ -1,10 +1,8 @@
-"""Remember what was measured of each file, also when the run that measures is killed.
+"""Cache the inspections of a data set's files on disk, safe against killed runs.
 
-It does not know how files are measured.
-
-A manifest is a file in the user's cache folder: a first line that says of what, then one line of JSON for each file,
-sorted. While a run measures, each finished file is appended to a journal beside it; the next run reads both. Neither
-holds a time of measuring, so that an undisturbed run and one that was killed and resumed write the same bytes.
+A manifest is a file in the user's cache folder: a header line, then one line of JSON for each file, sorted. During a
+run each result is appended to a journal beside it; the next run reads both. Neither holds the time of inspection, so
+that an undisturbed run and one that was killed and resumed write the same bytes.
 """
 
 import contextlib
@@ -30,24 +28,24 @@ Stamp = tuple[int, int]
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of a file, and which state of the file that was.
+    """The inspection of a file, and the file's state at that time.
 
     Attributes:
-        stamp: Bytes, and nanoseconds of the last change.
-        inspection: What was found.
+        stamp: Size in bytes, and time of the last change in nanoseconds.
+        inspection: The inspection.
     """
 
     stamp: Stamp
     inspection: Inspection
 
-    def holds(self, path: Path, *, time_limit_seconds: float) -> "Row | None":
-        """Give the row, with a new stamp if need be, where it still is true; None where a file is to be measured.
+    def if_current(self, path: Path, *, time_limit_seconds: float) -> "Row | None":
+        """Return the row, with a new stamp if only the time changed; None if the file must be inspected again.
 
-        The same size and time of change are trusted; with the same size and another time, the same hash. A file
-        that took too long is measured again only when it is given more time.
+        The same size and time of change are trusted; with the same size and another time, the hash decides. A file
+        that took too long is inspected again only if it gets more time.
 
         Raises:
-            OSError: the file is not there, or cannot be read.
+            OSError: the file is missing, or cannot be read.
         """
         found = self.inspection
         if found.verdict is Verdict.TIME_OUT and time_limit_seconds > found.time_limit_seconds:
@@ -60,17 +58,17 @@ class Row:
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Tell one state of a file from another.
+    """Read a file's size and time of change, which tell whether it changed.
 
     Raises:
-        OSError: the file is not there.
+        OSError: the file is missing.
     """
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
 class Manifest:
-    """The rows of a data set, by path relative to its root.
+    """The cached rows of a data set, by path relative to its root.
 
     Args:
         root: The data set's folder; each has a manifest of its own.
@@ -78,21 +76,22 @@ class Manifest:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        # Folder names may hold what is not UTF-8.
         key = hashlib.sha256(str(root).encode(errors="surrogateescape")).hexdigest()[:16]
         self.path = cache_folder() / "manifests" / f"{key}.jsonl"
         self._journal_path = self.path.with_suffix(".journal")
         self._head = {"vidact_manifest": MANIFEST_VERSION, "root": str(root), "decoders": decoder_versions()}
 
     def name(self, path: Path) -> str:
-        """Name a file below the root, the same on every system."""
+        """Name a file relative to the root, with `/` on every system."""
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
 
     def read(self) -> dict[str, Row]:
-        """Read all rows, those of a killed run included; none where other decoders measured."""
+        """Read all rows, also those of a killed run; none if other versions of the decoders were used."""
         return self._read(self.path) | self._read(self._journal_path)
 
     def _read(self, path: Path) -> dict[str, Row]:
-        """Read up to the first line that is damaged: the last one of a killed run is often torn."""
+        """Read up to the first damaged line: the last one of a killed run is often incomplete."""
         try:
             lines = path.read_bytes().splitlines()
         except FileNotFoundError:
@@ -106,7 +105,7 @@ class Manifest:
             try:
                 record = json.loads(line)
                 if number == 0:
-                    if record != self._head:
+                    if record != self._head:  # another version of the format, or of a decoder
                         return {}
                     continue
                 rows[record["path"]] = Row(tuple(record["stamp"]), Inspection.from_record(record["measured"]))
@@ -116,14 +115,14 @@ class Manifest:
 
     @contextlib.contextmanager
     def updating(self) -> Iterator["Update"]:
-        """Hold the manifest alone, to change it; whoever comes second waits, and then finds the first one's rows.
+        """Lock the manifest for changes; a second process waits, and then finds the first one's rows.
 
         Raises:
             EnvironmentProblem: the cache folder cannot be written.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            waiting = f"{self.root}: another process measures its clips; waiting for it"
+            waiting = f"{self.root}: another process inspects its clips; waiting for it"
             with locked(self.path.with_suffix(".lock"), waiting=waiting):
                 rows = self.read()
                 if self._journal_path.exists():
@@ -146,7 +145,7 @@ class Manifest:
 
 
 class Update:
-    """Rows while they are added to; each one is safe on the disk at once."""
+    """The rows of a locked manifest; each added row is in the journal at once."""
 
     def __init__(self, rows: dict[str, Row], journal: IO[str]) -> None:
         self.rows = rows
@@ -165,7 +164,7 @@ def _line(name: str, row: Row) -> str:
 
 
 def decoder_versions() -> dict[str, str]:
-    """Name the decoders: another version may decode other frames."""
+    """List the decoders' versions: another version may decode other frames."""
     versions = {}
     for name in _DECODERS:
         with contextlib.suppress(PackageNotFoundError):

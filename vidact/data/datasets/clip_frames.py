@@ -1,4 +1,4 @@
-"""Which frames of its file a clip consists of."""
+"""Find the frames of its file that belong to a clip; `loading`, `checks` and `splits` use it."""
 
 import math
 
@@ -9,7 +9,7 @@ from vidact.data.video.verdicts import Inspection, VideoInfo
 
 
 def frames_of(clip: Clip, info: VideoInfo, *, fps: float | None = None) -> tuple[int, ...]:
-    """List the frames of a clip's file of which the clip consists; see `timeline`.
+    """List the frame numbers of a clip in its file; see `timeline`.
 
     Raises:
         DataError: the clip's start and end are not within its file.
@@ -20,7 +20,7 @@ def frames_of(clip: Clip, info: VideoInfo, *, fps: float | None = None) -> tuple
 
 
 def why_unusable(clip: Clip, inspection: Inspection) -> str:
-    """Say why no frame of a clip can be used; empty where some can."""
+    """Return why no frame of a clip can be used; empty where some can."""
     if inspection.info is None:
         return inspection.reason
     try:
@@ -31,7 +31,7 @@ def why_unusable(clip: Clip, inspection: Inspection) -> str:
 
 
 def share_time(first: Clip, second: Clip) -> bool:
-    """Say whether two clips of one file, or of copies of it, have a moment in common."""
+    """Return whether two clips of one file, or of copies of it, overlap in time."""
     starts = [clip.start_seconds or 0.0 for clip in (first, second)]
     ends = [math.inf if clip.end_seconds is None else clip.end_seconds for clip in (first, second)]
     return max(starts) < min(ends)

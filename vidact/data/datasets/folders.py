@@ -1,4 +1,4 @@
-"""Find the clips of a data set that is a folder: those of its classes, and of its sides; it opens no video file.
+"""Find the class folders of a data set and the clips in them; `index` turns these into a table of clips.
 
 The layouts are `<root>/<class>/*` and `<root>/videos/<class>/*`, and the same once in each of the folders `train`,
 `val` and `test`.
@@ -14,7 +14,7 @@ from vidact.core.errors import DataError
 from vidact.data.datasets.tables import Row, side_of
 from vidact.data.video.paths import ENDINGS, is_clip_name
 
-# What lies beside class folders: split files and masks.
+# Folders that lie beside class folders: split files, masks and what vidact adds.
 NO_CLASSES = {
     "splits",
     "testTrainMulti_7030_splits",
@@ -29,7 +29,7 @@ NO_CLASSES = {
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A folder with clips of a class, and its side where it lies in the folder of one."""
+    """A folder with the clips of a class; `side` where it lies in `train`, `val` or `test`."""
 
     class_name: str
     path: Path
@@ -37,10 +37,10 @@ class ClassFolder:
 
 
 def find_class_folders(root: Path) -> list[ClassFolder]:
-    """Find the folders of the classes, sorted by name, each once or once for each side.
+    """Find the class folders, sorted by name: one per class, or one per class and side.
 
     Raises:
-        DataError: no such folder, a file, archives that were not unpacked, no class folders.
+        DataError: no such folder, a file, archives that are not unpacked, no class folders.
     """
     expected = "--data.root expects a folder with a folder for each class, or a table (.csv)"
     if not root.exists():
@@ -72,9 +72,9 @@ def _base(root: Path) -> Path:
 
 
 def _side_folders(folders: Sequence[Path]) -> dict[Path, str]:
-    """Find the folders `train`, `val` and `test`; none where one of the folders is a class.
+    """Find the folders `train`, `val` and `test`; none where these are names of classes.
 
-    They hold folders and no clip; whatever lies beside them holds no clip, and no folder with clips.
+    They count as sides if they hold folders but no clips, and nothing beside them holds clips.
     """
     sides = {path: side for path in folders if (side := side_of(path.name))}
     others = [path for path in folders if path not in sides]
@@ -94,7 +94,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """List what lies in a folder.
+    """List a folder.
 
     Raises:
         DataError: it may not be read.
@@ -102,7 +102,7 @@ def entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError as error:
-        raise DataError(f"{folder}: cannot be listed ({error.strerror}); ask for the right to read it") from error
+        raise DataError(f"{folder}: cannot be listed ({error.strerror}); ask for permission to read it") from error
 
 
 def _may_be_class(path: Path) -> bool:
@@ -123,7 +123,7 @@ def _holds_archives(folder: Path) -> bool:
 
 
 def list_files(folders: Sequence[ClassFolder], *, root: Path | None) -> list[Row]:
-    """List the clips of class folders; with a root, make sure that no link leads out of it.
+    """List the clips of class folders; with a root, refuse links that lead out of it.
 
     Raises:
         DataError: a class has none, or a link leads out.

@@ -1,6 +1,4 @@
-"""HMDB51's own conventions: what a file name says, and the official split files.
-
-It does not know where a data set lies or how it is read.
+"""Parse HMDB51's file names and its official split files.
 
 Kuehne, Jhuang, Garrote, Poggio, Serre: HMDB: a large video database for human motion recognition, ICCV 2011.
 """
@@ -28,8 +26,8 @@ class ClipTags:
 
     Attributes:
         visible: Body part in view: f full, h head, u upper, l lower.
-        camera: cm moves, nm does not.
-        people: How many people act.
+        camera: cm moving, nm static.
+        people: Number of people who act.
         view: fr front, ba back, le left, ri right.
         quality: bad, med, goo.
     """
@@ -44,7 +42,7 @@ class ClipTags:
 def parse_name(stem: str, class_name: str) -> tuple[str, ClipTags] | None:
     """Split a file name (without its ending) into its source video and its tags.
 
-    The class must be given: sources hold underscores and class words themselves.
+    The class must be given, because sources contain underscores and names of classes themselves.
 
     Returns:
         The source and the tags, or None where the name does not follow HMDB51's pattern.
@@ -58,17 +56,17 @@ def parse_name(stem: str, class_name: str) -> tuple[str, ClipTags] | None:
 
 
 def film_of(source: str) -> str:
-    """Name the film that a source video is a part of: case, punctuation and trailing numbers are stripped.
+    """Derive a film's name from a source video's: without case, punctuation and trailing numbers.
 
-    `Return_of_the_King_4` and `RETURN_OF_THE_KING` are one film. A name of nothing but numbers and punctuation
-    is kept as it is.
+    `Return_of_the_King_4` and `RETURN_OF_THE_KING` are one film. A name of nothing but numbers and
+    punctuation is kept.
     """
     letters = "".join(character for character in source.casefold() if character.isalnum())
     return re.sub(r"\d+$", "", letters) or source
 
 
 def read_official_split(folder: Path, *, fold: int, class_names: Sequence[str]) -> dict[str, int]:
-    """Read what the official split says of each clip of some classes.
+    """Read the official split of some classes.
 
     Args:
         folder: Holds `<class>_test_split<fold>.txt`, each line `file name, flag`.
@@ -79,7 +77,7 @@ def read_official_split(folder: Path, *, fold: int, class_names: Sequence[str]) 
         From `class/file name without its ending` to UNUSED, TRAINING or TEST.
 
     Raises:
-        DataError: no such folder or class, or a line that is not understood (file and line number).
+        DataError: no such folder or class, or a line that cannot be parsed (with file and line number).
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: expected a folder of split files; give it as --data.splits_folder")
@@ -110,6 +108,6 @@ def _read_split_file(path: Path, *, class_name: str) -> dict[str, int]:
             raise DataError(f"{path}, line {number}: expected a file name and 0, 1 or 2, got {line.strip()[:80]!r}")
         clip_id = f"{class_name}/{Path(name.strip()).stem}"
         if flags.get(clip_id, int(flag)) != int(flag):
-            raise DataError(f"{path}, line {number}: {name.strip()} stands on two sides of the split")
+            raise DataError(f"{path}, line {number}: {name.strip()} is on two sides of the split")
         flags[clip_id] = int(flag)
     return flags

@@ -1,13 +1,11 @@
-"""A table of the clips of a data set: one row per clip, with its file, class, source and tags.
+"""List the clips of a data set as `Clip`s, each with its file, class, source video and tags; no video is opened.
 
-It opens no video file and divides nothing.
-
-A data set is a folder, `<root>/<class>/*` or `<root>/videos/<class>/*`, the same once in each of the folders `train`,
-`val` and `test`, or a table (`tables`). Files whose name starts with a dot are never clips.
+A data set is a folder, `<root>/<class>/*` or `<root>/videos/<class>/*`, also with `train`, `val` and `test` above the
+classes, or a CSV table (`tables`). Files whose name starts with a dot are never clips.
 """
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
@@ -15,11 +13,10 @@ from pathlib import Path
 
 from vidact.core.errors import DataError, nearest
 from vidact.data.datasets import ucf101
-from vidact.data.datasets.folders import ClassFolder, entries, find_class_folders, list_files
+from vidact.data.datasets.folders import ClassFolder, find_class_folders, list_files
 from vidact.data.datasets.hmdb51 import ClipTags, film_of, parse_name
 from vidact.data.datasets.tables import Row, is_table, read_table
 from vidact.data.video.paths import ENDINGS as ENDINGS
-from vidact.data.video.paths import is_clip_name
 
 _TIMES = re.compile(r"@[\d.e+-]*-[\d.e+-]*$")  # what `_times` adds
 
@@ -29,16 +26,16 @@ class Clip:
     """One clip of a data set: a file, or a part of one.
 
     Attributes:
-        path: Where the file is.
-        class_name: Its folder's name, or what the table says.
+        path: The file.
+        class_name: Name of its folder, or the table's class.
         label: The class's number.
-        source: The video it was cut from, or the table's group; the file's own name where nothing tells.
+        source: The video it was cut from, or the table's group; the file's own name where neither is known.
         tags: HMDB51's five tags, where the name has them.
         start_seconds: Where the clip starts in its file; at the first frame if None.
-        end_seconds: Where it ends, this instant left out; after the last frame if None.
-        side: Where the data set puts it itself: `training`, `validation`, `test`, empty where it does not say, or what
-            its table says and nobody understands.
-        name: What it is called within its class, where that is not the file's name without its ending.
+        end_seconds: Where it ends, exclusive; after the last frame if None.
+        side: The data set's own side: `training`, `validation`, `test`; empty where it has none; any other text is
+            the table's, and not understood.
+        name: Name within its class, where that is not the file's name without its ending.
     """
 
     path: Path
@@ -53,18 +50,18 @@ class Clip:
 
     @property
     def clip_id(self) -> str:
-        """`class/name`, unique in a data set; the name is the file's without its ending, mostly (see `index_clips`)."""
+        """`class/name`, unique in a data set; mostly the file's name without its ending (see `index_clips`)."""
         return f"{self.class_name}/{self.name or self.path.stem}"
 
     @property
     def film(self) -> str:
-        """What the source is a part of, by HMDB51's names (`hmdb51.film_of`); by any other name, the source itself."""
+        """The film of the source, for HMDB51's names (`hmdb51.film_of`); for all others the source itself."""
         named = parse_name(self.path.stem, self.class_name)
         return film_of(self.source) if named is not None and named[0] == self.source else self.source
 
 
 def choose_classes(root: Path, classes: Sequence[str] | None) -> tuple[str, ...]:
-    """Name the classes to use, in the order of their numbers: the given ones, or all, sorted.
+    """List the classes to use, in the order of their numbers: the given ones, or all, sorted.
 
     Raises:
         DataError: a class that the data set does not have (with the nearest names), or one given twice.
@@ -96,15 +93,15 @@ def index_clips(root: Path, *, classes: Sequence[str] | None = None, follow_link
     added as far as they differ (`run/1@train`), and to a part of a file its times (`run/1@2.5-4`).
 
     Args:
-        root: A folder, `<root>/<class>/*` or `<root>/videos/<class>/*`, also with `train`, `val` and `test` before the
-            class, or a CSV file that `tables.read_table` reads; a group is the source.
+        root: A folder, `<root>/<class>/*` or `<root>/videos/<class>/*`, also with `train`, `val` and `test` above the
+            classes, or a CSV file that `tables.read_table` reads; a group is the source.
         classes: Which classes; all if None.
         follow_links: Use class folders and clips that are links out of `root`. Links within it are always
             followed, and the paths in a CSV file are used as they are.
 
     Raises:
         DataError: no such data set; as in `choose_classes`; a class without clips; a link that leads out; a
-            table that is not understood (with the line); two files with the same clip id.
+            table with a mistake (with the line); two files with the same clip id.
     """
     found = _read(root)
     names = _choose_classes(root, classes, there={one.class_name for one in found})
@@ -122,11 +119,11 @@ def _place(clip: Clip) -> tuple[object, ...]:
 
 
 def list_notes(root: Path, *, scheme: str | None = None) -> list[str]:
-    """Say in a line or two what of a data set is not used, such as columns of a table.
+    """Describe what of a data set is ignored, such as columns of a table, in a line or two.
 
     Args:
         root: The data set.
-        scheme: By which its clips are divided; None where they are not.
+        scheme: The split scheme; None where clips are not split.
     """
     if not is_table(root):
         sides = {one.path.parent.name: one.side for one in find_class_folders(root) if one.side}
@@ -142,24 +139,15 @@ def list_notes(root: Path, *, scheme: str | None = None) -> list[str]:
 
 
 def named_clip(clip_id: str) -> Clip:
-    """Read what a clip's id alone tells of its source and its film; its path leads nowhere."""
+    """Build a clip from its id alone, for its source and film; its file does not exist."""
     class_name, _, name = clip_id.partition("/")
     row = Row(0, Path(f"{_TIMES.sub('', name)}.avi"), class_name)
     (clip,) = _to_clips([row], {class_name: 0})
     return replace(clip, name=name)
 
 
-def count_other_files(root: Path, *, classes: Sequence[str] | None = None) -> Counter[str]:
-    """Count what lies in the class folders and is no clip, by its ending (lower case; empty where it has none)."""
-    if is_table(root):
-        return Counter()
-    names = choose_classes(root, classes)
-    folders = [one.path for one in find_class_folders(root) if one.class_name in names]
-    return Counter(path.suffix.lower() for folder in folders for path in entries(folder) if not is_clip_name(path.name))
-
-
 def _to_clips(rows: Sequence[Row], labels: Mapping[str, int]) -> list[Clip]:
-    """Give each row its number, its source, and a name that is its own."""
+    """Turn rows into clips, each with its label, its source and a unique name."""
     folders: dict[tuple[str, str], set[Path]] = defaultdict(set)
     for row in rows:
         folders[row.class_name, row.path.stem].add(row.path.parent)
@@ -185,7 +173,7 @@ def _to_clips(rows: Sequence[Row], labels: Mapping[str, int]) -> list[Clip]:
 
 
 def _sources(rows: Sequence[Row], names: Sequence[str]) -> dict[Path, str]:
-    """Find the source of each file, one for all its parts, also where its name tells it for one class alone."""
+    """Find the source of each file, the same for all its parts, also if its name fits the pattern of one class only."""
     parsed = {row.path: source for row in rows if (source := _source_in_name(row))}
     longest: dict[Path, str] = {}
     for row, name in zip(rows, names, strict=True):
@@ -199,7 +187,7 @@ def _source_in_name(row: Row) -> str | None:
 
 
 def _name(path: Path, folders: Iterable[Path]) -> str:
-    """Name a file by its stem and what tells its folder from others: the parts of it that not all have in common."""
+    """Name a file by its stem and by the parts of its folder that differ from those of files of the same name."""
     folder = path.parent
     parts = [one.parts for one in folders]
     head = _num_common(parts)
@@ -209,12 +197,12 @@ def _name(path: Path, folders: Iterable[Path]) -> str:
 
 
 def _num_common(parts: Sequence[Sequence[str]]) -> int:
-    """Count the first items that all have in common."""
+    """Count the leading items that all sequences share."""
     return sum(1 for _ in takewhile(lambda items: len(set(items)) == 1, zip(*parts, strict=False)))
 
 
 def _times(row: Row) -> str:
-    """Name a part of a file by its seconds: `@2.5-4`, `@0-4`, `@2.5-`; nothing where it is the whole file."""
+    """Name a part of a file by its seconds: `@2.5-4`, `@0-4`, `@2.5-`; empty for a whole file."""
     if row.start_seconds is None and row.end_seconds is None:
         return ""
     start, end = (str(value).removesuffix(".0") for value in (row.start_seconds or 0, row.end_seconds or ""))

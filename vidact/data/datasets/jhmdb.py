@@ -1,6 +1,4 @@
-"""Read J-HMDB's puppet masks: which pixels show the actor, frame by frame.
-
-It does not know where the clip of a mask lies, nor at which size it is shown.
+"""Read J-HMDB's puppet masks: which pixels show the actor, frame by frame; `loading.masks` uses it.
 
 J-HMDB's clips and split files have HMDB51's layout and names, so `index` and `hmdb51` read those.
 Jhuang, Gall, Zuffi, Schmid, Black: Towards understanding action recognition, ICCV 2013.
@@ -26,7 +24,7 @@ _UNREADABLE = (OSError, EOFError, LookupError, OverflowError, TypeError, ValueEr
 
 
 def puppet_mask_places(folder: Path, clip_id: str) -> tuple[Path, Path]:
-    """Name the two places where a clip's mask may lie: a file of the clip's name, or the release's folder of it.
+    """List the two places where a clip's mask may be: a file named like the clip, or the folder of the release.
 
     Args:
         folder: Usually called `puppet_mask`.
@@ -42,7 +40,7 @@ def read_puppet_mask(path: Path) -> Bool[np.ndarray, "T H W"]:
         path: A `.mat` file, MATLAB version 7 or older, whose `part_mask` is 0 or 1 and H×W×T (H×W for one frame).
 
     Raises:
-        DataError: missing, not a file that MATLAB wrote, of version 7.3, or without such a mask.
+        DataError: missing, not a MATLAB file, of version 7.3, or without such a mask.
     """
     mask = _load(checked_path(path)).get(KEY)
     if not isinstance(mask, np.ndarray) or mask.dtype.kind not in "biuf":

@@ -1,6 +1,4 @@
-"""Kinetics' own conventions: its annotation files, and how the clips on disk are named.
-
-It does not know splits, and opens no video.
+"""Parse Kinetics' annotation files and find their clips on disk, whose names depend on the download tool.
 
 Kay et al.: The Kinetics human action video dataset, arXiv:1705.06950, 2017.
 """
@@ -22,7 +20,7 @@ ANNOTATIONS = ("annotations", "annotation")
 
 @dataclass(frozen=True)
 class Annotation:
-    """A row: which seconds of which video of YouTube show which class."""
+    """A row: the class, and the seconds of the YouTube video that show it."""
 
     label: str
     youtube_id: str
@@ -31,7 +29,7 @@ class Annotation:
 
     @property
     def stems(self) -> tuple[str, ...]:
-        """Name the file of the cut clip: `<id>_000010_000020` or, as some tools have it, `<id>_10_20`."""
+        """File names of the cut clip: `<id>_000010_000020` or, from some tools, `<id>_10_20`."""
         whole = [f"{value:g}" if value % 1 else str(int(value)) for value in (self.start_seconds, self.end_seconds)]
         padded = "_".join((self.youtube_id, *(text.zfill(6) for text in whole)))
         return padded, "_".join((self.youtube_id, *whole))
@@ -39,14 +37,14 @@ class Annotation:
 
 @dataclass(frozen=True)
 class FoundClip:
-    """A file, which may be missing, and whether it is the whole video, of which the clip is a part."""
+    """A row's file, which may be missing; `is_whole` where it is the whole video, not the cut clip."""
 
     path: Path
     is_whole: bool = False
 
 
 def is_annotation(header: Sequence[str]) -> bool:
-    """True for the first line of one of Kinetics' files."""
+    """Return whether a first line is that of a Kinetics annotation file."""
     return set(COLUMNS) <= set(header) and "path" not in header
 
 
@@ -54,7 +52,7 @@ def read_row(cells: Mapping[str, str]) -> Annotation:
     """Read a row.
 
     Raises:
-        DataError: it lacks something, or its times are no times.
+        DataError: a cell is empty, or its times are no times.
     """
     for name in COLUMNS:
         if not cells.get(name):
@@ -69,14 +67,14 @@ def read_row(cells: Mapping[str, str]) -> Annotation:
             f"got {cells['time_start'][:40]!r} and {cells['time_end'][:40]!r}"
         )
     if "/" in cells["youtube_id"] or "\0" in cells["youtube_id"]:
-        raise DataError(f"{cells['youtube_id'][:40]!r} is no youtube_id")
+        raise DataError(f"{cells['youtube_id'][:40]!r} is not a youtube_id")
     return Annotation(cells["label"], cells["youtube_id"], start, end)
 
 
 def find_files(table: Path) -> dict[str, list[Path]]:
-    """Find the videos beside an annotation file and in the folders there, by their names without ending.
+    """Find the videos beside an annotation file and below, by their names without ending.
 
-    Where it lies in a folder `annotations`, the folder above is searched.
+    If it lies in a folder `annotations`, the folder above is searched.
     """
     base = table.parent
     if base.name.lower() in ANNOTATIONS:
@@ -91,9 +89,9 @@ def find_files(table: Path) -> dict[str, list[Path]]:
 
 
 def find_clip(annotation: Annotation, files: Mapping[str, Sequence[Path]], *, folder: Path) -> FoundClip:
-    """Choose a row's file: the cut clip, else the whole video, else where the clip would lie.
+    """Choose a row's file: the cut clip, else the whole video, else the place where the clip should be.
 
-    Of several with one name, the one in its class's folder is taken.
+    Of several files with one name, the one in its class's folder is taken.
     """
     for stem in (*annotation.stems, annotation.youtube_id):
         if paths := files.get(stem):

@@ -1,7 +1,7 @@
-"""Read a table of clips, a CSV file; it opens no video.
+"""Read a CSV table of clips, and check every row.
 
-It has a row for each clip and the columns `path` and `class`; `group`, `split`, `start` and `end` (seconds) if wanted.
-Or it is one of Kinetics' own annotation files (`kinetics`).
+It has a row for each clip and the columns `path` and `class`, and optionally `group`, `split`, `start` and `end`
+(seconds); or it is one of Kinetics' annotation files (`kinetics`).
 """
 
 import csv
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidact.core.errors import DataError, nearest
-from vidact.core.terminal import read_cell
+from vidact.core.errors import DataError, first_few, nearest
+from vidact.core.terminal import unescape_cell
 from vidact.data.datasets import kinetics
 from vidact.data.video.paths import ENDINGS, is_clip_name
 
@@ -27,15 +27,15 @@ _SIDE_OF = {word: side for side, words in SPELLINGS.items() for word in words}
 
 
 def side_of(word: str) -> str | None:
-    """Tell which side a word names, in whatever case; None where it names none."""
+    """Return the side that a word names, in any case; None for any other word."""
     return _SIDE_OF.get(word.strip().casefold())
 
 
 TABLE_ENDING = ".csv"
 _NEEDED, _OPTIONAL = ("path", "class"), ("group", "split", "start", "end")
 _EXPECTED = "expected a first line path,class or path,class,group,split,start,end"
-# What people call our columns, besides misspelling them.
-_ALIKE = {
+# Other names for the columns, which are suggested where a column is missing.
+_SYNONYMS = {
     "path": ("file", "filename", "filepath", "video", "video_path", "clip"),
     "class": ("label", "labels", "class_name", "category", "action", "target"),
     "group": ("source", "groups", "subject", "person", "film"),
@@ -44,19 +44,19 @@ _ALIKE = {
     "end": ("stop", "to", "end_seconds", "end_time", "time_end", "t_end", "offset"),
 }
 _Lines = Iterable[tuple[int, Mapping[str | None, Any]]]  # number and cells
-_MAX_BYTES = 255  # of a folder's name, which a class becomes
+_MAX_BYTES = 255  # of a folder's name: explanations have a folder for each class
 
 
 @dataclass(frozen=True)
 class Row:
-    """A clip as a table has it.
+    """A row of a table, or a clip of a class folder.
 
     Attributes:
-        line: Where in the file.
+        line: Line number in the table; 0 for a clip of a folder.
         path: The clip's file, which may be missing.
         class_name: Its class.
-        group: What it was cut from; None where the table does not say.
-        side: `training`, `validation`, `test`; empty where the table does not say, else what it says.
+        group: The video it was cut from; None where the table does not say.
+        side: `training`, `validation`, `test`; empty where the table does not say; any other text as it is.
         start_seconds: Where the clip starts in the file; None for its start.
         end_seconds: Where it ends; None for its end.
     """
@@ -72,13 +72,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """What a table holds.
+    """The content of a table.
 
     Attributes:
         rows: One or more, in the file's order.
-        unused: The columns that nothing is read from, each with what may be meant.
+        unused: Ignored columns, each with the column that may be meant.
         has_split: Whether it has a column `split`.
-        notes: What else is to be known, one line each.
+        notes: Further remarks for the user, one line each.
     """
 
     rows: tuple[Row, ...]
@@ -88,7 +88,7 @@ class Table:
 
 
 def is_table(root: Path) -> bool:
-    """True where a data set is a CSV file."""
+    """Return whether a data set is a CSV file."""
     return root.suffix.lower() == TABLE_ENDING and root.is_file()
 
 
@@ -96,10 +96,10 @@ def read_table(path: Path) -> Table:
     """Read every row of a CSV file, checked.
 
     Raises:
-        DataError: it is not understood (with the line), or none of the clips of Kinetics' file is there.
+        DataError: a mistake in the file (with the line), or none of the clips of a Kinetics file is on disk.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets put a byte order mark first
             reader = csv.DictReader(file, strict=True)
             header = _column_names([name.strip() for name in reader.fieldnames or ()], path)
             reader.fieldnames = header
@@ -111,12 +111,12 @@ def read_table(path: Path) -> Table:
 
 
 def _column_names(header: list[str], path: Path) -> list[str]:
-    """Bring our columns into lower case, and make sure that none stands there twice."""
+    """Lower the case of known columns, and refuse columns that occur twice."""
     known = {*_NEEDED, *_OPTIONAL, *kinetics.COLUMNS}
     names = [name.lower() if name not in known and name.lower() in known else name for name in header]
     for name in names:
         if name and names.count(name) > 1:
-            raise DataError(f"{path}, line 1: {names.count(name)} columns are called {name!r}; leave one")
+            raise DataError(f"{path}, line 1: {names.count(name)} columns are called {name!r}; keep one")
     return names
 
 
@@ -124,7 +124,7 @@ def _read_rows(lines: _Lines, header: Sequence[str], path: Path) -> Table:
     if kinetics.is_annotation(header):
         return _read_kinetics(lines, header, path)
     if missing := [name for name in _NEEDED if name not in header]:
-        near = [name for name in header if name.lower() in _ALIKE[missing[0]]]
+        near = [name for name in header if name.lower() in _SYNONYMS[missing[0]]]
         raise DataError(
             f"{path}, line 1: no column {missing[0]!r}; {_EXPECTED}, got {','.join(header)[:80]!r}"
             f"{f'; is {near[0]!r} the one?' if near else ''}"
@@ -137,9 +137,9 @@ def _read_rows(lines: _Lines, header: Sequence[str], path: Path) -> Table:
 
 
 def _with_guess(name: str, header: Sequence[str]) -> str:
-    """Name a column that is not used and, where it may be misspelt, the column that may be meant."""
+    """Name an ignored column and, if it may be a misspelling, the column that may be meant."""
     free = [column for column in (*_NEEDED, *_OPTIONAL) if column not in header]
-    alike = [column for column in free if name.lower() in _ALIKE[column]]
+    alike = [column for column in free if name.lower() in _SYNONYMS[column]]
     near = alike or nearest(name.lower(), free, at_most=1)
     return f"{name!r} (is {near[0]!r} meant?)" if near else repr(name)
 
@@ -154,10 +154,12 @@ def _read_row(values: Mapping[str | None, Any], *, path: Path, line: int) -> Row
         start, end = (_seconds(cells.get(name, ""), name) for name in ("start", "end"))
         if end is not None and end <= (start or 0):
             raise DataError(f"the clip ends at {end:g} s, but starts at {start or 0:g} s; expected start < end")
-        clip = Path(os.path.normpath(path.parent / cells["path"]))
+        clip = Path(os.path.normpath(path.parent / cells["path"]))  # not resolved: links keep their names
         if not is_clip_name(clip.name) or "\0" in cells["path"]:
             dot = ", without a dot at its start" if clip.name.startswith(".") else ""
-            raise DataError(f"{cells['path']!r} is no clip; expected {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}{dot}")
+            raise DataError(
+                f"{cells['path']!r} is not a clip; expected {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}{dot}"
+            )
     except DataError as error:
         raise DataError(f"{path}, line {line}: {error}") from None
     side = cells.get("split", "")
@@ -167,16 +169,16 @@ def _read_row(values: Mapping[str | None, Any], *, path: Path, line: int) -> Row
 def _cells(values: Mapping[str | None, Any], *, path: Path, line: int) -> dict[str, str]:
     if None in values:
         raise DataError(f"{path}, line {line}: more columns than the first line names; quote names that hold commas")
-    return {name: read_cell((value or "").strip()) for name, value in values.items() if name is not None}
+    return {name: unescape_cell((value or "").strip()) for name, value in values.items() if name is not None}
 
 
 def _check_class(name: str) -> None:
-    """Refuse what cannot be the name of a folder: each class has one where results are written."""
+    """Refuse a class whose name cannot be that of a folder: results have a folder for each class."""
     if "/" in name:
-        raise DataError(f"a class is a name without /, got {name!r}")
+        raise DataError(f"a class must be a name without /, got {name!r}")
     if name.startswith(".") or len(name.encode()) > _MAX_BYTES or any(ord(c) < 32 or ord(c) == 127 for c in name):
         raise DataError(
-            "a class is a name that a folder can have, without a dot at its start and without control characters, "
+            "a class must be a valid folder name, without a dot at its start and without control characters, "
             f"at most {_MAX_BYTES} bytes long; got {name[:40]!r}"
         )
 
@@ -189,19 +191,21 @@ def _seconds(cell: str, name: str) -> float | None:
     except ValueError:
         value = math.nan
     if not math.isfinite(value) or value < 0:
-        raise DataError(f"{name} is a number of seconds from the start of the file, such as 2.5; got {cell[:40]!r}")
+        raise DataError(
+            f"{name} must be a number of seconds from the start of the file, such as 2.5; got {cell[:40]!r}"
+        )
     return value
 
 
 def _check_rows(rows: Sequence[Row], table: Path) -> None:
-    """Several clips may be cut from one file, if they differ in their times and are of one group."""
+    """Refuse repeated rows, and clips of one file with different groups."""
     lines: dict[tuple[object, ...], int] = {}
     groups: dict[Path, Row] = {}
     for row in rows:
         key = row.path, row.start_seconds or 0.0, row.end_seconds
         if lines.setdefault(key, row.line) != row.line:
             times = "" if key[1:] == (0.0, None) else " with the same start and end"
-            raise DataError(f"{table}, line {row.line}: {row.path} stands in line {lines[key]} already{times}")
+            raise DataError(f"{table}, line {row.line}: {row.path} is in line {lines[key]} already{times}")
         first = groups.setdefault(row.path, row)
         if first.group != row.group:
             raise DataError(
@@ -211,7 +215,7 @@ def _check_rows(rows: Sequence[Row], table: Path) -> None:
 
 
 def _read_kinetics(lines: _Lines, header: Sequence[str], path: Path) -> Table:
-    """Read Kinetics' own columns, and find the clips that are on disk."""
+    """Read a Kinetics annotation file, and find its clips on disk."""
     files = kinetics.find_files(path)
     rows: list[Row] = []
     seen: set[tuple[str, ...]] = set()
@@ -237,7 +241,7 @@ def _read_kinetics(lines: _Lines, header: Sequence[str], path: Path) -> Table:
 def _check_kinetics(
     rows: Sequence[Row], repeated: int, header: Sequence[str], path: Path, *, there: set[Path]
 ) -> Table:
-    """Leave out the classes of which no clip is on disk, and say so."""
+    """Drop the classes of which no clip is on disk, and note that."""
     if not rows:
         raise DataError(f"{path}: the table has no row after its first line; expected one for each clip")
     known = {row.class_name for row in rows if row.path in there}
@@ -249,10 +253,9 @@ def _check_kinetics(
     absent = sorted({row.class_name for row in rows} - known)
     left = tuple(row for row in rows if row.class_name in known)
     missing = sum(row.path not in there for row in left)
-    notes = [f"{missing} of {len(left)} clips are not on disk and are left out"] * bool(missing)
+    notes = [f"{missing} of {len(left)} clips are not on disk and are skipped"] * bool(missing)
     if absent:
-        names = ", ".join(absent[:3]) + ", …" * (len(absent) > 3)
-        notes.append(f"{len(absent)} classes have no clip on disk and are left out ({names})")
-    notes += [f"{repeated} rows stand there twice"] * bool(repeated)
+        notes.append(f"{len(absent)} classes have no clip on disk and are skipped ({first_few(absent)})")
+    notes += [f"{repeated} rows are repeated"] * bool(repeated)
     unused = tuple(repr(name) for name in header if name not in {*kinetics.COLUMNS, "split"})
     return Table(left, unused, has_split="split" in header, notes=tuple(notes))

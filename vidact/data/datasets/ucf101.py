@@ -1,6 +1,4 @@
-"""UCF101's own conventions: what a file name says, and the official lists of clips.
-
-It does not know where a data set lies or how it is read.
+"""Parse UCF101's file names and its official lists of training and test clips.
 
 Soomro, Zamir, Shah: UCF101: A dataset of 101 human actions classes from videos in the wild, CRCV-TR-12-01, 2012.
 """
@@ -15,14 +13,14 @@ from vidact.data.datasets.hmdb51 import TEST, TRAINING
 FOLDS = (1, 2, 3)
 
 _NAME = re.compile(r"(?P<source>v_.+_g\d+)_c\d+$")
-# A list for training ends each line with the class's number, a list for testing does not.
+# Lines of a training list end with the class's number, those of a test list do not.
 _LINE = re.compile(r"(?P<class_name>[^/]+)/(?P<file>[^/]+?)(?:\s+\d+)?$")
 
 
 def parse_name(stem: str) -> str | None:
     """Find the source video (UCF101: the group) in a file name without its ending.
 
-    Groups are numbered within a class, so the class is a part of the source: `v_Biking_g01` of `v_Biking_g01_c03`.
+    Groups are numbered within a class, so the class is part of the source: `v_Biking_g01` of `v_Biking_g01_c03`.
 
     Returns:
         The source, or None where the name does not follow UCF101's pattern.
@@ -32,7 +30,7 @@ def parse_name(stem: str) -> str | None:
 
 
 def read_ucf101_split(folder: Path, *, fold: int, class_names: Sequence[str]) -> dict[str, int]:
-    """Read what the official lists say of each clip of some classes.
+    """Read the official split of some classes.
 
     Args:
         folder: Holds `trainlist<fold>.txt` (`class/file number`) and `testlist<fold>.txt` (`class/file`),
@@ -44,15 +42,15 @@ def read_ucf101_split(folder: Path, *, fold: int, class_names: Sequence[str]) ->
         From `class/file name without its ending` to TRAINING or TEST.
 
     Raises:
-        DataError: a list or a class is missing, a line is not understood (file and line number), or a clip stands
-            on both lists.
+        DataError: a list or a class is missing, a line cannot be parsed (with file and line number), or a clip is on
+            both lists.
     """
     flags: dict[str, int] = {}
     for name, side in (("trainlist", TRAINING), ("testlist", TEST)):
         path = folder / f"{name}{fold:02d}.txt"
         for number, clip_id in _read_list(path):
             if flags.setdefault(clip_id, side) != side:
-                raise DataError(f"{path}, line {number}: {clip_id} stands on two sides of the split")
+                raise DataError(f"{path}, line {number}: {clip_id} is on two sides of the split")
     known = sorted({clip_id.partition("/")[0] for clip_id in flags})
     for class_name in class_names:
         if class_name not in known:
@@ -64,7 +62,7 @@ def read_ucf101_split(folder: Path, *, fold: int, class_names: Sequence[str]) ->
 
 
 def _read_list(path: Path) -> list[tuple[int, str]]:
-    """Give the line number and the clip id of every line that is not empty."""
+    """Read the line number and the clip id of every line that is not empty."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

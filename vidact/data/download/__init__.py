@@ -1,1 +1,1 @@
-"""Get data sets from their mirrors."""
+"""Download HMDB51 from its mirrors and unpack it safely."""

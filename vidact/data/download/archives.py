@@ -1,7 +1,4 @@
-"""Read RAR and ZIP archives that nobody vouches for.
-
-It does not know what the files are for, where an archive comes from, nor where it is unpacked to.
-"""
+"""Read untrusted RAR and ZIP archives: entries that could be written outside of a folder are refused."""
 
 import contextlib
 import re
@@ -14,7 +11,7 @@ from typing import IO, Any
 
 from vidact.core.errors import DataError, EnvironmentProblem, VidactError
 
-# What a file begins with, by the ending of its name.
+# The first bytes of a file, by the ending of its name.
 SIGNATURES = {".rar": b"Rar!\x1a\x07", ".zip": b"PK\x03\x04"}
 
 _CHUNK_BYTES = 1 << 20
@@ -31,12 +28,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class Entry:
-    """One regular file in an archive; its name was found to be safe.
+    """One regular file in an archive, whose name was checked.
 
     Attributes:
-        name: Path inside the archive, parted by `/`.
-        num_bytes: Its length as the archive declares it.
-        crc: CRC-32 of its content as the archive declares it, where it does.
+        name: Path inside the archive, separated by `/`.
+        num_bytes: Declared length.
+        crc: Declared CRC-32 of the content, if any.
     """
 
     name: str
@@ -50,7 +47,7 @@ class Entry:
 
     @property
     def folder_name(self) -> str:
-        """The last part but one, or nothing."""
+        """The last part of its folder's path; empty at the top."""
         return PurePosixPath(self.name).parent.name
 
 
@@ -59,7 +56,7 @@ class Archive:
     """An archive that is open for reading.
 
     Attributes:
-        label: What messages call it.
+        label: Its name in messages.
         entries: Its regular files.
         open_entry: Opens an entry's content; reading it to the end checks its CRC.
         advice: What to try if an entry cannot be read.
@@ -72,7 +69,7 @@ class Archive:
 
 
 def missing_for_rar() -> str | None:
-    """Say what is missing to read a RAR archive at all: the package; None if nothing is."""
+    """Return what is missing for reading RAR archives at all (the package); None if nothing is."""
     try:
         import rarfile  # noqa: F401
     except ImportError:
@@ -81,7 +78,7 @@ def missing_for_rar() -> str | None:
 
 
 def missing_for_compressed_rar() -> str | None:
-    """Say what is missing to read a RAR archive that is compressed: the package or a program; None if nothing is."""
+    """Return what is missing for reading compressed RAR archives (the package or a program); None if nothing is."""
     if problem := missing_for_rar():
         return problem
     import rarfile
@@ -95,24 +92,24 @@ def missing_for_compressed_rar() -> str | None:
 
 @contextlib.contextmanager
 def open_archive(path: Path, *, label: str | None = None) -> Iterator[Archive]:
-    """Open a RAR or a ZIP archive, told apart by its first bytes.
+    """Open a RAR or a ZIP archive, recognised by its first bytes.
 
     Args:
         path: The file.
-        label: What messages call it; its path if None.
+        label: Its name in messages; its path if None.
 
     Raises:
         DataError: neither RAR nor ZIP; damaged or cut; encrypted; in several volumes; or an entry that is a
-            link or a device, has another's name, or would land outside the folder it is unpacked into.
+            link or a device, has the name of another entry, or would be written outside of its folder.
         EnvironmentProblem: a package or a program for RAR is missing, or the file cannot be read.
     """
     label = label or str(path)
-    with one_line(label), path.open("rb") as file:
+    with reword_errors(label), path.open("rb") as file:
         head = file.read(max(map(len, SIGNATURES.values())))
     if head.startswith(SIGNATURES[".rar"]):
         yield _open_rar(path, label=label)
     elif head.startswith(SIGNATURES[".zip"]):
-        with one_line(label):
+        with reword_errors(label):
             opened = zipfile.ZipFile(path)
         with opened:
             yield _list_zip(opened, label=label)
@@ -126,7 +123,7 @@ def _open_rar(path: Path, *, label: str) -> Archive:
     import rarfile
 
     blocks: list[Any] = []
-    with one_line(label):
+    with reword_errors(label):
         opened = rarfile.RarFile(path, errors="strict", info_callback=blocks.append)
         infos = opened.infolist()
         _check_whole(opened, blocks, path=path, label=label)
@@ -141,13 +138,14 @@ def _open_rar(path: Path, *, label: str) -> Archive:
 
 
 def _check_whole(opened: Any, blocks: list[Any], *, path: Path, label: str) -> None:
-    """Refuse what rarfile takes for a whole archive: a file that ends between two entries, or inside the last one."""
+    """Refuse cut archives that rarfile accepts: those that end between two entries, or inside the last one."""
     import rarfile
 
     if opened.needs_password():
         raise DataError(f"{label}: is encrypted; take it from another mirror")
     if len(opened.volumelist()) > 1:
         raise DataError(f"{label}: is one of several volumes; expected an archive in one file")
+    # RAR 3 may omit the end marker; then the last block must reach the end of the file.
     ended = any(block.type == rarfile.RAR_BLOCK_ENDARC for block in blocks)
     last = max((block.data_offset + block.add_size for block in blocks), default=0)
     size = path.stat().st_size
@@ -159,7 +157,7 @@ def _check_whole(opened: Any, blocks: list[Any], *, path: Path, label: str) -> N
 def _why_not_rar(info: Any) -> str | None:
     if info.is_symlink() or info.file_redir:
         return "is a link"
-    unix = 3
+    unix = 3  # only there `mode` holds a file type
     if info.host_os == unix and stat.S_IFMT(info.mode) not in {0, stat.S_IFREG, stat.S_IFDIR}:
         return "is a device, a pipe or a socket"
     return None
@@ -176,7 +174,7 @@ def _list_zip(opened: zipfile.ZipFile, *, label: str) -> Archive:
 def _why_not_zip(info: zipfile.ZipInfo) -> str | None:
     if info.flag_bits & 1:
         return "is encrypted"
-    kind = stat.S_IFMT(info.external_attr >> 16)
+    kind = stat.S_IFMT(info.external_attr >> 16)  # the upper half is the Unix mode, 0 from other systems
     if kind == stat.S_IFLNK:
         return "is a link"
     return None if kind in {0, stat.S_IFREG, stat.S_IFDIR} else "is a device, a pipe or a socket"
@@ -191,10 +189,10 @@ def _only_once(entries: list[Entry], label: str) -> tuple[Entry, ...]:
 
 
 def why_unsafe(name: str) -> str | None:
-    """Say why an entry's name may not be unpacked on some system, or None: it stays inside its folder on all.
+    """Return why an entry's name is unsafe on some system; None if it stays inside its folder on all.
 
     Args:
-        name: As the archive has it, parted by `/`; a folder's name may end in one.
+        name: Path in the archive, separated by `/`; a folder's name may end in one.
     """
     if _CONTROL.search(name):
         return "has a control character in its name"
@@ -224,10 +222,10 @@ def read_entry(archive: Archive, entry: Entry) -> Iterator[bytes]:
     """
     label = f"{archive.label}, entry {entry.name}"
     done = 0
-    with one_line(label, archive.advice), archive.open_entry(entry) as stream:
+    with reword_errors(label, archive.advice), archive.open_entry(entry) as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             done += len(chunk)
-            if done > entry.num_bytes:
+            if done > entry.num_bytes:  # a bomb: stop before it fills the disk
                 break
             yield chunk
     if done != entry.num_bytes:
@@ -235,14 +233,14 @@ def read_entry(archive: Archive, entry: Entry) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def one_line(label: str, advice: str = _AGAIN) -> Iterator[None]:
-    """Say in one line what the system raises, or a reader that stumbles over damaged bytes."""
+def reword_errors(label: str, advice: str = _AGAIN) -> Iterator[None]:
+    """Reword errors of the system, and whatever readers raise on damaged bytes, as one-line messages."""
     try:
         yield
     except VidactError:
         raise
     except OSError as error:
         raise EnvironmentProblem(f"{label}: {error.strerror or error}") from error
-    except Exception as error:  # the readers' parsers raise whatever a damaged byte leads them to
+    except Exception as error:  # on damaged bytes the parsers raise almost anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{label}: damaged ({reason}); {advice}") from error

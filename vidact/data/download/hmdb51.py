@@ -1,8 +1,6 @@
-"""Get HMDB51: its archives from a mirror, its clips as `videos/<class>/*.avi`, its split files as `splits/*.txt`.
+"""Download HMDB51 and unpack it, clips to `videos/<class>/*.avi`, split files to `splits/*.txt`.
 
-It does not know how bytes travel, nor how archives are read.
-
-The data set's own server is not always there; the ZIP archives are a copy of the same clips. Both are by Kuehne,
+The data set's own server is not always available; the ZIP archives are a copy of the same clips. Both are by Kuehne,
 Jhuang, Garrote, Poggio and Serre, licensed CC BY 4.0.
 """
 
@@ -15,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from vidact.core.errors import ConfigError, DataError, EnvironmentProblem, nearest
+from vidact.core.errors import ConfigError, DataError, EnvironmentProblem, first_few, nearest
 from vidact.core.files import write_whole
 from vidact.core.folders import remove_abandoned
 from vidact.data.datasets.hmdb51 import FOLDS, read_official_split
@@ -37,14 +35,14 @@ _SPLIT_FILE = re.compile(r"(?P<class_name>.+)_test_split[123]\.txt")
 
 @dataclass(frozen=True)
 class Hmdb51Folders:
-    """What a download made.
+    """The result of a download.
 
     Attributes:
-        videos: Holds a folder for each class.
-        splits: Holds the official split files.
-        archives: Holds the archives, or None where those that were downloaded were not kept.
-        num_classes: Classes that were asked for; all of them are there.
-        num_clips: Their clips.
+        videos: Folder with a folder for each class.
+        splits: Folder with the official split files.
+        archives: Folder with the archives; None if they were not kept.
+        num_classes: Number of requested classes.
+        num_clips: Number of their clips.
     """
 
     videos: Path
@@ -63,22 +61,21 @@ def download_hmdb51(
     progress: Progress | None = None,
     patience: Patience | None = None,
 ) -> Hmdb51Folders:
-    """Download HMDB51 and unpack it; what is already there is not done again.
+    """Download HMDB51 and unpack it; what is already there is not repeated.
 
     Args:
-        folder: Gets `videos/`, `splits/` and `archives/`.
-        mirrors: Where the archives are looked for; where vidact knows them to be if None.
-        classes: Which classes to unpack; all if None. The archive holds all of them either way.
-        keep_archives: Whether the archives stay when all is unpacked; those that were not downloaded here always do.
-        progress: Called with what is under way, how much of it is done, and of how much: bytes of a file that is
-            downloaded, classes that are unpacked.
+        folder: Output folder, gets `videos/`, `splits/` and `archives/`.
+        mirrors: Where to look for the archives; vidact's own list if None.
+        classes: Classes to unpack; all if None. The archive contains all of them either way.
+        keep_archives: Whether to keep the archives in the end; those that were not downloaded here are always kept.
+        progress: Called with (title, done, total): bytes of a file, or unpacked classes.
         patience: When to give up on a server.
 
     Raises:
-        ConfigError: an unknown class, or a mirror that is no address.
+        ConfigError: an unknown class, or a mirror that is not an address.
         DataError: an archive is damaged or dangerous, or clips or split files are missing in the end.
-        EnvironmentProblem: no mirror gave an archive; rarfile or a program for RAR is missing; no space, no right
-            to write; or another download into this folder is at work.
+        EnvironmentProblem: no mirror has the archive; rarfile or a program for RAR is missing; no disk space, no
+            permission to write; or another download into this folder is running.
     """
     names = _choose(classes)
     folder = folder.absolute()
@@ -109,10 +106,12 @@ def _choose(classes: Sequence[str] | None) -> tuple[str, ...]:
 def _alone(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".download.lock", timeout=0):
+        with FileLock(folder / ".download.lock", timeout=0):  # waiting for hours would look like a hang
             yield
     except Timeout as error:
-        raise EnvironmentProblem(f"{folder}: another download into this folder is at work; wait for its end") from error
+        raise EnvironmentProblem(
+            f"{folder}: another download into this folder is running; wait until it ends"
+        ) from error
     except OSError as error:
         raise EnvironmentProblem(f"{folder}: cannot be written ({error.strerror or error})") from error
 
@@ -131,7 +130,7 @@ def _get(
         if (archives / source.name).is_file():
             return archives / source.name
     wanted = [replace(source, url=f"{url.rstrip('/')}/{source.name}") for url in mirrors.urls for source in sources]
-    if mirrors.builtin:  # without a program for it, a RAR archive comes last
+    if mirrors.builtin:  # a RAR archive comes last if there is no program for it
         wanted += sorted(sources, key=lambda source: _is_rar(source) and missing_for_compressed_rar() is not None)
     problem = missing_for_rar()
     usable = [source for source in wanted if not (problem and _is_rar(source))]
@@ -144,7 +143,7 @@ def _get(
 
 
 def _note_downloaded(folder: Path, path: Path) -> None:
-    """Write down that an archive was downloaded, with its size and time: only such a one may be removed."""
+    """Record a downloaded archive with its size and time: only these may be removed later."""
     write_whole(folder / _DOWNLOADED, json.dumps(_downloaded(folder) | {path.name: _stamp(path)}).encode())
 
 
@@ -202,14 +201,14 @@ def _unpack_inner(archive: Archive, entry: Entry, *, target: Path) -> None:
 
 
 def _clips(archive: Archive, class_name: str) -> dict[str, Entry]:
-    """Find the clips in the folder of a class, at whatever depth; a Mac's `._` files are none."""
+    """Find the clips in the folder of a class, at any depth, without macOS's `._` files."""
     entries = [entry for entry in archive.entries if entry.folder_name == class_name]
     clips = [entry for entry in entries if entry.name.endswith(".avi") and not entry.file_name.startswith("._")]
     return _by_file_name(archive, clips)
 
 
 def _by_file_name(archive: Archive, entries: Sequence[Entry]) -> dict[str, Entry]:
-    """Name entries by their last part; one that is there twice must be the same twice."""
+    """Map file names to entries; entries of the same name must be equal."""
     files: dict[str, Entry] = {}
     for entry in entries:
         first = files.setdefault(entry.file_name, entry)
@@ -219,7 +218,7 @@ def _by_file_name(archive: Archive, entries: Sequence[Entry]) -> dict[str, Entry
 
 
 def _check(folder: Path, names: Sequence[str]) -> int:
-    """Compare the clips that are there with the official split files; count them."""
+    """Check the clips against the official split files, and count them."""
     splits, videos = folder / "splits", folder / "videos"
     files = [f"{name}_test_split{fold}.txt" for name in names for fold in FOLDS]
     if missing := [name for name in files if not (splits / name).is_file()]:
@@ -235,7 +234,7 @@ def _check(folder: Path, names: Sequence[str]) -> int:
 
 
 def _sweep(folder: Path, *, keep_archives: bool) -> None:
-    """Remove what is not needed when all is there; a run that was killed may have left parts."""
+    """Remove what is no longer needed, including parts that a killed run left."""
     archives = folder / "archives"
     if archives.is_dir():
         for source in (*_VIDEOS, *_SPLITS):
@@ -246,12 +245,11 @@ def _sweep(folder: Path, *, keep_archives: bool) -> None:
             if name in known and (archives / name).is_file() and _stamp(archives / name) == stamp:
                 (archives / name).unlink()
         (folder / _DOWNLOADED).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something is left in it, which is not ours
+        with contextlib.suppress(OSError):  # not empty: it holds files of the user
             archives.rmdir()
     for place in (folder, folder / "videos"):
         remove_abandoned(place)
 
 
 def _list(missing: Sequence[str], *, of: int) -> str:
-    more = ", …" if len(missing) > 3 else ""
-    return f"{len(missing)} of {of} files are missing ({', '.join(missing[:3])}{more})"
+    return f"{len(missing)} of {of} files are missing ({first_few(missing)})"

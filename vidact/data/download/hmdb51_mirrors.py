@@ -1,4 +1,4 @@
-"""Where HMDB51's archives are, and what they hold."""
+"""Addresses, checksums and contents of HMDB51's archives."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,11 @@ golf handstand hit hug jump kick kick_ball kiss laugh pick pour pullup punch pus
 shake_hands shoot_ball shoot_bow shoot_gun sit situp smile smoke somersault stand swing_baseball sword sword_exercise
 talk throw turn walk wave
 """
-
-
 CLASS_NAMES = tuple(_NAMES.split())
-
-
 NUM_CLIPS = 6766
 
-
 _SERRE_LAB = "http://serre-lab.clps.brown.edu/wp-content/uploads/2013/10"
-
-
 _MICHIGAN_NLP = "https://huggingface.co/datasets/MichiganNLP/hmdb/resolve/16eb4625d3bf20255526e1327ee9e2ea32d66c82"
-
 
 # The MD5 sums are those that torchvision (splits) and DeepMind's `brave` (both) check; the SHA-256 sums are those
 # of the ZIP archives' own repository.
@@ -35,8 +27,6 @@ _VIDEOS = (
         num_bytes=4_246_812_958,
     ),
 )
-
-
 _SPLITS = (
     DownloadSource(
         "test_train_splits.rar", f"{_SERRE_LAB}/test_train_splits.rar", md5="15e67781e70dcfbdce2d7dbb9b3344b5"
@@ -55,8 +45,8 @@ class Mirrors:
     """Where to look for the archives.
 
     Attributes:
-        urls: Addresses of folders that hold them under their own names; they are tried first.
-        builtin: Whether the ones that vidact knows are tried afterwards.
+        urls: Addresses of folders that contain them under their own names; tried first.
+        builtin: Whether to try vidact's own list afterwards.
     """
 
     urls: tuple[str, ...] = ()

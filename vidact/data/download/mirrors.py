@@ -1,7 +1,4 @@
-"""Download a file from the first mirror that gives it whole: resumed, checked, and named only when it is complete.
-
-It does not know what is in the file; of archives it knows only how they begin.
-"""
+"""Download a file from the first mirror that has it: resume, verify, and rename it only when it is complete."""
 
 import functools
 import hashlib
@@ -26,20 +23,20 @@ from vidact.data.download.transfer import (
     part_path,
 )
 
-# Called with what is under way, how much of it is done, and of how much (0 where nobody knows).
+# Called with (title, done, total); the total is 0 where it is unknown.
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class DownloadSource:
-    """One place where a file can be had, and what is known of the file.
+    """One address of a file, and what is known about the file.
 
     Attributes:
-        name: The file's name on this machine; `.rar` and `.zip` files must begin as such.
-        url: Where it is, http or https.
-        sha256: Its SHA-256 in hexadecimal, where known.
-        md5: Its MD5 in hexadecimal, where only that is known: it finds damage, not malice.
-        num_bytes: Its length, where known.
+        name: Local file name; `.rar` and `.zip` files must begin as such.
+        url: Address, http or https.
+        sha256: SHA-256 in hexadecimal, where known.
+        md5: MD5 in hexadecimal, where only that is known: it detects damage, not malice.
+        num_bytes: Length, where known.
     """
 
     name: str
@@ -64,29 +61,29 @@ def download(
     progress: Progress | None = None,
     patience: Patience | None = None,
 ) -> Path:
-    """Download a file from the first source that gives it whole.
+    """Download a file from the first source that has it.
 
-    What an earlier run left is continued, if the server still has the same file. A file that is already in
-    the folder under its name is taken as it is.
+    A partial download of an earlier run is continued, if the server still has the same file. A file that already
+    exists is returned as it is.
 
     Args:
-        sources: In the order in which they are tried.
-        folder: Where the file, and its parts until it is whole, lie.
-        progress: Called with the file's name, the bytes that are here, and all its bytes.
+        sources: Sources, tried in this order.
+        folder: Folder for the file, and for its parts until it is complete.
+        progress: Called with the file's name, the bytes received, and its length.
         patience: When to give up on a server.
 
     Returns:
-        The file, under the name of the source that gave it.
+        The file, under the name of its source.
 
     Raises:
-        EnvironmentProblem: no source gave the file (with the cause for each), or it cannot be written.
+        EnvironmentProblem: no source has the file (with the cause for each), or it cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return _take_first(sources, folder, progress=progress, patience=patience or Patience())
     except OSError as error:
         raise EnvironmentProblem(
-            f"{folder}: cannot be written ({error.strerror or error}); make space, or take another folder"
+            f"{folder}: cannot be written ({error.strerror or error}); free some space, or choose another folder"
         ) from error
 
 
@@ -105,7 +102,7 @@ def _take_first(
                 causes.append(f"{source.url}: {error}")
     names = " or ".join(dict.fromkeys(source.name for source in sources)) or "the file"
     raise EnvironmentProblem(
-        f"no mirror gave {names}: {'; '.join(causes) or 'none is known'}; try again later, or name one with --mirrors"
+        f"no mirror has {names}: {'; '.join(causes) or 'none is known'}; try again later, or name one with --mirrors"
     )
 
 
@@ -120,9 +117,9 @@ def _download_one(
         find_problem=functools.partial(_wrong_beginning, source.name),
         progress=functools.partial(progress, source.name) if progress else None,
     )
-    joined = fetch(client, transfer, patience=patience)
+    resumed = fetch(client, transfer, patience=patience)
     problem = _find_problem(source, transfer.part)
-    if problem and joined:  # perhaps halves of two files: fetch it once more, from the beginning
+    if problem and resumed:  # the server may have replaced the file in between: fetch it again from the start
         discard(transfer.part)
         fetch(client, transfer, patience=patience)
         problem = _find_problem(source, transfer.part)
@@ -136,7 +133,7 @@ def _download_one(
 
 
 def _wrong_beginning(name: str, head: bytes) -> str | None:
-    """Say why a file that begins so is not of the kind that its name says, or None."""
+    """Return why a file's first bytes do not fit its name; None if they do."""
     ending = Path(name).suffix.lower()
     expected = SIGNATURES.get(ending, b"")
     if head[: len(expected)] == expected[: len(head)]:
@@ -147,7 +144,7 @@ def _wrong_beginning(name: str, head: bytes) -> str | None:
 
 
 def _find_problem(source: DownloadSource, part: Path) -> str | None:
-    """Say why a part of full length is not the file, or None."""
+    """Return why a complete part is not the expected file; None if it is."""
     num_bytes = part.stat().st_size
     with part.open("rb") as file:
         head = file.read(16)

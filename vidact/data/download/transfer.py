@@ -1,21 +1,20 @@
-"""Bring one file from one address, in as many pieces as it takes, into a part that can be continued later.
+"""Download one file from one address into a part file that can be continued, also by a later run.
 
-It does not know what is in the file, nor whether it is the right one.
+`mirrors` verifies the part and gives it its name.
 """
 
 import hashlib
 import json
 import re
-import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
 
 import httpx
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
-from vidact.core.errors import EnvironmentProblem
+from vidact.core.files import require_space
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 _WORTH_A_RETRY = {408, 416, 425, 429, 500, 502, 503, 504}
@@ -24,21 +23,21 @@ WEB_PAGE = "the server sent a web page, not the file: it may have moved, or the 
 
 
 class Refused(Exception):
-    """This address does not give the file; another may."""
+    """This address does not have the file; another may."""
 
 
-class _Cut(Exception):
-    """The answer ended early, or cannot be joined to what is there: worth another try."""
+class _Cut(httpx.RequestError):
+    """The response ended early, or does not continue the part: worth another try."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to bear with a server.
+    """When to give up on a server.
 
     Attributes:
-        attempts: Tries in a row that bring no new byte, before it is given up.
+        attempts: Number of tries in a row that bring no new byte.
         pause_seconds: Wait after the first of them; it doubles each time, up to 30.
-        timeout_seconds: Longest silence.
+        timeout_seconds: Longest time without data.
     """
 
     attempts: int = 5
@@ -48,15 +47,15 @@ class Patience:
 
 @dataclass(frozen=True)
 class Transfer:
-    """One file to bring from one address.
+    """One file to download from one address.
 
     Attributes:
-        url: Where it is.
-        part: Where its bytes go; what the server said of them goes into a file beside it.
-        num_bytes: Its length, where known.
-        has_checksum: Whether a checksum will tell a whole file from a cut one.
-        find_problem: Says from a file's first bytes why it cannot be the right one, or None.
-        progress: Called with the bytes that are here and all of them (0 where the server does not say).
+        url: Address.
+        part: Part file for its bytes; a file beside it holds what the server said about the file.
+        num_bytes: Length, where known.
+        has_checksum: Whether a checksum will detect a cut file.
+        find_problem: Returns from a file's first bytes why it is the wrong file; None if it may be right.
+        progress: Called with the bytes received and the length (0 where the server does not say).
     """
 
     url: str
@@ -69,71 +68,79 @@ class Transfer:
 
 @dataclass(frozen=True)
 class _State:
-    """What the server said of the file that a part belongs to."""
+    """What the server said about the file of a part."""
 
     validator: str | None
     num_bytes: int | None
 
 
 def open_client(patience: Patience) -> httpx.Client:
-    """Open a client that follows redirects and takes files as they are, so that byte ranges are the file's own."""
+    """Open a client that follows redirects and refuses compression, so that byte ranges are those of the file."""
     headers = {"Accept-Encoding": "identity"}
     return httpx.Client(follow_redirects=True, timeout=patience.timeout_seconds, headers=headers)
 
 
 def part_path(folder: Path, *, name: str, url: str) -> Path:
-    """Name the part of a file: one for each address, so that a bad mirror cannot undo what a good one gave."""
+    """Name the part of a file, one for each address, so that a bad mirror cannot destroy the part of a good one."""
     return folder / f".{name}.{hashlib.sha256(url.encode()).hexdigest()[:12]}.part"
 
 
 def discard(part: Path) -> None:
-    """Forget a part; its bytes go first, so that no state ever speaks of another file's bytes."""
+    """Remove a part, its bytes first, so that a state never describes another file's bytes."""
     part.unlink(missing_ok=True)
     _state_path(part).unlink(missing_ok=True)
 
 
 def discard_all(folder: Path, *, name: str) -> None:
-    """Forget the parts of a file from all addresses."""
+    """Remove the parts of a file from all addresses."""
     for path in folder.iterdir():
         if re.fullmatch(rf"\.{re.escape(name)}\.[0-9a-f]{{12}}\.part(\.json)?", path.name):
             path.unlink(missing_ok=True)
 
 
 def fetch(client: httpx.Client, transfer: Transfer, *, patience: Patience) -> bool:
-    """Bring a part to its full length; say whether it was put together from several answers.
+    """Download a part to its full length; return whether it was put together from several responses.
 
     Raises:
-        Refused: the address does not give the file, or the connection was cut too often; what came is kept.
+        Refused: the address does not have the file, or the connection was cut too often; the part is kept.
         EnvironmentProblem: not enough space.
         OSError: the part cannot be written.
     """
     most = start = _length(transfer.part)
-    num_answers = tries = 0
-    cause = ""
-    while tries < patience.attempts:
-        _pause(tries, patience)
-        num_answers += 1
+    num_responses = 0
+
+    def advance() -> bool:
+        """Return whether the part is complete; raise where it has not grown either."""
+        nonlocal most, num_responses
+        num_responses += 1
         try:
             _continue(client, transfer)
-            return num_answers > 1 or start > 0
-        except (_Cut, httpx.RequestError) as error:
-            cause = _describe(error)
+            return True
+        except httpx.RequestError as error:
             if _is_final(error, nothing_came=most == 0):
-                raise Refused(cause) from error
-        length = _length(transfer.part)
-        tries = 0 if length > most else tries + 1
-        most = max(most, length)
-    kept = f"; {length} bytes are kept to go on from" if (length := _length(transfer.part)) else ""
-    raise Refused(f"{cause}, at each of {tries} tries{kept}")
+                raise Refused(_describe(error)) from error
+            if (length := _length(transfer.part)) <= most:
+                raise
+            most = length
+            return False
 
-
-def _pause(tries: int, patience: Patience) -> None:
-    if tries:
-        time.sleep(min(patience.pause_seconds * 2 ** (tries - 1), _LONGEST_PAUSE_SECONDS))
+    retry = Retrying(
+        stop=stop_after_attempt(patience.attempts),
+        wait=wait_exponential(patience.pause_seconds, max=_LONGEST_PAUSE_SECONDS),
+        retry=retry_if_exception_type(httpx.RequestError),
+        reraise=True,
+    )
+    try:
+        while not retry(advance):  # each call counts its tries from 0: a server may be slow as long as it sends
+            continue
+    except httpx.RequestError as error:
+        kept = f"; {length} bytes are kept to continue from" if (length := _length(transfer.part)) else ""
+        raise Refused(f"{_describe(error)}, at each of {patience.attempts} tries{kept}") from error
+    return num_responses > 1 or start > 0
 
 
 def _is_final(error: Exception, *, nothing_came: bool) -> bool:
-    """No such host, or nobody listens there; but in the middle of a file that may pass."""
+    """Return whether trying again is useless; a lost connection in the middle of a file may be temporary."""
     if isinstance(error, httpx.ConnectError):
         return nothing_came
     return isinstance(error, (httpx.UnsupportedProtocol, httpx.TooManyRedirects))
@@ -154,22 +161,22 @@ def _state_path(part: Path) -> Path:
 
 
 def _read_state(part: Path) -> _State | None:
-    """Recall what the server said when the part was begun; None where there is nothing to go on from."""
+    """Read what the server said when the part was begun; None where there is nothing to continue."""
     if not _length(part):
         return None
     try:
         return _State(**json.loads(_state_path(part).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        return None  # killed between the two files: begin again
+        return None  # killed between writing the two files: start again
 
 
 def _continue(client: httpx.Client, transfer: Transfer) -> None:
-    """Ask once for what is missing of a part, and add what comes."""
+    """Request the missing bytes of a part once, and append what comes."""
     part = transfer.part
     state = _read_state(part)
     start = _length(part) if state else 0
     if state and state.num_bytes == start:
-        return  # killed between the last byte and the check
+        return  # killed between the last byte and the verification
     with client.stream("GET", transfer.url, headers=_range_headers(start, state)) as response:
         _check_status(response, part)
         if state and response.status_code == HTTPStatus.PARTIAL_CONTENT:
@@ -178,7 +185,7 @@ def _continue(client: httpx.Client, transfer: Transfer) -> None:
             state = _begin(response, transfer)
         _append(response, transfer, total=state.num_bytes or 0)
     if state.num_bytes is not None and _length(part) != state.num_bytes:
-        raise _Cut(f"the answer ended after {_length(part)} of {state.num_bytes} bytes")
+        raise _Cut(f"the response ended after {_length(part)} of {state.num_bytes} bytes")
 
 
 def _range_headers(start: int, state: _State | None) -> dict[str, str]:
@@ -192,7 +199,7 @@ def _check_status(response: httpx.Response, part: Path) -> None:
     code = response.status_code
     said = f"the server answered {code} {response.reason_phrase}".rstrip()
     if code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-        discard(part)  # longer than the file: it is another one now
+        discard(part)  # the part is longer than the file, which was replaced
     if code in _WORTH_A_RETRY:
         raise _Cut(said)
     if code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
@@ -202,7 +209,7 @@ def _check_status(response: httpx.Response, part: Path) -> None:
 
 
 def _check_same_file(response: httpx.Response, part: Path, *, state: _State) -> None:
-    """Begin again where the answer does not continue the very file that the part belongs to."""
+    """Discard the part if the response does not continue the same file."""
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     total = int(match[2]) if match and match[2] != "*" else None
     same = _validator(response) in {None, state.validator}
@@ -213,19 +220,20 @@ def _check_same_file(response: httpx.Response, part: Path, *, state: _State) -> 
 
 
 def _validator(response: httpx.Response) -> str | None:
-    """Find what tells one state of a file on the server from another, in a form that If-Range allows."""
+    """Read the file's ETag or date, which change with the file, in a form that If-Range allows."""
     etag: str | None = response.headers.get("ETag")
+    # RFC 9110, 13.1.5: weak ETags must not be used in If-Range.
     return etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified")
 
 
 def _begin(response: httpx.Response, transfer: Transfer) -> _State:
-    """Empty a part and write down what the server says of the file."""
+    """Start an empty part, and record what the server says about the file."""
     if response.status_code != HTTPStatus.OK:
-        raise Refused("the server sent a piece of the file, unasked")
+        raise Refused("the server sent a piece of the file, which was not requested")
     length: str | None = response.headers.get("Content-Length")
     state = _State(_validator(response), int(length) if length else None)
     if length is None and response.headers.get("Transfer-Encoding") != "chunked" and not transfer.has_checksum:
-        raise Refused("the server does not say how long the file is, and no checksum is known")
+        raise Refused("the server does not give the file's length, and no checksum is known")
     if None not in (transfer.num_bytes, state.num_bytes) and transfer.num_bytes != state.num_bytes:
         raise Refused(f"expected {transfer.num_bytes} bytes, the server has {state.num_bytes}")
     discard(transfer.part)
@@ -236,18 +244,10 @@ def _begin(response: httpx.Response, transfer: Transfer) -> _State:
 
 def _append(response: httpx.Response, transfer: Transfer, *, total: int) -> None:
     with transfer.part.open("ab") as file:
-        _check_space(transfer.part.parent, total - file.tell())
+        require_space(transfer.part.parent, total - file.tell(), what="the download needs another")
         for chunk in response.iter_raw():
             if not file.tell() and (problem := transfer.find_problem(chunk)):
                 raise Refused(problem)
             file.write(chunk)
             if transfer.progress:
                 transfer.progress(file.tell(), total)
-
-
-def _check_space(folder: Path, num_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if num_bytes > free:
-        raise EnvironmentProblem(
-            f"{folder}: {num_bytes / 1e9:.2f} GB are still to come and {free / 1e9:.2f} GB are free; make space"
-        )

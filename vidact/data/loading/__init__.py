@@ -1,1 +1,1 @@
-"""Clips to batches."""
+"""From clips to batches: windows, cached decoding, masks, augmentation, order of training, DataLoader workers."""

@@ -1,9 +1,7 @@
-"""Vary clips at random on the device where they are: crop, mirror, brightness, contrast, a shift in time.
+"""Augment training batches on the device where they are: crop, mirror, brightness, contrast, a shift in time.
 
-It does not know what the clips are for, nor when they are to be varied.
-
-Chance decides once per clip, so all frames of a clip change alike and its motion stays what it is. Everything
-random is drawn on the CPU: equal generators give equal clips whatever the device.
+Parameters are drawn once per clip, so all frames of a clip change alike and its motion is preserved. They are drawn on
+the CPU: equal generators give equal clips on every device.
 """
 
 import math
@@ -17,24 +15,24 @@ from torch import Tensor
 from vidact.core.clips import ClipBatch
 from vidact.core.errors import ConfigError
 
-_NUM_CHANCES = 8  # random numbers per clip, the same whatever is switched on
+_NUM_RANDOM = 8  # random numbers per clip, whatever is switched on
 
 
 @dataclass(frozen=True)
 class AugmentationSettings:
-    """How far clips may be varied; a range is (least, most).
+    """Ranges of the augmentations, each as (smallest, largest).
 
     Mirroring changes the class where a class is a direction (the synthetic set's `left` and `right`, `clockwise`
     and `counter_clockwise`): set `flip_probability` to 0 there.
 
     Attributes:
-        crop_scale: Share of the frame's area that is cut out and brought to the size that is wanted; (1, 1) for all.
-        crop_aspect: Width by height of what is cut out, over that of the frame; the drawn area is kept, so a large
-            area allows little of it.
-        flip_probability: Share of clips that are mirrored, left for right.
-        brightness: Pixels are multiplied by 1 ± this at most; 0 leaves them.
-        contrast: Distances from the clip's mean are multiplied by 1 ± this at most; 0 leaves them.
-        temporal_jitter: Shift of the window in time, at most, in frames of the window to either side; 0 for none.
+        crop_scale: Share of the frame's area that is cropped and resized to the output size; (1, 1) for all.
+        crop_aspect: Aspect (width by height) of the crop over that of the frame; the drawn area has precedence, so a
+            large area allows little change of aspect.
+        flip_probability: Share of clips that are mirrored horizontally.
+        brightness: Pixels are multiplied by at most 1 ± this; 0 for none.
+        contrast: Distances from the clip's mean are multiplied by at most 1 ± this; 0 for none.
+        temporal_jitter: Largest shift of the window in time, in frames of the window to either side; 0 for none.
     """
 
     crop_scale: tuple[float, float] = (0.6, 1.0)
@@ -47,10 +45,14 @@ class AugmentationSettings:
     def __post_init__(self) -> None:
         least, most = self.crop_scale
         if not 0 < least <= most <= 1:
-            raise ConfigError(f"augmentation: crop_scale is two shares, 0 < least <= most <= 1, got {self.crop_scale}")
+            raise ConfigError(
+                f"augmentation: crop_scale must be two shares, 0 < least <= most <= 1, got {self.crop_scale}"
+            )
         least, most = self.crop_aspect
         if not 0 < least <= most < math.inf:
-            raise ConfigError(f"augmentation: crop_aspect is two ratios, 0 < least <= most, got {self.crop_aspect}")
+            raise ConfigError(
+                f"augmentation: crop_aspect must be two ratios, 0 < least <= most, got {self.crop_aspect}"
+            )
         for name in ("flip_probability", "brightness", "contrast"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"augmentation: {name} must be from 0 to 1, got {getattr(self, name)}")
@@ -58,21 +60,21 @@ class AugmentationSettings:
             raise ConfigError(f"augmentation: temporal_jitter must be at least 0 frames, got {self.temporal_jitter}")
 
     def decoded_frames(self, num_frames: int) -> int:
-        """Count the frames that a window must bring along so that `num_frames` of them are left after the shift."""
+        """Compute how many frames a window needs so that `num_frames` are left after the shift in time."""
         return num_frames + 2 * self.temporal_jitter
 
 
 @dataclass(frozen=True)
-class Variation:
-    """What chance decided for each clip of a batch; on the CPU.
+class Parameters:
+    """The drawn parameters of each clip of a batch, on the CPU.
 
     Attributes:
-        first_frame: Where the run of frames starts, from 0.
-        top: Upper end of what is cut out, as a share of the frame's height.
-        left: Its left end, as a share of the frame's width.
-        height: Its height, as a share of the frame's.
-        width: Its width, as a share of the frame's.
-        flip: Mirrored, left for right.
+        first_frame: First of the frames that are kept, from 0.
+        top: Top of the crop, as a share of the frame's height.
+        left: Left edge of the crop, as a share of the frame's width.
+        height: Height of the crop, as a share of the frame's.
+        width: Width of the crop, as a share of the frame's.
+        flip: Whether the clip is mirrored horizontally.
         brightness: Factor of the pixels.
         contrast: Factor of their distance from the clip's mean.
     """
@@ -94,19 +96,19 @@ def augment(
     generator: torch.Generator,
     size: tuple[int, int] | None = None,
 ) -> ClipBatch:
-    """Vary every clip of a batch by chance, all its frames alike; its mask follows.
+    """Augment every clip of a batch at random, all its frames alike, and its mask with it.
 
     Args:
-        batch: With `settings.decoded_frames(T)` frames, on any device.
-        settings: How far.
-        generator: On the CPU; it moves on by the same amount per clip whatever the settings.
-        size: Height and width of the clips that come out, in pixels; those of the batch if None.
+        batch: A batch of `settings.decoded_frames(T)` frames, on any device.
+        settings: Ranges.
+        generator: Random generator on the CPU; it advances by the same amount per clip whatever the settings.
+        size: Height and width of the output in pixels; those of the batch if None.
 
     Returns:
-        A batch with T frames; `frame_numbers` and `times_seconds` are those of the frames that were kept.
+        A batch with T frames; `frame_numbers` and `times_seconds` are those of the kept frames.
 
     Raises:
-        ConfigError: the batch has no frame to spare for the shift in time.
+        ConfigError: the batch has too few frames for the shift in time.
     """
     num_frames = batch.video.shape[2] - 2 * settings.temporal_jitter
     if num_frames < 1:
@@ -114,29 +116,29 @@ def augment(
             f"augmentation: temporal_jitter {settings.temporal_jitter} needs windows of at least "
             f"{settings.decoded_frames(1)} decoded frames, got {batch.video.shape[2]}"
         )
-    variation = draw(len(batch), settings=settings, generator=generator)
+    parameters = draw_parameters(len(batch), settings=settings, generator=generator)
     last = _last_first_frame(batch.frame_numbers.cpu(), num_frames=num_frames)
-    variation = replace(variation, first_frame=torch.minimum(variation.first_frame, last))
-    return vary(batch, variation, num_frames=num_frames, size=size)
+    parameters = replace(parameters, first_frame=torch.minimum(parameters.first_frame, last))
+    return transform(batch, parameters, num_frames=num_frames, size=size)
 
 
 def _last_first_frame(frame_numbers: Int[Tensor, "B T"], *, num_frames: int) -> Int[Tensor, " B"]:
-    """Say where a run may start at the latest, so that it repeats no frame that it need not repeat."""
+    """Compute the latest start that does not repeat the last frame more often than necessary."""
     distinct = 1 + (frame_numbers.diff(dim=1) > 0).sum(dim=1)
     return (distinct - num_frames).clamp(min=0)
 
 
-def draw(num_clips: int, *, settings: AugmentationSettings, generator: torch.Generator) -> Variation:
-    """Draw for each clip, evenly within the settings; the aspect evenly in its logarithm.
+def draw_parameters(num_clips: int, *, settings: AugmentationSettings, generator: torch.Generator) -> Parameters:
+    """Draw the parameters of each clip, uniformly within the settings; the aspect uniformly in its logarithm.
 
-    An aspect that would not fit into the frame at the drawn area is brought to the nearest that does.
+    An aspect that does not fit into the frame at the drawn area is replaced by the nearest one that does.
     """
-    chance = torch.rand(num_clips, _NUM_CHANCES, generator=generator, dtype=torch.float64).unbind(dim=1)
+    chance = torch.rand(num_clips, _NUM_RANDOM, generator=generator, dtype=torch.float64).unbind(dim=1)
     scale = _between(chance[0], *settings.crop_scale)
     log_aspect = _between(chance[1], *map(math.log, settings.crop_aspect)).clamp(scale.log(), -scale.log())
     height = (scale.log() - log_aspect).div(2).exp().clamp(max=1)
     width = (scale.log() + log_aspect).div(2).exp().clamp(max=1)
-    return Variation(
+    return Parameters(
         first_frame=(chance[2] * (2 * settings.temporal_jitter + 1)).long(),
         top=chance[3] * (1 - height),
         left=chance[4] * (1 - width),
@@ -152,28 +154,30 @@ def _between(chance: Float[Tensor, " B"], least: float, most: float) -> Float[Te
     return least + (most - least) * chance
 
 
-def vary(batch: ClipBatch, variation: Variation, *, num_frames: int, size: tuple[int, int] | None = None) -> ClipBatch:
-    """Apply what was drawn: a run of `num_frames` frames, the geometry, then brightness and contrast."""
-    batch = _take_run(batch, variation.first_frame, num_frames=num_frames)
+def transform(
+    batch: ClipBatch, parameters: Parameters, *, num_frames: int, size: tuple[int, int] | None = None
+) -> ClipBatch:
+    """Apply drawn parameters: select `num_frames` frames, crop and mirror, then change brightness and contrast."""
+    batch = _select_frames(batch, parameters.first_frame, num_frames=num_frames)
     device = batch.video.device
     source = (batch.video.shape[3], batch.video.shape[4])
     height, width = size or source
-    grid = _sampling_grid(variation, size=(height, width), source=source).to(device)
-    factors = torch.stack([variation.brightness, variation.contrast], dim=1).float().to(device)
+    grid = _sampling_grid(parameters, size=(height, width), source=source).to(device)
+    factors = torch.stack([parameters.brightness, parameters.contrast], dim=1).float().to(device)
     video = batch.video.new_empty(*batch.video.shape[:3], height, width)
     mask = None if batch.mask is None else batch.mask.new_empty(*batch.mask.shape[:2], height, width)
-    # One clip at a time fits into a CPU's cache, which makes it twice as fast; a GPU takes all at once.
+    # One clip at a time fits into a CPU's cache, which is twice as fast; a GPU takes all at once.
     step = 1 if device.type == "cpu" else max(len(batch), 1)
     for start in range(0, len(batch), step):
         rows = slice(start, start + step)
-        video[rows] = _vary_pixels(batch.video[rows], grid[rows], factors[rows])
+        video[rows] = _transform_pixels(batch.video[rows], grid[rows], factors[rows])
         if mask is not None and batch.mask is not None:
             mask[rows] = _sample(batch.mask[rows].float(), grid[rows]) >= 0.5
     return replace(batch, video=video, mask=mask)
 
 
-def _take_run(batch: ClipBatch, first_frame: Int[Tensor, " B"], *, num_frames: int) -> ClipBatch:
-    """Keep a run of frames of each clip, in everything that has a frame axis."""
+def _select_frames(batch: ClipBatch, first_frame: Int[Tensor, " B"], *, num_frames: int) -> ClipBatch:
+    """Select consecutive frames of each clip, in all tensors with a frame axis."""
     columns = (first_frame[:, None] + torch.arange(num_frames)).to(batch.video.device)  # [B, T]
     rows = torch.arange(len(batch), device=columns.device)[:, None]
     return replace(
@@ -185,15 +189,17 @@ def _take_run(batch: ClipBatch, first_frame: Int[Tensor, " B"], *, num_frames: i
     )
 
 
-def _sampling_grid(variation: Variation, *, size: tuple[int, int], source: tuple[int, int]) -> Float[Tensor, "B H W 2"]:
-    """Say where each pixel of the result comes from: x and y, −1 and 1 at the frame's edges.
+def _sampling_grid(
+    parameters: Parameters, *, size: tuple[int, int], source: tuple[int, int]
+) -> Float[Tensor, "B H W 2"]:
+    """Compute the source position of each output pixel: x and y, −1 and 1 at the frame's edges.
 
-    Beyond the centres of the source's outermost pixels there is nothing to blend with, so places there move to them.
+    Positions beyond the centres of the outermost pixels are clamped to them, because there is nothing to blend with.
     """
     height, width = size
-    y = _places(variation.top, variation.height, num_pixels=height, of=source[0])  # [B, H]
-    x = _places(variation.left, variation.width, num_pixels=width, of=source[1])  # [B, W]
-    x = torch.where(variation.flip[:, None], x.flip(1), x)
+    y = _places(parameters.top, parameters.height, num_pixels=height, of=source[0])  # [B, H]
+    x = _places(parameters.left, parameters.width, num_pixels=width, of=source[1])  # [B, W]
+    x = torch.where(parameters.flip[:, None], x.flip(1), x)
     shape = (len(x), height, width)
     return torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1).float()
 
@@ -206,7 +212,7 @@ def _places(
     return (2 * (start[:, None] + length[:, None] * centres) - 1).clamp(-outermost, outermost)
 
 
-def _vary_pixels(
+def _transform_pixels(
     video: UInt8[Tensor, "B C T I J"], grid: Float[Tensor, "B H W 2"], factors: Float[Tensor, "B 2"]
 ) -> UInt8[Tensor, "B C T H W"]:
     brightness, contrast = factors[:, :, None, None, None, None].unbind(dim=1)  # [B, 1, 1, 1, 1]
@@ -217,5 +223,5 @@ def _vary_pixels(
 
 
 def _sample(images: Float[Tensor, "B N I J"], grid: Float[Tensor, "B H W 2"]) -> Float[Tensor, "B N H W"]:
-    """Sample all images of a clip at the same places, bilinearly."""
+    """Sample all images of a clip at the same positions, bilinearly."""
     return F.grid_sample(images, grid, mode="bilinear", align_corners=False)

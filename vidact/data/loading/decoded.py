@@ -1,11 +1,9 @@
-"""Decode windows once and keep them on disk as one memory-mapped array, for every later epoch and run.
-
-It does not know classes, splits or what the windows are for.
+"""Decode windows once and cache them on disk as one memory-mapped array, for every later epoch and run.
 
 A set of windows lies in `<cache>/windows/<key>/`: `video.npy`, uint8 [N, C, T, H, W], and `index.json`. The key is a
-hash of the files' contents, the frame numbers, the size, the colours, the version of the resizer, and which decoder of
-which version reads each file; class,
-label, split and the place of the files play no part. A folder appears under its name only when it is whole.
+hash of the files' contents, the frame numbers, the size, the colours, the version of the resizer, and the decoder of
+each file with its version; class, label, split and the location of the files do not matter. A folder appears under its
+name only when it is complete.
 """
 
 import contextlib
@@ -32,14 +30,14 @@ from vidact.core.cache import cache_folder, folder_bytes, locked
 from vidact.core.clips import ClipBatch
 from vidact.core.errors import ConfigError, EnvironmentProblem
 from vidact.core.files import flush_file, flush_folder
-from vidact.core.folders import remove_abandoned, workshop
+from vidact.core.folders import remove_abandoned, scratch_folder
 from vidact.core.terminal import printable
 from vidact.data.loading.windows import Window, WindowDataset, join
 from vidact.data.loading.workers import worker_options
 from vidact.data.video.containers import file_sha1
 from vidact.data.video.reading import VERSIONS, Decoder
 
-FORMAT = 2  # of the array and its index; a new number leaves all older arrays aside
+FORMAT = 2  # of the array and its index; a new number makes all older arrays unused
 _HEADER = {"descr": "|u1", "fortran_order": False}
 
 Progress = Callable[[int, int], None]
@@ -49,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Plan:
-    """What an array is to hold, row by row."""
+    """The intended content of an array, row by row."""
 
     windows: tuple[Window, ...]
     contents: tuple[str, ...]
@@ -83,10 +81,10 @@ class _Plan:
 
 
 class DecodedWindows:
-    """Windows that lie decoded on disk; every process maps the array when it first reads.
+    """Decoded windows on disk; every process maps the array when it first reads.
 
     Args:
-        folder: Where `video.npy` is.
+        folder: Folder of `video.npy`.
         rows: The row of each window that could be decoded, by file and frame numbers.
     """
 
@@ -96,15 +94,16 @@ class DecodedWindows:
         self._video: UInt8[np.ndarray, "N C T H W"] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_video": None}  # a worker maps the file itself, it is not sent the pixels
+        return self.__dict__ | {"_video": None}  # a worker maps the file itself, instead of receiving the pixels
 
     def rows_of(self, windows: Sequence[Window]) -> list[int | None]:
-        """Find the row of each window; None for those that are not there."""
+        """Find the row of each window; None for windows that are not cached."""
         return [self._rows.get((window.clip.path, window.frame_numbers)) for window in windows]
 
     def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "B C T H W"]:
-        """Copy rows into memory of one's own."""
+        """Copy rows into memory."""
         if self._video is None:
+            # A plain array over the map, so that what is copied out of it is plain as well.
             self._video = np.lib.format.open_memmap(self.folder / "video.npy", mode="r").view(np.ndarray)
         return np.take(self._video, rows, axis=0)
 
@@ -120,20 +119,20 @@ def decode_windows(
     num_workers: int = 0,
     progress: Progress | None = None,
 ) -> DecodedWindows:
-    """Decode windows into an array on disk, or find the one that an earlier run made of the same windows.
+    """Decode windows into an array on disk, or find the array that an earlier run made of the same windows.
 
-    Of several processes that start at once one decodes, and the others wait for it. What a killed process left
-    half done is removed by the next. A window that cannot be decoded has no row.
+    Of several processes that start at once one decodes, and the others wait for it. Unfinished arrays of killed
+    processes are removed. A window that cannot be decoded has no row.
 
     Args:
-        windows: At least one, in any order, all with the same number of frames.
+        windows: One or more, in any order, all with the same number of frames.
         size: Height and width in pixels.
-        gray: One colour channel in place of three.
-        limit_bytes: How large all arrays of `folder` together may be.
+        gray: One colour channel instead of three.
+        limit_bytes: Limit for all arrays in `folder` together.
         decoder: The library that decodes.
-        folder: Where arrays are kept; `windows` in the user's cache folder if None.
-        num_workers: Processes that decode; 0 decodes in this one.
-        progress: Called after each window with how many are done and how many there are.
+        folder: Folder of the arrays; `windows` in the user's cache folder if None.
+        num_workers: Number of processes that decode; 0 decodes in this one.
+        progress: Called after each window with (done, total).
 
     Raises:
         ConfigError: the array would exceed the limit; nothing was decoded.
@@ -161,14 +160,15 @@ def decode_windows(
 
 
 def _in_order(windows: Sequence[Window], contents: Mapping[Path, str]) -> tuple[tuple[Window, ...], tuple[str, ...]]:
-    """Put windows in an order that does not depend on the split, each content once."""
+    """Sort windows independently of the split, and drop those of equal content."""
+    # Reversed, so that of equal contents the first clip stays.
     unique = {(contents[window.clip.path], window.frame_numbers): window for window in reversed(windows)}
     rows = sorted(unique.items(), key=lambda row: (row[1].clip.clip_id, row[0]))
     return tuple(window for _, window in rows), tuple(sha1 for (sha1, _), _ in rows)
 
 
 def _places(windows: Sequence[Window], contents: Mapping[Path, str], *, plan: _Plan) -> dict[_Place, int]:
-    """Find the row of every window, of those as well whose content another file has."""
+    """Find the row of every window; files of equal content share their rows."""
     keys = zip(plan.contents, (window.frame_numbers for window in plan.windows), strict=True)
     row_of = {key: row for row, key in enumerate(keys)}
     return {
@@ -190,7 +190,7 @@ def _sha1(path: Path) -> str:
 
 
 def _rows_of(entry: Path, plan: _Plan) -> set[int] | None:
-    """Name the rows of an array that hold a window; None where there is no whole array of the plan."""
+    """List the rows of an array that hold a window; None where there is no intact array of the plan."""
     try:
         index = json.loads((entry / "index.json").read_text(encoding="utf-8"))
         video = np.lib.format.open_memmap(entry / "video.npy", mode="r")
@@ -199,17 +199,17 @@ def _rows_of(entry: Path, plan: _Plan) -> set[int] | None:
     except FileNotFoundError:
         return None
     except (ValueError, EOFError, TypeError, KeyError):
-        return None  # damaged: `_replace` says so
+        return None  # damaged: `_replace` warns
     return None
 
 
 def _replace(entry: Path, plan: _Plan, *, limit_bytes: int, num_workers: int, progress: Progress | None) -> set[int]:
-    """Decode beside the final name and rename; the caller holds the plan's lock."""
+    """Decode into a scratch folder and rename it; the caller holds the plan's lock."""
     if entry.exists():
         _log.warning("%s: the decoded windows are damaged; decoding them again", printable(entry))
         for name in ("video.npy", "index.json"):
             (entry / name).unlink(missing_ok=True)
-        entry.rmdir()  # an error where it holds anything else
+        entry.rmdir()  # raises if it contains anything else
     remove_abandoned(entry.parent)
     with _reserved(entry, plan, limit_bytes=limit_bytes) as temporary:
         left_out = _write_video(temporary / "video.npy", plan, num_workers=num_workers, progress=progress)
@@ -229,10 +229,10 @@ def _replace(entry: Path, plan: _Plan, *, limit_bytes: int, num_workers: int, pr
 
 @contextlib.contextmanager
 def _reserved(entry: Path, plan: _Plan, *, limit_bytes: int) -> Iterator[Path]:
-    """Make a temporary folder with a file of the array's full size, if the limit and the disk allow it."""
+    """Make a scratch folder with a file of the array's full size, if the limit and the disk allow it."""
     folder = entry.parent
-    with workshop(folder) as room:
-        with FileLock(folder / "space.lock"):  # two runs must not both find room for one
+    with scratch_folder(folder) as room:
+        with FileLock(folder / "space.lock"):  # two runs must not both take the same free space
             _check_space(folder, plan, limit_bytes=limit_bytes)
             (temporary := room / "windows").mkdir()
             with (temporary / "video.npy").open("wb") as file:
@@ -246,14 +246,14 @@ def _check_space(folder: Path, plan: _Plan, *, limit_bytes: int) -> None:
     if used + plan.num_bytes > limit_bytes:
         raise ConfigError(
             f"{what}, need {_megabytes(plan.num_bytes)}, the cache's limit is {_megabytes(limit_bytes)} and "
-            f"{_megabytes(used)} of it are in use: raise --data.cache_gigabytes (0: no cache), take fewer windows or "
-            "smaller frames" + (f", or remove what is there: rm -r {shlex.quote(str(folder))}" if used else "")
+            f"{_megabytes(used)} of it are in use: raise --data.cache_gigabytes (0: no cache), use fewer windows or "
+            "smaller frames" + (f", or remove the old ones: rm -r {shlex.quote(str(folder))}" if used else "")
         )
     free = shutil.disk_usage(folder).free
     if plan.num_bytes > free:
         raise EnvironmentProblem(
             f"{what}, need {_megabytes(plan.num_bytes)}, {folder} has {_megabytes(free)} free: set VIDACT_CACHE to "
-            "a folder with more, take fewer windows or smaller frames, or train without the cache"
+            "a folder with more, use fewer windows or smaller frames, or train without the cache"
         )
 
 
@@ -262,9 +262,9 @@ def _megabytes(num_bytes: int) -> str:
 
 
 def _write_video(path: Path, plan: _Plan, *, num_workers: int, progress: Progress | None) -> dict[int, str]:
-    """Write the array row by row, zeros for windows that cannot be decoded; say which and why."""
+    """Write the array row by row, zeros for windows that cannot be decoded; return those with the reasons."""
     left_out = {}
-    with path.open("r+b") as file:  # no memory map: there a full disk is a signal, not an error
+    with path.open("r+b") as file:  # no memory map: there a full disk kills the process by a signal
         np.lib.format.write_array_header_1_0(file, _HEADER | {"shape": plan.shape})
         for row, window in enumerate(_decode(plan, num_workers=num_workers)):
             if len(window):
@@ -283,7 +283,7 @@ def _decode(plan: _Plan, *, num_workers: int) -> Iterator[ClipBatch]:
     loader: DataLoader[ClipBatch] = DataLoader(
         WindowDataset(plan.windows, size=plan.size, gray=plan.gray, decoder=plan.decoder),
         collate_fn=join,
-        generator=torch.Generator(),  # training's random numbers must not depend on what the cache holds
+        generator=torch.Generator(),  # training's random numbers must not depend on the cache
         **worker_options(num_workers),
     )
     return iter(loader)

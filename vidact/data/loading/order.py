@@ -1,7 +1,4 @@
-"""The order of training: which sample comes when is a function of seed and epoch alone.
-
-It does not know what a sample is.
-"""
+"""Shuffle training samples by seed and epoch alone, so that a resumed run continues with the same order."""
 
 import itertools
 from collections.abc import Iterator, Sized
@@ -12,22 +9,22 @@ from torch.utils.data import DistributedSampler
 
 
 class EpochOrder(DistributedSampler[Any]):
-    """torch's order of an epoch, also for one process, with a start inside the first epoch for training that goes on.
+    """torch's `DistributedSampler`, which may start inside of the first epoch, for resumed training.
 
     Args:
-        samples: What is put in order.
-        seed: Of all epochs.
-        epoch: The first epoch; Lightning names the later ones.
-        start: How many samples of the first epoch this process has had already.
-        num_replicas: How many processes share the samples.
-        rank: Which of them this is.
+        samples: The data set.
+        seed: Seed of all epochs.
+        epoch: Number of the first epoch; Lightning sets the later ones.
+        start: Samples of the first epoch that this process has already seen.
+        num_replicas: Number of processes that share the samples.
+        rank: Number of this process.
     """
 
     def __init__(
         self, samples: Sized, *, seed: int, epoch: int = 0, start: int = 0, num_replicas: int = 1, rank: int = 0
     ) -> None:
         super().__init__(samples, num_replicas=num_replicas, rank=rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
-        self.set_epoch(epoch)  # at once: workers fetch before Lightning names the epoch
+        self.set_epoch(epoch)  # at once: workers prefetch before Lightning sets the epoch
         self.first_epoch, self.start = epoch, start
 
     def __iter__(self) -> Iterator[Any]:
@@ -35,12 +32,12 @@ class EpochOrder(DistributedSampler[Any]):
 
 
 def training_order(samples: Sized, trainer: Trainer | None, *, seed: int, batch_size: int) -> EpochOrder:
-    """Put training in order; where it goes on inside an epoch, from there.
+    """Make the sampler of training, which continues inside an epoch if a run was stopped there.
 
     Args:
-        samples: What is put in order.
-        trainer: Knows where in training it is; None outside of one.
-        seed: Of all epochs.
+        samples: The data set.
+        trainer: Its progress tells where to start; None outside of training.
+        seed: Seed of all epochs.
         batch_size: Samples per batch and process.
     """
     if trainer is None:

@@ -1,7 +1,7 @@
-"""Read videos of any length from their first frame to their last, a few frames in memory at a time.
+"""Read videos of any length from first frame to last, with a few frames in memory; `explaining` uses it.
 
-It does not know what the frames are for. Training reads windows by number (`video.py`); both give the same frames, but
-for rounding where training reads with decord.
+Training reads windows by frame number (`video.reading`); both give the same frames, up to rounding where training reads
+with decord.
 """
 
 import math
@@ -24,7 +24,7 @@ from vidact.data.video.reading import checked_path, decode_all, to_network_size
 from vidact.data.video.sampling import Stride, sampled_frames, sliding_starts
 from vidact.data.video.timeline import FrameRates, mean_rate, timeline
 
-BYTES_PER_SECOND = 200_000  # what the slowest of measurements decodes; a long video has longer to be measured
+BYTES_PER_SECOND = 200_000  # slower than any inspection seen: long videos get a longer time limit
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,10 @@ class Frame:
     """One frame.
 
     Attributes:
-        number: From 0.
+        number: Frame number, from 0.
         time_seconds: When it is shown, from the first one on.
-        picture: Turned and mirrored as it is to be seen, with the pixels that are stored; a network sees it squeezed
-            to its own size.
-        size: Height and width at which a person sees it, where the pixels are not square; as `picture` if None.
+        picture: Pixels as stored, rotated and mirrored as they are to be seen; a network gets them resized.
+        size: Height and width in square pixels; those of `picture` if None.
     """
 
     number: int
@@ -46,7 +45,7 @@ class Frame:
 
     @property
     def shown(self) -> UInt8[np.ndarray, "h w C"]:
-        """The picture as a person sees it, with its true aspect."""
+        """The picture in square pixels, with its true aspect."""
         if self.size is None or self.size == self.picture.shape[:2]:
             return self.picture
         resized = to_network_size(torch.from_numpy(self.picture), self.size, gray=False)
@@ -55,26 +54,26 @@ class Frame:
 
 @runtime_checkable
 class Video(Protocol):
-    """Frames that can be read from the first to the last, as often as one likes."""
+    """A source of frames that can be read repeatedly, from the first to the last."""
 
     @property
     def name(self) -> str:
-        """What a person calls it."""
+        """Its name for users."""
 
     @property
     def num_frames(self) -> int:
-        """How many frames there are."""
+        """Number of frames."""
 
     @property
     def times_seconds(self) -> Sequence[float]:
         """When each frame is shown, from the first one on."""
 
     def frames(self) -> Iterator[Frame]:
-        """Give all frames in order."""
+        """Yield all frames in order."""
 
 
 class VideoFile:
-    """A video file, measured by decoding it once in a process that may crash or hang.
+    """A video file, inspected first in a child process that may crash or hang.
 
     Args:
         path: Any format that FFmpeg opens.
@@ -99,16 +98,19 @@ class VideoFile:
         return self.path.name
 
     def frames(self) -> Iterator[Frame]:
-        """Give all frames in order.
+        """Yield all frames in order.
 
         Raises:
-            DataError: the file has changed or vanished since it was measured.
+            DataError: the file has changed or vanished since it was inspected.
         """
         number, painter = -1, Painter()
+        # Not strict: frames after the first damage decode, but were not counted.
         for number, (time, frame) in enumerate(zip(self.times_seconds, decode_all(self.path), strict=False)):
             yield Frame(number, time, painter.upright(frame), self.size)
         if number + 1 < self.num_frames:
-            raise DataError(f"{self.path}: has {number + 1} frames now, had {self.num_frames}; it changed meanwhile")
+            raise DataError(
+                f"{self.path}: has {number + 1} frames now, had {self.num_frames}; the file changed meanwhile"
+            )
 
 
 class VideoArray:
@@ -119,7 +121,7 @@ class VideoArray:
         fps: Frames per second.
 
     Raises:
-        DataError: another shape or type, or no number of frames per second.
+        DataError: another shape or type, or an invalid frame rate.
     """
 
     name = "array"
@@ -134,13 +136,13 @@ class VideoArray:
                 f"{list(array.shape)}; for values in [0, 1] multiply by 255"
             )
         if not 0 < fps < math.inf:
-            raise DataError(f"fps is the array's frames per second, more than 0, got {fps}")
+            raise DataError(f"fps must be the array's frames per second, more than 0, got {fps}")
         self._pixels: UInt8[np.ndarray, "T H W C"] = array
         self.num_frames = len(array)
         self.times_seconds = tuple(number / fps for number in range(len(array)))
 
     def frames(self) -> Iterator[Frame]:
-        """Give all frames in order."""
+        """Yield all frames in order."""
         for number, picture in enumerate(self._pixels):
             rgb = np.broadcast_to(picture, (*picture.shape[:2], 3))
             yield Frame(number, self.times_seconds[number], np.array(rgb))
@@ -148,18 +150,18 @@ class VideoArray:
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """How a network sees a video.
+    """How a video is cut into windows for a network.
 
     Attributes:
         num_frames: Frames per window.
         stride: Distance between two frames of a window, or `adaptive`.
         size: Height and width.
-        gray: One colour channel in place of three.
-        overlap: Share of a window that the next one sees again, in [0, 1).
-        rates: Frames per second that the network learned from; a video is shown as it is where nobody knows them.
+        gray: One colour channel instead of three.
+        overlap: Share of a window that the next one contains as well, in [0, 1).
+        rates: Frames per second of the training clips; None, if unknown, keeps every video's own rate.
 
     Raises:
-        ConfigError: an overlap outside of that.
+        ConfigError: `overlap` is outside of [0, 1).
     """
 
     num_frames: int
@@ -172,11 +174,11 @@ class WindowSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 1:
             raise ConfigError(
-                f"overlap is the share of a window that the next sees again, in [0, 1), got {self.overlap}"
+                f"overlap must be the share of a window that the next one repeats, in [0, 1), got {self.overlap}"
             )
 
     def sampled(self, times_seconds: Sequence[float]) -> tuple[int, ...]:
-        """List the frames that windows see, some several times where a video has fewer than the network learned from.
+        """List the sampled frames, some several times if the video's rate is lower than that of the training clips.
 
         Args:
             times_seconds: When each frame of the video is shown.
@@ -187,11 +189,11 @@ class WindowSettings:
         return tuple(frames[place] for place in places)
 
     def note(self, times_seconds: Sequence[float]) -> str:
-        """Say in one line what becomes of a video with other frames per second than the network learned from."""
+        """Describe in one line how a video is resampled whose rate is not that of the training clips."""
         return self.rates.note(mean_rate(times_seconds)) if self.rates else ""
 
     def starts(self, num_sampled: int) -> tuple[int, ...]:
-        """List where windows start, as places among the sampled frames."""
+        """List the starts of windows, as indices into the sampled frames."""
         hop = max(1, round(self.num_frames * (1 - self.overlap)))
         return sliding_starts(num_sampled, num_frames=self.num_frames, hop=hop)
 
@@ -199,7 +201,7 @@ class WindowSettings:
 def sliding_windows(
     video: Video, settings: WindowSettings
 ) -> Iterator[tuple[tuple[int, ...], UInt8[Tensor, "C T H W"]]]:
-    """Give every window of a video, with the places of its frames among the sampled ones.
+    """Yield every window of a video, with the indices of its frames among the sampled ones.
 
     The last frame is repeated where a video does not fill a window. At most one window is in memory.
     """
@@ -222,7 +224,7 @@ def _pictures(video: Video, numbers: Sequence[int], settings: WindowSettings) ->
 
 
 def pick_frames(video: Video, numbers: Iterable[int]) -> Iterator[Frame]:
-    """Give some frames, by rising number; a number that comes several times has its frame as often."""
+    """Yield the frames of ascending numbers; a repeated number repeats its frame."""
     wanted = iter(numbers)
     following = next(wanted, None)
     for frame in video.frames():

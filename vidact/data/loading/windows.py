@@ -1,7 +1,4 @@
-"""Windows of clips as a torch data set, and how they become a batch.
-
-It does not know how clips were chosen or split.
-"""
+"""List the windows of clips, read them as a torch `Dataset`, and join them to batches."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -16,7 +13,7 @@ from torch.utils.data import Dataset
 
 from vidact.core.clips import ClipBatch
 from vidact.core.errors import DataError
-from vidact.data.checks.measuring import VideoInfo
+from vidact.data.checks.file_inspection import VideoInfo
 from vidact.data.datasets.clip_frames import frames_of
 from vidact.data.datasets.index import Clip
 from vidact.data.video.reading import Decoder, read_frames
@@ -29,12 +26,13 @@ class Window:
 
     Attributes:
         clip: The clip.
-        clip_index: Its number in its part of the split.
-        frame_numbers: Which frames of the file, from 0.
+        clip_index: Its number on its side of the split.
+        frame_numbers: Frame numbers in the file, from 0.
         times_seconds: When each of them is shown, from the file's first frame on.
-        clip_frames: Frames that the whole file has.
-        sha1: Of the clip's file; empty where nobody has taken it.
-        only_pyav: Whether the file is read with PyAV, whatever was asked for.
+        clip_frames: Number of frames of the whole file.
+        sha1: SHA-1 of the clip's file; empty if unknown.
+        only_pyav: Whether the file must be read with PyAV.
+        datapoint: Its name as in the 2020 report (`vcP1269_3`); empty if not asked for.
     """
 
     clip: Clip
@@ -44,31 +42,32 @@ class Window:
     clip_frames: int
     sha1: str = ""
     only_pyav: bool = False
+    datapoint: str = ""
 
     def decoder(self, wanted: Decoder) -> Decoder:
-        """Name the library that reads the file: the one that is wanted, where that reads it rightly."""
+        """Choose the library that reads the file: the wanted one, unless only PyAV reads it rightly."""
         return "pyav" if self.only_pyav else wanted
 
 
 @runtime_checkable
 class MaskSource(Protocol):
-    """Where the masks of clips come from."""
+    """A source of masks."""
 
     def read(
         self, clip_id: str, frame_numbers: Sequence[int], *, clip_frames: int, size: tuple[int, int]
     ) -> Bool[Tensor, "T H W"]:
-        """Read the masks of a clip's frames; DataError if there is none that fits."""
+        """Read the masks of a clip's frames; raise DataError if there is none that fits."""
 
 
 @runtime_checkable
 class PixelSource(Protocol):
-    """Where windows lie that were decoded before."""
+    """A cache of decoded windows."""
 
     def rows_of(self, windows: Sequence[Window]) -> list[int | None]:
-        """Find the row of each window; None for those that are not there."""
+        """Find the row of each window; None for windows that are not cached."""
 
     def read(self, rows: Sequence[int]) -> UInt8[np.ndarray, "B C T H W"]:
-        """Copy rows into memory of one's own."""
+        """Copy rows into memory."""
 
 
 def list_windows(
@@ -82,24 +81,26 @@ def list_windows(
     sha1s: Mapping[Path, str] | None = None,
     frame_order: FrameOrder = "natural",
     fps: float | None = None,
+    datapoints: Mapping[str, str] | None = None,
 ) -> list[Window]:
     """List the windows of all clips, clip by clip.
 
-    Windows count the frames of which a clip consists, which are not always all of its file: see `timeline.frames_of`.
+    A clip may be a part of its file, or resampled: see `clip_frames.frames_of`.
 
     Args:
-        clips: The clips, whose order numbers them.
-        infos: What was measured of each.
+        clips: The clips, numbered in this order.
+        infos: The inspected content of each file.
         num_frames: Frames per window.
         stride: Distance between two frames of a window, or 'adaptive'.
         num_windows: Windows to spread over each clip.
         margin: Further frames before and after each window, see `sampling.windows`.
-        sha1s: Of the files, as far as they are known.
-        frame_order: See `sampling.reorder`; a clip is shuffled in the same way each time.
+        sha1s: SHA-1 of the files, as far as known.
+        frame_order: See `sampling.reorder`; a window is always shuffled in the same way.
         fps: Frames per second at which clips are sampled; as in their files if None.
+        datapoints: From clip id to `vcP1269`, see `datapoints.datapoint_prefixes`; windows have no such names if None.
 
     Raises:
-        DataError: a clip's start and end are not within its file; `timeline.why_unusable` tells before.
+        DataError: a clip's start and end are not within its file; check with `clip_frames.why_unusable` before.
     """
     listed = []
     for clip_index, clip in enumerate(clips):
@@ -111,26 +112,33 @@ def list_windows(
             numbers = tuple(frames[place] for place in places)
             ordered = reorder(numbers, frame_order, seed=f"{clip.clip_id} {numbers[0]}")
             times = tuple(info.shown_at[number] for number in ordered)
-            sha1 = (sha1s or {}).get(clip.path, "")
             listed.append(
-                Window(clip, clip_index, ordered, times, info.num_frames, sha1, only_pyav=bool(info.only_pyav))
+                Window(
+                    clip,
+                    clip_index,
+                    ordered,
+                    times,
+                    info.num_frames,
+                    sha1=(sha1s or {}).get(clip.path, ""),
+                    only_pyav=bool(info.only_pyav),
+                    datapoint=f"{datapoints[clip.clip_id]}_{numbers[0]}" if datapoints else "",
+                )
             )
     return listed
 
 
 class WindowDataset(Dataset[ClipBatch]):
-    """Windows, decoded when they are asked for or read from an array where they were decoded before.
+    """Windows, decoded on demand or read from a cache of decoded windows.
 
-    A clip that cannot be read any more does not raise: its item is a batch of none that says why.
+    A clip that can no longer be read does not raise: its item is an empty batch with the reason.
 
     Args:
-        windows: Which windows.
+        windows: The windows.
         size: Height and width in pixels.
-        gray: One colour channel in place of three.
-        decoder: The library that decodes, where it reads a file rightly.
-        decoded: Where decoded windows lie; it holds them at this size and with these colours. A window that it
-            lacks is decoded from its file.
-        masks: Where masks come from; batches have none if None.
+        gray: One colour channel instead of three.
+        decoder: The library that decodes, for files that it reads rightly.
+        decoded: Cache of windows decoded at this size and in these colours; others are decoded from their files.
+        masks: Source of masks; batches have none if None.
     """
 
     def __init__(
@@ -153,7 +161,7 @@ class WindowDataset(Dataset[ClipBatch]):
 
     @property
     def needs_no_decoding(self) -> bool:
-        """True where reading an item is copying memory, which is not worth a worker process."""
+        """True where reading an item only copies memory, which is not worth a worker process."""
         return self.decoded is not None and self.masks is None and None not in self._rows
 
     def __len__(self) -> int:
@@ -163,7 +171,8 @@ class WindowDataset(Dataset[ClipBatch]):
         return join(self.__getitems__([index]))
 
     def __getitems__(self, indices: Sequence[int]) -> list[ClipBatch]:
-        """Give a batch's windows in order, in as few parts as can be; torch's loader calls this."""
+        """Read a batch's windows in order, in as few parts as possible; torch's DataLoader calls this."""
+        # One copy for the whole batch is faster than one for each window.
         if self.decoded is not None and all(self._rows[index] is not None for index in indices):
             rows = [row for index in indices if (row := self._rows[index]) is not None]
             video = torch.from_numpy(self.decoded.read(rows))
@@ -214,6 +223,7 @@ class WindowDataset(Dataset[ClipBatch]):
             frame_numbers=frame_numbers,
             times_seconds=torch.tensor([window.times_seconds for window in chosen]),
             mask=mask,
+            datapoint=tuple(window.datapoint for window in chosen if window.datapoint),
         )
 
     def _nothing(self, num_frames: int, *, reason: str) -> ClipBatch:
@@ -232,7 +242,7 @@ class WindowDataset(Dataset[ClipBatch]):
 
 
 def join(batches: Sequence[ClipBatch]) -> ClipBatch:
-    """Join batches into one, in order; either all of them have masks or none has."""
+    """Concatenate batches, of which all have masks or none has."""
     if len(batches) == 1:
         return batches[0]
     values: dict[str, Any] = {}
@@ -249,12 +259,12 @@ def pick_rows(windows: Sequence[Window], *, clips_per_class: int, generator: tor
     """Draw some clips of each class, one window each.
 
     Args:
-        windows: To draw from.
-        clips_per_class: How many; fewer where a class has fewer.
-        generator: Decides which.
+        windows: Windows to draw from.
+        clips_per_class: Number of clips; fewer where a class has fewer.
+        generator: Random generator.
 
     Returns:
-        Places in `windows`, class by class in the order of their numbers.
+        Indices into `windows`, class by class in the order of their numbers.
     """
     chosen: dict[int, list[int]] = {label: [] for label in sorted({window.clip.label for window in windows})}
     seen: set[int] = set()

@@ -1,4 +1,4 @@
-"""How processes that decode are started, and outlive what ends the one they decode for; it knows nothing of clips."""
+"""Start DataLoader workers, and keep SIGTERM from ending them before training has saved."""
 
 import multiprocessing.connection
 import os
@@ -14,7 +14,7 @@ WORKER_TIMEOUT_SECONDS = 300
 
 
 class WorkerOptions(TypedDict):
-    """Those of a DataLoader that are about its workers."""
+    """The arguments of a DataLoader that concern its workers."""
 
     num_workers: int
     timeout: float
@@ -22,35 +22,35 @@ class WorkerOptions(TypedDict):
 
 
 def worker_options(num_workers: int) -> WorkerOptions:
-    """How a DataLoader is to decode in `num_workers` processes, or in this one if 0.
+    """Make the arguments of a DataLoader with `num_workers` worker processes; 0 decodes in this process.
 
     Raises:
-        EnvironmentProblem: workers could not hand over what they have decoded.
+        EnvironmentProblem: workers could not send their batches to this process.
     """
     if num_workers:
-        _check_handover()
+        _check_sockets()
     timeout = WORKER_TIMEOUT_SECONDS if num_workers else 0
     return WorkerOptions(num_workers=num_workers, timeout=timeout, worker_init_fn=leave_ending_to_parent)
 
 
-def _check_handover() -> None:
-    """Try what a worker does to hand a batch over; its own failure would show as silence until the timeout."""
+def _check_sockets() -> None:
+    """Open a socket as workers do to send a batch; a worker that fails there would be silent until the timeout."""
     try:
         with multiprocessing.connection.Listener():
             return
     except OSError as error:
         raise EnvironmentProblem(
-            f"{tempfile.gettempdir()}: processes that decode need a socket in this temporary folder and cannot have "
+            f"{tempfile.gettempdir()}: DataLoader workers need a socket in this temporary folder and cannot have "
             f"one ({error.strerror or error}); try a shorter path on a local disk, TMPDIR=/tmp, or "
             "--data.num_workers 0, which decodes in the training process"
         ) from error
 
 
 def leave_ending_to_parent(worker_id: int) -> None:
-    """Ignore SIGTERM of anyone but the process that trains; a DataLoader's `worker_init_fn`.
+    """Ignore SIGTERM unless the training process sends it; a DataLoader's `worker_init_fn`.
 
-    `timeout`, systemd and SLURM send it to all processes of a job at once. The one that trains then saves, and needs
-    the batches that are on their way; it ends its workers itself, and they end by themselves once it is gone.
+    `timeout`, systemd and SLURM send it to all processes of a job at once. The training process then saves, and needs
+    the batches that are under way; it ends its workers itself, and they end by themselves once it is gone.
     """
     if not hasattr(signal, "sigwaitinfo"):  # macOS: there they end at once
         return

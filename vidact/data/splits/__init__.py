@@ -1,1 +1,1 @@
-"""Divide clips into train, validation and test."""
+"""Split clips into training, validation and test, and measure what leaks between the sides."""

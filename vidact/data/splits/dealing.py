@@ -1,9 +1,7 @@
-"""Deal groups out to parts, so that each class is spread evenly and stands in every part where that can be.
+"""Distribute groups over parts of equal size, with every class in every part and spread evenly, as far as possible.
 
-It does not know what groups and classes are.
-
-All draws are SHA-256 of the seed and a group's name, and all sums are of whole numbers: the result depends on neither
-the machine, nor the version of a library, nor the order in which the groups are given.
+`schemes` makes folds and validation parts with it. All random draws are SHA-256 of the seed and a group's name, and all
+sums are of integers: the result depends on neither the machine, nor versions of libraries, nor the order of the groups.
 """
 
 import hashlib
@@ -15,25 +13,25 @@ Groups = Mapping[str, Mapping[str, int]]
 
 _ATTEMPTS = 10
 _STEPS = 200
-_WILD_STEP = 3
+_RANDOM_STEP = 3
 _SCALE = 10**12
 
 
 def deal(groups: Groups, *, num_parts: int, least_parts: int, seed: int) -> list[set[str]]:
-    """Give every group to one part.
+    """Assign every group to one part.
 
-    Groups go one after the other, those of rare classes and large ones first, to the part that has the least of their
-    classes (relative to each class's size). Where a part then lacks a class, groups are moved; where that does not
-    help, another order is tried, and at last fewer parts.
+    One group after the other, rare classes and large groups first, is assigned to the part that has the least of its
+    classes (relative to each class's size). If a part then lacks a class, groups are moved; if that does not help,
+    another order is tried, and finally fewer parts.
 
     Args:
-        groups: From a group's name to how many members of each class it has.
-        num_parts: How many parts are wanted.
-        least_parts: How many will do.
-        seed: Draws the order.
+        groups: From a group's name to its number of members of each class.
+        num_parts: Wanted number of parts.
+        least_parts: Smallest acceptable number of parts.
+        seed: Seed of the order.
 
     Returns:
-        The groups of each part. Where no try gave every class to every part, the try with the fewest gaps.
+        The groups of each part. If no try put every class into every part, the try with the fewest gaps.
     """
     tries: list[tuple[int, int, int, dict[str, int]]] = []
     for parts, attempt in product(range(num_parts, least_parts - 1, -1), range(_ATTEMPTS)):
@@ -57,6 +55,7 @@ def _deal_once(groups: Groups, *, num_parts: int, key: tuple[int, ...]) -> dict[
 
     def order(group: str) -> tuple[int, int, int]:
         size = sum(groups[group].values())
+        # Sizes up to a power of two: groups of about the same size come in random order, so that seeds matter.
         return min(spread[name] for name in groups[group]), -size.bit_length(), _draw(*key, group)
 
     dealt = {}
@@ -72,20 +71,20 @@ def _deal_once(groups: Groups, *, num_parts: int, key: tuple[int, ...]) -> dict[
 
 
 def _overlap(classes: Mapping[str, int], present: Mapping[str, int], weights: Mapping[str, int]) -> int:
-    """Half of what the sum of squared shares grows by, if a group of these classes joins a part."""
+    """Compute half of the increase of the sum of squared shares if a group of these classes joins a part."""
     return sum(count * present[name] * weights[name] for name, count in classes.items())
 
 
 def _close_gaps(
     dealt: Mapping[str, int], groups: Groups, *, num_parts: int, key: tuple[int, ...]
 ) -> tuple[int, dict[str, int]]:
-    """Move groups until every part has every class, or for a number of steps.
+    """Move groups until every part has every class, or for a fixed number of steps.
 
-    A walk like WalkSAT's (Selman, Kautz and Cohen 1994): a gap is drawn, and one of its class's groups is moved
-    there: mostly the one that opens the fewest gaps elsewhere, now and then any.
+    A random walk like WalkSAT (Selman, Kautz and Cohen 1994): draw a gap (a class that a part lacks), and move one of
+    the class's groups there, mostly the one that opens the fewest gaps elsewhere, sometimes any.
 
     Returns:
-        How many gaps stay, and what was dealt when they were fewest.
+        The smallest number of gaps, and the assignment that has it.
     """
     dealt = dict(dealt)
     owners = defaultdict(list)
@@ -102,7 +101,7 @@ def _close_gaps(
         target, name = gaps[_draw(*key, step) % len(gaps)]
         scores = [
             (
-                _opened(groups[group], present[dealt[group]], present[target]) if step % _WILD_STEP else 0,
+                _new_gaps(groups[group], present[dealt[group]], present[target]) if step % _RANDOM_STEP else 0,
                 _draw(*key, step, group),
                 group,
             )
@@ -118,8 +117,8 @@ def _close_gaps(
     return best
 
 
-def _opened(names: Iterable[str], source: Mapping[str, int], target: Mapping[str, int]) -> int:
-    """Count the gaps that a move opens, less those that it closes."""
+def _new_gaps(names: Iterable[str], source: Mapping[str, int], target: Mapping[str, int]) -> int:
+    """Count the gaps that a move opens, minus those that it closes."""
     return sum((source[name] == 1) - (not target[name]) for name in names)
 
 
@@ -128,6 +127,6 @@ def _list_gaps(present: list[Counter[str]], names: Iterable[str]) -> list[tuple[
 
 
 def _draw(*key: object) -> int:
-    """Draw a whole number below 2^64; the same key always draws the same."""
+    """Draw an integer below 2^64, always the same for the same key."""
     text = "\0".join(map(str, key)).encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big")

@@ -1,19 +1,17 @@
-"""Files that say how a data set is split: the official ones, and vidact's own, written and read.
+"""Find and read the official split files of a data set, and write and read vidact's own.
 
-It does not choose a split.
-
-vidact's own file is JSON: what made the split, and the clip ids of each side, sorted, without a date or a path. The
-same split is the same bytes, so it can be published and compared.
+vidact's file is JSON: how the split was made, and the sorted clip ids of each side, without a date or a path. Equal
+splits give equal bytes, so files can be published and compared.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, get_args
 
-from vidact.core.errors import DataError
+from vidact.core.errors import DataError, first_few
 from vidact.core.files import atomic_writer
 from vidact.data.datasets import hmdb51, ucf101
 from vidact.data.datasets.index import Clip
@@ -30,27 +28,22 @@ _HMDB51_FILES, _UCF101_FILES = "*_test_split?.txt", "trainlist??.txt"
 
 
 def find_official_folder(root: Path) -> Path:
-    """Find the official split files of HMDB51, J-HMDB or UCF101 beside or inside a data set.
+    """Find the folder of HMDB51's, J-HMDB's or UCF101's official split files, in or beside a data set.
 
     Raises:
         DataError: they are in none of the usual places.
     """
     found = search_official_folder(root)
     if found is None:
-        raise DataError(why_no_official_folder(root))
+        raise DataError(
+            f"official split files not found for {root}: looked for <class>_test_split1.txt and trainlist01.txt in "
+            f"{', '.join(map(str, _official_places(root)))}; give their folder as --data.splits_folder"
+        )
     return found
 
 
-def why_no_official_folder(root: Path) -> str:
-    """Say where the official split files were looked for."""
-    return (
-        f"official split files not found for {root}: looked for <class>_test_split1.txt and trainlist01.txt in "
-        f"{', '.join(map(str, _official_places(root)))}; give their folder as --data.splits_folder"
-    )
-
-
 def search_official_folder(root: Path) -> Path | None:
-    """Search where `find_official_folder` does; None if there is nothing."""
+    """Do as `find_official_folder`, but return None if there is no such folder."""
     holding = (
         place for place in _official_places(root) if any(place.glob(_HMDB51_FILES)) or any(place.glob(_UCF101_FILES))
     )
@@ -63,10 +56,10 @@ def _official_places(root: Path) -> list[Path]:
 
 
 def read_official_flags(folder: Path, *, fold: int, class_names: Sequence[str]) -> dict[str, int]:
-    """Read official split files, UCF101's where the folder holds `trainlist??.txt`, else HMDB51's.
+    """Read official split files, UCF101's if the folder has `trainlist??.txt`, else HMDB51's.
 
     Args:
-        folder: Holds the split files.
+        folder: Folder of the split files.
         fold: 1, 2 or 3.
         class_names: The classes to read.
 
@@ -74,7 +67,7 @@ def read_official_flags(folder: Path, *, fold: int, class_names: Sequence[str]) 
         From clip id to `hmdb51.UNUSED`, `TRAINING` or `TEST`.
 
     Raises:
-        DataError: as `hmdb51.read_official_split` and `ucf101.read_ucf101_split` say.
+        DataError: see `hmdb51.read_official_split` and `ucf101.read_ucf101_split`.
     """
     if fold not in hmdb51.FOLDS:
         raise DataError(f"the official split has folds 1 to {len(hmdb51.FOLDS)}, got --data.fold {fold}")
@@ -84,7 +77,7 @@ def read_official_flags(folder: Path, *, fold: int, class_names: Sequence[str]) 
 
 
 def fingerprint(split: Split) -> str:
-    """Name which clips are on which side, in 12 hexadecimal digits; equal splits have equal fingerprints."""
+    """Hash which clips are on which side, to 12 hexadecimal digits."""
     return _fingerprint(_sides_record(split))
 
 
@@ -96,9 +89,9 @@ def write_split_file(path: Path, split: Split, *, leakage: Mapping[str, Any] | N
     """Write a split to a file that `read_split_file` reads.
 
     Args:
-        path: Where to; replaced if it is there, and never left half-written.
-        split: What to write.
-        leakage: The record of a leakage report, to be kept with the split.
+        path: The file, which is replaced atomically.
+        split: The split.
+        leakage: Record of a leakage report, to be stored with the split.
 
     Raises:
         EnvironmentProblem: the file cannot be written.
@@ -109,7 +102,7 @@ def write_split_file(path: Path, split: Split, *, leakage: Mapping[str, Any] | N
 
 
 def is_split_file(path: Path) -> bool:
-    """Say whether a file is one that `write_split_file` wrote.
+    """Return whether a file was written by `write_split_file`.
 
     Raises:
         OSError, ValueError, AttributeError: it cannot be read as a JSON object.
@@ -120,13 +113,13 @@ def is_split_file(path: Path) -> bool:
 def split_record(
     split: Split, *, leakage: Mapping[str, Any] | None = None, sha1s: Mapping[Path, str] | None = None
 ) -> dict[str, Any]:
-    """Give a split as plain values: what `write_split_file` writes.
+    """Convert a split to plain values, as `write_split_file` writes them.
 
     Args:
         split: The split.
-        leakage: The record of a leakage report.
-        sha1s: From path to the hash of the file, of those that can be used; the record then has those of the clips that
-            train and validate, so that a run that goes on can tell whether they are the same.
+        leakage: Record of a leakage report.
+        sha1s: From path to SHA-1 of the usable files. If given, the record contains those of the training and
+            validation clips, so that a resumed run can tell whether they have changed.
     """
     kept: dict[str, Any] = {}
     if sha1s is not None:
@@ -163,17 +156,17 @@ def _own_version() -> str:
 
 
 def read_split_file(path: Path, clips: Sequence[Clip]) -> Split:
-    """Read a split that `write_split_file` wrote, for the clips that are here.
+    """Read a split that `write_split_file` wrote, for the clips of a data set.
 
-    Clips that the file puts on no side are unused; how many of them it does not know at all is a note.
+    Clips that are on no side in the file are unused; a note counts those that it does not mention at all.
 
     Args:
         path: The file.
         clips: The whole data set.
 
     Raises:
-        DataError: not such a file, other classes (which), a clip on two sides, or clips that are not here (how many,
-            the first three).
+        DataError: not such a file, other classes (which), a clip on two sides, or clips that the data set lacks
+            (how many, the first three).
     """
     record = _read_record(path)
     _check_classes(path, set(record["classes"]), {clip.class_name for clip in clips})
@@ -181,19 +174,19 @@ def read_split_file(path: Path, clips: Sequence[Clip]) -> Split:
     for side in (*_SIDES, "unused"):
         for clip_id in record[side]:
             if side_of.setdefault(clip_id, side) != side:
-                raise DataError(f"{path}: {clip_id} stands on two sides, {side_of[clip_id]} and {side}")
+                raise DataError(f"{path}: {clip_id} is on two sides, {side_of[clip_id]} and {side}")
     here = {clip.clip_id for clip in clips}
     missing = sorted(clip_id for clip_id, side in side_of.items() if side in _SIDES and clip_id not in here)
     if missing:
         raise DataError(
-            f"{path}: names {len(missing)} clips that are not in the data set: {_first_three(missing)}; "
-            "complete the data set, or make a split of your own"
+            f"{path}: names {len(missing)} clips that are not in the data set: {first_few(missing)}; "
+            "complete the data set, or make a new split with `vidact data split`"
         )
     unknown = sorted(here - set(side_of))
-    notes = [f"{len(unknown)} clips are not in the split file and stay unused: {_first_three(unknown)}"] * bool(unknown)
+    notes = [f"{len(unknown)} clips are not in the split file and are not used: {first_few(unknown)}"] * bool(unknown)
     notes += [f"the split file names no clip for {side}" for side in _SIDES if not record[side]]
     if record.get("fingerprint") != _fingerprint({key: sorted(record[key]) for key in ("classes", *_SIDES, "unused")}):
-        notes.append("the split file was changed after it was written: its fingerprint does not fit")
+        notes.append("the split file was changed after it was written: its fingerprint does not match")
     sides = {side: tuple(clip for clip in clips if side_of.get(clip.clip_id) == side) for side in _SIDES}
     return Split(
         **sides,
@@ -208,7 +201,7 @@ def read_split_file(path: Path, clips: Sequence[Clip]) -> Split:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """Read the JSON and make sure that every value is of the kind that is expected."""
+    """Read the JSON and check the type of every value."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -244,9 +237,4 @@ def _check_classes(path: Path, said: set[str], here: set[str]) -> None:
             for which, names in (("only in the file", said - here), ("only in the data set", here - said))
             if names
         ]
-        raise DataError(f"{path}: its classes are others than the data set's; {'; '.join(differences)}")
-
-
-def _first_three(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        raise DataError(f"{path}: its classes differ from the data set's; {'; '.join(differences)}")

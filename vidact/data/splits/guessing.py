@@ -1,6 +1,4 @@
-"""Guess a clip's class without seeing a pixel: from its name's tags, its length, its source or its frame size.
-
-It does not know what is told with the figures.
+"""Guess the classes of clips from tags, length, source or frame size, as baselines that see no pixel; see `leakage`.
 
 Guesses on test clips are learned from training and validation together, those on validation clips from training alone.
 """
@@ -31,7 +29,7 @@ Guesser = Callable[[Sequence[Row], Sequence[str], Sequence[Row]], Sequence[str]]
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What was measured of a clip: frames that decode, pixels, and the SHA-1 of its file (empty if unknown)."""
+    """Number of frames of a clip, its size in pixels, and the SHA-1 of its file (empty if unknown)."""
 
     num_frames: int
     width: int
@@ -41,7 +39,7 @@ class ClipFacts:
 
 @dataclass(frozen=True)
 class Guess:
-    """How well the class is guessed from one thing, as a share of the clips; None where it cannot be (`reason`)."""
+    """Accuracy of guesses from one feature, as shares of the clips; None with a `reason` where there is none."""
 
     feature: str
     validation: float | None
@@ -53,20 +51,20 @@ def list_guesses(split: Split, facts: Mapping[str, ClipFacts] | None) -> Iterato
     """Guess by `chance`, `majority class`, `tags`, `clip length`, `source` and `frame size`, in this order.
 
     Args:
-        split: Which clips teach and which are asked.
-        facts: From clip id to what was measured; clips that are not in it are left out of the guesses from length
-            and frame size. None if nothing was measured.
+        split: The split.
+        facts: From clip id to facts; guesses from length and frame size skip clips that it lacks. None if clips were
+            not inspected.
     """
     chance = 1 / max(len({clip.class_name for side in split.sides.values() for clip in side}), 1)
     yield Guess("chance", round(chance, _DIGITS), round(chance, _DIGITS))
     guess = partial(_guess, split)
     yield guess("majority class", lambda clip: (), _look_up)
     yield guess("tags", _tags, _regress, reason="no tags in the file names")
-    measured = facts or {}
-    reason = "" if facts else "clips were not measured"
-    yield guess("clip length", lambda clip: _length(measured.get(clip.clip_id)), _regress_bins, reason=reason)
+    known_facts = facts or {}
+    reason = "" if facts else "clips were not inspected"
+    yield guess("clip length", lambda clip: _length(known_facts.get(clip.clip_id)), _regress_bins, reason=reason)
     yield guess("source", lambda clip: (clip.source,), _look_up)
-    yield guess("frame size", lambda clip: _frame_size(measured.get(clip.clip_id)), _regress, reason=reason)
+    yield guess("frame size", lambda clip: _frame_size(known_facts.get(clip.clip_id)), _regress, reason=reason)
 
 
 def _guess(split: Split, feature: str, row: Features, guesser: Guesser, *, reason: str = "") -> Guess:
@@ -77,7 +75,7 @@ def _guess(split: Split, feature: str, row: Features, guesser: Guesser, *, reaso
 
 
 def _accuracy(learned: Sequence[Clip], asked: Sequence[Clip], row: Features, guesser: Guesser) -> float | None:
-    """Learn from some clips, guess the others, and count; clips without the feature are left out."""
+    """Learn from some clips, and compute the accuracy on others; clips without the feature are skipped."""
     known = [(found, clip.class_name) for clip in learned if (found := row(clip)) is not None]
     tried = [(found, clip.class_name) for clip in asked if (found := row(clip)) is not None]
     if not known or not tried:
@@ -100,7 +98,7 @@ def _frame_size(facts: ClipFacts | None) -> Row | None:
 
 
 def _look_up(known: Sequence[Row], names: Sequence[str], tried: Sequence[Row]) -> list[str]:
-    """Guess the class that is most frequent among equal rows; where a row is new, the most frequent of all."""
+    """Guess the most frequent class among equal rows; for a new row, the most frequent class of all."""
     counts: dict[Row, Counter[str]] = defaultdict(Counter)
     for row, name in zip(known, names, strict=True):
         counts[row][name] += 1
@@ -114,17 +112,18 @@ def _most_frequent(counts: Counter[str]) -> str:
 
 
 def _regress(known: Sequence[Row], names: Sequence[str], tried: Sequence[Row]) -> list[str]:
-    """Guess by logistic regression of the one-hot columns; values that are new count for no class."""
+    """Guess by logistic regression on one-hot columns; new values count for no class."""
     if len(set(names)) == 1:
         return [names[0]] * len(tried)
+    # Tags and frame sizes are categories, not amounts: one column for each value.
     model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression(max_iter=_MAX_ITERATIONS))
-    with threadpool_limits(1):  # so small a problem: more threads only wait for each other
+    with threadpool_limits(1):  # more threads are slower on so small a problem
         model.fit(_text(known), names)
     return [str(name) for name in model.predict(_text(tried))]
 
 
 def _regress_bins(known: Sequence[Row], names: Sequence[str], tried: Sequence[Row]) -> list[str]:
-    """Do as `_regress` after sorting one column of numbers into ten bins, equally full in what is known."""
+    """Do as `_regress` after binning one column of numbers, into ten bins equally full in training."""
     edges = np.quantile([int(row[0]) for row in known], np.arange(1, _LENGTH_BINS) / _LENGTH_BINS).tolist()
     known_bins, tried_bins = ([(bisect_right(edges, int(row[0])),) for row in rows] for rows in (known, tried))
     return _regress(known_bins, names, tried_bins)

@@ -1,9 +1,7 @@
-"""What is kept out of training and validation, because another data set is to be measured on it.
+"""Keep clips out of training and validation whose films another data set tests on (`data split --keep_out`).
 
-It reads no file, and does not divide.
-
-A network that is trained on one data set and then measured on clips of another must not have seen their films: J-HMDB's
-clips, for one, are HMDB51's.
+A network that is trained on one data set and tested on another must not have seen the films of the test clips: J-HMDB's
+clips, for example, are parts of HMDB51's.
 """
 
 from collections import Counter
@@ -17,15 +15,15 @@ from vidact.data.datasets.index import Clip, named_clip
 
 @dataclass(frozen=True)
 class KeptOut:
-    """The clips of a data set that neither train nor validate, and why.
+    """The clips of a data set that may neither train nor validate, and why.
 
     Attributes:
-        data_set: Whose clips are to be measured, the name of its folder.
-        part: Which of its clips: `the test side of its official fold 1`, or `all its clips`.
-        num_clips: How many these are.
-        num_namesakes: How many of them are clips of the divided data set as well, by class and file name.
-        films: Their films, as far as the divided data set has clips of them, sorted.
-        clips: The ids of all its clips of these films, sorted.
+        data_set: Name of the folder of the data set to be tested on.
+        part: The clips to be tested on: `the test side of its official fold 1`, or `all its clips`.
+        num_clips: Number of these.
+        num_namesakes: Number of these that the split data set has as well, by class and file name.
+        films: Sorted films of the clips to be tested on, of which the split data set has clips.
+        clips: Sorted ids of the split data set's clips of these films.
     """
 
     data_set: str
@@ -36,7 +34,7 @@ class KeptOut:
     clips: tuple[str, ...]
 
     def note(self) -> str:
-        """Say in one line what is kept out and why."""
+        """Describe in one line what is kept out and why."""
         classes = Counter(clip_id.partition("/")[0] for clip_id in self.clips)
         listed = ", ".join(f"{name} {count}" for name, count in sorted(classes.items()))
         return (
@@ -45,38 +43,38 @@ class KeptOut:
         )
 
     def record(self) -> dict[str, Any]:
-        """Give everything as plain values, for JSON."""
+        """Convert to plain values, for JSON."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
-def find_kept_out(clips: Sequence[Clip], measured: Sequence[Clip], *, data_set: str, part: str) -> KeptOut:
-    """Find the clips of a data set that share a film with clips that another is to be measured on.
+def find_kept_out(clips: Sequence[Clip], tested: Sequence[Clip], *, data_set: str, part: str) -> KeptOut:
+    """Find the clips of a data set that share a film (`Clip.film`) with the test clips of another.
 
-    A film is what the scheme `film` takes for one (`Clip.film`). Clips with the class and name of a measured one are
-    kept out with all of their film, too, whatever a table calls it.
+    Clips with the class and name of a test clip are kept out with all of their film, even if a table gives it another
+    name.
 
     Args:
-        clips: The data set that is to be divided.
-        measured: The other's clips.
-        data_set: The other's name.
-        part: Which of its clips `measured` are, for people.
+        clips: The data set to be split.
+        tested: Test clips of the other data set.
+        data_set: Name of the other data set.
+        part: Description of `tested`, for messages.
 
     Raises:
-        DataError: nothing is shared, so nothing would be kept out.
+        DataError: no film is shared, so nothing would be kept out.
     """
-    ids = {clip.clip_id for clip in measured}
+    ids = {clip.clip_id for clip in tested}
     namesakes = [clip for clip in clips if clip.clip_id in ids]
-    films = {clip.film for clip in (*measured, *namesakes)}
+    films = {clip.film for clip in (*tested, *namesakes)}
     kept = [clip for clip in clips if clip.film in films]
     if not kept:
         raise DataError(
-            f"there is nothing to keep out: no clip to divide is of a film of {data_set} ({len(measured)} clips, "
-            f"{part}); split without --keep_out, or name the data set that the network is to be measured on"
+            f"there is nothing to keep out: no clip to split is of a film of {data_set} ({len(tested)} clips, "
+            f"{part}); split without --keep_out, or name the data set that the network is to be tested on"
         )
     return KeptOut(
         data_set=data_set,
         part=part,
-        num_clips=len(measured),
+        num_clips=len(tested),
         num_namesakes=len(namesakes),
         films=tuple(sorted({clip.film for clip in kept})),
         clips=tuple(sorted(clip.clip_id for clip in kept)),
@@ -84,20 +82,20 @@ def find_kept_out(clips: Sequence[Clip], measured: Sequence[Clip], *, data_set: 
 
 
 def share_footage(clips: Iterable[Clip], known: Iterable[Clip]) -> list[Clip]:
-    """List the clips that are among others, or whose source or film is.
+    """List the clips that share their id, source or film with any of other clips.
 
-    Both go by what a table calls them and by what their file names tell: a table's group does not hide a film.
+    Sources and films are taken from tables and from file names alike, so that a table's group does not hide a film.
 
     Args:
-        clips: Of one data set.
-        known: Of the same or another.
+        clips: Clips of one data set.
+        known: Clips of the same or another data set.
     """
     seen = {trace for clip in known for trace in _traces(clip)}
     return [clip for clip in clips if not seen.isdisjoint(_traces(clip))]
 
 
 def _traces(clip: Clip) -> set[tuple[str, str]]:
-    """Tell a clip by its id, its source and its film; by its file name only where that has a source in it."""
+    """List what identifies a clip's footage: its id, source and film, also those in its file name if it has any."""
     found = {("clip", clip.clip_id), ("source", clip.source), ("film", clip.film)}
     named = named_clip(clip.clip_id)
     if named.source != clip.path.stem:
@@ -106,12 +104,12 @@ def _traces(clip: Clip) -> set[tuple[str, str]]:
 
 
 def check_left(clips: Iterable[Clip], left: Iterable[Clip], kept_out: KeptOut) -> None:
-    """Make sure that every class has a clip that may still train.
+    """Make sure that every class still has a clip for training.
 
     Args:
         clips: The whole data set.
-        left: What may train.
-        kept_out: What may not.
+        left: The clips that may train.
+        kept_out: What is kept out.
 
     Raises:
         DataError: names the classes that have none.
@@ -120,15 +118,15 @@ def check_left(clips: Iterable[Clip], left: Iterable[Clip], kept_out: KeptOut) -
     if lacking:
         raise DataError(
             f"no clip is left to train class {', '.join(map(repr, lacking))}: {len(kept_out.clips)} clips of the films "
-            f"of {kept_out.data_set} ({kept_out.part}) are kept out; add clips, leave the class out, or keep out less"
+            f"of {kept_out.data_set} ({kept_out.part}) are kept out; add clips, drop the class, or keep out less"
         )
 
 
 def read_record(value: Any) -> KeptOut | None:
-    """Read what `KeptOut.record` gave; None where nothing was kept out.
+    """Restore a `KeptOut.record`; None where nothing was kept out.
 
     Raises:
-        ValueError: it is not of that kind.
+        ValueError: it is not such a record.
     """
     if value is None:
         return None

@@ -1,8 +1,6 @@
-"""How much a split gives away: groups and copies on two sides, and the class guessed without seeing a pixel.
+"""Report what leaks from one side of a split to another: shared sources and films, copies, and pixel-free guesses.
 
-It opens no video file; what was measured of the clips is handed to it.
-
-Where tags, lengths or frame sizes alone guess well, a network's accuracy says less than it seems to about what it sees.
+Where tags, lengths or frame sizes alone predict the class well, a network's accuracy says less about what it sees.
 """
 
 from collections import defaultdict
@@ -26,12 +24,12 @@ class SharedGroups:
     Attributes:
         kind: `source` or `film`.
         side: The side whose clips are counted.
-        other: The side, or the sides joined by `+`, where their groups are looked for.
-        num_clips: How many clips the side has.
-        same_class: Clips whose group is there in their own class.
+        other: The side, or the sides joined by `+`, in which their groups are searched.
+        num_clips: Number of clips of the side.
+        same_class: Clips whose group is there in the same class.
         other_class: Clips whose group is there in another class.
-        either: Clips of which one or both is true.
-        examples: The first such groups, by name.
+        either: Clips whose group is there at all.
+        examples: The first of these groups, by name.
     """
 
     kind: str
@@ -46,7 +44,7 @@ class SharedGroups:
 
 @dataclass(frozen=True)
 class Copies:
-    """Two clips on two sides that are the same file (0 bits apart) or look alike (bits between hashes of frames)."""
+    """Two clips on two sides that are the same file (distance 0) or look alike (bits between hashes of frames)."""
 
     first: str
     first_side: str
@@ -57,14 +55,14 @@ class Copies:
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """What a split gives away.
+    """What leaks between the sides of a split.
 
     Attributes:
-        sizes: Clips on each side.
+        sizes: Number of clips on each side.
         shared: Groups on two sides.
-        duplicates: Equal files on two sides; None where files were not hashed.
-        near_duplicates: Clips on two sides that look alike; None where frames were not compared.
-        guesses: Accuracy without a pixel, beside `chance` and `majority class`.
+        duplicates: Equal files on two sides; None if files were not hashed.
+        near_duplicates: Clips on two sides that look alike; None if frames were not compared.
+        guesses: Accuracy of guesses that see no pixel, after `chance` and `majority class`.
     """
 
     sizes: dict[str, int]
@@ -74,16 +72,16 @@ class LeakageReport:
     guesses: tuple[Guess, ...]
 
     def guess(self, feature: str) -> Guess:
-        """Find the guess from one feature, by its name in `guessing.list_guesses`."""
+        """Return the guess from one feature, by its name in `guessing.list_guesses`."""
         return next(guess for guess in self.guesses if guess.feature == feature)
 
     def record(self) -> dict[str, Any]:
-        """Give everything as plain dicts, lists, strings and numbers, for JSON."""
+        """Convert to plain dicts, lists, strings and numbers, for JSON."""
         plain: dict[str, Any] = _plain(asdict(self))
         return plain
 
     def lines(self) -> list[str]:
-        """Write the report for people, one string a line."""
+        """Format the report, one string per line."""
         sizes = ", ".join(f"{count} {side}" for side, count in self.sizes.items())
         return [
             f"what the split gives away ({sizes} clips)",
@@ -102,14 +100,14 @@ def measure_leakage(
     *,
     near_duplicates: Sequence[tuple[str, str, float]] | None = None,
 ) -> LeakageReport:
-    """Measure what a split gives away.
+    """Measure what leaks between the sides of a split.
 
     Args:
         split: The split.
-        facts: From clip id to what was measured; clips that are not in it (unreadable ones) are left out of the
-            guesses from length and frame size. None if nothing was measured.
-        near_duplicates: Pairs of clip ids that look alike and their distance in bits, on whatever sides. None if frames
-            were not compared.
+        facts: From clip id to facts; guesses from length and frame size skip clips that it lacks (unreadable ones).
+            None if clips were not inspected.
+        near_duplicates: Pairs of clip ids that look alike and their distance in bits, on any sides. None if frames were
+            not compared.
     """
     clips = {clip.clip_id: clip for side in split.sides.values() for clip in side}
     pairs = (
@@ -171,6 +169,7 @@ def _on_two_sides(
 
 
 def _plain(value: Any) -> Any:
+    # Lists for tuples, so that a record equals what JSON gives back.
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

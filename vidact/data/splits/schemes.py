@@ -1,9 +1,7 @@
-"""Which clips train, which validate, which test: pure functions of a table of clips.
+"""Choose by a scheme which clips are for training, validation and test.
 
-It reads no file.
-
-The rule of validation, whatever the scheme: it is taken out of the training side, never from the test side, and no film
-is both in training and in validation (no source, where a class has a single film on the training side).
+With every scheme, validation is taken out of the training side, never from the test side, and no film is both in
+training and in validation (no source, if a class has a single film on the training side).
 
 The same seed gives the same split on every machine, with every version of every library, whatever the clips' order.
 """
@@ -13,21 +11,21 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from vidact.core.errors import ConfigError, DataError
+from vidact.core.errors import ConfigError, DataError, first_few
 from vidact.data.datasets.hmdb51 import FOLDS, TEST, TRAINING, UNUSED
 from vidact.data.datasets.index import Clip
 from vidact.data.splits.dealing import deal
 from vidact.data.splits.kept_out import KeptOut, check_left
 from vidact.data.splits.split import NUM_FOLDS, Split, SplitScheme
 
-# Where the data set itself names the sides: from scheme to what names them.
+# Schemes that take the data set's own sides: from scheme to where the sides are named.
 GIVEN: dict[str, str] = {"table": "column `split`", "folders": "folders `train`, `val` and `test`"}
 VALIDATION_SHARE = 0.2
 MOST_PARTS = 20  # of the training side, some of which validate
 _SIDES = ("training", "validation", "test")
 NUM_SIDES = len(_SIDES)
 
-# From scheme to what is kept together, and what to call it.
+# From scheme to what is kept together, and its name in messages.
 _GROUPS: dict[str, tuple[Callable[[Clip], str], str]] = {
     "source": (lambda clip: clip.source, "source video(s)"),
     "film": (lambda clip: clip.film, "film(s)"),
@@ -48,29 +46,27 @@ def make_split(
     validation_share: float = VALIDATION_SHARE,
     kept_out: KeptOut | None = None,
 ) -> Split:
-    """Divide a data set into training, validation and test.
+    """Split a data set into training, validation and test.
 
     Args:
         clips: The whole data set.
-        scheme: `official` follows `flags`. `source` and `film` keep each source or film on one side of the test, in
-            five folds, or as few as three where the classes do not allow more. `kfold` does as `film`, in exactly
-            `num_folds`. `clip` draws single clips, as the 2020 report did: one source then stands on both sides, so
-            its test accuracy says little. `table` and `folders` take the sides that the clips have of themselves;
-            only where none is for validation, that is taken out of training.
-        fold: Which fold is the test part, from 1; each clip is in the test part of one fold.
-        seed: Chooses the groups.
+        scheme: `official` follows `flags`. `source` and `film` keep each source or film on one side, in five folds, or
+            as few as three if the classes do not allow more. `kfold` does as `film`, in exactly `num_folds`. `clip`
+            draws single clips, as the 2020 report did: sources are then on both sides, so its test accuracy says
+            little. `table` and `folders` take the data set's own sides; only if none is for validation, that is taken
+            out of training.
+        fold: Number of the test fold, from 1; each clip is in the test part of one fold.
+        seed: Seed of the draws.
         num_folds: For `kfold`, at least 3.
-        flags: For `official`: from clip id to flag, as `hmdb51.read_official_split` gives them for the fold.
-        use_unused: For `official`: let clips of flag 0 join training where their film is neither in test nor in
-            validation.
-        validation_share: How much of the training side validates, from 0.05 to 0.5: as many of up to 20 equal parts as
-            come next to it.
-        kept_out: Its clips join the test side whatever the scheme; the others are divided as if they were all.
+        flags: For `official`: from clip id to flag, as `hmdb51.read_official_split` returns them for the fold.
+        use_unused: For `official`: add clips of flag 0 to training if their film is neither in test nor in validation.
+        validation_share: Share of the training side for validation, from 0.05 to 0.5; rounded to up to 20 equal parts.
+        kept_out: Its clips join the test side whatever the scheme; the others are split as if they were all.
 
     Raises:
-        ConfigError: too few folds, or an argument that the scheme has no use for, or lacks.
+        ConfigError: too few folds, or an argument that does not fit the scheme.
         DataError: a class has too few groups, or none that may train, there is no such fold, or `flags` names clips
-            that are not there (how many, the first three).
+            that are missing (how many, the first three).
     """
     _check_settings(scheme, num_folds=num_folds, use_unused=use_unused, validation_share=validation_share)
     share = Fraction(validation_share).limit_denominator(MOST_PARTS)
@@ -79,7 +75,7 @@ def make_split(
         check_left(clips, (clip for clip in clips if clip.clip_id not in kept), kept_out)
     try:
         if scheme == "official":
-            if flags is not None:
+            if flags is not None:  # clips that are kept out join the test side
                 flags = {**flags, **dict.fromkeys(kept, TEST)}
             split = _split_officially(clips, fold=fold, seed=seed, flags=flags, use_unused=use_unused, share=share)
         elif scheme in GIVEN:
@@ -120,11 +116,11 @@ def _split_by_group(
     if count < least:
         raise DataError(
             f"class {rarest!r} has {count} {unit} to divide; training, validation and test need at least one each"
-            f"{f', {least} folds {least} in all' if scheme == 'kfold' else ''}: add clips, or leave the class out"
+            f"{f', {least} folds {least} in all' if scheme == 'kfold' else ''}: add clips, or drop the class"
         )
     folds = _divide(clips, group, num_parts=min(wanted, count), least_parts=least, seed=seed)
     why = f"class {rarest!r} has {count} {unit}" if len(folds) == count else "classes share too many groups for more"
-    notes = [] if len(folds) == wanted else [f"{len(folds)} folds in place of {wanted}: {why}"]
+    notes = [] if len(folds) == wanted else [f"{len(folds)} folds instead of {wanted}: {why}"]
     if not 1 <= fold <= len(folds):
         raise DataError("; ".join([f"this split has folds 1 to {len(folds)}, got --data.fold {fold}", *notes]))
     test = [*folds.pop(fold - 1), *(clip for clip in everything if clip.clip_id in kept)]
@@ -140,8 +136,8 @@ def _split_officially(
     missing = sorted(set(flags) - {clip.clip_id for clip in clips})
     if missing:
         raise DataError(
-            f"the split files name {len(missing)} clips that are not in the data set: {', '.join(missing[:3])}"
-            f"{', …' if len(missing) > 3 else ''}; complete the data set, or use --data.split source"
+            f"the split files name {len(missing)} clips that are not in the data set: {first_few(missing)}; "
+            "complete the data set, or use --data.split source"
         )
     sides = {side: [clip for clip in clips if flags.get(clip.clip_id) == side] for side in (UNUSED, TRAINING, TEST)}
     split = _with_validation(sides[TRAINING], sides[TEST], seed=seed, notes=[], share=share)
@@ -153,62 +149,66 @@ def _split_officially(
 def _split_as_given(
     clips: Sequence[Clip], kept: Collection[str], *, scheme: SplitScheme, fold: int, seed: int, share: Fraction
 ) -> Split:
-    """Take the sides that the data set names itself."""
+    """Take the data set's own sides."""
     what = f"the {GIVEN[scheme]}"
     if fold != 1:
         raise ConfigError(
-            f"--data.split {scheme} has one fold, as the data set names the sides; got --data.fold {fold}"
+            f"--data.split {scheme} has one fold, because the data set names the sides; got --data.fold {fold}"
         )
     if odd := [clip for clip in clips if clip.side and clip.side not in _SIDES]:
         raise DataError(
-            f"{what}: {len(odd)} clips are on a side that is not known, the first on {odd[0].side[:40]!r} "
+            f"{what}: {len(odd)} clips are on an unknown side, the first on {odd[0].side[:40]!r} "
             f"({odd[0].clip_id}); expected train, val or test, or nothing"
         )
     sides = {side: [clip for clip in clips if clip.side == side and clip.clip_id not in kept] for side in _SIDES}
     sides["test"] += [clip for clip in clips if clip.clip_id in kept]
     if not sides["training"]:
         named = ", ".join(f"{len(side)} clips for {name}" for name, side in sides.items() if side) or "no clip"
-        raise DataError(f"{what}: no clip is there to train ({named}); name some")
-    notes = [f"{what}: no clip is there to test" for _ in range(not sides["test"])]
+        raise DataError(f"{what}: no clip is for training ({named}); add some")
+    notes = [f"{what}: no clip is for test" for _ in range(not sides["test"])]
     if not sides["validation"]:
-        notes.append(f"{what}: no clip is there to validate; {float(share):g} of those to train are taken for it")
+        notes.append(f"{what}: no clip is for validation; {float(share):g} of the training clips are taken for it")
         split = _with_validation(sides["training"], sides["test"], seed=seed, notes=notes, share=share)
     else:
         if share != Fraction(VALIDATION_SHARE).limit_denominator(MOST_PARTS):
-            notes.append("validation_share is not used, as the data set names the clips to validate")
+            notes.append("validation_share is not used, because the data set names the validation clips")
         parts = {name: tuple(side) for name, side in sides.items()}
         split = Split(parts["training"], parts["validation"], parts["test"], seed=seed, notes=tuple(notes))
     if without := sum(not clip.side for clip in clips):
-        split = replace(split, notes=(*split.notes, f"{without} clips have no split, and stay unused"))
+        split = replace(split, notes=(*split.notes, f"{without} clips are on no side, and are not used"))
     return _finish(split, clips, scheme=scheme, fold=1, num_folds=1)
 
 
 def _join_unused(split: Split, unused: Sequence[Clip]) -> Split:
-    """Let clips train whose film is neither in test nor in validation."""
+    """Add unused clips to training whose film is neither in test nor in validation."""
     taken = {clip.film for clip in (*split.test, *split.validation)}
     joining = [clip for clip in unused if clip.film not in taken]
-    note = f"{len(joining)} of {len(unused)} clips of flag 0 train; the others' films are in test or validation"
+    note = f"{len(joining)} of {len(unused)} clips of flag 0 join training; the others' films are in test or validation"
     return replace(split, training=(*split.training, *joining), notes=(*split.notes, note))
 
 
 def _with_validation(
     clips: Sequence[Clip], test: Sequence[Clip], *, seed: int, notes: Sequence[str], share: Fraction
 ) -> Split:
-    """Take a share of the training side for validation, by film; by source where a class has one film."""
+    """Take a share of the training side for validation, by film; by source if a class has a single film."""
     if not clips:
-        raise DataError("this split leaves no clip to train; add clips, or use another split")
+        raise DataError("this split has no training clip; add clips, or use another split")
     group, unit = _GROUPS["film"]
     rarest, count = _rarest_class(clips, group)
     if count < 2:
-        notes = [*notes, f"validation is divided by source, not by film: class {rarest!r} has {count} {unit} to train"]
+        notes = [
+            *notes,
+            f"validation is split by source, not by film: class {rarest!r} has {count} {unit} for training",
+        ]
         group, unit = _GROUPS["source"]
         rarest, count = _rarest_class(clips, group)
     if count < 2:
         raise DataError(
-            f"class {rarest!r} has {count} {unit} to divide between training and validation, which need at least one "
-            "each: add clips, or leave the class out"
+            f"class {rarest!r} has {count} {unit} for training and validation, which need at least one each; add clips "
+            "or drop the class"
         )
     divided = _divide(clips, group, num_parts=min(share.denominator, count), least_parts=2, seed=seed)
+    # Take the parts whose size is nearest to the mean, so that validation has about the wanted share of the clips.
     off_size = [abs(len(part) * len(divided) - len(clips)) for part in divided]
     nearest_first = sorted(range(len(divided)), key=off_size.__getitem__)
     taken = set(nearest_first[: max(1, round(share * len(divided)))])
@@ -220,7 +220,7 @@ def _with_validation(
 def _divide(
     clips: Sequence[Clip], group: Callable[[Clip], str], *, num_parts: int, least_parts: int, seed: int
 ) -> list[list[Clip]]:
-    """Divide clips into parts, group by group, each class as evenly as its groups allow."""
+    """Split clips into parts by whole groups, each class as evenly as its groups allow."""
     members: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         members[group(clip)].append(clip)
@@ -230,7 +230,7 @@ def _divide(
 
 
 def _rarest_class(clips: Sequence[Clip], group: Callable[[Clip], str]) -> tuple[str, int]:
-    """Name the class with the fewest groups, and count them."""
+    """Find the class with the fewest groups, and count them."""
     groups = defaultdict(set)
     for clip in clips:
         groups[clip.class_name].add(group(clip))
@@ -239,7 +239,7 @@ def _rarest_class(clips: Sequence[Clip], group: Callable[[Clip], str]) -> tuple[
 
 
 def _finish(split: Split, clips: Sequence[Clip], *, scheme: SplitScheme, fold: int, num_folds: int) -> Split:
-    """Bring every side into the order of the clips, and note what a side lacks."""
+    """Sort every side like the clips, and note the classes that a side lacks."""
     sides = {name: set(side) for name, side in split.sides.items()}
     names = dict.fromkeys(clip.class_name for clip in clips)
     lacking = [

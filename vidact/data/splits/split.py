@@ -1,4 +1,4 @@
-"""A division of clips into training, validation and test."""
+"""Define `Split`, the clips of training, validation and test, and how they were chosen."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,8 +7,6 @@ from vidact.data.datasets.index import Clip
 from vidact.data.splits.kept_out import KeptOut
 
 SplitScheme = Literal["official", "source", "film", "clip", "kfold", "table", "folders"]
-
-
 NUM_FOLDS = 5
 
 
@@ -17,16 +15,16 @@ class Split:
     """Disjoint parts of a data set, and how they were made.
 
     Attributes:
-        training: Clips to learn from.
-        validation: Clips to choose by.
-        test: Clips to measure on.
+        training: Clips to train on.
+        validation: Clips to choose a checkpoint by.
+        test: Clips to measure the final network on.
         unused: Clips on no side.
         scheme: One of `SplitScheme`.
-        fold: Which fold is the test part, from 1.
-        num_folds: How many folds there are.
-        seed: What was drawn.
-        notes: What is not as one would expect, one line each.
-        kept_out: What may neither train nor validate, because another data set is to be measured on it.
+        fold: Number of the test fold, from 1.
+        num_folds: Number of folds.
+        seed: Seed of the draws.
+        notes: Anything unusual, one line each.
+        kept_out: Clips that may neither train nor validate, because another data set tests on their films.
     """
 
     training: tuple[Clip, ...]
@@ -47,11 +45,11 @@ class Split:
 
     @property
     def side_of(self) -> dict[str, str]:
-        """From clip id to the name of its side; unused clips are not in it."""
+        """From clip id to side, without unused clips."""
         return {clip.clip_id: name for name, side in self.sides.items() for clip in side}
 
     def lines(self) -> list[str]:
-        """Say for people how the clips were divided, one string a line."""
+        """Describe the split, one string per line."""
         sizes = ", ".join(f"{len(side)} {name}" for name, side in self.sides.items())
         made = f"split {self.scheme}, fold {self.fold} of {self.num_folds}, seed {self.seed}"
         return [f"{made}: {sizes}, {len(self.unused)} unused clips", *(f"  {note}" for note in self.notes)]

@@ -1,8 +1,8 @@
-"""Render clips of the synthetic benchmark, with the truth: what acts where and when, and what only seems to.
+"""Render clips of the synthetic data set, with the ground truth: what acts where and when, and what confounds.
 
-It writes no file. Eight motions (`motions`) of textured discs (`scenes`); at any one frame every class has exactly the
-same distribution, and so have all frames without their order in sets without walkers and drift (which leave traces of
-that order): only motion tells the classes apart. Mirroring a clip changes its class.
+Eight motions (`motions`) of textured discs (`scenes`). Single frames have exactly the same distribution in all classes.
+So have sets of frames without their order, unless there are walkers or drift (which leave traces of the order): only
+motion tells the classes apart. Mirroring a clip changes its class.
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -17,32 +17,32 @@ from vidact.data.synthetic.motions import CLASS_NAMES, LENGTH_RANGE, MAX_WALKERS
 from vidact.data.synthetic.scenes import Disc, draw_discs, draw_scene, paint
 
 FORMAT_VERSION = 4
-# Where a network ought to look, where it might, and where it must not.
+# Where a network should look, where it may, and where it must not.
 MASK_KINDS = ("strict", "swept", "always", "all_objects", "confounder")
 
 
 @dataclass(frozen=True)
 class SyntheticSettings:
-    """What a set holds; equal settings give equal frames.
+    """Content of a synthetic set; equal settings give equal frames.
 
     Attributes:
-        num_sources: Scenes; a scene is a background and a family of textures, and shows all eight classes.
-        clips_per_class_and_source: Clips of each class in each scene.
+        num_sources: Number of scenes; a scene is a background and a family of textures, and occurs in all classes.
+        clips_per_class_and_source: Number of clips of each class in each scene.
         num_frames: Frames of each clip.
         size: Height and width in pixels, even.
         fps: Frames per second.
-        seed: Where all randomness starts.
-        action_frames: Least and greatest number of frames that an action takes; as many as a clip has at most.
-        decoys: Whether three more discs take the action's steps in disorder; without them the set of a clip's frames
-            shows along which axis it goes (not in which direction).
-        walkers: Further discs, at most four, whose steps are all as long as the action's, to and fro and never more
-            than two in a row: equal motion energy.
+        seed: Seed of everything random.
+        action_frames: Smallest and largest number of frames of an action, at most all of the clip.
+        decoys: Whether three more discs make the action's steps in random order; without them the set of a clip's
+            frames shows the axis of the motion (not its direction).
+        walkers: Number of further discs, at most four, with steps as long as the action's, to and fro and never more
+            than two in one direction: equal motion energy.
         blobs: Pairs of a dark and a bright blob that lie still in the background.
-        drift: How far the camera drifts per frame at most, as a share of the frame's shorter side.
-        cut_probability: Share of the clips with a cut, to another scene, before or after the action; clips that the
-            action fills have none.
-        confounder: A sign that seems to tell the class, at a known place: none, patch, band or flicker.
-        agreement: How often the sign is that of the clip's class; at 1/8 it says nothing.
+        drift: Largest camera drift per frame, as a share of the frame's shorter side.
+        cut_probability: Share of clips with a cut to another scene, before or after the action; clips that the action
+            fills have none.
+        confounder: A sign that correlates with the class, at a known place: none, patch, band or flicker.
+        agreement: How often the sign is that of the clip's class; at 1/8 it carries no information.
     """
 
     num_sources: int = 160
@@ -68,7 +68,9 @@ class SyntheticSettings:
         if min(self.clips_per_class_and_source, self.num_frames, self.fps) < 1 or self.seed < 0:
             raise ConfigError(f"counts must be at least 1 and the seed at least 0, got {self}")
         if not 1 <= self.action_frames[0] <= self.action_frames[1]:
-            raise ConfigError(f"action_frames are the least and the greatest number, from 1, got {self.action_frames}")
+            raise ConfigError(
+                f"action_frames must be the smallest and the largest number, from 1, got {self.action_frames}"
+            )
         self._check_scene()
 
     def _check_scene(self) -> None:
@@ -77,15 +79,16 @@ class SyntheticSettings:
         if not 0 <= self.cut_probability <= 1 or not 0 <= self.drift <= 0.1:
             raise ConfigError(f"expected a cut_probability in [0, 1] and a drift in [0, 0.1], got {self}")
         if not 1 / NUM_CODES <= self.agreement <= 1:
-            raise ConfigError(f"agreement is from {1 / NUM_CODES:g} (chance) to 1, got {self.agreement:g}")
+            raise ConfigError(f"agreement must be from {1 / NUM_CODES:g} (chance) to 1, got {self.agreement:g}")
 
     def record(self) -> dict[str, Any]:
-        """List the settings and the version of the rendering, as plain values."""
+        """Convert to plain values, with the version of the rendering."""
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return {"format_version": FORMAT_VERSION, **plain}
 
     def generator(self, *key: int) -> np.random.Generator:
-        """Make the generator of a scene or a clip, whatever was drawn before."""
+        """Make the random generator of a scene or a clip, independent of earlier draws."""
+        # A spawn key gives each scene and clip its own stream: sets of any size share their first clips.
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
 
@@ -99,16 +102,16 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class RenderedClip:
-    """A clip and the truth about it.
+    """A clip and its ground truth.
 
     Attributes:
         video: RGB.
-        masks: Under each of `MASK_KINDS`, True on: the acting disc in the action's frames; what it covers in a frame
-            of the action or in one beside it; the acting disc in all frames; all discs; the confounder. What something
-            nearer hides is in none, and nothing is both a disc's and the confounder's.
-        truth: The class, the action's frames and all that was drawn, as plain values; places are those in the scene of
-            the action, before the camera moves.
-        without_confounder: The same clip without it, where it has one.
+        masks: For each of `MASK_KINDS`, True on: the acting disc during the action; what it covers in a frame of the
+            action or a neighbouring one; the acting disc in all frames; all discs; the confounder. Hidden parts are in
+            none, and pixels of the confounder in no other.
+        truth: The class, the action's frames and all drawn parameters, as plain values; positions are in the scene of
+            the action, without camera drift.
+        without_confounder: The same clip without its confounder, if it has one.
     """
 
     video: UInt8[np.ndarray, "T H W 3"] = field(repr=False)
@@ -123,8 +126,8 @@ def render_clip(class_name: str, *, source: int = 0, index: int = 0, settings: S
     Args:
         class_name: One of `CLASS_NAMES`.
         source: Number of the scene.
-        index: Number of the clip, among those of this class in this scene.
-        settings: The set; how many sources and clips it has makes no difference.
+        index: Number of the clip among those of this class in this scene.
+        settings: Settings of the set; its numbers of sources and clips do not matter.
     """
     label = CLASS_NAMES.index(class_name)
     generator = settings.generator(source, label, index)
@@ -139,20 +142,20 @@ def render_clip(class_name: str, *, source: int = 0, index: int = 0, settings: S
     velocity = generator.uniform(-settings.drift, settings.drift, 2) * min(settings.size)  # pixels per frame
     shift = np.rint(velocity * np.arange(settings.num_frames)[:, None]).astype(int)
     cut = _draw_cut(motion, settings, generator)
-    video, discs, seen = _shoot(settings, settings.generator(source), generator, motion, shift)
+    video, discs, seen = _render_scene(settings, settings.generator(source), generator, motion, shift)
     if cut is not None:
         other = slice(None, cut) if cut <= motion.start else slice(cut, None)
         second = settings.generator(source, label, index, 1)
-        footage, _, elsewhere = _shoot(settings, second, second, motion, shift)
+        footage, _, elsewhere = _render_scene(settings, second, second, motion, shift)
         video[other], seen[other] = footage[other], elsewhere[other]
-    masks = _name_masks(seen, motion)
+    masks = _make_masks(seen, motion)
     plain, code = video, None
     if settings.confounder is not None:
         chance = settings.generator(source, label, index, 2)
         code = draw_code(label, agreement=settings.agreement, generator=chance)
         video, sign = plant(plain, kind=settings.confounder, code=code)
         masks = {kind: mask & ~sign for kind, mask in masks.items()} | {"confounder": sign}
-    truth = _tell(class_name, motion, discs) | {
+    truth = _describe_truth(class_name, motion, discs) | {
         "camera_velocity_pixels": velocity.tolist(),
         "cut_frame": cut,
         "confounder": None if code is None else {"kind": settings.confounder, "class": CLASS_NAMES[code]},
@@ -161,7 +164,7 @@ def render_clip(class_name: str, *, source: int = 0, index: int = 0, settings: S
 
 
 def _draw_cut(motion: Motion, settings: SyntheticSettings, generator: np.random.Generator) -> int | None:
-    """Draw the first frame of the second scene, so that the action is whole in one of both; None without a cut."""
+    """Draw the first frame of the second scene, such that the action is not cut; None without a cut."""
     wanted = generator.random() < settings.cut_probability
     before = np.arange(1, motion.start + 1)
     after = np.arange(motion.start + motion.length, settings.num_frames)
@@ -170,7 +173,7 @@ def _draw_cut(motion: Motion, settings: SyntheticSettings, generator: np.random.
     return int(places[number]) if wanted and len(places) else None
 
 
-def _shoot(
+def _render_scene(
     settings: SyntheticSettings,
     scenery: np.random.Generator,
     generator: np.random.Generator,
@@ -183,7 +186,7 @@ def _shoot(
     return video, discs, seen
 
 
-def _name_masks(seen: Int8[np.ndarray, "T H W"], motion: Motion) -> dict[str, Bool[np.ndarray, "T H W"]]:
+def _make_masks(seen: Int8[np.ndarray, "T H W"], motion: Motion) -> dict[str, Bool[np.ndarray, "T H W"]]:
     always = seen == motion.actor
     action = slice(motion.start, motion.start + motion.length)
     strict, swept = np.zeros_like(always), np.zeros_like(always)
@@ -195,7 +198,7 @@ def _name_masks(seen: Int8[np.ndarray, "T H W"], motion: Motion) -> dict[str, Bo
     return found | {"confounder": np.zeros_like(always)}
 
 
-def _tell(class_name: str, motion: Motion, discs: list[Disc]) -> dict[str, Any]:
+def _describe_truth(class_name: str, motion: Motion, discs: list[Disc]) -> dict[str, Any]:
     return {
         "class": class_name,
         "action_start": motion.start,

@@ -1,7 +1,4 @@
-"""Plant a sign into a clip that tells its class, or seems to, at a known place and time.
-
-It does not know the classes, only numbers.
-"""
+"""Paint a confounder into a clip: a sign at a known place and time that correlates with the class."""
 
 from collections.abc import Callable
 from typing import Literal, get_args
@@ -19,12 +16,12 @@ _THICKNESS = 1 / 16  # of its height: a band
 
 
 def draw_code(label: int, *, agreement: float, generator: np.random.Generator) -> int:
-    """Draw which sign a clip gets: its class's at this rate, else one of the others'.
+    """Draw the sign of a clip: that of its class with probability `agreement`, else another.
 
     Args:
         label: The class, below `NUM_CODES`.
-        agreement: From 1 / NUM_CODES, where the sign says nothing, to 1.
-        generator: Two numbers are drawn, whatever comes out.
+        agreement: From 1 / NUM_CODES, where the sign carries no information, to 1.
+        generator: Random generator; always draws two numbers.
     """
     agrees = generator.random() < agreement
     other = (label + int(generator.integers(1, NUM_CODES))) % NUM_CODES
@@ -38,13 +35,13 @@ def plant(
 
     `patch`: a dark square in the upper left corner with a bright dot at one of eight places, in all frames.
     `band`: a dark band over the whole width, at one of eight heights, in all frames.
-    `flicker`: a square in the upper left corner that is lit during one of eight parts of the time (a clip of fewer
-    than eight frames tells fewer classes apart).
+    `flicker`: a square in the upper left corner that is lit during one of eight parts of the time (with fewer than
+    eight frames some signs are equal).
 
     Args:
-        video: The clip; it stays as it is.
+        video: The clip, which is not changed.
         kind: One of `KINDS`.
-        code: Which sign, below `NUM_CODES`.
+        code: Number of the sign, below `NUM_CODES`.
 
     Returns:
         The clip with the sign, and a mask that is True where it was painted.

@@ -1,6 +1,6 @@
-"""Write a synthetic set as real video files, in HMDB51's layout and naming, with the truth beside each clip.
+"""Write a synthetic set as video files in HMDB51's layout and naming, with the ground truth beside each clip.
 
-It does not know who reads the files: networks meet them as they meet real clips.
+Networks read these files like real clips.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ from jaxtyping import Bool
 
 from vidact.core.cache import cache_folder
 from vidact.core.errors import ConfigError, DataError, EnvironmentProblem
-from vidact.core.folders import remove_abandoned, workshop
-from vidact.data.checks.measuring import measure_video
+from vidact.core.folders import remove_abandoned, scratch_folder
+from vidact.data.checks.file_inspection import inspect_video
 from vidact.data.synthetic.clips import DEMO, MASK_KINDS, SyntheticSettings, render_clip
 from vidact.data.synthetic.motions import CLASS_NAMES
 from vidact.data.video.reading import write_video
@@ -26,28 +26,28 @@ from vidact.data.video.reading import write_video
 WITHOUT_CONFOUNDER = "without_confounder"
 _MARK = "synthetic.json"
 _TEST_SHARE = 0.3
-# Key frames only, or coding noise would tell the motion; the finest quantiser; no encoder version in the stream.
+# Key frames only, because coding noise would reveal the motion; the finest quantiser; no encoder version in the stream.
 _ENCODER_OPTIONS = {"g": "1", "qmin": "2", "qmax": "2", "flags": "+bitexact"}
 
 
 def synthesize(
     out: Path, *, settings: SyntheticSettings = DEMO, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Write a set of clips, with their masks, the truth about each, split files and the settings.
+    """Write a set of clips, with their masks, ground truth, split files and the settings.
 
-    `videos/<class>/*.avi`, `masks/<class>/*.npz`, `truth/<class>/*.json`, `splits/*.txt`, `synthetic.json`; where there
-    is a confounder, `without_confounder/<class>/*.avi` holds the same clips without it.
+    `videos/<class>/*.avi`, `masks/<class>/*.npz`, `truth/<class>/*.json`, `splits/*.txt`, `synthetic.json`; with a
+    confounder, `without_confounder/<class>/*.avi` contains the same clips without it.
 
-    The folder appears complete or not at all. Of several processes that start at once, one wins and
-    the others accept its result. A complete set with the same settings is left as it is.
+    The folder appears complete or not at all. Of several processes that start at once, the first to finish wins and
+    the others use its result. A complete set with the same settings is kept.
 
     Args:
         out: The folder; missing, empty, or a complete set with the same settings.
-        settings: What to render.
-        progress: Called after each clip with the number of clips done and in all.
+        settings: Settings of the set.
+        progress: Called after each clip with (done, total).
 
     Raises:
-        DataError: `out` holds something else; nothing is deleted.
+        DataError: `out` contains something else; nothing is deleted.
         EnvironmentProblem: `out` cannot be written.
     """
     out = out.resolve()
@@ -56,7 +56,7 @@ def synthesize(
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(out.parent)
-        with workshop(out.parent) as room:
+        with scratch_folder(out.parent) as room:
             built = room / out.name
             _build(built, settings, progress)
             _publish(built, out, settings)
@@ -65,7 +65,7 @@ def synthesize(
 
 
 def _is_complete(out: Path, settings: SyntheticSettings) -> bool:
-    """True for a complete set, False where there is nothing yet, DataError for anything else."""
+    """Return True for a complete set, False if there is nothing yet; raise DataError for anything else."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     try:
@@ -105,7 +105,7 @@ def _clips(folder: Path, settings: SyntheticSettings) -> Iterator[_ClipFile]:
 
 
 def _files(folder: Path, clip: _ClipFile, settings: SyntheticSettings) -> list[Path]:
-    """Name all files of a clip: its video, its masks, the truth and, where it has one, the video without the sign."""
+    """List all files of a clip: its video, masks, ground truth and, with a confounder, the video without it."""
     place = Path(clip.class_name) / clip.path.stem
     files = [clip.path, folder / "masks" / place.with_suffix(".npz"), folder / "truth" / place.with_suffix(".json")]
     return files + [folder / WITHOUT_CONFOUNDER / clip.class_name / clip.path.name] * bool(settings.confounder)
@@ -126,8 +126,8 @@ def _build(folder: Path, settings: SyntheticSettings, progress: Callable[[int, i
 
 
 def _check_readable(path: Path, settings: SyntheticSettings) -> None:
-    """Make sure that either decoder reads videos of this size; decord garbles some small widths."""
-    if measure_video(path).only_pyav:
+    """Make sure that both decoders read videos of this size; decord garbles some small widths."""
+    if inspect_video(path).only_pyav:
         height, width = settings.size
         raise ConfigError(f"size [{height}, {width}]: videos of this size cannot be read back; try multiples of 32")
 
@@ -139,7 +139,7 @@ def _write_clip(folder: Path, clip: _ClipFile, settings: SyntheticSettings) -> N
     if rendered.without_confounder is not None:
         write_video(plain[0], rendered.without_confounder, fps=settings.fps, options=_ENCODER_OPTIONS)
     arrays: dict[str, Any] = {kind: np.packbits(mask) for kind, mask in rendered.masks.items()}
-    arrays["shape"] = np.array(rendered.video.shape[:3])
+    arrays["shape"] = np.array(rendered.video.shape[:3])  # packed bits do not hold it
     np.savez_compressed(masks, **arrays)
     truth.write_text(json.dumps(rendered.truth, indent=1) + "\n", encoding="utf-8")
 
@@ -164,7 +164,7 @@ def load_mask(path: Path, kind: str = MASK_KINDS[0]) -> Bool[np.ndarray, "T H W"
         kind: One of `synthetic.MASK_KINDS`.
 
     Raises:
-        DataError: missing, or not what `synthesize` wrote, or no such kind.
+        DataError: missing, not written by `synthesize`, or no such kind.
     """
     try:
         with path.open("rb") as file, np.load(file) as arrays:
@@ -179,6 +179,6 @@ def load_mask(path: Path, kind: str = MASK_KINDS[0]) -> Bool[np.ndarray, "T H W"
 
 
 def default_folder(settings: SyntheticSettings = DEMO) -> Path:
-    """Choose a set's folder in the user's cache."""
+    """Name a set's folder in the user's cache, by a hash of its settings."""
     key = hashlib.sha256(json.dumps(settings.record(), sort_keys=True).encode()).hexdigest()[:10]
     return cache_folder() / f"synthetic-{key}"

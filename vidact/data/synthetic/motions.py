@@ -1,14 +1,12 @@
-"""Draw the motions of a synthetic clip: one disc acts, three decoys take the same steps in disorder, others walk.
+"""Draw the motions of a synthetic clip: one disc acts, three decoys make the same steps in random order, others walk.
 
-It does not know what discs look like.
+Each of four discs has its own axis: it moves horizontally or vertically, rotates, or scales its texture. During the
+action the disc of the class's axis makes its steps in order (in reverse order for the opposite class), and each decoy
+makes as many steps of the same length on its own axis, in random order. Before and after, all four tremble. Walkers
+make steps of an action's length all the time, to and fro.
 
-Four discs each have an axis of their own: to move along it is to go across, to go down, to turn, or to grow
-inwardly. In the action's frames the disc whose axis is the class's takes its steps in order (or in reverse order, for
-the opposite class), and each decoy takes as many steps of the same length on its own axis, in disorder. Before and
-after, all four tremble. Walkers take steps of an action's length all the time, to and fro.
-
-What a clip's frames show, taken as a set without order, therefore has exactly the same distribution for all classes:
-relative to one another the four orders are random, whichever of them is put in order.
+So a clip's frames, as a set without order, have exactly the same distribution in all classes: relative to one another
+the four orders are random, whichever of them is sorted.
 """
 
 from dataclasses import dataclass
@@ -35,17 +33,17 @@ CLASS_NAMES: tuple[str, ...] = tuple(_MOTIONS)
 
 LENGTH_RANGE = (4, 16)
 MAX_WALKERS = 4
-TREMBLE_STEPS = 4.0  # a trembling disc is anywhere within so many steps of its place
+TREMBLE_STEPS = 4.0  # largest distance of a trembling disc from its place
 
 
 @dataclass(frozen=True)
 class Motion:
-    """Where each disc is on its own axis, frame by frame.
+    """Position of each disc on its own axis, frame by frame.
 
     Attributes:
         steps: Distance from the disc's place in steps; the four of `AXES` (or the actor alone), then the walkers.
         axes: The axis of each disc.
-        places: Each disc's number among all that there may be: the four of `AXES`, then the walkers.
+        places: Each disc's number among all possible ones: the four of `AXES`, then the walkers.
         actor: The disc that acts.
         start: First frame of the action.
         length: Frames of the action.
@@ -68,15 +66,15 @@ def draw_motion(
     decoys: bool = True,
     walkers: int = 0,
 ) -> Motion:
-    """Draw when a class's action happens, and the steps of all discs.
+    """Draw the time of a class's action, and the steps of all discs.
 
     Args:
         class_name: One of `CLASS_NAMES`.
-        generator: What is drawn from it is the same for all classes.
+        generator: Random generator; the draws do not depend on the class.
         num_frames: Frames of the clip.
-        length_range: Least and greatest number of the action's frames; the clip's length where that is less.
+        length_range: Smallest and largest number of the action's frames; at most the clip's length.
         decoys: Whether there are three more discs.
-        walkers: How many discs walk.
+        walkers: Number of walking discs.
     """
     axis, sign = _MOTIONS[class_name]
     low, high = (min(length, num_frames) for length in length_range)
@@ -85,7 +83,7 @@ def draw_motion(
     steps = generator.uniform(-TREMBLE_STEPS, TREMBLE_STEPS, (len(AXES), num_frames))
     orders = draw_orders(generator, length=length)
     actor = AXES.index(axis)
-    in_order = np.argsort(orders[actor])[::sign]  # which moment comes when, so that the actor's steps are in order
+    in_order = np.argsort(orders[actor])[::sign]  # permutation of the frames that sorts the actor's steps
     steps[:, start : start + length] = orders[:, in_order] - (length - 1) / 2
     paths, axes = _walk(generator, num_frames=num_frames, count=walkers)
     own = range(len(AXES)) if decoys else [actor]
@@ -102,7 +100,7 @@ def draw_motion(
 def _walk(
     generator: np.random.Generator, *, num_frames: int, count: int
 ) -> tuple[Float[np.ndarray, "D T"], tuple[str, ...]]:
-    """Draw axes of walkers and their paths: a step per frame, at most two in a row to one side."""
+    """Draw axes and paths of walkers: a step per frame, at most two in a row in one direction."""
     axes = tuple(AXES[number] for number in generator.integers(len(AXES), size=count))
     sides = generator.choice([-1.0, 1.0], (count, num_frames))
     for frame in range(2, num_frames):
@@ -112,11 +110,11 @@ def _walk(
 
 
 def draw_orders(generator: np.random.Generator, *, length: int) -> Int[np.ndarray, "4 L"]:
-    """Draw four orders of `length` steps, no two of which are the same or the reverse of one another.
+    """Draw four orders of `length` steps, no two of them equal or the reverse of each other.
 
-    (With fewer than four steps there are not so many; then they may be.)
+    (Fewer than four steps do not have so many orders; then they may be.)
     """
-    while True:
+    while True:  # rejection: nearly every draw will do
         orders = np.stack([generator.permutation(length) for _ in AXES])
         if length < 4 or not any(_agree(a, b) for a, b in combinations(orders, 2)):
             return orders

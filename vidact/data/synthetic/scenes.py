@@ -1,8 +1,6 @@
-"""Paint scenes of textured discs before a background, with masks of what is what.
+"""Paint scenes of textured discs before a background, and record which disc is seen at each pixel.
 
-It does not know what makes a class, nor that there are files.
-
-The world is a torus: what leaves on one side comes back on the other. Lengths are shares of the frame's shorter side.
+The scene is a torus: what leaves on one side enters on the other. Lengths are shares of the frame's shorter side.
 """
 
 from collections.abc import Sequence
@@ -14,18 +12,18 @@ from jaxtyping import Float, Float32, Int, Int8, UInt8
 from vidact.data.synthetic.motions import DIRECTIONS, Motion
 
 RADIUS_RANGE = (0.11, 0.14)
-STEP_RANGE = (0.016, 0.022)  # turning and growing have it at _MIDDLE of the radius
+STEP_RANGE = (0.016, 0.022)  # for rotation and scaling, the motion at _MIDDLE of the radius
 _MIDDLE = 0.6
 # Brightness: dark rim, bright centre, texture on top.
 _RIM, _SHADING, _CONTRAST = 0.2, 0.5, 0.2
-# Where discs are on a torus of side 1, before all of them are moved.
+# Positions of discs on a torus of side 1, before a common random shift.
 _PLACES = np.array([(0, 0), (0, 2), (2, 0), (2, 2), (1, 1), (1, 3), (3, 1), (3, 3)]) / 4
 _SPOKES_RANGE, _RINGS_RANGE = (3, 5), (3.0, 5.0)  # periods per turn; radians per unit of log radius
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the clips of one source share: a background, and the discs' tint and frequencies of texture."""
+    """What all clips of one source share: the background, and the discs' tint and texture frequencies."""
 
     background: Float32[np.ndarray, "H W 3"]
     tint: Float[np.ndarray, "3"]
@@ -41,7 +39,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Disc:
-    """A disc, frame by frame: place in pixels, clockwise radians, log radius of its texture, and its waves' phases."""
+    """A disc, frame by frame: centre in pixels, clockwise angle in radians, log scale of its texture, wave phases."""
 
     radius_pixels: float
     centre: Float[np.ndarray, "T 2"]
@@ -52,7 +50,7 @@ class Disc:
 
 
 def draw_scene(generator: np.random.Generator, *, size: tuple[int, int], blobs: int = 0) -> Scene:
-    """Draw a background, with so many dark and so many bright blobs, and a family of textures."""
+    """Draw a background with `blobs` dark and as many bright blobs, and a family of textures."""
     return Scene(
         background=_draw_background(generator, size=size, blobs=blobs),
         tint=generator.uniform(0.8, 1.0, 3),
@@ -64,7 +62,7 @@ def draw_scene(generator: np.random.Generator, *, size: tuple[int, int], blobs: 
 def _draw_background(
     generator: np.random.Generator, *, size: tuple[int, int], blobs: int
 ) -> Float32[np.ndarray, "H W 3"]:
-    """Sum a few slow waves that close on the torus, and blobs, in a grayish colour."""
+    """Sum a few slow waves that are periodic on the torus, and blobs, in a grayish colour."""
     frequency = generator.integers(-3, 3, (6, 2), endpoint=True)
     phase = generator.uniform(0, 2 * np.pi, 6)
     rows, columns = (np.arange(side) / side for side in size)
@@ -78,7 +76,7 @@ def _draw_background(
 
 
 def _blob(centre: Float[np.ndarray, "2"], size: tuple[int, int], radius_pixels: float) -> Float[np.ndarray, "H W"]:
-    """A smooth hill of height 1 on the torus."""
+    """Compute a Gaussian of height 1 on the torus."""
     down, right = (
         (np.arange(side) - middle + side / 2) % side - side / 2 for side, middle in zip(size, centre, strict=True)
     )
@@ -86,9 +84,9 @@ def _blob(centre: Float[np.ndarray, "2"], size: tuple[int, int], radius_pixels: 
 
 
 def draw_discs(motion: Motion, *, generator: np.random.Generator, size: tuple[int, int]) -> list[Disc]:
-    """Draw place, size, speed and phases of each disc alike, and apply its motion.
+    """Draw position, size, speed and phases of each disc from the same distributions, and apply its motion.
 
-    The first four are in the four quarters of the torus, whose corner is anywhere, the walkers between them.
+    The first four discs are in the four quarters of the torus, which are shifted at random; walkers are between them.
     """
     side, count = min(size), len(_PLACES)
     corner = generator.uniform(0, 1, 2)
@@ -111,15 +109,15 @@ def draw_discs(motion: Motion, *, generator: np.random.Generator, size: tuple[in
 def paint(
     scene: Scene, discs: Sequence[Disc], *, shift: Int[np.ndarray, "T 2"]
 ) -> tuple[UInt8[np.ndarray, "T H W 3"], Int8[np.ndarray, "T H W"]]:
-    """Paint discs before a background, the first ones farthest away.
+    """Paint discs before a background, from back to front.
 
     Args:
         scene: The background and the textures.
-        discs: What moves before it.
-        shift: How far the whole world is moved in each frame, in pixels down and to the right.
+        discs: The discs.
+        shift: Camera shift of each frame, in pixels down and to the right.
 
     Returns:
-        The video in RGB, and which disc is seen at each pixel, −1 for the background.
+        The video in RGB, and the number of the disc seen at each pixel, −1 for the background.
     """
     height, width = scene.size
     ground = np.tile(np.rint(255 * scene.background).astype(np.uint8), (2, 2, 1))
@@ -138,7 +136,7 @@ def paint(
 def _render(
     scene: Scene, disc: Disc, shift: Int[np.ndarray, "T 2"]
 ) -> tuple[Int[np.ndarray, " N"], Float32[np.ndarray, " N"], Float32[np.ndarray, " N"]]:
-    """Give the pixels of all frames that a disc touches, how far it covers each, and its brightness there."""
+    """Compute the pixels of all frames that a disc touches, its coverage of each, and its brightness there."""
     height, width = scene.size
     centre = disc.centre + shift
     corner = np.floor(centre).astype(int)  # [T, 2]
@@ -167,10 +165,10 @@ def _texture(
     angle: Float32[np.ndarray, " N"],
     frame: Int[np.ndarray, " N"],
 ) -> Float32[np.ndarray, " N"]:
-    """Add spokes and rings, waves in log-polar coordinates: turning shifts only the spokes, growing only the rings.
+    """Add spokes and rings, waves in log-polar coordinates: rotation shifts only the spokes, scaling only the rings.
 
-    (Spirals would do for both, but a small part of a turning spiral looks like one of a growing spiral.)
-    Near the centre the waves get finer than pixels; a Gaussian blur of one pixel takes them away there.
+    (Spirals would do for both, but a small part of a rotating spiral looks like that of a growing one.)
+    Near the centre the waves are finer than pixels; a Gaussian blur of one pixel removes them there.
     """
     radius = np.maximum(radius, np.float32(0.5))
     square, total = radius * radius, np.zeros_like(radius)

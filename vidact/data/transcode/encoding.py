@@ -1,4 +1,4 @@
-"""Encode a small copy of one video file, and verify it."""
+"""Encode a small copy of one video file, and verify it by reading it back."""
 
 import errno
 from collections.abc import Iterator
@@ -16,19 +16,16 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from vidact.core.errors import ConfigError, DataError, EnvironmentProblem
-from vidact.data.checks.measuring import MAX_FRAME_PIXELS, measure_video, reason_of, stamp_of
-from vidact.data.transcode.copies import Clock, small_size
+from vidact.data.checks.file_inspection import MAX_FRAME_PIXELS, inspect_video, reason_of, stamp_of
+from vidact.data.transcode.times import Clock
 from vidact.data.video.containers import missing_bytes
 from vidact.data.video.display import UPRIGHT, turn_of
 from vidact.data.video.reading import checked_path, main_stream, open_container, read_frames
 
 Codec = Literal["h264", "mpeg4"]
 
-
 # One thread each, so that the bytes do not depend on the machine's number of cores; clips run in parallel.
 _COMMON = {"threads": "1", "bf": "0", "g": "30"}
-
-
 _ENCODERS = {
     "h264": ("libx264", {**_COMMON, "preset": "medium", "crf": "20"}),
     "mpeg4": ("mpeg4", {**_COMMON, "qmin": "3", "qmax": "3"}),
@@ -37,12 +34,12 @@ _ENCODERS = {
 
 @dataclass(frozen=True)
 class TranscodeSettings:
-    """What the copies are like.
+    """Size and codec of the copies.
 
     Attributes:
-        short_side: The shorter side of a frame in pixels, even; smaller frames stay as small as they are.
+        short_side: Shorter side of a frame in pixels, even; smaller frames are not enlarged.
         codec: `mpeg4`, or `h264`: smaller, slower to write, and in .avi files only for readers that decode from
-            the first frame on, as vidact does. In .webm files it is VP9 with either.
+            the first frame on, as vidact does. Files in .webm are VP9 with either.
     """
 
     short_side: int = 128
@@ -50,16 +47,14 @@ class TranscodeSettings:
 
     def __post_init__(self) -> None:
         if self.short_side < 16 or self.short_side % 2:
-            raise ConfigError(f"--short-side is an even number of pixels, at least 16, got {self.short_side}")
+            raise ConfigError(f"--short-side must be an even number of pixels, at least 16, got {self.short_side}")
 
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 # A copy must look like its clip: the first and the last frame, this small, this close in grey levels on average.
 _LOOK_SIZE, _LOOK_TOLERANCE = (16, 16), 6.0
-# WebM holds neither. No look-ahead and no hidden reference frames, for the sake of readers that seek.
+# WebM allows neither codec. No look-ahead and no hidden reference frames, for the sake of readers that seek.
 _NOTHING_HIDDEN = {"auto-alt-ref": "0", "lag-in-frames": "0"}
-
-
 _WEBM = ("libvpx-vp9", {"threads": "1", "g": "30", "crf": "24", "b": "0", "cpu-used": "4", **_NOTHING_HIDDEN})
 
 
@@ -67,23 +62,23 @@ DEFAULT = TranscodeSettings()
 
 
 def transcode_clip(path: Path, out: Path, *, settings: TranscodeSettings) -> int:
-    """Write a small copy of a video file, without its sound, read it back and count its frames, the same in both.
+    """Write a small copy of a video file, without sound, verify it, and return its number of frames.
 
     A copy would hide damage, so a clip that is cut or has a damaged frame is refused. The ending of `out` chooses
-    the container; its folder exists.
+    the container; its folder must exist.
 
     Raises:
-        DataError: the clip is not whole, or cannot be copied faithfully.
+        DataError: the clip is damaged, or cannot be copied faithfully.
         EnvironmentProblem: `out` cannot be written.
     """
     path = checked_path(path)
     try:
         if lacking := missing_bytes(path):
-            raise DataError(f"{path}: the file ends {lacking:,} bytes before its container does; get it anew")
+            raise DataError(f"{path}: the file ends {lacking:,} bytes before its container does; download it again")
         with open_container(path) as container:
             stream = main_stream(container)
             if stream is None or not (stream.average_rate or stream.guessed_rate):
-                raise DataError(f"{path}: holds no video stream, or none that says its frames per second")
+                raise DataError(f"{path}: holds no video stream, or none that gives its frames per second")
             num_frames, looks = _encode(path, stream, out, settings=settings, clock=_clock_of(path, ending=out.suffix))
     except (OSError, av.error.FFmpegError, ValueError) as error:
         raise DataError(f"{path}: not a video that FFmpeg can read ({reason_of(error)})") from error
@@ -101,10 +96,10 @@ def _clock_of(path: Path, *, ending: str) -> Clock:
 def _encode(
     path: Path, source: av.VideoStream, out: Path, *, settings: TranscodeSettings, clock: Clock
 ) -> tuple[int, UInt8[Tensor, "2 H W"]]:
-    """Encode all frames, each at its time; give their number, and how the first and the last of the source look."""
+    """Encode all frames, each at its time; return their number, and small pictures of the first and the last."""
     encoder, options = _WEBM if out.suffix.lower() == ".webm" else _ENCODERS[settings.codec]
     size = small_size(source.height, source.width, short_side=settings.short_side)
-    shrinker = VideoReformatter()  # one for all: it keeps its tables
+    shrinker = VideoReformatter()  # one for all frames: it caches tables
     number, pts, first, last = -1, -1, None, None
     try:
         with av.open(str(out.absolute()), "w") as container:
@@ -116,6 +111,7 @@ def _encode(
                     setattr(stream.codec_context, name, meaning)
             for number, last in enumerate(_whole_frames(path, source)):
                 first = first or last
+                # Limited range, as players assume for yuv420p; no picture type, so that the encoder chooses its own.
                 small = shrinker.reformat(last, *size[::-1], "yuv420p", interpolation="BICUBIC", dst_color_range="MPEG")
                 pts = clock.tick(number, after=pts)
                 small.pts, small.time_base, small.pict_type = pts, 1 / clock.ticks, PictureType.NONE
@@ -131,6 +127,13 @@ def _encode(
     return number + 1, torch.cat([_look(first), _look(last)])
 
 
+def small_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
+    """Compute the height and width of a copy in pixels: even, of the same aspect, never larger than the original."""
+    factor = min(Fraction(short_side, min(height, width)), Fraction(1))
+    small_height, small_width = (max(min(2 * round(side * factor / 2), side // 2 * 2), 2) for side in (height, width))
+    return small_height, small_width
+
+
 def _whole_frames(path: Path, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
     if stream.width * stream.height > MAX_FRAME_PIXELS:
         raise DataError(f"{path}: claims frames of {stream.width}x{stream.height} pixels")
@@ -138,18 +141,18 @@ def _whole_frames(path: Path, stream: av.VideoStream) -> Iterator[av.VideoFrame]
     try:
         for number, frame in enumerate(cast(av.container.InputContainer, stream.container).decode(stream)):
             if frame.is_corrupt:
-                raise DataError(f"{path}: frame {number} is damaged; get the file anew")
+                raise DataError(f"{path}: frame {number} is damaged; download the file again")
             if turn_of(frame) != UPRIGHT:
-                raise DataError(f"{path}: is to be shown turned or mirrored, which its copy would not be")
+                raise DataError(f"{path}: is to be shown rotated or mirrored, which a copy would lose")
             yield frame
     except av.error.FFmpegError as error:
-        raise DataError(f"{path}: does not decode to its end ({reason_of(error)}); get it anew") from error
+        raise DataError(f"{path}: does not decode to its end ({reason_of(error)}); download it again") from error
 
 
 def _verify(out: Path, *, path: Path, num_frames: int, looks: UInt8[Tensor, "2 H W"]) -> None:
-    """Read a copy back as training will, and compare it with what it should be."""
+    """Read a copy back as training does, and compare it with the original."""
     try:
-        info = measure_video(out)
+        info = inspect_video(out)
         if info.only_pyav:
             raise DataError(info.only_pyav)
         found = info.num_frames

@@ -1,8 +1,8 @@
-"""Write a small copy of a data set, with the same names, layout and frames, for slow disks and small transfers.
+"""Write a small copy of a data set, with the same names, layout and frames.
 
 A copy has its clip's frames, one for one and at the same times, only smaller: frame numbers, split files and masks
-stay true (masks are resized when they are read). No frame refers to a later one and groups of pictures are closed,
-so readers that seek get the right frames as well, but of H.264 in AVI: AVI keeps no display times, and decord's
+remain valid (masks are resized when they are read). No frame refers to a later one and groups of pictures are closed,
+so readers that seek get the right frames as well, except for H.264 in AVI: AVI has no display times, and decord's
 sparse read then starts at a wrong key frame, whatever the encoder's options.
 """
 
@@ -20,31 +20,37 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from vidact.core.errors import DataError, EnvironmentProblem
-from vidact.core.folders import is_workshop, remove_abandoned, workshop
+from vidact.core.folders import is_scratch_folder, remove_abandoned, scratch_folder
 from vidact.data.datasets.index import ENDINGS
 from vidact.data.transcode.encoding import DEFAULT, TranscodeSettings, transcode_clip
-from vidact.data.transcode.own_copies import Copies
+from vidact.data.transcode.journal import CopyJournal
 from vidact.data.video.reading import checked_path
 
 _FORMAT_VERSION = 1
 _MARK, _LOCK, _COPIES = "transcode.json", ".transcode.lock", ".transcode.copies"
 _COPIED_FOLDERS = {"splits", "testTrainMulti_7030_splits", "ucfTrainTestlist", "masks", "puppet_mask"}
 _COPIED_ENDINGS = {".txt", ".csv"}  # at the top
-_CLOCK_NS = 10_000_000  # what coarse file systems keep of a time
+_CLOCK_NS = 10_000_000  # resolution of times on coarse file systems
 
 
 @dataclass(frozen=True)
 class TranscodeReport:
-    """How many clips were copied now, had a copy already, how many split files and masks were copied as they are.
+    """The outcome of a run.
 
-    `left_out` has a line for each clip, link and folder without a copy; `ignored` counts files that are none of these;
-    bytes are of clips that have a copy.
+    Attributes:
+        written: Number of clips copied now.
+        kept: Number of clips that had a copy already.
+        copied: Number of split files and masks, which are copied unchanged.
+        skipped: One line for each clip, link and folder that was skipped.
+        ignored: Number of other files.
+        bytes_before: Size of the clips that have a copy.
+        bytes_after: Size of their copies.
     """
 
     written: int
     kept: int
     copied: int
-    left_out: tuple[str, ...]
+    skipped: tuple[str, ...]
     ignored: int
     bytes_before: int
     bytes_after: int
@@ -59,51 +65,51 @@ def transcode(
 ) -> TranscodeReport:
     """Write a small copy of every clip of a data set, and copy its split files and masks.
 
-    Every copy appears whole or not at all and bears its clip's time of change, so that a run that was stopped is
-    taken up where it ended, and a clip that changed is copied again. The rest goes on when a clip is broken.
-    The layout may be any; `progress` is called with how many clips are done and how many there are.
+    Every copy is written atomically and gets its clip's time of change, so that a stopped run continues where it ended
+    and a changed clip is copied again. Broken clips are skipped. Any layout will do; `progress` is called with
+    (done, total).
 
     Raises:
-        DataError: no clips, `out` holds something else or is in use, or one folder lies in the other.
+        DataError: no clips, `out` contains something else or is in use, or one folder lies in the other.
         EnvironmentProblem: `out` cannot be written.
     """
     root, out = root.resolve(), out.resolve()
     if root.is_relative_to(out) or out.is_relative_to(root):
         raise DataError(f"{out}: the copy and the data set {root} must not lie in each other; choose another folder")
-    clips, copied, left_out, ignored = _list_files(root)
+    clips, copied, skipped, ignored = _list_files(root)
     outcomes: list[str | DataError] = []
     with _claimed(out, settings) as room, ThreadPoolExecutor(os.cpu_count()) as pool:
-        copies = Copies(out, out / _COPIES, [*clips, *copied])
-        bring = partial(_bring, root=root, copies=copies, room=room)
+        copies = CopyJournal(out, out / _COPIES, [*clips, *copied])
+        copy_one = partial(_copy_one, root=root, copies=copies, room=room)
         try:
-            for outcome in pool.map(partial(bring, make=partial(transcode_clip, settings=settings)), clips):
+            for outcome in pool.map(partial(copy_one, make=partial(transcode_clip, settings=settings)), clips):
                 outcomes.append(outcome)
                 if progress:
                     progress(len(outcomes), len(clips))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C must not wait for thousands of clips
             raise
-        carried = [bring(name, make=shutil.copyfile) for name in copied]
-    left_out += [str(outcome) for outcome in (*outcomes, *carried) if isinstance(outcome, DataError)]
+        carried = [copy_one(name, make=shutil.copyfile) for name in copied]
+    skipped += [str(outcome) for outcome in (*outcomes, *carried) if isinstance(outcome, DataError)]
     done = [name for name, outcome in zip(clips, outcomes, strict=True) if isinstance(outcome, str)]
     before, after = (sum((folder / name).stat().st_size for name in done) for folder in (root, out))
     written, kept = (outcomes.count(what) for what in ("written", "kept"))
-    return TranscodeReport(written, kept, len(copied), tuple(left_out), ignored, before, after)
+    return TranscodeReport(written, kept, len(copied), tuple(skipped), ignored, before, after)
 
 
 def _list_files(root: Path) -> tuple[list[Path], list[Path], list[str], int]:
-    """List the clips and what to copy as it is, by names from `root` on, and say what of the rest."""
-    clips, copied, left_out, ignored = [], [], [], 0
+    """List clips and files to copy unchanged, relative to `root`, why others are skipped, and how many are ignored."""
+    clips, copied, skipped, ignored = [], [], [], 0
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root)
         as_it_is = _COPIED_FOLDERS & set(name.parts[:-1]) or (len(name.parts) == 1 and path.suffix in _COPIED_ENDINGS)
         if any(part.startswith(".") for part in name.parts):
             continue
         if path.is_symlink() and (path.is_dir() or not Path(os.path.realpath(path)).is_relative_to(root)):
-            left_out.append(f"{path}: a link to a folder or out of {root}, which is not followed")
+            skipped.append(f"{path}: a link to a folder or out of {root}, which is not followed")
         elif path.is_dir():
             if not os.access(path, os.R_OK | os.X_OK):
-                left_out.append(f"{path}: a folder that may not be read")
+                skipped.append(f"{path}: a folder that may not be read")
         elif as_it_is and path.is_file():
             copied.append(name)
         elif path.suffix.lower() in ENDINGS:
@@ -112,12 +118,12 @@ def _list_files(root: Path) -> tuple[list[Path], list[Path], list[str], int]:
             ignored += 1
     if not clips:
         raise DataError(f"{root}: expected a data set's folder, found no clip in it ({', '.join(ENDINGS)})")
-    return clips, copied, left_out, ignored
+    return clips, copied, skipped, ignored
 
 
 @contextlib.contextmanager
 def _claimed(out: Path, settings: TranscodeSettings) -> Iterator[Path]:
-    """Claim the folder of a copy, mark it, and lend an empty folder in it for what is not finished."""
+    """Lock the folder of a copy, mark it, and make a scratch folder in it."""
     record = {"format_version": _FORMAT_VERSION, **asdict(settings)}
     try:
         _check_mark(out, record)
@@ -125,7 +131,7 @@ def _claimed(out: Path, settings: TranscodeSettings) -> Iterator[Path]:
         with FileLock(out / _LOCK, timeout=0):
             _check_mark(out, record)
             remove_abandoned(out)
-            with workshop(out) as room:
+            with scratch_folder(out) as room:
                 (room / _MARK).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
                 (room / _MARK).replace(out / _MARK)
                 yield room
@@ -141,15 +147,17 @@ def _check_mark(out: Path, record: dict[str, object]) -> None:
         found = json.loads((out / _MARK).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         found = "other files"
-    others = [path for path in out.iterdir() if path.name != _LOCK and not is_workshop(path)] if out.is_dir() else []
+    others = (
+        [path for path in out.iterdir() if path.name != _LOCK and not is_scratch_folder(path)] if out.is_dir() else []
+    )
     if found != record and others:
         raise DataError(f"{out}: expected nothing or a copy with {record}, found {found}; choose another folder")
 
 
-def _bring(
-    name: Path, *, root: Path, copies: Copies, room: Path, make: Callable[[Path, Path], object]
+def _copy_one(
+    name: Path, *, root: Path, copies: CopyJournal, room: Path, make: Callable[[Path, Path], object]
 ) -> str | DataError:
-    """Bring one file's copy about; 'written', 'kept', or what is wrong with the file."""
+    """Copy one file; return 'written', 'kept', or what is wrong with the file."""
     source, target, temporary = root / name, copies.folder / name, room / f"{threading.get_ident()}{name.suffix}"
     try:
         status = checked_path(source).stat()
@@ -160,10 +168,11 @@ def _bring(
         return error
     try:
         make(source, temporary)
-    except DataError as error:  # a copy that it had would hide what has become of it
+    except DataError as error:  # an older copy would hide that its clip is broken now
         temporary.unlink(missing_ok=True)
         target.unlink(missing_ok=True)
         return error
+    # The clip's time tells the next run that this copy is up to date.
     os.utime(temporary, ns=(status.st_atime_ns, status.st_mtime_ns))
     target.parent.mkdir(parents=True, exist_ok=True)
     copies.put(temporary, name)

@@ -1,10 +1,8 @@
-"""What the bytes of a video file tell: their hash, and how many are missing by what the container says of its size.
+"""Hash a video file, and count the bytes that are missing at its end according to its container.
 
-It decodes nothing and does not know how many frames there are.
-
-A header that claims too many frames is common in files that are whole; a container that claims bytes beyond the
-end of the file is not. Formats: RIFF with OpenDML's further RIFF chunks (AVI), ISO/IEC 14496-12 boxes (MP4, MOV),
-EBML (RFC 8794: Matroska, WebM).
+A cut file is told by its size, not by its frames: headers of complete files often claim too many frames, but a
+container that claims bytes beyond the end of the file was cut. Formats: RIFF with OpenDML's further RIFF chunks (AVI),
+ISO/IEC 14496-12 boxes (MP4, MOV), EBML (RFC 8794: Matroska, WebM).
 """
 
 import hashlib
@@ -12,14 +10,14 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-_UNFINISHED_RIFF = (0, 0xFFFFFFFF)  # what a writer leaves that cannot go back to fill in the size
+_UNFINISHED_RIFF = (0, 0xFFFFFFFF)  # what a streaming writer leaves, which cannot go back to fill in the size
 _BOX_HEADER_BYTES = 8
 _FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"moof", b"pnot", b"uuid"}
 _EBML_MAGIC = bytes.fromhex("1A45DFA3")
 
 
 def file_sha1(path: Path) -> str:
-    """Hash a whole file, in hexadecimal.
+    """Compute the SHA-1 of a file, in hexadecimal.
 
     Raises:
         OSError: it cannot be read.
@@ -29,14 +27,15 @@ def file_sha1(path: Path) -> str:
 
 
 def missing_bytes(path: Path) -> int:
-    """Count the bytes between the end of a file and the end of its container's last outermost element.
+    """Count the bytes from the end of a file to where its container's last top-level element should end.
 
     Args:
         path: A regular file of any kind.
 
     Returns:
-        0 for a whole file, for one whose container does not tell, and for what is no AVI, MP4, MOV, Matroska or
-        WebM. An MP4 that ends between two boxes but has no `moov` lacks at least that box's header, 8 bytes.
+        0 for a complete file, for a container that does not state its size, and for other formats than AVI, MP4, MOV,
+        Matroska and WebM. An MP4 that ends between two boxes but has no `moov` lacks at least that box's header, 8
+        bytes.
 
     Raises:
         OSError: the file cannot be read.
@@ -56,7 +55,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def _riff_end(file: BinaryIO, size: int) -> int:
-    """Walk over RIFF chunks; what follows the last one is of no concern."""
+    """Walk over RIFF chunks; trailing bytes after the last one are ignored."""
     end = 0
     while end < size:
         file.seek(end)
@@ -66,12 +65,12 @@ def _riff_end(file: BinaryIO, size: int) -> int:
             break
         end += 8 + length
         if end < size:
-            end += length % 2  # padded to an even length; the last pad is often left out
+            end += length % 2  # padded to an even length; writers often omit the last pad byte
     return end
 
 
 def _boxes_end(file: BinaryIO, size: int) -> int:
-    """Walk over boxes, and miss `moov` where there is none; what follows the last box is of no concern."""
+    """Walk over boxes, and count a header more where `moov` is absent; trailing bytes are ignored."""
     end, kinds = 0, set()
     while end < size:
         file.seek(end)
@@ -97,7 +96,7 @@ def _ebml_end(file: BinaryIO, size: int) -> int:
         field = head[id_bytes : id_bytes + length_bytes]
         if not id_bytes or not length_bytes or len(field) < length_bytes:
             break
-        length = int.from_bytes(field, "big") - (1 << 7 * length_bytes)  # without the marking bit
+        length = int.from_bytes(field, "big") - (1 << 7 * length_bytes)  # without the length marker bit
         if length == (1 << 7 * length_bytes) - 1:  # all ones: unknown
             break
         end += id_bytes + length_bytes + length
@@ -105,5 +104,5 @@ def _ebml_end(file: BinaryIO, size: int) -> int:
 
 
 def _vint_bytes(head: bytes) -> int:
-    """Tell an EBML number's length by the zeros before its first one; 0 where there is none."""
+    """Read an EBML number's length from its leading zero bits; 0 where there is no number."""
     return 9 - head[0].bit_length() if head and head[0] else 0

@@ -1,7 +1,4 @@
-"""Tell which names are clips, and what is wrong with a path before anything opens it.
-
-It reads no file and does not know what a video is.
-"""
+"""Recognise clips by their names, and find what is wrong with a path before a decoder opens it."""
 
 import errno
 import os
@@ -15,14 +12,14 @@ _KINDS = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a
 
 
 def is_clip_name(name: str) -> bool:
-    """True for the names of files that are taken for clips: by their ending, and without a dot at their start."""
+    """Return whether a file name is that of a clip: it ends as one and is not hidden."""
     return Path(name).suffix.lower() in ENDINGS and not name.startswith(".")
 
 
 def path_fault(path: Path) -> Inspection | None:
-    """Tell why a path is no file that a decoder may open, or None where it is one.
+    """Return why a decoder cannot open a path; None if it can.
 
-    A FIFO would hang whoever opens it, so nothing is opened.
+    Nothing is opened here: opening a FIFO would hang.
     """
     try:
         status = path.stat()

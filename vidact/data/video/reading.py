@@ -1,10 +1,8 @@
-"""Read and write video files; the only file that knows decord.
+"""Read frames of video files by number, with decord or PyAV, and write video files.
 
-It does not know which frames are wanted, nor what the clips show.
-
-decord's sparse reads return wrong frames, silently, wherever a stream has B-frames, which is every clip of
-HMDB51 (dmlc/decord#195; docs/sparse-reads.md). Decoding from frame 0 onwards and keeping the wanted frames is
-right. decord turns every frame that it decodes into RGB, PyAV only those that are wanted, which takes half the time.
+Only this module imports decord. decord's sparse reads return wrong frames, silently, wherever a stream has B-frames,
+which is every clip of HMDB51 (dmlc/decord#195; docs/sparse-reads.md). Decoding from frame 0 onwards and keeping the
+wanted frames is right. decord converts every frame that it decodes to RGB, PyAV only the wanted ones, in half the time.
 """
 
 import stat
@@ -35,9 +33,9 @@ RGB = 3
 
 
 def checked_path(path: Path) -> Path:
-    """Make sure that a decoder gets an absolute path of an existing regular file with something in it.
+    """Make a path absolute, and make sure that it is a regular file that is not empty.
 
-    FFmpeg takes a path for a URL where it can, and hangs on a FIFO.
+    FFmpeg takes relative paths with a colon for URLs, and hangs on a FIFO.
 
     Raises:
         DataError: missing, not a regular file, or empty.
@@ -59,10 +57,10 @@ def checked_path(path: Path) -> Path:
 
 
 def open_container(path: Path) -> av.container.InputContainer:
-    """Open a video file for PyAV to read; the one place that does, for every reader.
+    """Open a video file with PyAV.
 
-    The headers of some clips of HMDB51 hold bytes that are not UTF-8. PyAV 19 copes with them by itself and has no
-    parameter for it any more; its predecessors do not.
+    The headers of some clips of HMDB51 hold bytes that are not UTF-8. PyAV 19 accepts them and no longer has the
+    parameter that earlier versions need.
     """
     try:
         return av.open(str(path), metadata_errors="ignore")
@@ -71,7 +69,7 @@ def open_container(path: Path) -> av.container.InputContainer:
 
 
 def main_stream(container: av.container.InputContainer) -> av.VideoStream | None:
-    """Choose the stream that is the video: FFmpeg's best one, never an attached picture such as a cover."""
+    """Choose the video stream: FFmpeg's best one, never an attached picture such as a cover."""
     own = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     best = container.streams.best("video")
     return next((stream for stream in own if stream is best), own[0] if own else None)
@@ -80,7 +78,7 @@ def main_stream(container: av.container.InputContainer) -> av.VideoStream | None
 def read_frames(
     path: Path, frame_numbers: Sequence[int], *, size: tuple[int, int], gray: bool, decoder: Decoder = "decord"
 ) -> UInt8[Tensor, "C T H W"]:
-    """Read frames by number, exactly, and bring them to one size.
+    """Read frames by number, exactly, and resize them.
 
     Decodes from frame 0 up to the last frame that is wanted, and no further. Resizing is bilinear with
     antialiasing; gray is ITU-R 601 luma.
@@ -90,8 +88,8 @@ def read_frames(
         frame_numbers: From 0, in any order, with repeats if wanted.
         size: Height and width of the result in pixels; the frame's aspect is not kept.
         gray: One colour channel in place of three.
-        decoder: The library that decodes. PyAV is right of every file, with its pictures turned and mirrored as they
-            are to be seen; decord gives the same frames, apart from rounding, where measuring has found that it does.
+        decoder: The library that decodes. PyAV reads every file rightly, rotated and mirrored as it is to be seen;
+            decord gives the same frames, up to rounding, for files whose inspection says so.
 
     Raises:
         DataError: the file does not open, or has fewer frames than were asked for.
@@ -99,7 +97,7 @@ def read_frames(
     """
     wanted = set(frame_numbers)
     if min(wanted, default=-1) < 0:
-        raise ValueError(f"one frame number or more is expected, each at least 0, got {frame_numbers}")
+        raise ValueError(f"expected one or more frame numbers, each at least 0, got {frame_numbers}")
     decode = {"decord": _decode_with_decord, "pyav": _decode_with_pyav}[decoder]
     frames = decode(checked_path(path), wanted)
     rows, inverse = np.unique(np.asarray(frame_numbers), return_inverse=True)
@@ -111,12 +109,12 @@ def read_frames(
 
 
 def to_network_size(picture: UInt8[Tensor, "H W C"], size: tuple[int, int], *, gray: bool) -> UInt8[Tensor, "c h w"]:
-    """Bring one RGB picture to a network's size and colours, as `read_frames` does."""
+    """Resize one RGB picture and convert its colours, as `read_frames` does."""
     resized = _resize(picture, size)
     return (_to_gray(resized) if gray else resized)[0]
 
 
-# torchvision is imported late: processes that only measure clips start in half the time without it.
+# torchvision is imported late: processes that only inspect clips start in half the time without it.
 def _to_gray(video: UInt8[Tensor, "T 3 H W"]) -> UInt8[Tensor, "T 1 H W"]:
     from torchvision.transforms.v2 import functional as transforms
 
@@ -142,10 +140,10 @@ def _decode_with_decord(path: Path, wanted: set[int]) -> dict[int, UInt8[Tensor,
 
 
 def decord_pictures(path: Path) -> Iterator[UInt8[Tensor, "H W 3"]]:
-    """Give the pictures of a checked file in order, as decord decodes them.
+    """Yield the pictures of a checked file in order, as decord decodes them.
 
-    Beyond a stream's end decord may spin for ever (dmlc/decord#373): ask for no more pictures than there are. An error
-    of its decoding thread comes up at any frame, also at one before the damage, and at another one the next time.
+    Ask for no more pictures than there are: beyond a stream's end decord may loop for ever (dmlc/decord#373). Errors
+    of its decoding thread show up at a random frame, also before the damage.
 
     Raises:
         DataError: decord does not open the file, fails in it, or garbles its pictures.
@@ -184,7 +182,7 @@ def _ends_before(path: Path, last: int) -> DataError:
 
 
 def decode_all(path: Path) -> Iterator[av.VideoFrame]:
-    """Give the frames of a checked file in order, as PyAV decodes them.
+    """Yield the frames of a checked file in order, as PyAV decodes them.
 
     Raises:
         DataError: it holds no video, or does not decode to its end.
@@ -195,7 +193,7 @@ def decode_all(path: Path) -> Iterator[av.VideoFrame]:
             stream = main_stream(container)
             if stream is None:
                 raise DataError(f"{path}: holds no video stream")
-            stream.codec_context.thread_count = 1
+            stream.codec_context.thread_count = 1  # clips are read in parallel by worker processes
             for frame in container.decode(stream):
                 yield frame
                 number += 1
@@ -204,14 +202,14 @@ def decode_all(path: Path) -> Iterator[av.VideoFrame]:
 
 
 def read_sparsely(path: Path, frame_numbers: Sequence[int]) -> UInt8[Tensor, "T H W C"]:
-    """Read frames as decord is usually asked for them, by `get_batch`: for comparison, never for training.
+    """Read frames with decord's `get_batch`, which may return wrong ones: for comparison only, never for training.
 
     Args:
         path: A video file.
         frame_numbers: From 0, below the number of frames.
 
     Returns:
-        As many RGB pictures, not necessarily of these frames.
+        As many RGB pictures, possibly of other frames.
 
     Raises:
         DataError: decord cannot read them.
@@ -236,7 +234,7 @@ def write_video(
     """Write RGB frames to a video file; the ending of its name chooses the container.
 
     Args:
-        path: Where to; its folder exists.
+        path: The file; its folder exists.
         frames: RGB, all of one size, height and width even.
         fps: Frames per second.
         codec: FFmpeg's name of the encoder.

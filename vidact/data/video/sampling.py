@@ -1,8 +1,6 @@
-"""Which frames of a clip to take: pure arithmetic over integers.
+"""Choose the frame numbers of windows: strides, starts, margins and orders, as pure arithmetic.
 
-It does not know what a video file is.
-
-A clip shorter than its window is not left out: its last frame is repeated until the window is full.
+A clip shorter than its window is used all the same: its last frame is repeated until the window is full.
 """
 
 import math
@@ -17,21 +15,20 @@ ADAPTIVE_STRIDES = (3, 6)
 
 
 def window_span(num_frames: int, *, stride: int) -> int:
-    """Count the frames from a window's first frame to its last, both included."""
+    """Compute the number of frames from a window's first frame to its last, both included."""
     return (num_frames - 1) * stride + 1
 
 
 def least_frames(*, num_frames: int, stride: Stride) -> int:
-    """Count the frames that a clip needs so that no frame of its window is repeated."""
+    """Compute how many frames a clip needs so that its window repeats none."""
     return window_span(num_frames, stride=ADAPTIVE_STRIDES[0] if stride == "adaptive" else stride)
 
 
 def stride_for(clip_frames: int, *, num_frames: int, stride: Stride) -> int:
-    """Resolve a stride: a number stays, 'adaptive' follows the clip's length.
+    """Resolve a stride: a number stays, 'adaptive' depends on the clip's length.
 
-    Adaptive is the 2020 report's scheme: every 3rd, 4th, 5th or 6th frame, the largest of them whose window
-    still fits into the clip (3 where none fits). It tells the network something about the clip's length; a
-    fixed stride does not.
+    Adaptive is the 2020 report's scheme: every 3rd, 4th, 5th or 6th frame, the largest stride whose window fits into
+    the clip (3 where none fits). It leaks the clip's length to the network; a fixed stride does not.
     """
     if stride != "adaptive":
         return stride
@@ -41,9 +38,9 @@ def stride_for(clip_frames: int, *, num_frames: int, stride: Stride) -> int:
 
 
 def window_starts(clip_frames: int, *, span: int, num_windows: int) -> list[int]:
-    """Spread the first frames of windows evenly: one window sits in the middle, more reach both ends.
+    """Spread the first frames of windows evenly: a single window in the middle, several from end to end.
 
-    Windows that would start at the same frame are taken once, so a short clip has fewer windows.
+    Equal starts are dropped, so a short clip has fewer windows.
     """
     room = max(clip_frames - span, 0)
     if num_windows == 1:
@@ -53,15 +50,15 @@ def window_starts(clip_frames: int, *, span: int, num_windows: int) -> list[int]
 
 
 def frame_numbers(start: int, *, num_frames: int, stride: int, clip_frames: int) -> tuple[int, ...]:
-    """List a window's frames; beyond the clip's end its last frame is repeated."""
+    """List a window's frame numbers; beyond the clip's end its last frame is repeated."""
     last = clip_frames - 1
     return tuple(min(start + step * stride, last) for step in range(num_frames))
 
 
 def start_with_margin(start: int, *, num_frames: int, stride: int, margin: int, clip_frames: int) -> int:
-    """Choose where a window starts that brings 2 × `margin` more frames, so that it holds the one at `start`.
+    """Compute where a window with 2 × `margin` more frames starts, so that it contains the window at `start`.
 
-    It has `margin` frames more on either side; near an end of the clip, more of them on the other side.
+    There are `margin` more frames on either side; near an end of the clip, more of them on the other side.
     """
     first = start - margin * stride
     beyond = first + (num_frames + 2 * margin - 1) * stride - (clip_frames - 1)
@@ -79,8 +76,8 @@ def windows(
         num_frames: Frames per window.
         stride: Distance between two frames of a window, or 'adaptive'.
         num_windows: Windows to spread over the clip.
-        margin: Every window brings 2 × this many frames more, for a shift in time; where it would start without them,
-            and its stride, stay what they are.
+        margin: Every window has 2 × this many more frames, which augmentation needs for a shift in time; they change
+            neither its stride nor where it would start without them.
     """
     step = stride_for(clip_frames, num_frames=num_frames, stride=stride)
     starts = window_starts(clip_frames, span=window_span(num_frames, stride=step), num_windows=num_windows)
@@ -96,13 +93,13 @@ def windows(
 
 
 def reorder(numbers: Sequence[int], order: FrameOrder, *, seed: str) -> tuple[int, ...]:
-    """Take from a window what its frames tell by their order.
+    """Change the order of a window's frames, to measure what a network learns from it.
 
     Args:
-        numbers: The window's frames.
-        order: `natural` leaves them, `reversed` turns them round, `shuffled` permutes them, `frozen` repeats the one in
-            the middle.
-        seed: What the permutation depends on, besides the number of frames.
+        numbers: The window's frame numbers.
+        order: `natural` keeps the order, `reversed` reverses it, `shuffled` permutes the frames, `frozen` repeats the
+            middle one.
+        seed: Seed of the permutation.
     """
     match order:
         case "natural":
@@ -110,15 +107,16 @@ def reorder(numbers: Sequence[int], order: FrameOrder, *, seed: str) -> tuple[in
         case "reversed":
             return tuple(reversed(numbers))
         case "shuffled":
+            # Seeded by a text, which Python hashes alike in every process, unlike hash().
             return tuple(random.Random(seed).sample(numbers, len(numbers)))
         case "frozen":
             return (numbers[len(numbers) // 2],) * len(numbers)
 
 
 def sampled_frames(clip_frames: int, *, num_frames: int, stride: Stride) -> tuple[int, ...]:
-    """List the frames that windows all along a video see: each `stride`-th from the first one on.
+    """List the frames that sliding windows over a video see: every `stride`-th from the first one on.
 
-    A video that does not fill one window has its last frame in it as well, which fills the rest.
+    For a video shorter than one window the last frame is included as well, because it fills the rest of the window.
     """
     step = stride_for(clip_frames, num_frames=num_frames, stride=stride)
     if window_span(num_frames, stride=step) > clip_frames:
@@ -127,12 +125,12 @@ def sampled_frames(clip_frames: int, *, num_frames: int, stride: Stride) -> tupl
 
 
 def sliding_starts(num_sampled: int, *, num_frames: int, hop: int) -> tuple[int, ...]:
-    """List where windows of `num_frames` start that slide over a sequence, `hop` at a time; the last reaches its end.
+    """List the starts of windows that slide over a sequence by `hop`; the last window ends where the sequence does.
 
     Args:
-        num_sampled: Length of the sequence, at least 1; a shorter one than the window has one window.
+        num_sampled: Length of the sequence, at least 1; one shorter than the window has one window.
         num_frames: Length of a window.
-        hop: From one window to the next, 1 to `num_frames`.
+        hop: Distance from one window to the next, 1 to `num_frames`.
     """
     last = max(num_sampled - num_frames, 0)
     return tuple(dict.fromkeys((*range(0, last, hop), last)))

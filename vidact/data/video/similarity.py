@@ -1,12 +1,10 @@
-"""Tell clips that look alike by a short fingerprint of a few of their frames.
+"""Find clips that look alike, by perceptual hashes of five of their frames.
 
-It reads no file and does not know what a split is.
-
-The fingerprint of a frame is the perceptual hash of Zauner (Implementation and benchmarking of perceptual image
+The hash of a frame is the perceptual hash of Zauner (Implementation and benchmarking of perceptual image
 hash functions, 2010, section 3.2.1): of a 32x32 grey picture the 8x8 lowest frequencies of the discrete cosine
-transform, each coded as above or below their median. A copy that was coded anew, scaled or brightened keeps nearly
+transform, each coded as above or below their median. A copy that was re-encoded, scaled or brightened keeps nearly
 all of its 64 bits; two unrelated pictures share half of them. Clips that were cut shorter or mirrored are not
-found: frames are compared at the same shares of the two clips.
+found, because frames are compared at the same shares of the two clips.
 """
 
 from collections.abc import Sequence
@@ -18,7 +16,7 @@ from jaxtyping import Bool, Float, Int, UInt8, UInt64
 PICTURE_SIDE_PIXELS = 32
 NUM_HASHES = 5
 HASH_SIDE = 8
-# A picture whose grey levels hardly differ has no shape: its hash would be noise.
+# A picture with less spread in its grey levels is flat: its hash would be noise.
 FLAT_GRAY_LEVELS = 4.0
 MIN_COMPARED = 3
 # Mean differing bits per frame, of 64. On 1,166 clips of HMDB51 and J-HMDB: copies in another codec at 3/4 of the size
@@ -35,7 +33,7 @@ class Pair:
     """Two clips that look alike.
 
     Attributes:
-        first: Row of the one.
+        first: Row of one clip.
         second: Row of the other, larger than `first`.
         distance_bits: Mean number of differing bits per compared frame, of 64.
     """
@@ -46,13 +44,13 @@ class Pair:
 
 
 def hash_frames(pictures: Sequence[UInt8[np.ndarray, "32 32"]]) -> FrameHashes:
-    """Take the fingerprints of five of the given pictures, in the middles of five equal parts of the clip.
+    """Hash five of the given pictures, in the middles of five equal parts of the clip.
 
     Args:
         pictures: Grey and small, evenly spaced from the clip's first frame to its last, at least one.
 
     Returns:
-        64 bits for each, or None for a picture without shape.
+        64 bits for each, or None for a flat picture.
     """
     shares = (np.arange(NUM_HASHES) + 0.5) / NUM_HASHES
     rows = np.round(shares * (len(pictures) - 1)).astype(int)
@@ -60,7 +58,7 @@ def hash_frames(pictures: Sequence[UInt8[np.ndarray, "32 32"]]) -> FrameHashes:
 
 
 def hash_picture(picture: UInt8[np.ndarray, "32 32"]) -> int | None:
-    """Take the fingerprint of one picture, or None where it has no shape."""
+    """Hash one picture; None if it is flat."""
     gray = picture.astype(np.float64)
     if gray.std() < FLAT_GRAY_LEVELS:
         return None
@@ -70,10 +68,10 @@ def hash_picture(picture: UInt8[np.ndarray, "32 32"]) -> int | None:
 
 
 def _cosines() -> Float[np.ndarray, "8 32"]:
-    """The lowest basis functions of the discrete cosine transform of type 2, up to their scale."""
+    """Compute the lowest basis functions of the discrete cosine transform of type 2, up to their scale."""
     frequency, place = np.arange(HASH_SIDE)[:, None], np.arange(PICTURE_SIDE_PIXELS)
     basis = np.cos(np.pi * frequency * (place + 0.5) / PICTURE_SIDE_PIXELS)
-    return basis * np.where(frequency == 0, np.sqrt(0.5), 1)
+    return basis * np.where(frequency == 0, np.sqrt(0.5), 1)  # makes the rows equally long
 
 
 _COSINES = _cosines()
@@ -82,10 +80,10 @@ _COSINES = _cosines()
 def near_duplicates(clips: Sequence[FrameHashes], *, max_distance_bits: float = MAX_DISTANCE_BITS) -> list[Pair]:
     """Find all pairs of clips that look alike, sorted by row.
 
-    Two clips are compared by the frames in which both have shape; with fewer than three of those they are not.
+    Two clips are compared by the frames that are flat in neither, if there are at least three of those.
 
     Args:
-        clips: Five fingerprints for each clip; an empty tuple for a clip without any.
+        clips: Five hashes for each clip; an empty tuple for a clip without any.
         max_distance_bits: The largest mean number of differing bits per frame.
     """
     bits, known = _as_arrays(clips)
@@ -114,7 +112,7 @@ def _distances(
     other_bits: UInt64[np.ndarray, "N 5"],
     other_known: Bool[np.ndarray, "N 5"],
 ) -> Float[np.ndarray, "M N"]:
-    """Mean differing bits of the frames that both know; infinite where those are too few."""
+    """Compute mean differing bits over the frames hashed in both clips; infinite where those are too few."""
     total: Int[np.ndarray, "M N"] = np.zeros((len(bits), len(other_bits)), np.int32)
     compared: Int[np.ndarray, "M N"] = np.zeros_like(total)
     for frame in range(NUM_HASHES):

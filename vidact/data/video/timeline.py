@@ -1,6 +1,6 @@
-"""When the frames of a video are shown, and of which of them a clip consists: pure arithmetic on time stamps.
+"""Compute from time stamps the frame rate of a video, and the frames of a clip that is a part of it or resampled.
 
-It opens no file. Times are in seconds, from the first frame on.
+Pure arithmetic. Times are in seconds, from the first frame on.
 """
 
 import math
@@ -14,22 +14,23 @@ from vidact.core.errors import DataError
 
 EVEN_SECONDS = 0.0006  # containers round time stamps, Matroska to the nearest millisecond
 SAME_RATE = 0.005  # 29.97 and 30 frames a second are the same rate
-NEAR_RATE = 0.05  # where motion looks alike
-# A frame counts as shown from a little before its own time: time stamps jitter. A quarter of the time between two
-# frames; not quite that, for 30 frames a second sampled at 24 would meet it exactly, and rounding would decide.
+NEAR_RATE = 0.05  # relative difference up to which motion looks alike
+# Time stamps jitter, so a frame counts as shown from a little before its time: about a quarter of the time between two
+# frames. Not exactly a quarter: there 30 frames a second sampled at 24 would be decided by rounding.
 EARLY_SHARE = 0.26
-BEYOND_SECONDS = 1.0  # tables name ends in round numbers
+BEYOND_SECONDS = 1.0  # tolerated after the file's end: tables round their times
 
 
 def measured_times(stamps: Sequence[float | None], *, claimed_fps: float) -> tuple[float, tuple[float, ...]]:
-    """Say how many frames a second a video has, and when they are shown where that does not tell it.
+    """Compute the frame rate of a video and, if its frames are not evenly spaced, the time of each.
 
-    A container that holds no time stamps, or odd ones (AVI with B-frames), has its frames evenly spaced. AVI has places
-    for frames, some of which may be empty: copies of H.264 often name twice the rate and fill every second place.
+    Frames are taken as evenly spaced where the container holds no time stamps, or inconsistent ones (AVI with
+    B-frames). AVI has numbered places for frames, some of which may be empty: H.264 in AVI often has twice the rate in
+    the header and fills every second place.
 
     Args:
-        stamps: Of all frames in order; None where the container has none.
-        claimed_fps: Frames per second by the header; 0 where it says nothing.
+        stamps: Time stamps of all frames in order; None where the container has none.
+        claimed_fps: Frames per second by the header; 0 where it does not say.
 
     Returns:
         Frames per second, and the time of each frame; no times where frame n is shown at n / fps.
@@ -53,7 +54,7 @@ def _places_per_frame(stamps: Sequence[float | None], claimed_fps: float) -> int
 
 
 def mean_rate(times_seconds: Sequence[float] | np.ndarray) -> float:
-    """Count the frames per second, from the first frame to the last; 0 where there are not two."""
+    """Compute the mean frames per second, from the first frame to the last; 0 for fewer than two frames."""
     span = float(times_seconds[-1]) - float(times_seconds[0])
     return (len(times_seconds) - 1) / span if span > 0 else 0.0
 
@@ -61,17 +62,17 @@ def mean_rate(times_seconds: Sequence[float] | np.ndarray) -> float:
 def timeline(
     times_seconds: Sequence[float], *, start: float | None = None, end: float | None = None, fps: float | None = None
 ) -> tuple[int, ...]:
-    """List the frames of which a clip consists, in order.
+    """List the frame numbers of a clip in its file, in order.
 
-    With a rate, the clip has a frame every 1 / fps seconds from its start on, the one that is shown at that instant:
-    at half a video's rate every second one, at a higher rate than the video's some of them several times. A video that
-    has this rate already keeps its frames as they are, also where time stamps jitter.
+    With `fps` the clip is resampled: one frame every 1 / fps seconds from its start on, the one shown at that instant.
+    At half the video's rate that is every second frame; at a higher rate some frames come several times. A video that
+    has about this rate already keeps its frames, also where time stamps jitter.
 
     Args:
         times_seconds: When each frame of the file is shown, increasing; at least one.
-        start: Of the clip; the first frame if None. It begins with the frame that is shown then.
-        end: Of the clip, this instant left out; after the last frame if None.
-        fps: Frames per second of the clip; as in the file if None.
+        start: Start of the clip, which begins with the frame shown then; the first frame if None.
+        end: End of the clip, exclusive; after the last frame if None.
+        fps: Frames per second of the clip; those of the file if None.
 
     Raises:
         DataError: the clip is empty, or not within the file.
@@ -87,6 +88,7 @@ def timeline(
         after = len(times) if end is None else int(np.searchsorted(times, ends - early, side="left"))
         return tuple(range(first, max(after, first + 1)))
     early = EARLY_SHARE * min(gap, 1 / fps)
+    # Half of that tolerance, so that rounded ends add no frame.
     count = max(1, math.ceil((ends - begins) * fps - EARLY_SHARE / 2))
     instants = begins + np.arange(count) / fps
     return tuple((np.searchsorted(times, instants + early, side="right") - 1).tolist())
@@ -104,7 +106,7 @@ def _check_within(start: float | None, end: float | None, *, until: float) -> No
 
 
 def _has_rate(times: np.ndarray, fps: float) -> bool:
-    """Say whether frames already follow each other at a rate, each at most half a frame early or late."""
+    """Return whether frames already have a rate, each at most half a frame early or late."""
     own = mean_rate(times)
     rates = [rate for rate, near in ((fps, NEAR_RATE), (own, SAME_RATE)) if abs(own / fps - 1) <= near]
     return any(np.ptp(times - np.arange(len(times)) / rate) <= 1 / rate for rate in rates)
@@ -112,12 +114,12 @@ def _has_rate(times: np.ndarray, fps: float) -> bool:
 
 @dataclass(frozen=True)
 class FrameRates:
-    """Frames per second of the clips that a network learned from, as it saw them.
+    """Frames per second of the clips that a network was trained on, after resampling.
 
     Attributes:
-        lowest: Of all clips.
-        usual: The median.
-        highest: Of all clips.
+        lowest: Smallest rate.
+        usual: Median rate.
+        highest: Largest rate.
     """
 
     lowest: float
@@ -126,26 +128,26 @@ class FrameRates:
 
     @classmethod
     def of(cls, rates: Sequence[float], *, fps: float | None) -> "FrameRates":
-        """Sum up the rates of files that are sampled at `fps`, or shown as they are if None."""
+        """Summarise the rates of files; with `fps`, to which all are resampled, that alone."""
         return cls(min(rates), median(rates), max(rates)) if fps is None else cls(fps, fps, fps)
 
     @property
     def differ(self) -> bool:
-        """Whether motion looks faster in some clips than in others."""
+        """Whether rates differ so much that motion looks faster in some clips."""
         return self.highest > (1 + NEAR_RATE) * self.lowest
 
     def rate_for(self, rate: float) -> float | None:
-        """Choose the rate at which to sample a video; None for its own, which clips that were learned from had, too.
+        """Choose the rate at which to sample a video; None keeps its own, which the training clips had as well.
 
         Args:
-            rate: The video's own; 0 of a single frame.
+            rate: The video's own rate; 0 for a single frame.
         """
         own = not rate or (self.lowest < self.highest and self.lowest <= rate <= self.highest)
         return None if own else self.usual
 
     def note(self, rate: float) -> str:
-        """Say in one line what becomes of a video's frames; empty where it has the rate that was learned from."""
-        learned = f"the network learned from clips of {self}"
+        """Describe in one line how a video is resampled for the network; empty if its rate is that of training."""
+        learned = f"the network was trained on clips of {self}"
         sampled = self.rate_for(rate)
         if sampled is None:
             return f"shown at its own {rate:.4g} frames a second; {learned}" if rate and self.differ else ""
@@ -155,20 +157,20 @@ class FrameRates:
         return f"{rate:.4g} frames a second, {how}: {learned}"
 
     def unlike(self, others: "FrameRates") -> str:
-        """Say so where clips to be measured have other frames per second than those learned from; else empty."""
+        """Warn where clips to be tested have other frame rates than the training clips; else empty."""
         low, high = self.lowest / (1 + NEAR_RATE), self.highest * (1 + NEAR_RATE)
         if low <= others.lowest and others.highest <= high:
             return ""
         return (
-            f"the network learned from clips of {self}, these have {others}, so what moves looks faster or slower; "
-            f"--data.fps {round(self.usual)} samples them by time"
+            f"the network was trained on clips of {self}, these have {others}, so motion looks faster or slower; "
+            f"--data.fps {round(self.usual)} resamples them by time"
         )
 
     def advice(self) -> list[str]:
-        """Say what to do where clips differ; nothing where they do not."""
+        """Advise in one line where the rates of training clips differ; no line where they do not."""
         told = (
-            f"training clips have {self}: what moves looks slower in those with more of them; "
-            f"--data.fps {round(self.usual)} samples all of them by time"
+            f"training clips have {self}: motion looks slower in those with more; "
+            f"--data.fps {round(self.usual)} resamples all of them by time"
         )
         return [told] if self.differ else []
 

@@ -1,7 +1,4 @@
-"""The words for what is known of a clip's file: its verdict and its measures.
-
-It does not know how they are found out.
-"""
+"""Define what an inspection records about a clip's file: its verdict, its frames, and why it cannot be used."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -12,30 +9,29 @@ from vidact.data.video.similarity import FrameHashes
 
 
 class Verdict(StrEnum):
-    """What is the matter with a clip.
+    """What is wrong with a clip.
 
-    The order is the order of precedence: where several hold, the first one listed here is given. Wrong_times,
-    duplicate, near_duplicate and too_short need to know the table, other clips, the split or the sampler; the others a
-    file alone tells.
+    In order of precedence: where several apply, the first one counts. Wrong_times, duplicate, near_duplicate and
+    too_short depend on the table, other clips, the split or the sampling; the others on the file alone.
 
     Attributes:
-        MISSING: No such file; also a link that leads nowhere, or in a circle.
+        MISSING: No such file, or a link that leads nowhere or in a circle.
         NOT_A_FILE: A directory, FIFO, device or socket.
         UNREADABLE: The file exists, but may not or cannot be read.
         EMPTY: 0 bytes.
-        TIME_OUT: Measuring took longer than the time limit and was killed.
-        CRASHED: A decoder ended the process that measured it.
+        TIME_OUT: Decoding took longer than the time limit and was killed.
+        CRASHED: A decoder crashed the process that inspected the file.
         NOT_A_VIDEO: FFmpeg finds no video in it.
         UNSUPPORTED: A video, but not one that can be read rightly.
-        TRUNCATED: The file ends before its container does; usable as far as it is whole, where decord copes.
-        DAMAGED: Frames are damaged, so that the others cannot be told by number; not usable.
-        WRONG_TIMES: Its start or end, which a table gave, is not within the file; not usable.
+        TRUNCATED: The file ends before its container does; usable up to the first damaged frame.
+        DAMAGED: Some frames are damaged, so the numbers of the others are unreliable; not usable.
+        WRONG_TIMES: The start or end that a table gives is not within the file; not usable.
         DUPLICATE: The same bytes as another clip, of the same time.
         NEAR_DUPLICATE: Looks like a clip on another side of the split.
-        PYAV_ONLY: PyAV reads it; decord gives other pictures, or none. It is read with PyAV, whatever was asked for.
-        HEADER_OVERSTATES: The header claims more frames than decode, though nothing is missing.
+        PYAV_ONLY: decord gives other pictures than PyAV, or none; it is read with PyAV, whatever `decoder` says.
+        HEADER_OVERSTATES: The header claims more frames than the file has, though it is complete.
         TOO_SHORT: Fewer frames than a window spans; its last frame is repeated.
-        OK: Nothing is the matter.
+        OK: Nothing is wrong.
     """
 
     MISSING = "missing"
@@ -58,28 +54,28 @@ class Verdict(StrEnum):
 
     @property
     def is_note(self) -> bool:
-        """True where training copes by itself; every verdict but these and OK is a fault."""
+        """True for verdicts that need no action; all others but OK are faults."""
         return self in {Verdict.TOO_SHORT, Verdict.HEADER_OVERSTATES, Verdict.PYAV_ONLY}
 
     @property
     def is_fault(self) -> bool:
-        """True where a person should look, because a clip is lost, cut short, or counted twice."""
+        """True where the user should look: a clip is lost, cut short, or counted twice."""
         return self is not Verdict.OK and not self.is_note
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video file holds, measured by decoding all of it.
+    """What a video file contains, measured by decoding all of it.
 
     Attributes:
-        num_frames: Frames that really decode, whole and in a row from the first one: those that may be asked for.
-        header_frames: Frames that the container's header claims (0 where it claims nothing).
-        width: Square pixels, of the picture as it is to be seen.
-        height: Square pixels.
-        fps: Frames per second, on the whole.
-        codec: FFmpeg's name of it.
-        only_pyav: Why it is read with PyAV, whatever was asked for; empty where decord gives the same pictures.
-        times_seconds: When each frame is shown, from the first one on; empty where that is its number / fps.
+        num_frames: Intact frames in a row from the first one: those that can be read.
+        header_frames: Frames that the container's header claims (0 where it does not say).
+        width: Width in square pixels, of the picture as it is to be seen.
+        height: Height in square pixels.
+        fps: Mean frames per second.
+        codec: FFmpeg's name of the codec.
+        only_pyav: Why it must be read with PyAV; empty where decord gives the same pictures.
+        times_seconds: When each frame is shown, from the first one on; empty where frame n is shown at n / fps.
     """
 
     num_frames: int
@@ -99,21 +95,21 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known of one file: its measures, or the reason why it cannot be used.
+    """What the inspection of one file found.
 
     Attributes:
-        verdict: What the file alone tells: never `wrong_times`, `duplicate`, `near_duplicate` or `too_short`.
-        reason: Why, as a clause; empty where the verdict is ok.
-        info: None where no frame may be asked for.
+        verdict: Verdict on the file alone: never `wrong_times`, `duplicate`, `near_duplicate` or `too_short`.
+        reason: Reason for the verdict, as a clause; empty for ok.
+        info: What the file contains; None where no frame can be read.
         num_bytes: Size of the file.
-        sha1: Of the whole file, in hexadecimal; empty where it was not read.
-        missing_bytes: What the container claims beyond the end of the file.
-        decoded_frames: All frames that decode, damaged ones and those after them too.
+        sha1: SHA-1 of the file, in hexadecimal; empty where it was not read.
+        missing_bytes: Bytes that the container claims beyond the end of the file.
+        decoded_frames: All frames that decode, including damaged ones and those after them.
         damaged_frames: Frames that are damaged or do not decode at all.
-        frame_hashes: Fingerprints of five frames, to find copies by.
+        frame_hashes: Perceptual hashes of five frames, for finding copies.
         time_limit_seconds: The limit that was exceeded; 0 where none was.
-        rotated: Whether it is to be shown turned or mirrored.
-        compared: Whether decord was asked as well, or needed not to be.
+        rotated: Whether it is to be shown rotated or mirrored.
+        compared: Whether decord's pictures were compared with PyAV's, or need not be.
     """
 
     verdict: Verdict
@@ -131,20 +127,20 @@ class Inspection:
 
     @property
     def usable(self) -> bool:
-        """True where some frames may be asked for."""
+        """True where some frames can be read."""
         return self.info is not None
 
-    def tells_for(self, decoder: str) -> bool:
-        """True where it is known with which decoder the file is to be read, if this one is asked for."""
+    def covers(self, decoder: str) -> bool:
+        """True where the inspection was thorough enough for reading with a decoder; decord needs the comparison."""
         return decoder != "decord" or self.compared or not self.usable
 
     def record(self) -> dict[str, Any]:
-        """List everything in plain types."""
+        """Convert to plain types, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Inspection":
-        """Undo `record`, after a journey through JSON."""
+        """Restore an inspection from `record`, after JSON turned its tuples into lists."""
         info = record["info"]
         values = {
             "verdict": Verdict(record["verdict"]),

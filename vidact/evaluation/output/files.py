@@ -16,7 +16,7 @@ import numpy as np
 from vidact.core.errors import DataError
 from vidact.core.files import atomic_writer
 from vidact.core.folders import claim
-from vidact.core.terminal import plain_row
+from vidact.core.terminal import escape_row
 from vidact.evaluation.output.markdown import comparison_markdown, evaluation_markdown
 from vidact.evaluation.results.comparison import Comparison
 from vidact.evaluation.results.tables import COMPARED_WITH, Curve, Difference, Evaluation, Row, Verdict
@@ -42,7 +42,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     with atomic_writer(folder / f"{NAME}.csv") as file:
         table = csv.DictWriter(file, _header(), lineterminator="\n")
         table.writeheader()
-        table.writerows(plain_row(_cells(row)) for row in evaluation.rows)
+        table.writerows(escape_row(_cells(row)) for row in evaluation.rows)
     with atomic_writer(folder / f"{NAME}.md") as file:
         file.write(evaluation_markdown(evaluation))
 

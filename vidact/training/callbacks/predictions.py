@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 
 from vidact.core.clips import ClipSource
 from vidact.core.devices import gather
-from vidact.core.terminal import plain_cell
+from vidact.core.terminal import escape_cell
 from vidact.runs.loggers.media import run_folder
 
 FILE_NAME = "predictions.csv"
@@ -17,6 +17,8 @@ FILE_NAME = "predictions.csv"
 
 class PredictionWriter(BasePredictionWriter):
     """Writes `predictions.csv` into the run folder: a row per window, a column per class.
+
+    With `--data.datapoint_names` a column `datapoint` names the windows as the 2020 report did.
 
     With several processes, each predicts its share and rank zero writes; a window that was given to two of them
     is written once.
@@ -40,8 +42,9 @@ class PredictionWriter(BasePredictionWriter):
         if trainer.is_global_zero:
             with path.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
-                writer.writerow(["window", "clip", "first_frame", *map(plain_cell, names)])
-                writer.writerows(map(plain_cell, rows[index]) for index in sorted(rows))
+                extra = ["datapoint"] * any(batch["datapoint"] for batch in predictions)
+                writer.writerow(["window", "clip", "first_frame", *extra, *map(escape_cell, names)])
+                writer.writerows(map(escape_cell, rows[index]) for index in sorted(rows))
 
 
 def _rows(batch: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -49,7 +52,11 @@ def _rows(batch: dict[str, Any]) -> list[tuple[Any, ...]]:
         batch["window_index"].tolist(),
         batch["clip_id"],
         batch["first_frame"].tolist(),
+        [[name] for name in batch["datapoint"]] or [[]] * len(batch["clip_id"]),
         batch["probabilities"].tolist(),
         strict=True,
     )
-    return [(window, clip, frame, *(f"{value:.6f}" for value in values)) for window, clip, frame, values in columns]
+    return [
+        (window, clip, frame, *name, *(f"{value:.6f}" for value in values))
+        for window, clip, frame, name, values in columns
+    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from vidact.core.clips import DividedData
+from vidact.core.clips import SplitSource
 from vidact.runs.loggers.media import run_folder
 from vidact.runs.splits import (
     FILE_NAME,
@@ -45,7 +45,7 @@ class SplitRecord(Callback):
         """
         folder = run_folder(trainer)  # asks all processes
         data = getattr(trainer, "datamodule", None)
-        if not isinstance(data, DividedData):
+        if not isinstance(data, SplitSource):
             return
         record = data.split_record
         if self._trained is not None:

@@ -127,7 +127,8 @@ def title_of(clips: ClipBatch, finding: Finding, *, class_names: Sequence[str]) 
     else:
         verdict = f"predicted class {class_names[finding.target]}, true class {class_names[label]}"
     score = f"{finding.method}: {verdict}, logit {finding.score:.2f}"
-    return f"{score} · {clips.clip_id[finding.position]}"
+    names = clips.clip_id[finding.position], *clips.datapoint[finding.position : finding.position + 1]
+    return " · ".join([score, *names])
 
 
 def table_rows(

@@ -1,4 +1,4 @@
-"""Say how large the frames of a small copy are, and when they are shown: pure arithmetic, for whoever encodes."""
+"""Choose the frame rate and the frame times of a small copy; `encoding` uses them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ MAX_AVI_RATE = 240
 
 @dataclass(frozen=True)
 class Clock:
-    """When the frames of a copy are shown.
+    """The times of a copy's frames.
 
     Attributes:
         rate: Frames per second, for the header.
-        ticks: In a second.
-        times_seconds: Of each frame; empty where they follow each other evenly.
+        ticks: Ticks per second.
+        times_seconds: Time of each frame; empty where frames are evenly spaced.
     """
 
     rate: Fraction
@@ -31,9 +31,9 @@ class Clock:
         """Choose a clock for a copy of a video.
 
         Args:
-            stamps: Of the video's frames, as `timeline.measured_times` takes them.
+            stamps: Time stamps of the video's frames, as for `timeline.measured_times`.
             rate: Frames per second by its header.
-            ending: Of the copy's name. AVI has evenly spaced places for frames, some of which may be empty.
+            ending: Ending of the copy's name. AVI has evenly spaced places for frames, some of which may be empty.
         """
         fps, times = measured_times(stamps, claimed_fps=float(rate))
         if not times and abs(fps / rate - 1) > SAME_RATE:
@@ -46,15 +46,8 @@ class Clock:
         return cls(places, places, times)
 
     def tick(self, number: int, *, after: int) -> int:
-        """Say when a frame is shown, in ticks, later than `after`.
+        """Compute the time of a frame in ticks, later than `after`.
 
-        Frames that are even are numbered anew: packed B-frames, as HMDB51 has them, come with odd times.
+        Evenly spaced frames are numbered: packed B-frames, which HMDB51 has, come with inconsistent times.
         """
         return max(after + 1, round(self.times_seconds[number] * self.ticks)) if self.times_seconds else number
-
-
-def small_size(height: int, width: int, *, short_side: int) -> tuple[int, int]:
-    """Choose the height and width of a copy in pixels: even, of the same aspect, never more than there is."""
-    factor = min(Fraction(short_side, min(height, width)), Fraction(1))
-    small_height, small_width = (max(min(2 * round(side * factor / 2), side // 2 * 2), 2) for side in (height, width))
-    return small_height, small_width

@@ -1,7 +1,4 @@
-"""Know which files of a folder are copies that were written there: what a person put or changed there is no copy.
-
-It does not know what the files hold.
-"""
+"""Remember which files of an output folder `transcode` wrote, so that files of the user are never replaced."""
 
 import json
 import os
@@ -16,19 +13,19 @@ from vidact.core.folders import place_inside
 _Stamp = tuple[int, ...]  # size in bytes, time of change in nanoseconds
 
 
-class Copies:
-    """The copies in a folder, by their names from there on; each with its size and time of change, a line of JSON.
+class CopyJournal:
+    """The copies in a folder; a journal of JSON lines records each with its size and time of change.
 
     Args:
-        folder: Which.
-        journal: The file of the lines; where there is none, all that is there is taken for copies.
-        names: Of all copies that there can be.
+        folder: Output folder.
+        journal: File of the journal; if there is none, all existing files of `names` are taken for copies.
+        names: Relative paths of all possible copies.
     """
 
     def __init__(self, folder: Path, journal: Path, names: Sequence[Path]) -> None:
         self.folder, self._journal = folder, journal
         self._lock = threading.Lock()
-        self._known: dict[str, set[_Stamp]] = defaultdict(set)  # who was killed may have written one and left another
+        self._known: dict[str, set[_Stamp]] = defaultdict(set)  # a killed run may have recorded one and left another
         if journal.is_file():
             self._read()
         else:
@@ -41,7 +38,7 @@ class Copies:
         for line in self._journal.read_text(encoding="utf-8").splitlines():
             try:
                 name, stamp = json.loads(line)
-            except (ValueError, TypeError):  # cut off by a kill
+            except (ValueError, TypeError):  # the incomplete last line of a killed run
                 continue
             self._known[str(name)].add(tuple(stamp))
 
@@ -51,22 +48,22 @@ class Copies:
             self._known[name.as_posix()].add(stamp)
 
     def is_own(self, name: Path) -> bool:
-        """Say whether a file is the copy that was written there."""
+        """Return whether a file is the copy that was written there."""
         path = self.folder / name
         return os.path.lexists(path) and _stamp(path) in self._known[name.as_posix()]
 
     def check_own(self, name: Path) -> None:
-        """Make sure that a copy can be written: there is none, or the one that was written before.
+        """Make sure that a copy may be written: there is no file, or an earlier copy.
 
         Raises:
-            DataError: it is another file, or would lie behind a link.
+            DataError: another file is there, or the copy would lie behind a link.
         """
         place_inside(self.folder, name)
         if os.path.lexists(self.folder / name) and not self.is_own(name):
-            raise DataError(f"{self.folder / name}: is not the copy that was written there; move it away, try again")
+            raise DataError(f"{self.folder / name}: is not the copy that was written there; move it and try again")
 
     def put(self, path: Path, name: Path) -> None:
-        """Give a finished file its name."""
+        """Record a finished file and move it to its name."""
         self._note(name, _stamp(path))
         path.replace(self.folder / name)
 

@@ -1,7 +1,6 @@
-"""Measure a video file: what it claims and what really decodes.
+"""Inspect one video file by decoding all of it, and compare what its header claims with what decodes.
 
-It does not know what the clips show, nor what is remembered of them. As a program (`python -m
-vidact.data.checks.measuring`) it measures the files that a parent process names, one by one, and may be killed.
+As a program (`python -m vidact.data.checks.file_inspection`) it is a child of `inspection`, which may have to kill it.
 """
 
 from collections.abc import Iterator
@@ -27,34 +26,34 @@ from vidact.data.video.timeline import measured_times
 from vidact.data.video.verdicts import Inspection, Verdict
 from vidact.data.video.verdicts import VideoInfo as VideoInfo
 
-# A header that claims this many times more than there is would end the process: decord reserves room for it.
+# decord reserves memory for the frames that a header claims; so many times too many would exhaust it.
 MAX_HEADER_FACTOR = 100
-MAX_FRAME_PIXELS = 2**26  # decoders reserve room for a frame before they see one
+MAX_FRAME_PIXELS = 2**26  # decoders reserve memory for a frame of the claimed size
 HASH_EVERY_FRAMES = 4
-BEYOND_END_FRAMES = 100  # by then an error in decord's thread has come up
-_RECODE = "encode it anew: `ffmpeg -i OLD -c:v libx264 -crf 18 NEW.mp4`"
+BEYOND_END_FRAMES = 100  # by then an error in decord's thread has surfaced
+_RECODE = "re-encode it: `ffmpeg -i OLD -c:v libx264 -crf 18 NEW.mp4`"
 
 
-def measure_video(path: Path, *, decoder: Decoder = "decord") -> VideoInfo:
-    """Measure a file in this process, which a hostile file may end; see `measure_file`.
+def inspect_video(path: Path, *, decoder: Decoder = "decord") -> VideoInfo:
+    """Inspect a trusted file in this process, which a malicious file could crash; see `inspect_file`.
 
     Raises:
-        DataError: no frame of it may be asked for.
+        DataError: no frame of it can be read.
     """
-    found = measure_file(path, decoder=decoder)
+    found = inspect_file(path, decoder=decoder)
     if found.info is None:
         raise DataError(f"{path.absolute()}: {found.reason}")
     return found.info
 
 
-def measure_file(path: Path, *, decoder: Decoder = "decord") -> Inspection:
-    """Measure a file in this process, which a hostile file may end; what is wrong becomes the verdict.
+def inspect_file(path: Path, *, decoder: Decoder = "decord") -> Inspection:
+    """Inspect a file in this process, which a malicious file could crash; problems become the verdict.
 
-    PyAV says which frames there are. decord must give the same pictures, or the file is one for PyAV alone.
+    PyAV decides which frames there are. If decord does not give the same pictures, the file is read with PyAV.
 
     Args:
         path: The file.
-        decoder: Which library is to read it; decord is not asked for the sake of PyAV.
+        decoder: The library that is to read it; for pyav, decord is not tried.
     """
     path = path.absolute()
     if fault := path_fault(path):
@@ -64,25 +63,25 @@ def measure_file(path: Path, *, decoder: Decoder = "decord") -> Inspection:
         bare = Inspection(Verdict.OK, num_bytes=size, sha1=sha1, missing_bytes=missing, compared=decoder == "decord")
     except OSError as error:
         return Inspection(Verdict.UNREADABLE, f"cannot be read ({error.strerror or error})")
-    return _measure_frames(path, bare)
+    return _inspect_frames(path, bare)
 
 
 @dataclass
 class _Decoded:
-    """What comes out of PyAV, counted while it comes."""
+    """Counts and samples of the frames that PyAV decodes."""
 
     intact: int = 0  # before the first damage
     decoded: int = 0
     damaged: int = 0  # concealed by the decoder, or not decoded at all
     failed: int = 0  # not decoded at all
-    how: Turn = UPRIGHT  # the first frame is to be turned
-    turned: bool = False  # any frame
+    how: Turn = UPRIGHT  # of the first frame
+    turned: bool = False  # whether any frame is
     pictures: list[np.ndarray] = field(default_factory=list)
     samples: Samples = field(default_factory=Samples)
     stamps: list[float | None] = field(default_factory=list)  # of the intact ones
 
 
-def _measure_frames(path: Path, bare: Inspection) -> Inspection:
+def _inspect_frames(path: Path, bare: Inspection) -> Inspection:
     try:
         with open_container(path) as container:
             stream = main_stream(container)
@@ -108,28 +107,28 @@ def _measure_frames(path: Path, bare: Inspection) -> Inspection:
         return fault
     if bare.compared:
         info = replace(info, only_pyav=_why_not_decord(path, counted, claim, found))
-    measured = replace(counted, info=info, frame_hashes=hash_frames(found.pictures))
-    verdict, reason = _judge(measured, info)
-    return replace(measured, verdict=verdict, reason=reason)
+    inspected = replace(counted, info=info, frame_hashes=hash_frames(found.pictures))
+    verdict, reason = _judge(inspected, info)
+    return replace(inspected, verdict=verdict, reason=reason)
 
 
 def _claim(stream: av.VideoStream) -> VideoInfo:
-    """What the header says, with no frame counted yet."""
+    """Read what the header claims."""
     fps = float(stream.average_rate or stream.guessed_rate or 0)
     return VideoInfo(0, stream.frames, stream.width, stream.height, fps, stream.codec_context.codec.canonical_name)
 
 
 def _no_video(bare: Inspection, reason: str) -> Inspection:
-    """A cut MP4 has lost its index, a cut AVI its header: FFmpeg then finds nothing in it."""
+    """Choose the verdict on a file without video: a cut MP4 lacks its index, so FFmpeg finds nothing in it."""
     if bare.missing_bytes:
         return replace(bare, verdict=Verdict.TRUNCATED, reason=f"{_cut(bare)}; no frame is left ({reason})")
     return replace(bare, verdict=Verdict.NOT_A_VIDEO, reason=reason)
 
 
 def _decode(container: av.container.InputContainer, stream: av.VideoStream, *, sampling: bool) -> _Decoded:
-    """Decode everything, in order; after damage only to count it."""
+    """Decode everything in order; after the first damage frames are only counted."""
     found = _Decoded()
-    shrinker, painter = VideoReformatter(), Painter()  # one for all: they keep their tables
+    shrinker, painter = VideoReformatter(), Painter()  # one for all frames: they cache tables
     for frame in _frames(container, stream):
         found.decoded += frame is not None
         found.failed += frame is None
@@ -150,9 +149,9 @@ def _decode(container: av.container.InputContainer, stream: av.VideoStream, *, s
 
 
 def stamp_of(frame: av.VideoFrame, container: av.container.InputContainer) -> float | None:
-    """Read when a frame is shown; None where nobody knows.
+    """Read when a frame is shown; None where the file does not say.
 
-    AVI says only when frames are decoded, which is in another order with B-frames; FFmpeg guesses the rest.
+    AVI stores only when frames are decoded, which is another order with B-frames; FFmpeg guesses the rest.
     """
     if container.format.name != "avi":
         return frame.time
@@ -162,8 +161,8 @@ def stamp_of(frame: av.VideoFrame, container: av.container.InputContainer) -> fl
 
 
 def _frames(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame | None]:
-    """Give the frames in order, and None for each packet that does not decode."""
-    stream.codec_context.thread_count = 1  # one core for each child, and errors where they belong
+    """Yield the frames in order, and None for each packet that does not decode."""
+    stream.codec_context.thread_count = 1  # one core for each child, and errors at the frame that causes them
     packets = container.demux(stream)
     while True:
         try:
@@ -185,19 +184,19 @@ def _shrink(shrinker: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
 
 
 def _fault(counted: Inspection, info: VideoInfo, found: _Decoded) -> Inspection | None:
-    """Tell why no frame of a file may be asked for.
+    """Return an inspection with a fault if no frame of a file can be used; None otherwise.
 
-    In a file with damage two builds of FFmpeg drop other frames, so that a frame's number means nothing. A file that
-    was cut and is whole up to there is sound.
+    In a damaged file two builds of FFmpeg drop different frames, so frame numbers are unreliable. A file that was cut
+    but is intact up to there is usable.
     """
     damage = f"{found.damaged} of {max(found.decoded + found.failed, info.header_frames)} frames are damaged"
     if found.intact == 0:
-        return _unusable(counted, f"no frame decodes whole ({damage})")
+        return _unusable(counted, f"no frame is intact ({damage})")
     only_cut = counted.missing_bytes and not found.failed and found.intact + found.damaged == found.decoded
     if found.damaged and not only_cut:
-        return _unusable(counted, f"{damage}, the first {found.intact} are whole; {_RECODE}")
+        return _unusable(counted, f"{damage}, the first {found.intact} are intact; {_RECODE}")
     if not info.fps:
-        reason = f"does not say its frames per second, nor when any frame is shown; {_RECODE}"
+        reason = f"gives neither its frames per second nor the times of its frames; {_RECODE}"
         return replace(counted, verdict=Verdict.UNSUPPORTED, reason=reason)
     return None
 
@@ -210,19 +209,19 @@ def _unusable(counted: Inspection, reason: str) -> Inspection:
 
 
 def _why_not_decord(path: Path, counted: Inspection, claim: VideoInfo, found: _Decoded) -> str:
-    """Say why PyAV alone reads a file rightly; nothing where decord gives the same pictures."""
+    """Return why a file must be read with PyAV; empty if decord gives the same pictures."""
     if claim.header_frames > MAX_HEADER_FACTOR * (found.decoded + MAX_HEADER_FACTOR):
-        return f"the header claims {claim.header_frames:,} frames, for which decord would take memory"
+        return f"the header claims {claim.header_frames:,} frames, for which decord would reserve memory"
     if found.turned:
-        return "it is to be shown turned or mirrored, which decord does in its own way or not at all"
+        return "it is to be shown rotated or mirrored, which decord does differently or not at all"
     if not claim.fps:
-        return "its header does not say its frames per second"
+        return "its header does not give its frames per second"
     whole = not (counted.damaged_frames or counted.missing_bytes)
     most = found.decoded if whole else found.decoded + BEYOND_END_FRAMES
     count = 0
     try:
         for picture in islice(decord_pictures(path), most):
-            if count < found.intact and (fault := found.samples.fault_of(count, picture.numpy())):
+            if count < found.intact and (fault := found.samples.difference_to(count, picture.numpy())):
                 return f"decord's picture {count} is not PyAV's, it {fault}"
             count += 1
     except DataError as error:
@@ -230,12 +229,12 @@ def _why_not_decord(path: Path, counted: Inspection, claim: VideoInfo, found: _D
     return "" if count >= found.intact else f"decord stops after {count} of {found.intact} frames"
 
 
-def _judge(measured: Inspection, info: VideoInfo) -> tuple[Verdict, str]:
-    """Say what holds of a file whose frames can be read; the first that applies."""
+def _judge(inspected: Inspection, info: VideoInfo) -> tuple[Verdict, str]:
+    """Choose the verdict on a file whose frames can be read: the first that applies."""
     of_header = f" of {info.header_frames}" if info.header_frames else ""
-    if measured.missing_bytes:
-        usable = f"the first {info.num_frames}{of_header} frames are whole and can be used"
-        return Verdict.TRUNCATED, "; ".join(filter(None, [_cut(measured), usable, info.only_pyav]))
+    if inspected.missing_bytes:
+        usable = f"the first {info.num_frames}{of_header} frames are intact and can be used"
+        return Verdict.TRUNCATED, "; ".join(filter(None, [_cut(inspected), usable, info.only_pyav]))
     if info.only_pyav:
         return Verdict.PYAV_ONLY, info.only_pyav
     if info.header_frames > info.num_frames + 1:  # one more is common and harmless
@@ -252,12 +251,12 @@ def _size(claim: VideoInfo) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Say what FFmpeg or the system says, without a number."""
+    """Return the message of FFmpeg or the system, without its error number."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def _answer(question: dict[str, Any]) -> dict[str, Any]:
-    return measure_file(Path(question["path"]), decoder=question["decoder"]).record()
+    return inspect_file(Path(question["path"]), decoder=question["decoder"]).record()
 
 
 if __name__ == "__main__":
