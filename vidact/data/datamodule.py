@@ -119,12 +119,11 @@ class VideoDataModule(AugmentingDataModule):
         self.num_frames, self.stride, self.num_windows = num_frames, stride, num_windows
         self.test_windows = num_windows if test_windows is None else test_windows
         self.frame_order: FrameOrder = frame_order
-        self.fps, self.datapoint_names = fps, datapoint_names
+        self.fps, self.datapoint_names, self.cache_gigabytes = fps, datapoint_names, cache_gigabytes
         self.size = height_and_width(size)
         self.crop_from = height_and_width(size if crop_from is None else crop_from)
         self.gray, self.augmentation, self._masks = gray, augmentation, masks
         self.decoder: Decoder = decoder
-        self.cache_gigabytes = cache_gigabytes
         self.batch_size, self.num_workers, self.seed, self.follow_links = batch_size, num_workers, seed, follow_links
         self._listing: dict[str, Any] = {"follow_links": follow_links, "decoder": decoder}
         check_settings(vars(self))
