@@ -96,18 +96,26 @@ def read_official_split(folder: Path, *, fold: int, class_names: Sequence[str]) 
 
 def _read_split_file(path: Path, *, class_name: str) -> dict[str, int]:
     flags: dict[str, int] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a text file in UTF-8 ({error})") from error
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        name, _, flag = line.strip().rpartition(" ")
+    for number, line in numbered_lines(path):
+        name, _, flag = line.rpartition(" ")
         if flag not in {"0", "1", "2"} or not name:
-            raise DataError(f"{path}, line {number}: expected a file name and 0, 1 or 2, got {line.strip()[:80]!r}")
+            raise DataError(f"{path}, line {number}: expected a file name and 0, 1 or 2, got {line[:80]!r}")
         clip_id = f"{class_name}/{Path(name.strip()).stem}"
         if flags.get(clip_id, int(flag)) != int(flag):
             raise DataError(f"{path}, line {number}: {name.strip()} is on two sides of the split")
         flags[clip_id] = int(flag)
     return flags
+
+
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """Read the lines of a split file that are not empty, each with its number.
+
+    Raises:
+        DataError: it cannot be read as UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as text in UTF-8 ({reason}); complete the split files") from error
+    return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]

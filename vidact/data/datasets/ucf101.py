@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vidact.core.errors import DataError, nearest
-from vidact.data.datasets.hmdb51 import TEST, TRAINING
+from vidact.data.datasets.hmdb51 import TEST, TRAINING, numbered_lines
 
 FOLDS = (1, 2, 3)
 
@@ -63,17 +63,10 @@ def read_ucf101_split(folder: Path, *, fold: int, class_names: Sequence[str]) ->
 
 def _read_list(path: Path) -> list[tuple[int, str]]:
     """Read the line number and the clip id of every line that is not empty."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read as text in UTF-8 ({reason}); a split needs both its lists") from error
     rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        match = _LINE.match(line.strip())
+    for number, line in numbered_lines(path):
+        match = _LINE.match(line)
         if match is None:
-            raise DataError(f"{path}, line {number}: expected class/file, got {line.strip()[:80]!r}")
+            raise DataError(f"{path}, line {number}: expected class/file, got {line[:80]!r}")
         rows.append((number, f"{match['class_name']}/{Path(match['file']).stem}"))
     return rows
