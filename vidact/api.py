@@ -22,8 +22,9 @@ from vidact.core.devices import choose_device
 from vidact.data.loading.streaming import Video, VideoArray, VideoFile, pick_frames
 from vidact.data.video.reading import to_network_size
 from vidact.drawing.timeline import evenly_spread
+from vidact.explaining.settings import ExplainSettings
 from vidact.explaining.stitching import Subject
-from vidact.explaining.videos import ExplainSettings, VideoExplanation, explain_video
+from vidact.explaining.videos import VideoExplanation, explain_video
 from vidact.report.contents import ClipView, RelevanceView
 from vidact.report.page import clip_page
 from vidact.runs.run import Run, open_run, window_of

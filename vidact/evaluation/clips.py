@@ -24,41 +24,11 @@ from vidact.data.loading.windows import Window, list_windows
 from vidact.data.preparation import divide
 from vidact.data.splits.kept_out import share_footage
 from vidact.data.synthetic.files import WITHOUT_CONFOUNDER
-from vidact.runs.measuring import STAGES
+from vidact.evaluation.settings import Choice
 from vidact.runs.run import Run
 from vidact.runs.splits import read_kept_split
 
 LEARNED_FROM = ("training", "validation")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which clips are wanted.
-
-    Attributes:
-        part: `validation` or `test`; of another data set all clips are.
-        root: Another data set than the run's own.
-        num_clips: At most so many, equally many of each class, so as many as there are classes or more; all if None.
-        seed: Draws them.
-        masks_folder: Holds the masks; None for the folder that the run was trained with or, of another data set or
-            where it has none, the one in or beside the set.
-    """
-
-    part: str = "validation"
-    root: str | None = None
-    num_clips: int | None = None
-    seed: int = 0
-    masks_folder: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.part not in STAGES:
-            raise ConfigError(f"--part is one of {', '.join(STAGES)}, got {self.part!r}")
-        if self.num_clips is not None and self.num_clips < 1:
-            raise ConfigError(f"--num_clips is at least 1, or null for all, got {self.num_clips}")
-        if self.seed < 0:
-            raise ConfigError(f"--seed is at least 0, got {self.seed}")
-        if self.masks_folder is not None and not Path(self.masks_folder).is_dir():
-            raise ConfigError(f"--masks_folder {self.masks_folder}: no such folder")
 
 
 @dataclass(frozen=True)
@@ -118,8 +88,8 @@ class ChosenClips:
         return path if path.exists() else None
 
 
-def choose_clips(run: Run, choice: Choice) -> ChosenClips:
-    """List the clips to evaluate a run on.
+def choose_clips(run: Run, choice: Choice, *, seed: int = 0) -> ChosenClips:
+    """List the clips to evaluate a run on; `seed` draws them where not all are wanted.
 
     Raises:
         DataError: the data is not where it was, no class is known to both, or no clip is left.
@@ -134,7 +104,7 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
         inspections = inspect_clips(paths, root=folder, decoder=decoder, progress=progress)
     reasons = {clip: why_unusable(clip, inspections[clip.path]) for clip in clips}
     left_out = [*gone, *(f"{clip.clip_id}: {reason}" for clip, reason in reasons.items() if reason)]
-    usable = _draw([clip for clip in clips if not reasons[clip]], choice)
+    usable = _draw([clip for clip in clips if not reasons[clip]], choice, seed)
     if not usable:
         raise DataError(f"{folder}: no clip is left to evaluate: {'; '.join([*notes, *left_out[:3]]) or choice.part}")
     settings = run.data_settings
@@ -227,7 +197,7 @@ def _learned_from(run: Run, record: Mapping[str, Any]) -> list[Clip]:
     return [own.get(clip_id) or named_clip(clip_id) for side in LEARNED_FROM for clip_id in record.get(side, ())]
 
 
-def _draw(clips: Sequence[Clip], choice: Choice) -> list[Clip]:
+def _draw(clips: Sequence[Clip], choice: Choice, seed: int) -> list[Clip]:
     """Draw equally many clips of each class; whether a clip is drawn before another depends on those two alone.
 
     Raises:
@@ -245,7 +215,7 @@ def _draw(clips: Sequence[Clip], choice: Choice) -> list[Clip]:
     drawn: set[Clip] = set()
     for label in labels:
         own = [clip for clip in clips if clip.label == label]
-        drawn |= set(sorted(own, key=lambda clip: draw_key(choice.seed, clip.clip_id))[:each])
+        drawn |= set(sorted(own, key=lambda clip: draw_key(seed, clip.clip_id))[:each])
     return [clip for clip in clips if clip in drawn]
 
 

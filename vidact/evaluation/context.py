@@ -14,7 +14,7 @@ from vidact.attribution.registry import build_explainer
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.evaluation.clips import draw_key
 from vidact.evaluation.measures.randomisation import randomised
-from vidact.evaluation.results.tables import CONTROLS, RANDOM, RANDOMISATION
+from vidact.evaluation.names import CONTROLS, RANDOM, RANDOMISATION
 from vidact.evaluation.settings import EvaluateSettings
 
 

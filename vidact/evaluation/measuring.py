@@ -28,8 +28,8 @@ from vidact.evaluation.measures.perturbation import (
     random_orders,
     removal_steps,
 )
-from vidact.evaluation.measures.units import FRAMES, Units, sum_by_unit
-from vidact.evaluation.results.tables import RANDOM
+from vidact.evaluation.measures.units import Units, sum_by_unit
+from vidact.evaluation.names import FRAMES, RANDOM
 
 MEASURES_VERSION = 2  # one more whenever a measure gives other numbers, so that none of before is kept
 NUM_PARTNERS = NUM_QUADRANTS - 1  # of a mosaic; the first is spliced with

@@ -12,14 +12,15 @@ from lightning.pytorch import Trainer
 from vidact.core import __version__
 from vidact.core.errors import CheckpointError, ConfigError, DataError
 from vidact.data.video.containers import file_sha1
-from vidact.evaluation.clips import Choice, ChosenClips, choose_clips
+from vidact.evaluation.clips import ChosenClips, choose_clips
 from vidact.evaluation.context import possible_methods
 from vidact.evaluation.jobs import ClipEvaluator, Plan, evaluate_all
+from vidact.evaluation.names import CONTROLS, LOCALISATION, PERTURBATION
 from vidact.evaluation.output.files import NAME, claim_folder, read_evaluation
 from vidact.evaluation.results.statistics import ClipResult, Table
-from vidact.evaluation.results.tables import CONTROLS, LOCALISATION, PERTURBATION, Evaluation
+from vidact.evaluation.results.tables import Evaluation
 from vidact.evaluation.results.verdict import decide, why_undecided
-from vidact.evaluation.settings import EvaluateSettings, headline
+from vidact.evaluation.settings import Choice, EvaluateSettings, headline
 from vidact.runs.run import Run, open_run
 
 CHECKPOINT = "checkpoint_sha1"
@@ -176,7 +177,7 @@ def _prepare(run: Run, name: str, folder: Path, *, settings: EvaluateSettings, c
     generator = torch.Generator().manual_seed(settings.seed)
     example = torch.rand(1, 1 if data["gray"] else 3, data["num_frames"], height, width, generator=generator)
     own, lines = possible_methods(run.network, settings, example=example)
-    chosen = choose_clips(run, choice)
+    chosen = choose_clips(run, choice, seed=settings.seed)
     families = own.families(has_masks=bool(chosen.mask_kinds))
     kinds = own.mask_kinds(chosen.mask_kinds) if LOCALISATION in families else ()
     if PERTURBATION in families:

@@ -1,57 +1,81 @@
-"""What is measured of explanations, by which methods: settings that are checked before anything expensive starts.
-
-It measures nothing.
-"""
+"""Settings of `evaluate`: which clips, and what is measured; imports no torch, so that its help answers at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from vidact.attribution.lrp.composites import read_recipe
-from vidact.attribution.names import LRP
-from vidact.attribution.registry import check_method
+from vidact.attribution.names import LRP, PREDICTED
 from vidact.core.errors import ConfigError, nearest
-from vidact.evaluation.measures.fill_ins import FILL_INS, FRAMES_ONLY
-from vidact.evaluation.measures.units import COLUMNS, FRAMES, TUBES
-from vidact.evaluation.results.tables import (
+from vidact.evaluation.names import (
     CONFOUNDER,
     CONTROLS,
     FAMILIES,
+    FRAMES,
+    FRAMES_ONLY,
     LOCALISATION,
     PERTURBATION,
     SPARSENESS,
     TRUE_MASKS,
+    TUBES,
+    UNITS,
 )
 
-METHODS = (
-    *(f"{LRP}:{composite}" for composite in ("epsilon_plus", "epsilon_gamma", "epsilon")),
-    *("gradient", "gradient_x_input", "smoothgrad", "integrated_gradients", "grad_cam"),
-)
 CHEAP = (PERTURBATION, LOCALISATION, SPARSENESS)
-UNITS = (TUBES, FRAMES, COLUMNS)
 IDLE = {(FRAMES, "temporal_mean")}  # changes nothing
 OVER_TIME = frozenset({"temporal_mean"}) | FRAMES_ONLY  # in a clip of a single frame they change nothing
-LABEL, PREDICTED = "label", "predicted"
+LABEL = "label"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which clips a run is evaluated on.
+
+    Attributes:
+        part: The clips that are measured: validation or test; of another data set all clips are.
+        root: Another data set, such as one with masks; clips that the run can know are skipped.
+        masks_folder: Where the masks are; null for where the run had them, or in or beside the data set.
+        num_clips: At most so many clips, equally many of each class and at least one, drawn by the seed; null for all.
+    """
+
+    part: str = "validation"
+    root: str | None = None
+    masks_folder: str | None = None
+    num_clips: int | None = None
+
+    def __post_init__(self) -> None:
+        from vidact.runs.measuring import STAGES
+
+        if self.part not in STAGES:
+            raise ConfigError(f"--part is one of {', '.join(STAGES)}, got {self.part!r}")
+        if self.num_clips is not None and self.num_clips < 1:
+            raise ConfigError(f"--num_clips is at least 1, or null for all, got {self.num_clips}")
+        if self.masks_folder is not None and not Path(self.masks_folder).is_dir():
+            raise ConfigError(f"--masks_folder {self.masks_folder}: no such folder")
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """What is measured.
+    """What is measured of a run's explanations.
 
     Attributes:
-        methods: Ways of explaining, as `explainers.METHODS` names them; `CONTROLS` are run beside them.
-        measures: Of `FAMILIES`; None for the cheap ones, and for localisation where there are masks.
-        units: What is taken away at once: tubes, frames, columns.
-        fills: What takes its place; those that are nothing for a unit are left out there. The first unit with the first
-            fill that suits it makes the headline.
+        methods: Ways of explaining, as '[lrp:epsilon_plus, grad_cam, occlusion]'; controls are measured beside them.
+        measures: perturbation, localisation, composition, randomisation, sensitivity, sparseness; null for
+            perturbation, sparseness and, where there are masks, localisation.
+        units: What is replaced at once: tubes, frames, columns.
+        fills: What replaces it: blur, temporal_mean, spatial_blur, dataset_mean, noise and, for frames, freeze and
+            mean_frame. The first unit and the first fill that suits it decide which method is best.
         num_steps: Points of a perturbation curve after its start.
-        random_orders: Orders whose mean is the control `random` of perturbation.
-        masks: Kinds of masks; None for all that the set has.
-        target: What is explained: the clip's `label`, or the `predicted` class.
+        random_orders: How many random orders the methods are compared with.
+        masks: Kinds of masks; null for all that the data set has.
+        target: What is explained: label (the true class) or predicted.
         batch_size: Clips that go through the network at once.
-        seed: Of all that is drawn, together with the clip's id.
+        seed: Of all that is drawn at random, together with a clip's id.
     """
 
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = (
+        *(f"{LRP}:{composite}" for composite in ("epsilon_plus", "epsilon_gamma", "epsilon")),
+        *("gradient", "gradient_x_input", "smoothgrad", "integrated_gradients", "grad_cam"),
+    )
     measures: tuple[str, ...] | None = None
     units: tuple[str, ...] = (TUBES, FRAMES)
     fills: tuple[str, ...] = ("blur", "temporal_mean", "freeze")
@@ -63,15 +87,13 @@ class EvaluateSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        from vidact.evaluation.measures.fill_ins import FILL_INS
+
         if not self.methods or set(self.methods) & set(CONTROLS):
             raise ConfigError(
                 f"--methods expects one method or more beside the controls, which always run; got {list(self.methods)}"
             )
-        for method in self.methods:
-            check_method(method)
-            name, _, detail = method.partition(":")
-            if name == LRP and detail:
-                read_recipe(detail)
+        _check_methods(self.methods)
         check_names("methods", self.methods, self.methods)
         check_names("measures", self.measures or (), FAMILIES)
         check_names("units", self.units, UNITS)
@@ -149,6 +171,17 @@ class EvaluateSettings:
             return tuple(there)
         check_names("masks", self.masks, there)
         return self.masks
+
+
+def _check_methods(methods: Sequence[str]) -> None:
+    from vidact.attribution.lrp.composites import read_recipe
+    from vidact.attribution.registry import check_method
+
+    for method in methods:
+        check_method(method)
+        name, _, detail = method.partition(":")
+        if name == LRP and detail:
+            read_recipe(detail)
 
 
 def _suits(units: str, fill: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vidact.core import jobs
 from vidact.core.errors import ConfigError
 
 RECORD = "explanation.json"
@@ -22,11 +23,8 @@ UNFINISHED = "unfinished"
 
 def read_record(folder: Path) -> dict[str, Any] | None:
     """Read the record of the explanation that lies in a folder; None where none does."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return record if "video_sha1" in record["request"] else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+    record = jobs.read_record(folder / RECORD)
+    return record if record is not None and "video_sha1" in record["request"] else None
 
 
 def check_folder(folder: Path, *, is_compared: bool) -> None:

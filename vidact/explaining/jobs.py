@@ -1,34 +1,29 @@
-"""Explain many videos, one folder of files each, on one or many devices; what is done already is left as it is.
-
-It knows no file format: it asks for a video's explanation, and has it written.
-"""
+"""Explain many videos, one folder of files each, on one or many devices; videos that are explained already are kept."""
 
 import contextlib
 import hashlib
-import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from torch.utils.data import DataLoader
+from lightning.pytorch import Trainer
 
-from vidact.core import __version__
-from vidact.core.devices import gather
 from vidact.core.errors import DataError, VidactError
 from vidact.core.files import check_writable
 from vidact.core.folders import folds_case, in_scratch_folder, place_inside, remove_abandoned, scratch_folder
+from vidact.core.jobs import JobRunner, make_request
 from vidact.core.terminal import printable
 from vidact.data.datasets.index import ENDINGS
 from vidact.data.loading.streaming import VideoFile, WindowSettings
 from vidact.data.video.containers import file_sha1
 from vidact.data.video.reading import checked_path
-from vidact.explaining.files import FileSettings, write_files
+from vidact.explaining.files import write_files
 from vidact.explaining.folder import OVERLAY, UNFINISHED, check_folder, read_record
+from vidact.explaining.settings import ExplainSettings, FileSettings
 from vidact.explaining.stitching import Subject
-from vidact.explaining.videos import ExplainSettings, VideoExplanation, explain_video
+from vidact.explaining.videos import VideoExplanation, explain_video
 from vidact.runs.run import Run, window_of
 
 
@@ -132,14 +127,14 @@ def _is_ours(path: Path) -> bool:
     return (path.name == OVERLAY and read_record(path.parent) is not None) or in_scratch_folder(path.absolute())
 
 
-class VideoExplainer(LightningModule):
-    """Explains the videos that `Trainer.predict` hands it; one that is broken is told, and the rest goes on.
+class VideoExplainer(JobRunner):
+    """Explains one video after the other; one that is broken is reported, and the rest goes on.
 
-    What became of each video is in `results`.
+    `results` has a `Result` for each video.
 
     Args:
         run: The network and its settings.
-        jobs: The videos; it is handed their numbers.
+        jobs: The videos.
         window: What the network sees at once.
         settings: What is explained.
         files: What is written.
@@ -158,7 +153,7 @@ class VideoExplainer(LightningModule):
         again: bool,
         beside: Beside | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(len(jobs))
         self.jobs, self.results = list(jobs), list[Result]()
         self.network, self.run, self.settings, self.files, self.again = run.network, run, settings, files, again
         self.window, self.beside = window, beside
@@ -166,36 +161,30 @@ class VideoExplainer(LightningModule):
         self._checkpoint_sha1 = file_sha1(run.checkpoint)
         self._beside = None if beside is None else [file_sha1(beside.run.checkpoint), beside.settings.method]
 
-    def on_predict_start(self) -> None:
-        """Open the explainer, on the device where the network is by now; take away what killed processes have left."""
+    def open(self, stack: contextlib.ExitStack) -> None:
+        """Remove what killed processes have left, and open the explainers."""
         for out in {job.out for job in self.jobs}:
             remove_abandoned(out)
-        self._stack = contextlib.ExitStack()
-        self._explain = self._stack.enter_context(self.settings.build_explainer(self.network))
+        self._explain = stack.enter_context(self.settings.build_explainer(self.network))
         if self.beside is not None:
-            self._other = self._stack.enter_context(self.beside.settings.build_explainer(self.beside.run.network))
+            self._other = stack.enter_context(self.beside.settings.build_explainer(self.beside.run.network))
 
-    def on_predict_end(self) -> None:
-        """Close it."""
-        self._stack.close()
-
-    def predict_step(self, batch: list[int]) -> int:
-        """Explain one video after the other; gives how many."""
-        self.results += [self._result(self.jobs[number]) for number in batch if number < len(self.jobs)]
-        return len(batch)
+    def work(self, numbers: Sequence[int]) -> None:
+        """Explain one video after the other."""
+        self.results += [self._result(self.jobs[number]) for number in numbers]
 
     def _result(self, job: Job) -> Result:
         try:
-            state, record = self._bring(job)
+            state, record = self._explain_or_keep(job)
         except VidactError as error:
             told = str(error).removeprefix(printable(f"{job.path}: "))
             return Result(str(job.path), str(job.folder), "failed", told)
         warning = str(record.get("relevance_warning", ""))
         return Result(str(job.path), str(job.folder), state, _in_words(record), warning)
 
-    def _bring(self, job: Job) -> tuple[str, dict[str, Any]]:
+    def _explain_or_keep(self, job: Job) -> tuple[str, dict[str, Any]]:
         request = self._request(job)
-        place_inside(job.out, job.folder.relative_to(job.out))  # still
+        place_inside(job.out, job.folder.relative_to(job.out))  # again: links may have been made since
         kept = read_record(job.folder)
         if not self.again and kept is not None and UNFINISHED not in kept and kept["request"] == request:
             return "kept", kept
@@ -229,28 +218,23 @@ class VideoExplainer(LightningModule):
 
     def _request(self, job: Job) -> dict[str, Any]:
         """Say what an explanation depends on, as plain values."""
-        request = {
-            "vidact": __version__,
-            "video_sha1": file_sha1(checked_path(job.path)),
-            "checkpoint_sha1": self._checkpoint_sha1,
-            "window": asdict(self.window),
-            "settings": asdict(self.settings),
-            "files": asdict(self.files),
-            "beside": self._beside,
-        }
-        plain: dict[str, Any] = json.loads(json.dumps(request))
-        plain["settings"].pop("batch_size")  # changes nothing
+        settings = asdict(self.settings)
+        settings.pop("batch_size")  # changes nothing
         if Path(str(self.settings.composite)).is_file():
-            plain["settings"]["composite"] = hashlib.sha1(Path(str(self.settings.composite)).read_bytes()).hexdigest()
-        return plain
+            settings["composite"] = hashlib.sha1(Path(str(self.settings.composite)).read_bytes()).hexdigest()
+        return make_request(
+            video_sha1=file_sha1(checked_path(job.path)),
+            checkpoint_sha1=self._checkpoint_sha1,
+            window=asdict(self.window),
+            settings=settings,
+            files=asdict(self.files),
+            beside=self._beside,
+        )
 
 
 def explain_all(model: VideoExplainer, *, trainer: Trainer) -> list[Result]:
     """Explain all videos, each on one of the devices; gives what became of each, in order, on every process."""
-    # Each process gets at least one number: one without any would leave the others waiting for it.
-    loader: DataLoader[int] = DataLoader(range(max(len(model.jobs), trainer.world_size)), batch_size=1, collate_fn=list)  # type: ignore[arg-type]
-    trainer.predict(model, loader, return_predictions=False)
-    found = {result.folder: result for result in gather(model.results)}
+    found = {result.folder: result for result in model.run_all(trainer=trainer)}
     return [found[str(job.folder)] for job in model.jobs if str(job.folder) in found]
 
 

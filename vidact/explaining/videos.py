@@ -10,52 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import nn
 
 from vidact.attribution.account import in_words, join_accounts, mean_parts, warning_of
 from vidact.attribution.base import Explainer
-from vidact.attribution.lrp.composites import CompositeSpec, read_recipe
-from vidact.attribution.names import DEFAULT_COMPOSITE, LRP, PREDICTED
-from vidact.attribution.registry import build_explainer, check_method
+from vidact.attribution.names import LRP
 from vidact.attribution.targets import REST, REST_WORD, VERSUS, select_target
-from vidact.core.errors import ConfigError, ExplanationError
+from vidact.core.errors import ExplanationError
+from vidact.explaining.settings import ExplainSettings
 from vidact.explaining.stitching import RelevanceFile, Subject, _Stitcher
-
-
-@dataclass(frozen=True)
-class ExplainSettings:
-    """What is explained, and how.
-
-    Attributes:
-        method: One of `explainers.METHODS`.
-        composite: The rules per layer, for `lrp`.
-        target: `predicted`, a class, or two of them, `A-vs-B`.
-        batch_size: Windows that go through the network at once.
-    """
-
-    method: str = LRP
-    composite: CompositeSpec = DEFAULT_COMPOSITE
-    target: str = PREDICTED
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        check_method(self.method)
-        read_recipe(self.composite)
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
-
-    def check_target(self, class_names: Sequence[str]) -> None:
-        """Make sure that the target is a class, before anything is read.
-
-        Raises:
-            ExplanationError: it is none.
-        """
-        select_target(self.target, torch.eye(len(class_names))[:1], label=None, class_names=class_names)
-
-    def build_explainer(self, network: nn.Module) -> Explainer:
-        """Build the explainer of a network."""
-        own = {"composite": self.composite} if self.method == LRP else {}
-        return build_explainer(self.method, network, batch_size=self.batch_size, **own)
 
 
 @dataclass(frozen=True)

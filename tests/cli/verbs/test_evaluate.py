@@ -1,5 +1,4 @@
 import csv
-import inspect
 import json
 import math
 import os
@@ -15,16 +14,15 @@ from pathlib import Path
 import pytest
 
 from vidact.cli.main import main
-from vidact.cli.verbs.evaluate import evaluate
 from vidact.core.errors import DataError
 from vidact.core.folders import CLAIM
 from vidact.data.datasets.index import index_clips, named_clip
 from vidact.evaluation import jobs as evaluation_jobs
-from vidact.evaluation.clips import Choice, choose_clips
+from vidact.evaluation.clips import choose_clips
+from vidact.evaluation.names import CONTROLS
 from vidact.evaluation.output.files import read_evaluation
-from vidact.evaluation.results.tables import CONTROLS
 from vidact.evaluation.runs import folder_name
-from vidact.evaluation.settings import EvaluateSettings
+from vidact.evaluation.settings import Choice
 from vidact.runs.run import open_run
 
 CLASSES = ("left", "right", "up")
@@ -481,13 +479,6 @@ def test_a_mistake_gives_one_line_and_nothing_is_measured(
     assert message in found.err
     assert len(found.err.strip().splitlines()) == 1
     assert not list(tmp_path.rglob("evaluation.*"))
-
-
-def test_the_verb_has_the_defaults_of_its_settings() -> None:
-    own, settings = inspect.signature(evaluate).parameters, EvaluateSettings()
-    for name in vars(settings):
-        default = own[name].default
-        assert (tuple(default) if isinstance(default, list) else default) == getattr(settings, name)
 
 
 def test_its_help_imports_nothing_heavy() -> None:

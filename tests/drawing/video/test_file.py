@@ -60,7 +60,15 @@ def relevance_of(times: list[float], maps: Float[np.ndarray, "S h w"] | None = N
     if maps is None:
         maps = generator.normal(size=(len(times), 10, 12))
     positive, negative = maps.clip(min=0).sum(axis=(1, 2)), maps.clip(max=0).sum(axis=(1, 2))
-    return SampledRelevance(maps, positive, negative, np.array(times), largest=float(np.abs(maps).max()))
+    return SampledRelevance(
+        maps,
+        positive,
+        negative,
+        np.array(times),
+        unit="units of the logit",
+        threshold=0.3,
+        largest=float(np.abs(maps).max()),
+    )
 
 
 def constant(count: int) -> list[Fraction]:

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vidact.core.errors import ConfigError, nearest
-from vidact.evaluation.measures.units import FRAMES, Units, check_clip
+from vidact.evaluation.measures.units import Units, check_clip
+from vidact.evaluation.names import FRAMES, FRAMES_ONLY
 
 BLUR_SHARE = 0.1  # σ as a share of the frame's shorter side: the side of a tube in frames of 100 pixels
 LEAST_SIGMA_PIXELS = 1.0
@@ -187,4 +188,3 @@ FILL_INS: dict[str, FillIn] = {
     "freeze": _freeze,
     "mean_frame": _mean_frame,
 }
-FRAMES_ONLY = frozenset({"freeze", "mean_frame"})

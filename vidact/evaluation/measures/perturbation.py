@@ -18,17 +18,8 @@ from torch import Tensor
 
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.evaluation.measures.fill_ins import Fill
-from vidact.evaluation.measures.units import (
-    COLUMN_SIZE,
-    COLUMNS,
-    FRAMES,
-    TUBE_SIZE,
-    Units,
-    check_clip,
-    columns,
-    frames,
-    tubes,
-)
+from vidact.evaluation.measures.units import COLUMN_SIZE, TUBE_SIZE, Units, check_clip, columns, frames, tubes
+from vidact.evaluation.names import COLUMNS, FRAMES
 
 Score = Callable[[Tensor], Tensor]
 Order = Literal["morf", "lerf"]

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from vidact.core.errors import ConfigError
 from vidact.evaluation.measures.maps import without_rounding
+from vidact.evaluation.names import COLUMNS, FRAMES, TUBES
 
 TUBE_SIZE = (2, 10, 10)  # frames, height and width: 800 in 16 frames of 100×100 pixels
 COLUMN_SIZE = (10, 10)
-TUBES, FRAMES, COLUMNS = "tubes", "frames", "columns"
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from vidact.core.errors import DataError
 from vidact.core.files import atomic_writer
 from vidact.core.folders import claim
 from vidact.core.terminal import escape_row
+from vidact.evaluation.names import COMPARED_WITH
 from vidact.evaluation.output.markdown import comparison_markdown, evaluation_markdown
 from vidact.evaluation.results.comparison import Comparison
-from vidact.evaluation.results.tables import COMPARED_WITH, Curve, Difference, Evaluation, Row, Verdict
+from vidact.evaluation.results.tables import Curve, Difference, Evaluation, Row, Verdict
 
 NAME = "evaluation"
 COMPARISON = "comparison"

@@ -10,9 +10,10 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 
 from vidact.drawing.figure import save_figures
+from vidact.evaluation.names import ALL
 from vidact.evaluation.output.pictures import all_methods, comparison_figures, evaluation_figures, main_keys
 from vidact.evaluation.results.comparison import Comparison
-from vidact.evaluation.results.tables import ALL, Evaluation
+from vidact.evaluation.results.tables import Evaluation
 from vidact.runs.loggers.media import log_files, log_pictures, log_table
 from vidact.runs.loggers.wandb import finish_wandb
 

@@ -4,19 +4,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from vidact.core.terminal import printable
+from vidact.evaluation.names import ALL, COMPARED_WITH, CONFOUNDER, FAMILIES, NETWORK, SUBSETS
 from vidact.evaluation.results.comparison import Comparison
-from vidact.evaluation.results.tables import (
-    ALL,
-    COMPARED_WITH,
-    CONFOUNDER,
-    FAMILIES,
-    MEASURES,
-    NETWORK,
-    SUBSETS,
-    Evaluation,
-    Row,
-    better,
-)
+from vidact.evaluation.results.tables import MEASURES, Evaluation, Row, better
 
 READING = {1: "; more is better", -1: "; less is better"}
 ON_CONFOUNDER = (

@@ -12,19 +12,9 @@ from matplotlib.figure import Figure
 from vidact.drawing.evaluation.agreement import MethodResponse, dose_response, rank_lines
 from vidact.drawing.evaluation.perturbation import Band, FillPanel, MethodCurves, perturbation_curves
 from vidact.drawing.evaluation.ranks import Estimate, RankPanel, rank_dots
+from vidact.evaluation.names import ALL, CONFOUNDER, CONTROLS, RANDOM, TRUE_MASKS
 from vidact.evaluation.results.comparison import Agreement, Comparison
-from vidact.evaluation.results.tables import (
-    ALL,
-    CONFOUNDER,
-    CONTROLS,
-    RANDOM,
-    TRUE_MASKS,
-    Curve,
-    Difference,
-    Evaluation,
-    Row,
-    better,
-)
+from vidact.evaluation.results.tables import Curve, Difference, Evaluation, Row, better
 
 MAX_RANK_PANELS = 8
 SHORT_NAMES = {

@@ -7,7 +7,8 @@ from itertools import combinations
 
 from scipy import stats
 
-from vidact.evaluation.results.tables import NETWORK, Evaluation
+from vidact.evaluation.names import NETWORK
+from vidact.evaluation.results.tables import Evaluation
 
 
 @dataclass(frozen=True)

@@ -23,20 +23,8 @@ from vidact.core.intervals import (
     clustered_mean,
     clustered_means,
 )
-from vidact.evaluation.results.tables import (
-    ALL,
-    COMPARED_WITH,
-    CONTROLS,
-    MEASURES,
-    NETWORK,
-    RIGHT,
-    SUBSETS,
-    Curve,
-    Difference,
-    Row,
-    better,
-    is_share,
-)
+from vidact.evaluation.names import ALL, COMPARED_WITH, CONTROLS, NETWORK, RIGHT, SUBSETS
+from vidact.evaluation.results.tables import MEASURES, Curve, Difference, Row, better, is_share
 
 SEED = 0
 HITS = "pointing_game"  # a clip is a hit or a miss

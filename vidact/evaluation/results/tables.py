@@ -10,18 +10,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-RANDOM, CENTRE, MOTION_ENERGY, INTENSITY = "random", "centre", "motion_energy", "intensity"
-CONTROLS = (RANDOM, CENTRE, MOTION_ENERGY, INTENSITY)
-COMPARED_WITH = (*CONTROLS, "gradient")  # the gradient is a method, too; the others are compared with it
-NETWORK = "network"  # stands where a method's name stands, for what is measured of the network alone
-ALL, RIGHT, WRONG = "all", "right", "wrong"
-SUBSETS = (ALL, RIGHT, WRONG)
-
-PERTURBATION, LOCALISATION, COMPOSITION = "perturbation", "localisation", "composition"
-RANDOMISATION, SENSITIVITY, SPARSENESS = "randomisation", "sensitivity", "sparseness"
-TRUE_MASKS = ("strict", "actor")  # the kinds of masks where the truth is
-CONFOUNDER = "confounder"  # the kind of masks where relevance is neither right nor wrong: it has to follow reliance
-FAMILIES = (PERTURBATION, LOCALISATION, COMPOSITION, RANDOMISATION, SENSITIVITY, SPARSENESS)
+from vidact.evaluation.names import (
+    ALL,
+    COMPOSITION,
+    CONFOUNDER,
+    LOCALISATION,
+    PERTURBATION,
+    RANDOMISATION,
+    SENSITIVITY,
+    SPARSENESS,
+)
 
 
 @dataclass(frozen=True)

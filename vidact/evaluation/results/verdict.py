@@ -16,8 +16,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vidact.evaluation.names import ALL, CONTROLS
 from vidact.evaluation.results.statistics import Table, or_none, wide_level
-from vidact.evaluation.results.tables import ALL, CONTROLS, Difference, Row, Verdict
+from vidact.evaluation.results.tables import Difference, Row, Verdict
 
 MAX_NAMED = 3
 LEAST_DEFINED = 0.9  # of the clips

@@ -23,7 +23,7 @@ from vidact.core.errors import ConfigError, ExplanationError, NetworkError, Vida
 from vidact.drawing.evaluation.perturbation import Band, FillPanel, MethodCurves, perturbation_curves
 from vidact.drawing.figure import save_png
 from vidact.evaluation.measures.perturbation import build_units
-from vidact.evaluation.measures.units import TUBES
+from vidact.evaluation.names import TUBES
 from vidact.runs.loggers.media import log_pictures, run_folder
 from vidact.training.callbacks.faithfulness.findings import Faithfulness, fill_for, measure_clips, shares_replaced
 from vidact.training.callbacks.schedule import Schedule
