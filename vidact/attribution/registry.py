@@ -1,4 +1,4 @@
-"""Explain a network's score for a class by the voxels of its input, by any method; it knows no files and no pictures.
+"""Build explainers by the name of their method.
 
 An explainer is a context manager and a function `(video, target, *, against) -> Explanation`.
 """

@@ -1,7 +1,4 @@
-"""A network that says where and when it attends: spatial masks, ConvLSTM, weights of the frames.
-
-It does not know how it is trained or explained.
-"""
+"""A network with built-in attention: spatial masks, a ConvLSTM, and weights of the frames."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -84,7 +81,7 @@ class SpatioTemporalAttention(nn.Module):
     def scores_and_penalties(
         self, video: Float[Tensor, "B C T H W"]
     ) -> tuple[Float[Tensor, "B K"], dict[str, Float[Tensor, ""]]]:
-        """Score each class, and give the weighted terms that training adds to the loss, without those of weight 0."""
+        """Score each class, and compute the weighted terms that training adds to the loss, but those of weight 0."""
         scores, masks, weights = self._attend(video)
         terms = {
             "total_variation": lambda: total_variation(masks),
@@ -94,10 +91,10 @@ class SpatioTemporalAttention(nn.Module):
         return scores, {name: weight * terms[name]() for name, weight in self.penalty_weights.items() if weight}
 
     def attention_maps(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B T H W"]:
-        """Give the masks, enlarged to the video's size (bilinear), times the weight of each frame.
+        """Compute the masks, enlarged to the video's size (bilinear), times the weight of each frame.
 
-        Call it in eval mode; in [0, 1], and at most w_t in frame t. With differences, the map of a frame belongs to
-        the difference between it and the one before.
+        Call it in eval mode. Values lie in [0, 1], and are at most w_t in frame t. With differences, the
+        map of a frame belongs to the difference between it and the one before.
         """
         _, masks, weights = self._attend(video)
         enlarged = nn.functional.interpolate(masks, size=video.shape[3:], mode="bilinear", align_corners=False)
@@ -106,7 +103,7 @@ class SpatioTemporalAttention(nn.Module):
     def _attend(
         self, video: Float[Tensor, "B C T H W"]
     ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B T h w"], Float[Tensor, "B T"]]:
-        """Give the scores, the masks and the weights of the frames."""
+        """Compute the scores, the masks and the weights of the frames."""
         check_input(video, self.input_shape)
         features = self.features(fold_time(self.input(video)))
         masks = self.mask(features)
@@ -133,7 +130,7 @@ class FrameWeights(nn.Module):
         self.add, self.softmax = Sum(), nn.Softmax(dim=1)
 
     def forward(self, hidden: Float[Tensor, "B T F H W"], features: Float[Tensor, "B T D H W"]) -> Float[Tensor, "B T"]:
-        """Give weights that add up to 1 over the frames of each clip."""
+        """Compute weights that add up to 1 over the frames of each clip."""
         scores = self.add(self.score_hidden(hidden.flatten(0, 1)), self.score_features(features.flatten(0, 1)))
         weights: Tensor = self.softmax(scores.unflatten(0, hidden.shape[:2]).squeeze(2))
         return weights
@@ -150,7 +147,7 @@ def _mask_layers(features: int) -> nn.Sequential:
 
 
 def total_variation(masks: Float[Tensor, "B T H W"]) -> Float[Tensor, ""]:
-    """Give how much neighbouring places of a mask differ: Σ |M[y+1, x] − M[y, x]| + Σ |M[y, x+1] − M[y, x]|.
+    """Compute how much neighbouring places of a mask differ: Σ |M[y+1, x] − M[y, x]| + Σ |M[y, x+1] − M[y, x]|.
 
     Zero for a mask that is the same everywhere.
     """
@@ -158,7 +155,7 @@ def total_variation(masks: Float[Tensor, "B T H W"]) -> Float[Tensor, ""]:
 
 
 def contrast(masks: Float[Tensor, "B T H W"]) -> Float[Tensor, ""]:
-    """Give −½ Σ M·B + ½ Σ M·(1 − B), where B = 1 for M > 0.5 and else 0: it draws a mask to 0 and 1.
+    """Compute −½ Σ M·B + ½ Σ M·(1 − B), where B = 1 for M > 0.5 and else 0: as a loss it pushes a mask to 0 and 1.
 
     From 0 (empty) down to −½ per place (full); it is largest where a mask is undecided, just below 0.5.
     """
@@ -167,7 +164,7 @@ def contrast(masks: Float[Tensor, "B T H W"]) -> Float[Tensor, ""]:
 
 
 def unimodality(weights: Float[Tensor, "B T"]) -> Float[Tensor, ""]:
-    """Give Σ_t max(0, w[t−1]·w[t+1] − w[t]²), zero for a log-concave and therefore single-peaked course.
+    """Compute Σ_t max(0, w[t−1]·w[t+1] − w[t]²), zero for a log-concave and therefore single-peaked course.
 
     A clip of less than three frames has one peak.
     """

@@ -1,7 +1,4 @@
-"""A slim 3-D residual network for data sets of a thousand clips.
-
-It does not know how it is trained or explained.
-"""
+"""A slim 3-D residual network for data sets of a thousand clips."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
