@@ -1,7 +1,7 @@
-"""Which clips a run is evaluated on, and what lies beside them: masks, and the same clips without a confounder.
+"""Choose the clips that a run is evaluated on, with their masks and their copies without a confounder.
 
-It scores nothing. Clips that a run learned from, or was chosen by, are no evidence: of another data set, those whose
-name, source or film was among them are left out.
+Clips that a run was trained or selected on are no evidence: clips of another data set that share their name, source or
+film with them are skipped.
 """
 
 import hashlib
@@ -37,10 +37,10 @@ class ChosenClips:
 
     Attributes:
         folder: The data set.
-        windows: With the run's own numbers of classes.
+        windows: Labelled with the run's class numbers.
         masks: Where the masks are, if there are any.
-        left_out: A line for each clip that cannot be used.
-        notes: What else is to be known of the choice.
+        left_out: A line for each clip that is skipped.
+        notes: Further remarks on the choice.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class ChosenClips:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes that there are clips of, in the order of their numbers."""
+        """The classes that have clips, in the order of their numbers."""
         clips = sorted({(window.clip.label, window.clip.class_name) for window in self.windows})
         return tuple(name for _, name in clips)
 
@@ -73,7 +73,7 @@ class ChosenClips:
         """Read the mask of a window's frames; None where its clip has none of the kind.
 
         Raises:
-            DataError: a damaged one, or one of another clip.
+            DataError: a mask that is damaged, or does not fit the clip.
         """
         clip_id = window.clip.clip_id
         if self.masks is None or kind not in self._kinds_of(clip_id):
@@ -82,17 +82,17 @@ class ChosenClips:
         return self.masks.read(clip_id, window.frame_numbers, clip_frames=frames, size=size, kind=kind)
 
     def without_confounder(self, window: Window) -> Path | None:
-        """Name the same clip without its confounder; None where there is none."""
+        """Find the copy of a clip without its confounder; None where there is none."""
         base = self.folder if self.folder.is_dir() else self.folder.parent
         path = base / WITHOUT_CONFOUNDER / window.clip.class_name / window.clip.path.name
         return path if path.exists() else None
 
 
 def choose_clips(run: Run, choice: Choice, *, seed: int = 0) -> ChosenClips:
-    """List the clips to evaluate a run on; `seed` draws them where not all are wanted.
+    """List the clips to evaluate a run on; where not all are wanted, they are drawn by `seed`.
 
     Raises:
-        DataError: the data is not where it was, no class is known to both, or no clip is left.
+        DataError: the data set was moved, shares no class with the run, or has no usable clip.
         ConfigError: fewer clips than classes are wanted.
     """
     record = read_kept_split(run.folder)
@@ -124,12 +124,12 @@ def choose_clips(run: Run, choice: Choice, *, seed: int = 0) -> ChosenClips:
 
 
 def _common_rate(run: Run) -> float | None:
-    """Name the frames per second that all clips of a run's training had; None where they differ or nobody knows."""
+    """Name the frames per second that all clips of a run's training had; None where they differ or are unknown."""
     return None if run.frame_rates is None or run.frame_rates.differ else run.frame_rates.usual
 
 
 def _choose_masks(run: Run, choice: Choice, folder: Path) -> tuple[MaskFolder | None, list[str]]:
-    """Open the masks that are named or, for its own data, those that the run was trained with; else what is there."""
+    """Open the masks that are named, else those that the run was trained with (for its own data), else those found."""
     lines = []
     place = choice.masks_folder
     own = run.data_settings.get("masks")
@@ -162,7 +162,7 @@ def _own_clips(run: Run, choice: Choice, record: Mapping[str, Any]) -> _Found:
 
 
 def _other_clips(run: Run, root: Path, record: Mapping[str, Any]) -> _Found:
-    """List the clips of another data set that the run cannot know."""
+    """List the clips of another data set that the run cannot have seen."""
     there = choose_classes(root, None)
     common = [name for name in run.class_names if name in there]
     if not common:
@@ -177,19 +177,19 @@ def _other_clips(run: Run, root: Path, record: Mapping[str, Any]) -> _Found:
         for clip in index_clips(root, classes=common, follow_links=follow)
     ]
     if not record:
-        notes.append("the run recorded no split (split.json), so nobody can say whether it learned from these clips")
+        notes.append("the run recorded no split (split.json), so it is unknown whether it learned from these clips")
         return root, clips, [], notes
     known = set(share_footage(clips, _learned_from(run, record)))
     if known:
         notes.append(
-            f"{len(known)} of {len(clips)} clips are left out: their name, source or film is among the clips that the "
-            "run learned from or was chosen by"
+            f"{len(known)} of {len(clips)} clips are skipped: their name, source or film is among the clips that the "
+            "run was trained or selected on"
         )
     return root, [clip for clip in clips if clip not in known], [], notes
 
 
 def _learned_from(run: Run, record: Mapping[str, Any]) -> list[Clip]:
-    """List the clips of training and validation: as the data set has them or, where it is gone, as they are named."""
+    """List the clips of training and validation, from the data set or, where that is gone, from their names."""
     try:
         own = {clip.clip_id: clip for clip in index_clips(run.build_data().folder, classes=run.class_names)}
     except VidactError:
@@ -198,7 +198,7 @@ def _learned_from(run: Run, record: Mapping[str, Any]) -> list[Clip]:
 
 
 def _draw(clips: Sequence[Clip], choice: Choice, seed: int) -> list[Clip]:
-    """Draw equally many clips of each class; whether a clip is drawn before another depends on those two alone.
+    """Draw equally many clips of each class; which of two clips comes first does not depend on the other clips.
 
     Raises:
         ConfigError: fewer clips than classes are wanted.
@@ -220,5 +220,5 @@ def _draw(clips: Sequence[Clip], choice: Choice, seed: int) -> list[Clip]:
 
 
 def draw_key(seed: int, *words: str) -> bytes:
-    """Give what looks like chance and depends on seed and words alone."""
+    """Compute a pseudo-random sort key from a seed and words."""
     return hashlib.sha256(" ".join([str(seed), *words]).encode("utf-8", "surrogateescape")).digest()

@@ -18,7 +18,7 @@ from vidact.data.loading.windows import Window
 from vidact.data.video.containers import file_sha1
 from vidact.data.video.reading import Decoder, read_frames
 from vidact.evaluation.clips import ChosenClips, draw_key
-from vidact.evaluation.context import EvaluationContext, Found, Subjects, open_context
+from vidact.evaluation.context import EvaluationContext, Measurements, Subjects, open_context
 from vidact.evaluation.measuring import MEASURES_VERSION, NUM_PARTNERS, measure
 from vidact.evaluation.names import COMPOSITION, LOCALISATION, NETWORK
 from vidact.evaluation.output.files import write_json
@@ -31,14 +31,14 @@ CLIPS = "clips"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured of a run.
+    """What is measured of a run.
 
     Attributes:
-        settings: As asked for, without the methods that the network cannot have.
+        settings: As asked for, without methods that do not work with the network.
         families: Of measures.
         kinds: Of masks.
         folder: Where to.
-        again: Whether to measure anew what is measured already.
+        again: Whether to measure clips again that are measured already.
     """
 
     settings: EvaluateSettings
@@ -97,7 +97,7 @@ class ClipEvaluator(JobRunner):
             self._measure(ready)
         except EnvironmentProblem:
             raise
-        except VidactError:  # one of them is broken: which?
+        except VidactError:  # one of them is broken; find out which
             for one in ready:
                 try:
                     self._measure([one])
@@ -112,7 +112,7 @@ class ClipEvaluator(JobRunner):
         self.results.append(Outcome(window.clip.clip_id, str(error).removeprefix(f"{window.clip.path}: ")))
 
     def _open_request(self, window: Window) -> dict[str, Any] | None:
-        """Say what a clip's numbers depend on; None where the file of an earlier run was made for the same."""
+        """Describe what a clip's numbers depend on; None if they are measured already."""
         request = self._request(window)
         kept = None if self.plan.again else read_record(self.plan.path_of(window.clip.clip_id))
         if kept is not None and kept["request"] == request:
@@ -122,7 +122,7 @@ class ClipEvaluator(JobRunner):
 
     def _request(self, window: Window) -> dict[str, Any]:
         settings, data = asdict(self.plan.settings), self.run.data_settings
-        for name in ("batch_size", "measures", "masks"):  # the first changes nothing; the others are said below
+        for name in ("batch_size", "measures", "masks"):  # the first changes nothing; the others are listed below
             settings.pop(name)
         masks, without = self.chosen.masks, self.chosen.without_confounder(window)
         mask = masks.find(window.clip.clip_id) if masks and LOCALISATION in self.plan.families else None
@@ -162,7 +162,7 @@ class ClipEvaluator(JobRunner):
         return self._sha1s[path]
 
     def _partners(self, window: Window) -> list[Window]:
-        """Choose clips of other classes to compose a clip with, by the seed and the clip's id."""
+        """Draw clips of other classes to compose a clip with, by the seed and the clip's id."""
         if COMPOSITION not in self.plan.families:
             return []
         others = [other for other in self.chosen.windows if other.clip.label != window.clip.label]
@@ -181,7 +181,7 @@ class ClipEvaluator(JobRunner):
         return as_float(video[None])[0]
 
     def _read(self, window: Window) -> dict[str, Tensor]:
-        """Read all that a clip is measured with."""
+        """Read everything that measuring a clip needs."""
         video = self._pixels(window.clip.path, window)
         read = {"video": video}
         for kind in self.plan.kinds:
@@ -222,7 +222,7 @@ class ClipEvaluator(JobRunner):
             self._write(window, request, found, row, scores[row], target=int(target[row]))
 
     def _write(
-        self, window: Window, request: dict[str, Any], found: Found, row: int, scores: Tensor, *, target: int
+        self, window: Window, request: dict[str, Any], found: Measurements, row: int, scores: Tensor, *, target: int
     ) -> None:
         content = {
             "request": request,
@@ -239,9 +239,13 @@ class ClipEvaluator(JobRunner):
 
 
 def _put_reliance(
-    context: EvaluationContext, found: Found, without: Float[Tensor, "B C T H W"], scores: Tensor, subjects: Subjects
+    context: EvaluationContext,
+    found: Measurements,
+    without: Float[Tensor, "B C T H W"],
+    scores: Tensor,
+    subjects: Subjects,
 ) -> None:
-    """Say what the label's logit loses without the confounder: f(x) − f(x without it); NaN where there is none."""
+    """Compute what the label's logit loses without the confounder: f(x) − f(x without it); NaN where there is none."""
     there = ~without.flatten(1).isnan().any(dim=1)
     if bool(there.any()):
         loss = (scores - context.scores(without)).gather(1, subjects.label[:, None]).squeeze(1)
@@ -252,7 +256,7 @@ def evaluate_all(model: ClipEvaluator, *, trainer: Trainer) -> tuple[list[ClipRe
     """Measure all clips, each on one of the devices; the same on every process.
 
     Returns:
-        What was measured of each clip, in the order of the clips; a line for each that is broken; how many were kept.
+        What was measured of each clip, in the order of the clips; a line for each clip that failed; how many were kept.
     """
     windows = model.chosen.windows
     # Not more at once than each process has.
@@ -266,10 +270,10 @@ def evaluate_all(model: ClipEvaluator, *, trainer: Trainer) -> tuple[list[ClipRe
 
 
 def read_result(path: Path) -> ClipResult:
-    """Read what was measured of a clip.
+    """Read the numbers of one clip.
 
     Raises:
-        DataError: it is not there, or not such a file.
+        DataError: the file is missing, or is something else.
     """
     content = read_record(path)
     names = ("clip_id", "source", "label", "predicted", "score", "values", "curves", "removed")

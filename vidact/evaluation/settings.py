@@ -115,11 +115,11 @@ class EvaluateSettings:
             raise ConfigError(f"--units expects one or more of {', '.join(UNITS)}")
 
     def pairs_of(self, num_frames: int | None) -> tuple[tuple[str, str], ...]:
-        """Name units with the fills that suit them.
+        """Pair units with the fills that suit them.
 
         Args:
-            num_frames: Of a clip, where it is known. In a single frame there is no time to take away: fills that need
-                others change nothing, and frames have no order.
+            num_frames: Of a clip, where it is known. With a single frame, fills that need other frames change nothing,
+                and frames have no order.
         """
         pairs = [(units, fill) for units in self.units for fill in self.fills if _suits(units, fill)]
         if num_frames == 1:
@@ -127,7 +127,7 @@ class EvaluateSettings:
         return tuple(pairs)
 
     def idle_note(self, num_frames: int) -> list[str]:
-        """Say in a line which pairs of units and fill are left out, being nothing in clips of so many frames.
+        """Say in a line which pairs of units and fill are skipped, as they change nothing in clips of so many frames.
 
         Raises:
             ConfigError: all are.
@@ -138,16 +138,16 @@ class EvaluateSettings:
             return []
         if not left:
             raise ConfigError(
-                f"clips of {num_frames} frame: nothing is taken away by {', '.join(idle)}; add tubes to --units and "
+                f"clips of {num_frames} frame: nothing is replaced by {', '.join(idle)}; add tubes to --units and "
                 "blur to --fills"
             )
-        return [f"clips of {num_frames} frame: left out are {', '.join(idle)}"]
+        return [f"clips of {num_frames} frame: skipped are {', '.join(idle)}"]
 
     def families(self, *, has_masks: bool) -> tuple[str, ...]:
         """Name the families that are measured.
 
         Raises:
-            ConfigError: localisation is asked for by name, and there are no masks.
+            ConfigError: localisation is asked for, and there are no masks.
         """
         if self.measures is None:
             return tuple(name for name in CHEAP if has_masks or name != LOCALISATION)
@@ -162,10 +162,10 @@ class EvaluateSettings:
         """Name the kinds of masks that are measured.
 
         Args:
-            there: Those that the set has.
+            there: The kinds that the data set has.
 
         Raises:
-            ConfigError: a kind that it does not have.
+            ConfigError: a kind that the data set does not have.
         """
         if self.masks is None:
             return tuple(there)
@@ -189,10 +189,10 @@ def _suits(units: str, fill: str) -> bool:
 
 
 def check_names(option: str, given: Sequence[str], known: Sequence[str]) -> None:
-    """Make sure that names are known, and given once.
+    """Check that names are known, and given once.
 
     Raises:
-        ConfigError: one is not (with the nearest), or is given twice.
+        ConfigError: an unknown name (says the nearest), or a name that is given twice.
     """
     for name in given:
         if name not in known:

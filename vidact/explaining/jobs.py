@@ -29,7 +29,7 @@ from vidact.runs.run import Run, window_of
 
 @dataclass(frozen=True)
 class Job:
-    """One video, the folder for what explains it, and the one in which that lies, for what is not finished."""
+    """One video, the folder of its explanation, and the folder around that, for unfinished files."""
 
     path: Path
     folder: Path
@@ -38,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Beside:
-    """What each video is explained by as well: a trained network, and how."""
+    """A second explanation of each video: by which trained network, and how."""
 
     run: Run
     settings: ExplainSettings
@@ -52,8 +52,8 @@ class Result:
         path: The video.
         folder: Where its explanation is.
         state: `explained`, `kept` from an earlier run, or `failed`.
-        told: The class with its probability and where its score has gone, or the reason.
-        warning: What is to be said of its relevance; may be empty.
+        told: The class with its probability and where its score went, or why the video failed.
+        warning: About its relevance; may be empty.
     """
 
     path: str
@@ -64,11 +64,11 @@ class Result:
 
 
 def list_jobs(videos: Sequence[str], out: Path) -> list[Job]:
-    """List videos, and those in folders, each with a folder of its own strictly inside of `out`.
+    """List videos, also those in folders, each with a folder of its own inside `out`.
 
     Raises:
-        DataError: a name that is neither, a folder without videos, two videos for one folder, or a folder that would
-            lie outside of `out`.
+        DataError: no such file, a folder without videos, two videos with the same folder, or a folder outside of
+            `out`.
     """
     check_writable(out)
     jobs: dict[Path, Path] = {}
@@ -98,7 +98,7 @@ def _check_alone(video: Path, other: Path, folder: Path) -> None:
 
 
 def _videos_in(path: Path) -> list[tuple[Path, Path]]:
-    """Give a video, or all of a folder but overlays that were written there, each with its place."""
+    """List a video, or all videos in a folder but overlays that vidact wrote, each with its place."""
     if not path.is_dir():
         return [(path, _place_of(path, path.parent))]
     found = [
@@ -123,7 +123,7 @@ def _place_of(video: Path, folder: Path) -> Path:
 
 
 def _is_ours(path: Path) -> bool:
-    """Say whether a video is an overlay that was written here, or half of one."""
+    """Say whether a video is an overlay that vidact wrote, or an unfinished one."""
     return (path.name == OVERLAY and read_record(path.parent) is not None) or in_scratch_folder(path.absolute())
 
 
@@ -138,8 +138,8 @@ class VideoExplainer(JobRunner):
         window: What the network sees at once.
         settings: What is explained.
         files: What is written.
-        again: Whether to explain anew what is explained already.
-        beside: Another network, or the same one, and how it is explained: drawn below the first.
+        again: Whether to explain videos again that are explained already.
+        beside: A second explanation, drawn below the first.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class VideoExplainer(JobRunner):
         )
 
     def _request(self, job: Job) -> dict[str, Any]:
-        """Say what an explanation depends on, as plain values."""
+        """Describe what an explanation depends on."""
         settings = asdict(self.settings)
         settings.pop("batch_size")  # changes nothing
         if Path(str(self.settings.composite)).is_file():

@@ -247,7 +247,7 @@ def test_another_data_set_is_evaluated_without_what_the_run_knows(
     root = _other_set(tmp_path / "set", small_set, names=("new_film", known))
     assert _evaluate(small_run, "--root", root, "--out", tmp_path / "out") == 0
     told = capsys.readouterr().out
-    assert "3 of 6 clips are left out: their name, source or film is among the clips" in told
+    assert "3 of 6 clips are skipped: their name, source or film is among the clips" in told
     assert "only the data set knows 1 classes, which are not evaluated: expand" in told
     evaluation = read_evaluation(tmp_path / "out")
     assert (evaluation.clips, evaluation.data, evaluation.class_names) == (3, "set", CLASSES)
@@ -348,7 +348,7 @@ def test_a_network_of_single_frames_is_evaluated(
     own = ["--accelerator", "cpu", "--methods", "[gradient]", "--num-steps", "3", "--random-orders", "2"]
     assert main(["evaluate", str(tmp_path / "version_0"), "--out", str(tmp_path / "out"), *own]) == 0
     told = capsys.readouterr().out
-    assert "clips of 1 frame: left out are tubes with temporal_mean, frames with blur, frames with freeze" in told
+    assert "clips of 1 frame: skipped are tubes with temporal_mean, frames with blur, frames with freeze" in told
     evaluation = read_evaluation(tmp_path / "out")
     assert {row.detail for row in evaluation.rows if row.measure == "abpc"} == {"tubes/blur"}
     assert evaluation.verdict.criteria[0] == "abpc/tubes/blur"
@@ -433,7 +433,7 @@ def test_a_damaged_evaluation_is_replaced_with_again(
         (["{run}", "--methods", "[lrp:epsilon_pluss]"], 2, "epsilon_plus"),
         (["{run}", "--methods", "[centre]"], 2, "one method or more beside the controls, which always run"),
         (["{run}", "--methods", "[gradient, gradient]"], 2, "--methods: a name is given twice"),
-        (["{run}", "--methods", "[attention]"], 2, "no method is left to evaluate: attention is left out"),
+        (["{run}", "--methods", "[attention]"], 2, "no method is left to evaluate: attention is skipped"),
         (["{run}", "--measures", "[perturbations]"], 2, "'perturbations' is unknown; nearest: perturbation"),
         (["{run}", "--measures", "[]"], 2, "--measures expects one or more of"),
         (["{run}", "--units", "[tube]"], 2, "--units: 'tube' is unknown; nearest: tubes"),

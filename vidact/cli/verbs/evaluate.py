@@ -98,7 +98,7 @@ def _tell(prepared: "Sequence[Prepared]", measured: "Sequence[Measured]", out: P
         pictures |= {f"{prefix}{name}": path for name, path in drawn.items()}
         files |= written_files(one.plan.folder, prefix=prefix)
         for line in found.left_out:
-            print(printable(f"left out   {line}"))
+            print(printable(f"skipped    {line}"))
         kept = f", {found.num_kept} of them before" if found.num_kept else ""
         place = relative(one.plan.folder / "evaluation.md")
         print(printable(f"{one.name}: {evaluation.clips} clips measured{kept}  {place}"))

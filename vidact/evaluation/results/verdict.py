@@ -1,4 +1,4 @@
-"""Which method to trust for a checkpoint, by a rule that is stated before anybody looks.
+"""Decide which method to trust for a checkpoint, by a rule that is fixed before anything is measured.
 
 A method passes where it beats every control (random order, centre, motion energy, intensity) in the area between the
 perturbation curves (ABPC) and, where there are masks, in the share of positive relevance in them (RMA): the interval of
@@ -8,8 +8,8 @@ their number (Bonferroni). Of those that pass, the one with the highest ABPC is 
 with it has an interval that holds zero are named as its ties.
 
 A method whose criteria, or their differences to the controls, are undefined for more than a tenth of the clips is not
-judged: a map without positive relevance has no share in a mask, and clips that are left are not the ones to judge by.
-Nor is one whose values come from fewer sources than `least_sources`; other methods do not fall with it.
+judged: a map without positive relevance has no share in a mask, and the remaining clips would be a biased selection.
+Nor is a method judged whose values come from fewer sources than `least_sources`; other methods still are.
 """
 
 import math
@@ -26,10 +26,10 @@ LEAST_DEFINED = 0.9  # of the clips
 
 @dataclass(frozen=True)
 class Lead:
-    """The best method less another, in ABPC.
+    """The difference in ABPC between the best method and another.
 
     Attributes:
-        other: The other.
+        other: The other method.
         mean: Over clips.
         low: Lower end of the widened interval; None with fewer than two sources.
         high: Upper end.
@@ -42,21 +42,21 @@ class Lead:
 
     @property
     def is_tie(self) -> bool:
-        """Whether the best is not clearly better."""
+        """Whether the best method is not clearly better."""
         return self.low is None or self.low <= 0
 
 
 def least_sources(level: float) -> int:
-    """Count the sources that an interval of this level needs to say anything about a sign.
+    """Compute how many sources an interval of this level needs to show the sign of a difference.
 
-    Were there no difference, n sources would all lie on one side of zero with a chance of 2 · 2⁻ⁿ, and any bootstrap
-    of them would exclude zero. That chance must not exceed 1 − level.
+    Without any difference, n sources all lie on one side of zero with probability 2 · 2⁻ⁿ, and then every bootstrap
+    excludes zero. This probability must not exceed 1 − level.
     """
     return math.ceil(1 - math.log2(1 - level))
 
 
 def why_undecided(sources_of: Mapping[str, Sequence[str]], *, num_clips: int, num_methods: int) -> str | None:
-    """Say before anything is measured that it cannot tell which method to trust; None if it can.
+    """Say, before anything is measured, why no verdict will be possible; None if one will be.
 
     Args:
         sources_of: The source of each clip that can have a value, by criterion.
@@ -83,7 +83,7 @@ def why_undecided(sources_of: Mapping[str, Sequence[str]], *, num_clips: int, nu
 
 
 def decide(table: Table, rows: Sequence[Row], *, criteria: Sequence[str]) -> Verdict:
-    """Name the method to trust, or say that none is.
+    """Name the method to trust, or say why there is none.
 
     Args:
         table: Of all clips.
@@ -146,7 +146,7 @@ def _against(row: Row) -> list[Difference]:
 
 
 def _failures(of: Mapping[tuple[str, str], Row], method: str, criteria: Sequence[str]) -> list[tuple[str, str]]:
-    """List the criteria and controls that a method does not clearly beat; a control that is not there is not beaten."""
+    """List the criteria and controls that a method does not clearly beat; a missing control counts as not beaten."""
     found = []
     for key in criteria:
         differences = of[method, key].differences
@@ -205,7 +205,7 @@ def _trust(
 def _none_passes(
     of: Mapping[tuple[str, str], Row], ranked: Sequence[str], criteria: Sequence[str], level: float
 ) -> str:
-    """Say what the method that came closest fails."""
+    """Say which criteria the best method fails."""
     closest = min(ranked, key=lambda method: len(_failures(of, method, criteria)))
     failed = []
     for key, control in _failures(of, closest, criteria):
@@ -223,7 +223,7 @@ def _none_passes(
 
 
 def _gaps(row: Row) -> str:
-    """Say for how many clips a value is undefined, if for any."""
+    """Say for how many clips a value is undefined, if any."""
     return f", undefined for {row.undefined} of {row.clips + row.undefined} clips" if row.undefined else ""
 
 
