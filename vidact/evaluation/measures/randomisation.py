@@ -63,8 +63,8 @@ def cascade(network: nn.Module, *, generator: torch.Generator) -> Iterator[tuple
     """Randomise a network layer by layer, from the output down (Adebayo et al. 2018, cascading randomisation).
 
     A layer is initialised anew by its `reset_parameters` (BatchNorm: weight 1, bias 0, mean 0, variance 1). Parameters
-    of a module without one are shuffled instead: they keep their distribution, and a single number stays. Random numbers
-    are drawn on the CPU, so that they are the same on every device; the global generators stay as they are.
+    of a module without one are shuffled instead: they keep their distribution, and a single number stays. Numbers are
+    drawn on the CPU, so that they are the same on every device; the global generators stay as they are.
 
     Args:
         network: Stays as it is.
