@@ -29,7 +29,7 @@ def run_function(function: Callable[..., int], name: str, args: list[str]) -> in
     if "" in settings.values():
         raise ConfigError(f"{name}: an empty name was given; expected a path")
     try:
-        with ended_by_sigterm():  # Lightning alone would go on
+        with ended_by_sigterm():  # Lightning alone would ignore it
             return flat(**settings)
     except (Terminated, KeyboardInterrupt) as stop:
         print(STOPPED, file=sys.stderr)
@@ -57,9 +57,8 @@ def flatten(function: Callable[..., int]) -> Callable[..., int]:
     def call(**values: Any) -> int:
         for name, kind in kinds.items():
             own = {field.name: values.pop(field.name) for field in fields(kind)}
-            values[name] = kind(
-                **{key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
-            )  # type: ignore[operator]
+            own = {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
+            values[name] = kind(**own)
         return function(**values)
 
     parameters = list(_flat_parameters(function))
@@ -67,6 +66,7 @@ def flatten(function: Callable[..., int]) -> Callable[..., int]:
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     described = [_described(kind, "Attributes") for kind in kinds.values()]
+    # The last section of a verb's docstring is Args, so that descriptions of fields can follow it.
     call.__doc__ = "\n".join([inspect.getdoc(function) or "", *described])
     return call
 
@@ -87,7 +87,7 @@ def _flat_parameters(function: Callable[..., Any]) -> Iterator[inspect.Parameter
 
 
 def _as_list(kind: Any) -> Any:
-    """Take lists for tuples of any length: the parser can add to lists (--methods+=occlusion)."""
+    """Replace tuples of any length by lists, which the parser can append to (--methods+=occlusion)."""
     if get_origin(kind) is tuple and get_args(kind)[1:] == (...,):
         return list[get_args(kind)[0]]  # type: ignore[misc]
     members = [_as_list(one) for one in get_args(kind)]
@@ -95,13 +95,13 @@ def _as_list(kind: Any) -> Any:
 
 
 def _described(kind: Any, section: str) -> str:
-    """Cut what a docstring says of each name out of it, indented as under `Args:`."""
+    """Cut the descriptions of names out of a docstring, indented as under `Args:`."""
     found = re.search(rf"^{section}:\n((?:    .*\n?)*)", inspect.getdoc(kind) or "", flags=re.MULTILINE)
     return found[1].rstrip("\n") if found else ""
 
 
 def _positional_lists(function: Callable[..., int]) -> dict[str, str]:
-    """Name the parameters that take one word or more of the command line, with what the docstring says of them."""
+    """Find the parameters that take one or more words of the command line, with their descriptions."""
     described = dict(re.findall(r"^ {4}(\w+): (.*)", inspect.getdoc(function) or "", flags=re.MULTILINE))
     return {
         name: described.get(name, "")
@@ -111,7 +111,7 @@ def _positional_lists(function: Callable[..., int]) -> dict[str, str]:
 
 
 def _told(error: Exception, function: Callable[..., int]) -> str:
-    """Say in one line what was expected and what was given."""
+    """Reword the parser's error as one line: what was expected, and what was given."""
     message = " ".join(str(error).split())
     found = re.search(r'Parser key "(\w+)": Does not validate against any of the Union .* Given value: (.*)$', message)
     if found is None:
@@ -121,7 +121,7 @@ def _told(error: Exception, function: Callable[..., int]) -> str:
 
 
 def _spell(args: list[str], function: Callable[..., int]) -> list[str]:
-    """Let `--short-side` be `--short_side`, and a bare `--json` mean `--json=true`."""
+    """Turn `--short-side` into `--short_side`, and a bare `--json` into `--json=true`."""
     spelled = []
     for arg, following in itertools.zip_longest(args, args[1:], fillvalue=""):
         option, sign, value = arg.partition("=")

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from vidact.core.clips import as_float
+from vidact.core.clips import as_float, height_and_width
 from vidact.core.errors import DataError, EnvironmentProblem, ExplanationError, VidactError
 from vidact.core.jobs import JobRunner, make_request, read_record
 from vidact.data.loading.windows import Window
@@ -175,7 +175,7 @@ class ClipEvaluator(JobRunner):
     def _pixels(self, path: Path, window: Window) -> Float[Tensor, "C T H W"]:
         """Read the frames of a window, as the network sees them."""
         data = self.run.data_settings
-        size = (data["size"], data["size"]) if isinstance(data["size"], int) else tuple(data["size"])
+        size = height_and_width(data["size"])
         decoder = window.decoder(self._decoder)
         video = read_frames(path, window.frame_numbers, size=size, gray=data["gray"], decoder=decoder)
         return as_float(video[None])[0]

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Trainer
 
 from vidact.core import __version__
+from vidact.core.clips import height_and_width
 from vidact.core.errors import CheckpointError, ConfigError, DataError
 from vidact.data.video.containers import file_sha1
 from vidact.evaluation.clips import ChosenClips, choose_clips
@@ -173,7 +174,7 @@ def unique_names(runs: Sequence[Run]) -> list[str]:
 
 def _prepare(run: Run, name: str, folder: Path, *, settings: EvaluateSettings, choice: Choice, again: bool) -> Prepared:
     data = run.data_settings
-    height, width = (data["size"], data["size"]) if isinstance(data["size"], int) else data["size"]
+    height, width = height_and_width(data["size"])
     generator = torch.Generator().manual_seed(settings.seed)
     example = torch.rand(1, 1 if data["gray"] else 3, data["num_frames"], height, width, generator=generator)
     own, lines = possible_methods(run.network, settings, example=example)

@@ -31,18 +31,18 @@ def evaluate(
 ) -> int:
     """Measure how good explanations are, and say which method to trust for a checkpoint, if any.
 
-    The window in the middle of each clip is explained by each method and by controls that know nothing of the network:
-    random, centre, motion_energy, intensity. What is measured already is left as it is. Exit status 0 if all clips were
+    The window in the middle of each clip is explained by each method and by controls that ignore the network:
+    random, centre, motion_energy, intensity. Clips that are measured already are kept. Exit status 0 if all clips were
     measured, 1 if some could not be.
 
     Args:
         runs: Run folders (runs/version_0) or checkpoints; several are compared.
         out: Where to; with several runs, a folder for each. Null for a folder in each run folder: evaluation, where
             `report` finds it, of the test part evaluation_test, of another data set evaluation_<its name>; what
-            compares several runs is then in a folder of that name here.
+            compares several runs is then in a folder of that name in the current one.
         choice: Which clips.
         settings: What is measured.
-        again: Measure anew what is measured already.
+        again: Measure clips again that are measured already.
         wandb: Log table, pictures and files to wandb too: offline without a key, as WANDB_MODE has it.
         trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
             and lightning need no naming.
@@ -79,7 +79,7 @@ def evaluate(
 
 
 def _tell(prepared: "Sequence[Prepared]", measured: "Sequence[Measured]", out: Path, *, trainer: "Trainer") -> int:
-    """Write everything, and say what was found."""
+    """Write everything, and print a summary."""
     from vidact.evaluation.output.files import write_comparison, write_evaluation
     from vidact.evaluation.output.logging import draw_comparison, draw_evaluation, log_evaluations, written_files
     from vidact.evaluation.results.comparison import compare

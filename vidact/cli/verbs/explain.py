@@ -31,7 +31,7 @@ def explain_videos(
 ) -> int:
     """Show what a trained network looks at in any video: an overlay that moves, pictures, arrays and numbers.
 
-    Windows slide over each video; what is explained already is left as it is. Exit status 0 if all videos were
+    Windows slide over each video; videos that are explained already are kept. Exit status 0 if all videos were
     explained, 1 if some could not be.
 
     Args:
@@ -40,9 +40,9 @@ def explain_videos(
         out: Where to; each video gets a folder of its own.
         settings: How they are explained.
         files: What is written.
-        overlap: Share of a window that the next one sees again.
+        overlap: Share of a window that the next one overlaps.
         beside: Another method, or another run or checkpoint: drawn below the first, in comparison.png.
-        again: Explain anew what is explained already.
+        again: Explain videos again that are explained already.
         trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
             and lightning need no naming.
         trainer: On which devices.

@@ -1,6 +1,6 @@
-"""What `python -m vidact inspect` does: a plain function that prints, and returns an exit status.
+"""`inspect`: say which parts of a network relevance rules cannot follow, and where its relevance goes.
 
-It holds no arithmetic. Heavy imports happen when the verb runs, so that its help answers at once.
+Heavy imports happen when the verb runs, so that its help answers at once.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def inspect_network(
 
     Args:
         network: Class path of an nn.Module, as my_module.Net; modules in the current folder are found.
-        num_classes: Given to the network, as fit does, where its constructor takes it.
+        num_classes: Passed to the network's constructor where it takes such an argument, as fit does.
         num_frames: As num_classes.
         size: Side of the frames in pixels, or height and width as '[64, 80]'; as num_classes.
         channels: 1 for gray, 3 for colour; as num_classes.
@@ -55,7 +55,7 @@ def inspect_network(
     from vidact.core.clips import height_and_width
     from vidact.runs.checkpoints import find_checkpoint, load_weights
 
-    read_recipe(composite)  # before anything takes time
+    read_recipe(composite)  # before anything slow
     _check_at_least_1(num_classes=num_classes, num_frames=num_frames, size=size, channels=channels, stride=stride)
     height, width = height_and_width(size)
     given = {"num_classes": num_classes, "num_frames": num_frames, "size": size, "channels": channels}
@@ -81,7 +81,7 @@ def _check_at_least_1(**settings: int | tuple[int, int]) -> None:
 
 
 def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int) -> "nn.Module":
-    """Build a network; of what is `given`, its constructor gets what it takes."""
+    """Build a network from `init`, and from those of the `given` arguments that its constructor takes."""
     import torch
     from torch import nn
 
@@ -97,7 +97,7 @@ def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int)
             network: nn.Module = kind(**arguments)
     except VidactError:
         raise
-    except Exception as error:  # whatever a constructor that is not ours may raise
+    except Exception as error:  # a user's constructor may raise anything
         raise ConfigError(f"{path} cannot be built with {arguments}: {_line(error)}") from error
     require_built(network)
     return network
@@ -118,7 +118,7 @@ def _find_class(path: str) -> "Callable[..., nn.Module]":
         raise ConfigError(f"{path}: expected a class path, as my_module.Net; for a file my_module.py with a class Net")
     try:
         module = importlib.import_module(home)
-    except Exception as error:  # whatever a module that is not ours may raise
+    except Exception as error:  # a user's module may raise anything
         raise ConfigError(f"{path}: {home} cannot be imported from {Path.cwd()}: {_line(error)}") from error
     found = getattr(module, name, None)
     if found is None or not builds_networks(found):
