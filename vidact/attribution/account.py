@@ -48,7 +48,7 @@ def in_words(parts: Parts, score: float) -> str:
     if rest := named[MAX_NAMED:]:
         told.append(f"{_percent(sum(shares[name] for name in rest))} on {len(rest)} others")
     if not abs(unknown) < SHOWN:
-        told.append(f"{_percent(unknown)} lost, and no rule says where")
+        told.append(f"{_percent(unknown)} lost where no rule applies")
     return ", ".join(told)
 
 
@@ -62,7 +62,7 @@ def warning_of(parts: Parts, score: float, *, largest_logit: float) -> str | Non
     """
     if abs(score) <= NEGLIGIBLE_SCORE * largest_logit or abs(parts[VOXELS] / score - 1) <= TOLERANCE:
         return None
-    return f"the voxels do not make up the whole score, {in_words(parts, score)}: {_meaning(parts, score)}"
+    return f"the voxels do not add up to the whole score, {in_words(parts, score)}: {_meaning(parts, score)}"
 
 
 def is_negligible(score: Float[Tensor, " B"], largest_logit: Float[Tensor, " B"]) -> Tensor:
@@ -81,11 +81,11 @@ def _meaning(parts: Parts, score: float) -> str:
     largest = max(others, key=lambda name: others[name])
     if largest == "lost":
         return (
-            "relevance is lost (or made) between layers, where no rule is: a module that is no layer of torch.nn or "
-            "vidact, or a sum, product or mean that is no module; do not believe it"
+            "relevance is lost (or created) between layers, where no rule applies: a module that is no layer of "
+            "torch.nn or vidact, or a sum, product or mean that is no module; do not trust it"
         )
     if largest.startswith("the bias of"):
-        return "where nothing that a layer sees speaks for its output, as where nothing moves, its bias has made it"
+        return "where no input of a layer contributes to its output, as where nothing moves, its bias makes it"
     if largest == "the stabiliser":
         return "a smaller epsilon gives more to voxels"
     return "another rule there may give it to voxels"

@@ -32,7 +32,7 @@ class Explainer(ABC):
 
     Args:
         network: From [B, C, T, H, W] in [0, 1] to logits [B, K]; stays as it is.
-        batch_size: At most so many clips go through the network at once; None for all. Where they do not fit into
+        batch_size: How many clips go through the network at once; None for all. Where they do not fit into
             memory, half as many are tried, and so on.
         dtype: Of the copy and its arithmetic.
 

@@ -15,7 +15,7 @@ from vidact.cli.stopping import INTERRUPTED, TERMINATED, Terminated, ended_by_si
 from vidact.core.errors import ConfigError
 
 _BY_NAME = inspect.Parameter.POSITIONAL_OR_KEYWORD
-STOPPED = "vidact: stopped; the same command goes on where it ended"
+STOPPED = "vidact: stopped; run the same command again to continue"
 
 
 def run_function(function: Callable[..., int], name: str, args: list[str]) -> int:

@@ -114,7 +114,7 @@ def choose_clips(run: Run, choice: Choice, *, seed: int = 0) -> ChosenClips:
         {path: found.info for path, found in inspections.items() if found.info},
         num_frames=settings["num_frames"],
         stride=settings["stride"],
-        num_windows=1,
+        num_windows=1,  # in the middle
         sha1s={path: found.sha1 for path, found in inspections.items()},
         fps=settings.get("fps") if choice.root is None else _common_rate(run),
         **order,
@@ -157,7 +157,7 @@ def _own_clips(run: Run, choice: Choice, record: Mapping[str, Any]) -> _Found:
         gone = sorted(wanted - {clip.clip_id for clip in clips})
         lines = [f"{clip_id}: is in the run's split, and not in the data set any more" for clip_id in gone]
         return data.folder, [clip for clip in clips if clip.clip_id in wanted], lines, []
-    note = "the run recorded no split (split.json); its clips were divided anew, by its settings"
+    note = "the run recorded no split (split.json); its clips were divided again, by its settings"
     return data.folder, list(divide(clips, data.folder, settings=data.split_settings).sides[choice.part]), [], [note]
 
 
@@ -221,4 +221,5 @@ def _draw(clips: Sequence[Clip], choice: Choice, seed: int) -> list[Clip]:
 
 def draw_key(seed: int, *words: str) -> bytes:
     """Compute a pseudo-random sort key from a seed and words."""
+    # The same on every machine and in every process, unlike hash().
     return hashlib.sha256(" ".join([str(seed), *words]).encode("utf-8", "surrogateescape")).digest()

@@ -132,6 +132,7 @@ class EvaluationContext:
 
     def generator(self, *words: str) -> torch.Generator:
         """Seed a random generator from the seed and words."""
+        # 48 bits: manual_seed takes no more than 64, with a sign.
         number = int.from_bytes(draw_key(self.settings.seed, *words)[:6], "big")
         return torch.Generator().manual_seed(number)
 

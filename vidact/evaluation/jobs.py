@@ -61,7 +61,7 @@ class Outcome:
 
 
 class ClipEvaluator(JobRunner):
-    """Measures clips; one that is broken is reported, and the rest goes on.
+    """Measures clips; a broken clip is reported, and the others are measured.
 
     `results` has an `Outcome` for each clip that failed or was kept.
 
@@ -190,6 +190,7 @@ class ClipEvaluator(JobRunner):
         if partners := self._partners(window):
             read["partners"] = torch.stack([self._pixels(other.clip.path, other) for other in partners])
         without = self.chosen.without_confounder(window)
+        # NaN marks clips without such a copy, so that all clips of a batch can be stacked.
         read["without"] = self._pixels(without, window) if without is not None else torch.full_like(video, torch.nan)
         return read
 
@@ -198,7 +199,7 @@ class ClipEvaluator(JobRunner):
         if not ready:
             return
         together = {name: torch.stack([read[name] for *_, read in ready]).to(self.device) for name in ready[0][2]}
-        if self._context is None:
+        if self._context is None:  # opened late: nothing is copied where all clips are measured already
             opened = open_context(self.network, self.plan.settings, self.plan.families)
             self._context = self._explainers.enter_context(opened)
         context, video = self._context, together["video"]

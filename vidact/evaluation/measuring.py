@@ -89,6 +89,7 @@ def _curves(
             clips_per_call=context.settings.batch_size,
         ).double()
 
+    # Random orders go along with the MoRF curves; for them, least relevant first is just another random order.
     drawn = torch.cat([_orders(context, clip_id, units) for clip_id in subjects.clip_ids], dim=1)  # [n, B, U]
     morf = follow(torch.cat([relevance, drawn.to(relevance)]), "morf")
     return morf[: len(relevance)], follow(relevance, "lerf"), morf[len(relevance) :]

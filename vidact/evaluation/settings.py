@@ -34,7 +34,7 @@ class Choice:
         part: The clips that are measured: validation or test; of another data set all clips are.
         root: Another data set, such as one with masks; clips that the run can know are skipped.
         masks_folder: Where the masks are; null for where the run had them, or in or beside the data set.
-        num_clips: At most so many clips, equally many of each class and at least one, drawn by the seed; null for all.
+        num_clips: How many clips at most, equally many of each class, drawn by the seed; null for all.
     """
 
     part: str = "validation"
@@ -127,7 +127,7 @@ class EvaluateSettings:
         return tuple(pairs)
 
     def idle_note(self, num_frames: int) -> list[str]:
-        """Say in a line which pairs of units and fill are skipped, as they change nothing in clips of so many frames.
+        """Say in a line which pairs of units and fill are skipped, as they change nothing in clips of this length.
 
         Raises:
             ConfigError: all are.

@@ -93,6 +93,7 @@ def _write_arrays(path: Path, explanation: VideoExplanation, counts: Int[np.ndar
         with archive.open("relevance.npy", "w", force_zip64=True) as entry:
             header = {"descr": "<f2", "fortran_order": False, "shape": explanation.relevance.shape}
             np.lib.format.write_array_header_1_0(entry, header)
+            # float16 in shares of the largest |R| keeps three digits; frame by frame, so that memory holds one.
             for frame in explanation.relevance:
                 entry.write((frame / scale).astype("<f2").tobytes())
         for name, values in small.items():
@@ -102,6 +103,7 @@ def _write_arrays(path: Path, explanation: VideoExplanation, counts: Int[np.ndar
 
 def _describe(explanation: VideoExplanation, video: Video, settings: FileSettings) -> dict[str, Any]:
     """List in plain values what people and programs may want to know about an explanation."""
+    # Of a score near zero a share means nothing.
     clear = np.abs(explanation.window_scores) > NEGLIGIBLE_SCORE * explanation.largest_logit
     ratios = explanation.window_conservation[clear]
     conservation = None

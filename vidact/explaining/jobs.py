@@ -82,7 +82,7 @@ def list_jobs(videos: Sequence[str], out: Path) -> list[Job]:
         if inside := next((other for other in jobs if folder in other.parents), None):
             raise DataError(f"{video}: {inside} would lie inside of its folder {folder}; explain it with another --out")
     names: dict[str, Path] = {}
-    same = folds_case(out)
+    same = folds_case(out)  # on such disks a.mp4 and A.mp4 would share a folder
     for folder, video in jobs.items():
         key = unicodedata.normalize("NFC", str(folder)).casefold() if same else str(folder)
         _check_alone(video, names.setdefault(key, video), folder)
@@ -128,7 +128,7 @@ def _is_ours(path: Path) -> bool:
 
 
 class VideoExplainer(JobRunner):
-    """Explains one video after the other; one that is broken is reported, and the rest goes on.
+    """Explains one video after the other; a broken video is reported, and the others are explained.
 
     `results` has a `Result` for each video.
 

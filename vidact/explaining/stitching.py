@@ -89,6 +89,7 @@ class _Stitcher:
 
     def __init__(self, path: Path, subject: Subject) -> None:
         length, num_sampled = subject.window.num_frames, len(subject.sampled)
+        # How many windows hold each place: what its relevance is divided by.
         self._coverage = Counter(
             place for start in subject.starts for place in range(start, min(start + length, num_sampled))
         )
@@ -114,7 +115,7 @@ class _Stitcher:
     def add(self, places: Sequence[Sequence[int]], relevance: Float[Tensor, "B C T h w"]) -> None:
         """Add the relevance of windows, in the order of their starts."""
         for own, voxels in zip(places, relevance.sum(dim=1).float().cpu().numpy(), strict=True):
-            self._write_before(own[0])
+            self._write_before(own[0])  # windows come in order: no later one holds an earlier place
             for place, frame in zip(own, voxels, strict=True):
                 share = frame / np.float32(self._coverage[place])
                 self._open[place] = self._open[place] + share if place in self._open else share

@@ -116,17 +116,18 @@ def explain_video(
         ExplanationError: an unknown class, or a network that this method cannot explain.
         EnvironmentProblem: `scratch` cannot be written.
     """
+    # A first pass for the scores alone: which class is predicted depends on the whole video.
     scores = torch.cat([explain.scores(pixels) for _, pixels in subject.batches(settings.batch_size)]).cpu()
     if scores.shape[1] != len(class_names):
         raise ExplanationError(f"the network scores {scores.shape[1]} classes, its run names {len(class_names)}")
     probabilities = scores.softmax(dim=1).mean(dim=0)  # as the accuracy of clips is measured
     target, against = select_target(settings.target, probabilities[None], label=None, class_names=class_names)
     sampled = subject.sampled
-    shown = list(dict.fromkeys(sampled))
+    shown = list(dict.fromkeys(sampled))  # each frame once, in order
     window_scores, conservation, accounts = [], [], []
     with _Stitcher(scratch / "relevance.f32", subject) as stitched:
         for places, pixels in subject.batches(settings.batch_size):
-            rows = torch.zeros(len(pixels), dtype=torch.long)
+            rows = torch.zeros(len(pixels), dtype=torch.long)  # repeats the video's target for each window
             found = explain(pixels, target[rows], against=None if against is None else against[rows])
             window_scores.append(found.score.double().cpu())
             conservation.append(found.conservation.cpu())

@@ -58,6 +58,7 @@ class SpatioTemporalAttention(nn.Module):
         super().__init__()
         self.input_shape = (channels, num_frames, *height_and_width(size))
         check_side(self.input_shape[2:])
+        # Read by `scores_and_penalties`, which training calls for networks that have it.
         self.penalty_weights = {
             "total_variation": total_variation,
             "contrast": contrast,
@@ -111,6 +112,7 @@ class SpatioTemporalAttention(nn.Module):
         masked = self.masking(features, masks).unflatten(0, time)
         hidden = self.memory(masked)
         weights = self.frame_weights(hidden, masked)
+        # Σ_t w_t · h_t as a gate and a sum: a product with a matrix would hide relevance.
         context = self.context(self.weighting(hidden, weights[:, :, None, None, None]))
         return self.head(context), masks.squeeze(1).unflatten(0, time), weights
 
@@ -127,7 +129,7 @@ class FrameWeights(nn.Module):
         super().__init__()
         self.score_hidden = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(hidden_channels, 1))
         self.score_features = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, 1, bias=False))
-        self.add, self.softmax = Sum(), nn.Softmax(dim=1)
+        self.add, self.softmax = Sum(), nn.Softmax(dim=1)  # modules, so that relevance rules can follow them
 
     def forward(self, hidden: Float[Tensor, "B T F H W"], features: Float[Tensor, "B T D H W"]) -> Float[Tensor, "B T"]:
         """Compute weights that add up to 1 over the frames of each clip."""
@@ -159,7 +161,7 @@ def contrast(masks: Float[Tensor, "B T H W"]) -> Float[Tensor, ""]:
 
     From 0 (empty) down to −½ per place (full); it is largest where a mask is undecided, just below 0.5.
     """
-    salient = masks > 0.5
+    salient = masks > 0.5  # B is a constant: no gradient goes through the comparison
     return (masks * (~salient) - masks * salient).sum() / (2 * len(masks))
 
 

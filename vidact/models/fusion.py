@@ -173,6 +173,7 @@ class SingleFrame(FusionNetwork):
     def forward(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""
         check_input(video, self.input_shape)
+        # The convolutions reach over one frame, so that all frames go through them in one call.
         features = self.features(self.input(video)).transpose(1, 2)  # [B, T, F, h, w]
         per_frame = self.head(features.flatten(0, 1)).unflatten(0, features.shape[:2])  # [B, T, K]
         scores: Tensor = self.mean_over_frames(per_frame.transpose(1, 2)).squeeze(2)
@@ -231,7 +232,7 @@ class SlowFusion(FusionNetwork):
                 f"slow fusion takes {least}, {least + step}, {least + 2 * step}, … frames ({preset = }), so that none "
                 f"is left out; got {num_frames = }"
             )
-        left = ((num_frames - 4) // 2 + 1 - second) // 2 + 1
+        left = ((num_frames - 4) // 2 + 1 - second) // 2 + 1  # frames after two convolutions of stride 2, no padding
         return (4, 2), (second, 2), (left, left)
 
 

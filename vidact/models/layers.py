@@ -34,6 +34,7 @@ class Normalisation(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
+        # Buffers: saved with the weights, moved to the device, and not trained.
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1, 1))
         self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1, 1))
 
@@ -81,7 +82,7 @@ class InputLayers(nn.Sequential):
         normalisation = self[0]
         assert isinstance(normalisation, Normalisation)
         low, high = normalisation.bounds()
-        return (low, high) if len(self) == 1 else (low - high, high - low)
+        return (low, high) if len(self) == 1 else (low - high, high - low)  # of a difference of two frames
 
 
 class FramesAsChannels(nn.Module):

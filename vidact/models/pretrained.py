@@ -1,4 +1,4 @@
-"""Torchvision's video networks, with weights trained on Kinetics-400, frozen stages and a head of one's own."""
+"""Torchvision's video networks, with weights trained on Kinetics-400, frozen stages and a new head."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -93,7 +93,7 @@ class TorchvisionVideoNet(nn.Module):
     def train(self, mode: bool = True) -> "TorchvisionVideoNet":
         """Set training mode as `nn.Module.train` does, but for the frozen stages, which stay in eval mode."""
         super().train(mode)
-        self.stages[: self.frozen_stages].eval()
+        self.stages[: self.frozen_stages].eval()  # else BatchNorm would update its statistics
         return self
 
 
@@ -195,11 +195,12 @@ def _adapt(stages: nn.Sequential, channels: int) -> None:
     """Adapt the stages to gray videos, to short trainings, and to hooks on their activations."""
     for module in stages.modules():
         if isinstance(module, nn.ReLU):
-            module.inplace = False
+            module.inplace = False  # hooks and Grad-CAM read the values before
         elif isinstance(module, nn.BatchNorm3d):
-            module.momentum = 0.1
+            module.momentum = 0.1  # S3D has 0.001: too slow for a short training
     if channels == 1:
         first = next(module for module in stages.modules() if isinstance(module, nn.Conv3d))
         std = torch.tensor(KINETICS_STD).reshape(1, 3, 1, 1, 1)
         first.in_channels = 1
+        # Three equal colours, each normalised by its own deviation, as one gray channel with the mean deviation.
         first.weight = nn.Parameter((first.weight * std.mean() / std).sum(dim=1, keepdim=True))

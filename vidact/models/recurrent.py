@@ -46,7 +46,7 @@ class CNNLSTM(nn.Module):
         super().__init__()
         self.input_shape = (channels, num_frames, *height_and_width(size))
         check_side(self.input_shape[2:])
-        self.num_steps = num_frames
+        self.num_steps = num_frames  # so many steps get modules of their own when the LSTM is unrolled
         self.input = InputLayers(channels, differences=differences)
         self.features = frame_features(channels, widths=widths)
         self.grid = nn.Sequential(nn.AdaptiveAvgPool2d(_GRID), nn.Flatten())
@@ -111,6 +111,7 @@ class ConvLSTM(nn.Module):
         super().__init__()
         self.hidden_channels = hidden_channels
         gates = nn.Conv2d(in_channels + hidden_channels, 4 * hidden_channels, kernel_size, padding=kernel_size // 2)
+        # A module that is called once per clip keeps its relevance apart, as Zennit's hooks need it.
         self.steps = nn.ModuleList(shared_copies(LSTMStep(gates), num_frames))
 
     def forward(self, features: Float[Tensor, "B T D H W"]) -> Float[Tensor, "B T F H W"]:
@@ -127,6 +128,7 @@ class ConvLSTM(nn.Module):
 def shared_copies(module: nn.Module, count: int) -> list[nn.Module]:
     """List a module and copies of it that share its parameters."""
     parameters = list(module.parameters())
+    # What deepcopy finds in its memo is shared instead of copied.
     return [module, *(copy.deepcopy(module, {id(p): p for p in parameters}) for _ in range(count - 1))]
 
 

@@ -152,7 +152,7 @@ class _Watch(TorchFunctionMode):
         self.outputs.setdefault(name, set()).update(_nodes(output))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Note an operation; torch calls this in place of each of its functions."""
+        """Note an operation; torch calls this instead of each of its functions."""
         kwargs = kwargs or {}
         if self._in_leaf or self._in_hook:
             return func(*args, **kwargs)

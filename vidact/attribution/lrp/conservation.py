@@ -126,8 +126,8 @@ class ConservationTable:
             found.append(f"a score is near zero ({near:.2g}): shares of it mean little; choose another clip or target")
         if (last := self._last_weighted()) is not None and last.counted.loss > MADE_BY_BIASES:
             found.append(
-                f"the biases of {last.name} make {100 * last.counted.loss:.0f} % of the score, and the little that "
-                "speaks for it is blown up to make up for them, as in a network that has not learned yet"
+                f"the biases of {last.name} make {100 * last.counted.loss:.0f} % of the score, and the little "
+                "relevance of its inputs is scaled up to make up for them, as in a network that has not learned yet"
             )
         worst = float(self.handled[(self.handled - 1).abs().nan_to_num(nan=torch.inf).argmax()])
         if not abs(worst - 1) <= TOLERANCE:
@@ -136,7 +136,7 @@ class ConservationTable:
             first = next(layer for layer in self.layers if not layer.handled.largest <= EXPLODED)
             found.append(
                 f"relevance explodes: max|R| is {self.largest:.2g} times the score, from {first.name} "
-                f"({first.kind}) on; a sum near zero is divided by: try a larger epsilon, or z_plus or gamma there"
+                f"({first.kind}) on; a rule divides by a sum near zero: try a larger epsilon, or z_plus or gamma there"
             )
         return tuple(found)
 
@@ -153,13 +153,13 @@ class ConservationTable:
         # Where relevance has exploded, rounding alone takes more than the score.
         if abs(self.lost_between_layers) > TOLERANCE * max(1.0, self._largest_sum()) or not self.layers:
             return (
-                f"{self.lost_between_layers:.4g} of the score is lost between layers, where no rule is: a module that "
-                "is no layer of torch.nn or vidact, or a sum, product or mean that is no module; do not believe it"
+                f"{self.lost_between_layers:.4g} of the score is lost between layers, where no rule applies: a module "
+                "that is no layer of torch.nn or vidact, or a sum, product or mean that is no module; do not trust it"
             )
         layer = max(self.layers, key=lambda layer: abs(layer.handled.loss))
         return (
-            f"{layer.name} ({layer.kind}) loses {layer.handled.loss:.4g} of the score, where its bias speaks for its "
-            "output and nothing that it sees does, or to a large epsilon; another rule there may keep it"
+            f"{layer.name} ({layer.kind}) loses {layer.handled.loss:.4g} of the score, where its bias makes its "
+            "output and no input contributes, or to a large epsilon; another rule there may keep it"
         )
 
     def __str__(self) -> str:
@@ -176,7 +176,7 @@ class ConservationTable:
             f"lost to biases where they are counted: {self.lost_to_biases:.4f}; to the stabiliser: "
             f"{self.lost_to_stabiliser:.2g}; between layers: {self.lost_between_layers:.2g}",
             f"max|R| / |score|: {self.largest:.4g}",
-            "biases: those of convolutions and linear layers that have a rule; what others add is in no column",
+            "biases: those of convolutions and linear layers with a rule; no column has those of other layers",
         ]
         warnings = [f"warning: {line}" for line in self.warnings()]
         return "\n".join([head, *rows, "", *(f"- {line}" for line in [*sums, *warnings])])

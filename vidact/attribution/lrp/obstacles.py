@@ -67,10 +67,10 @@ def _output_changed(network: nn.Module) -> Obstacle:
 
 def _not_merged(layer: str, batch_norm: str) -> Obstacle:
     why = (
-        f"it normalises what {layer} puts out and cannot be merged with it, as others get that too, or it is moved in "
-        "between: rules would take the layer's weights without the BatchNorm's signs"
+        f"it normalises the output of {layer} and cannot be merged with it, as that is also used elsewhere or reshaped "
+        "in between: rules would take the layer's weights without the BatchNorm's signs"
     )
-    remedy = f"call it right after {layer}, on {layer}'s very output, and hand that to nothing else"
+    remedy = f"call it right after {layer}, directly on its output, and use that output nowhere else"
     return Obstacle("not_merged", batch_norm, why, remedy, hides_relevance=True)
 
 
@@ -154,7 +154,10 @@ def _judge_modules(network: nn.Module, found: Trace) -> Iterator[Obstacle]:
             why = f"there is no relevance rule for {type(module).__name__}"
             yield Obstacle("no_rule", label, why, remedy, hides_relevance=True)
         elif is_judged and any(_has_other_weight(operation, module, name) for operation in found.operations):
-            why, remedy = "its forward uses another weight than its own", "give it the weight that it is to have"
+            why, remedy = (
+                "its forward uses a weight that is not its own",
+                "store the weight that it should use as its `weight`",
+            )
             yield Obstacle("no_rule", label, why, remedy, hides_relevance=True)
         yield from _notes(label, module, found.num_calls.get(name, 0))
 
@@ -173,11 +176,11 @@ def _notes(label: str, module: nn.Module, num_calls: int) -> Iterator[Obstacle]:
         remedy = "vidact's rules keep the calls apart; Zennit's own do not: fold time into the batch"
         yield Obstacle("called_twice", label, f"{kind} is called {num_calls} times", remedy, hides_relevance=False)
     if has_weights and not num_calls:
-        why, remedy = f"{kind} has weights and is never called", "it takes no part in the scores: leave it out"
+        why, remedy = f"{kind} has weights and is never called", "it does not affect the scores: remove it"
         yield Obstacle("never_called", label, why, remedy, hides_relevance=False)
     if isinstance(module, _BatchNorm) and module.running_mean is None and num_calls:
         why = f"{kind} has no running statistics: a clip's scores depend on the other clips of its batch"
-        remedy = "leave out track_running_stats=False"
+        remedy = "remove track_running_stats=False"
         yield Obstacle("batch_statistics", label, why, remedy, hides_relevance=False)
 
 
@@ -210,7 +213,7 @@ def _is_harmless(operation: Operation, module: nn.Module) -> bool:
 def _remedy(operation: Operation) -> str | None:
     """Say what to use instead of an operation; None where its gradient passes relevance on as a rule would."""
     if operation.is_detached:
-        return "let gradients through to what it is given (no detach, .data or no_grad)"
+        return "let gradients through to its inputs (no detach, .data or no_grad)"
     with_constant = sum(operation.from_video) == 1
     adds = operation.name in {"add", "iadd", "radd"} or (operation.name in {"sub", "isub"} and operation.from_video[0])
     if operation.is_in_place:

@@ -84,7 +84,7 @@ def mosaic(
 
 
 def _numbers(place: Float[Tensor, " B"], count: int, video: Float[Tensor, "B C T H W"]) -> Int[Tensor, "B 1"]:
-    """Divide [0, 1) evenly among so many numbers."""
+    """Turn places in [0, 1) into numbers from 0, each with an equal share."""
     if place.shape != (len(video),) or not bool(((place >= 0) & (place < 1)).all()):
         raise VidactError(f"expected a place from 0 to below 1 for each of {len(video)} clips, got {place.tolist()}")
     return (place.double() * count).long().to(video.device)[:, None]

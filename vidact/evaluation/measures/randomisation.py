@@ -62,7 +62,7 @@ def randomised(network: nn.Module, *, generator: torch.Generator) -> nn.Module:
 def cascade(network: nn.Module, *, generator: torch.Generator) -> Iterator[tuple[str, nn.Module]]:
     """Randomise a network layer by layer, from the output down (Adebayo et al. 2018, cascading randomisation).
 
-    A layer is initialised anew by its `reset_parameters` (BatchNorm: weight 1, bias 0, mean 0, variance 1). Parameters
+    A layer is reinitialised by its `reset_parameters` (BatchNorm: weight 1, bias 0, mean 0, variance 1). Parameters
     of a module without one are shuffled instead: they keep their distribution, and a single number stays. Numbers are
     drawn on the CPU, so that they are the same on every device; the global generators stay as they are.
 
@@ -92,7 +92,7 @@ def _copy(network: nn.Module) -> nn.Module:
 
 
 def _randomise(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw a layer anew, in place."""
+    """Reinitialise a layer in place."""
     seed = int(torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device))
     # `torch.manual_seed` would seed the other devices as well, and their state would not be restored.
     with torch.inference_mode(mode=False), torch.no_grad(), torch.random.fork_rng(devices=[]):

@@ -66,8 +66,8 @@ def why_undecided(sources_of: Mapping[str, Sequence[str]], *, num_clips: int, nu
     for key, sources in sources_of.items():
         if len(sources) < LEAST_DEFINED * num_clips:
             return (
-                f"which method to trust will not be said: {key} is defined for at most {len(sources)} of {num_clips} "
-                f"clips, and it takes {math.ceil(LEAST_DEFINED * num_clips)}; the measures themselves are made"
+                f"there will be no verdict: {key} is defined for at most {len(sources)} of {num_clips} "
+                f"clips, and {math.ceil(LEAST_DEFINED * num_clips)} are needed; everything is measured all the same"
             )
     own = min((len(set(sources)) for sources in sources_of.values()), default=None)
     least = least_sources(wide_level(num_methods))
@@ -76,9 +76,9 @@ def why_undecided(sources_of: Mapping[str, Sequence[str]], *, num_clips: int, nu
     enough = [number for number in range(1, num_methods) if least_sources(wide_level(number)) <= own]
     fewer = f"at most {enough[-1]} --methods, or " if enough else ""
     return (
-        f"which method to trust will not be said: the clips come from {own} source{'s' if own != 1 else ''}, and "
-        f"{num_methods} method{'s take' if num_methods != 1 else ' takes'} {least} or more; try {fewer}more clips "
-        "(--part, --root); the measures themselves are made"
+        f"there will be no verdict: the clips come from {own} source{'s' if own != 1 else ''}, and "
+        f"{num_methods} method{'s need' if num_methods != 1 else ' needs'} {least} or more; try {fewer}more clips "
+        "(--part, --root); everything is measured all the same"
     )
 
 
@@ -107,11 +107,11 @@ def decide(table: Table, rows: Sequence[Row], *, criteria: Sequence[str]) -> Ver
         return Verdict(sentence, best, tuple(passed), tuple(ties), tuple(criteria), comparisons, level)
 
     if not asked:
-        return say("which method to trust was not asked: it takes the perturbation measure and at least one method")
+        return say("no verdict: it needs the perturbation measure and at least one method")
     if not is_enough:
         return say(
             f"nothing can be said about which method to trust: the clips come from {sources} source"
-            f"{'s' if sources != 1 else ''}, and {len(table.methods)} methods take {least} or more"
+            f"{'s' if sources != 1 else ''}, and {len(table.methods)} methods need {least} or more"
         )
     if not judged:
         return say("nothing can be said about which method to trust")
@@ -137,7 +137,7 @@ def _why_not(of: Mapping[tuple[str, str], Row], *, method: str, table: Table, cr
             if part.clips < LEAST_DEFINED * clips:
                 return f"{what} is undefined for {clips - part.clips} of {clips} clips"
             if part.sources < least:
-                return f"{what} is defined for clips of {part.sources} sources, and it takes {least} or more"
+                return f"{what} is defined for clips of {part.sources} sources, and {least} or more are needed"
     return ""
 
 
