@@ -4,9 +4,10 @@ Heavy imports happen when the verb runs, so that its help answers at once.
 """
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from vidact.core.errors import nearest
+from vidact.core.errors import ConfigError, nearest
 from vidact.core.terminal import printable
 
 if TYPE_CHECKING:
@@ -17,12 +18,30 @@ if TYPE_CHECKING:
 NUM_CLIPS = 2  # of noise
 
 
+@dataclass(frozen=True)
+class NetworkShape:
+    """What goes into a network and comes out of it.
+
+    Attributes:
+        num_classes: Passed to the network's constructor where it takes such an argument, as fit does.
+        num_frames: As num_classes.
+        size: Side of the frames in pixels, or height and width as '[64, 80]'; as num_classes.
+        channels: 1 for gray, 3 for colour; as num_classes.
+    """
+
+    num_classes: int = 5
+    num_frames: int = 16
+    size: int | tuple[int, int] = 100
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        _check_at_least_1(**asdict(self))
+
+
 def inspect_network(
     network: str,
-    num_classes: int = 5,
-    num_frames: int = 16,
-    size: int | tuple[int, int] = 100,
-    channels: int = 1,
+    *,
+    shape: NetworkShape,
     init: dict[str, Any] | None = None,
     ckpt_path: str | None = None,
     composite: str = "epsilon_plus",
@@ -37,10 +56,7 @@ def inspect_network(
 
     Args:
         network: Class path of an nn.Module, as my_module.Net; modules in the current folder are found.
-        num_classes: Passed to the network's constructor where it takes such an argument, as fit does.
-        num_frames: As num_classes.
-        size: Side of the frames in pixels, or height and width as '[64, 80]'; as num_classes.
-        channels: 1 for gray, 3 for colour; as num_classes.
+        shape: Of its input and output.
         init: More arguments of its constructor, as '{"head": "pooled"}'.
         ckpt_path: A checkpoint that fit has written; random weights if not given.
         composite: Which relevance rules the table is made with, by name or as a YAML file.
@@ -56,14 +72,12 @@ def inspect_network(
     from vidact.runs.checkpoints import find_checkpoint, load_weights
 
     read_recipe(composite)  # before anything slow
-    _check_at_least_1(num_classes=num_classes, num_frames=num_frames, size=size, channels=channels, stride=stride)
-    height, width = height_and_width(size)
-    given = {"num_classes": num_classes, "num_frames": num_frames, "size": size, "channels": channels}
-    built = _build(network, given, init or {}, seed=seed)
+    _check_at_least_1(stride=stride)
+    built = _build(network, asdict(shape), init or {}, seed=seed)
     if ckpt_path is not None:
         load_weights(built, find_checkpoint(ckpt_path, [Path("runs")]))
-    shape = (channels, num_frames, height, width)
-    clips = _noise(shape, seed) if video is None else _read(video, shape, stride)
+    clip_shape = (shape.channels, shape.num_frames, *height_and_width(shape.size))
+    clips = _noise(clip_shape, seed) if video is None else _read(video, clip_shape, stride)
     obstacles = find_obstacles(built, clips[:1])
     table, adds_up = _table(built, clips, composite)
     head = _head(built, network, clips, source=printable(video or "noise"))
@@ -73,8 +87,6 @@ def inspect_network(
 
 
 def _check_at_least_1(**settings: int | tuple[int, int]) -> None:
-    from vidact.core.errors import ConfigError
-
     for name, value in settings.items():
         if min((value,) if isinstance(value, int) else value) < 1:
             raise ConfigError(f"--{name} must be at least 1, got {value}")
@@ -85,7 +97,7 @@ def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int)
     import torch
     from torch import nn
 
-    from vidact.core.errors import ConfigError, VidactError
+    from vidact.core.errors import VidactError
     from vidact.core.networks import accepted_settings, require_built
 
     kind, arguments = _find_class(path), init
@@ -108,7 +120,6 @@ def _find_class(path: str) -> "Callable[..., nn.Module]":
     import sys
     from pathlib import Path
 
-    from vidact.core.errors import ConfigError
     from vidact.core.networks import builds_networks
 
     if str(Path.cwd()) not in sys.path:
