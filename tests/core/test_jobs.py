@@ -6,7 +6,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from vidact.core.jobs import JobRunner, make_request, read_record
+from vidact.core.jobs import JobRunner, installed_versions, make_request, read_record
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -59,3 +59,7 @@ def test_a_file_that_is_no_record_is_none(tmp_path: Path, content: str) -> None:
     assert read_record(path) is None
     path.write_text('{"request": {}, "more": 1}')
     assert read_record(path) == {"request": {}, "more": 1}
+
+
+def test_libraries_that_are_not_installed_have_no_version() -> None:
+    assert installed_versions(["torch", "no-such-library"]).keys() == {"torch"}

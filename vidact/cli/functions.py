@@ -52,7 +52,7 @@ def flatten(function: Callable[..., int]) -> Callable[..., int]:
 
     The dataclasses are built from what is given, so that their defaults, docstrings and checks stand in one place.
     """
-    kinds = {name: kind for name, kind in get_type_hints(function).items() if is_dataclass(kind)}
+    kinds: dict[str, Any] = {name: kind for name, kind in get_type_hints(function).items() if is_dataclass(kind)}
 
     def call(**values: Any) -> int:
         for name, kind in kinds.items():

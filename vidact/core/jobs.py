@@ -7,6 +7,7 @@ same request is done, and is not done again.
 import contextlib
 import json
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ def read_record(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("request"), dict) else None
+
+
+def installed_versions(libraries: Sequence[str]) -> dict[str, str]:
+    """Look up the versions of libraries; those that are not installed are skipped."""
+    found = {}
+    for name in libraries:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 class JobRunner(LightningModule):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightning.pytorch import Trainer
 from vidact.core import __version__
 from vidact.core.clips import height_and_width
 from vidact.core.errors import CheckpointError, ConfigError, DataError
+from vidact.core.jobs import installed_versions
 from vidact.data.video.containers import file_sha1
 from vidact.evaluation.clips import ChosenClips, choose_clips
 from vidact.evaluation.context import possible_methods
@@ -220,7 +220,7 @@ def summarise(prepared: Prepared, measured: Measured) -> Evaluation:
         methods=plan.settings.methods,
         controls=CONTROLS,
         settings=_settings(prepared),
-        versions={"vidact": __version__} | _versions(),
+        versions={"vidact": __version__} | installed_versions(LIBRARIES),
         clips=len(results),
         sources=len({result.source for result in results}),
         right=sum(result.is_right for result in results),
@@ -241,13 +241,3 @@ def _settings(prepared: Prepared) -> dict[str, Any]:
     settings["masks_folder"] = prepared.chosen.masks.folder.name if prepared.chosen.masks is not None else None
     settings.pop("batch_size")
     return settings
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

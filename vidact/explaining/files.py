@@ -6,7 +6,6 @@ that lies there stays.
 
 import zipfile
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from jaxtyping import Int
 from vidact.attribution.account import NEGLIGIBLE_SCORE
 from vidact.attribution.names import LRP, unit_of
 from vidact.core.errors import EnvironmentProblem
+from vidact.core.jobs import installed_versions
 from vidact.data.loading.streaming import Video
 from vidact.drawing.figure import save_png
 from vidact.explaining.folder import ARRAYS, COMPARISON, OVERLAY, RECORD, put_in_place, write_record
@@ -131,5 +131,5 @@ def _describe(explanation: VideoExplanation, video: Video, settings: FileSetting
         "units": f"relevance: {unit_of(explanation.method)} of a window; times: seconds from the first frame",
         "frame_rate": explanation.note,
         "warning": getattr(video, "warning", ""),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": installed_versions(LIBRARIES),
     }
