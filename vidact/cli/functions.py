@@ -25,7 +25,7 @@ def run_function(function: Callable[..., int], name: str, args: list[str]) -> in
     try:
         settings = parser.parse_args(_spell(args, flat)).as_dict()
     except jsonargparse.ArgumentError as error:
-        raise ConfigError(f"{name}: {_told(error, flat)}; see python -m vidact {name} --help") from error
+        raise ConfigError(f"{name}: {_reword(error, flat)}; see python -m vidact {name} --help") from error
     if "" in settings.values():
         raise ConfigError(f"{name}: an empty name was given; expected a path")
     try:
@@ -110,7 +110,7 @@ def _positional_lists(function: Callable[..., int]) -> dict[str, str]:
     }
 
 
-def _told(error: Exception, function: Callable[..., int]) -> str:
+def _reword(error: Exception, function: Callable[..., int]) -> str:
     """Reword the parser's error as one line: what was expected, and what was given."""
     message = " ".join(str(error).split())
     found = re.search(r'Parser key "(\w+)": Does not validate against any of the Union .* Given value: (.*)$', message)

@@ -52,14 +52,14 @@ class Result:
         path: The video.
         folder: Where its explanation is.
         state: `explained`, `kept` from an earlier run, or `failed`.
-        told: The class with its probability and where its score went, or why the video failed.
+        summary: The class with its probability and where its score went, or why the video failed.
         warning: About its relevance; may be empty.
     """
 
     path: str
     folder: str
     state: str
-    told: str
+    summary: str
     warning: str = ""
 
 
@@ -177,8 +177,8 @@ class VideoExplainer(JobRunner):
         try:
             state, record = self._explain_or_keep(job)
         except VidactError as error:
-            told = str(error).removeprefix(printable(f"{job.path}: "))
-            return Result(str(job.path), str(job.folder), "failed", told)
+            summary = str(error).removeprefix(printable(f"{job.path}: "))
+            return Result(str(job.path), str(job.folder), "failed", summary)
         warning = str(record.get("relevance_warning", ""))
         return Result(str(job.path), str(job.folder), state, _in_words(record), warning)
 
@@ -241,5 +241,5 @@ def explain_all(model: VideoExplainer, *, trainer: Trainer) -> list[Result]:
 def _in_words(record: Mapping[str, Any]) -> str:
     name, probability = record["classes"][0]
     rate, where = record.get("frame_rate"), record.get("where_the_score_is")
-    told = f"{name}, {100 * probability:.1f} %" + (f" ({rate})" if rate else "")
-    return told + (f"; its score: {where}" if where else "")
+    summary = f"{name}, {100 * probability:.1f} %" + (f" ({rate})" if rate else "")
+    return summary + (f"; its score: {where}" if where else "")

@@ -76,7 +76,7 @@ class RelevanceFile:
         return np.fromfile(self.path, np.float32).reshape(self.shape)
 
 
-class _Stitcher:
+class Stitcher:
     """Averages the relevance of frames over the windows that hold them; frames that are done go to a file.
 
     Where a window repeats its last frame because the video is too short, the relevance of all repeats counts. A frame
@@ -97,7 +97,7 @@ class _Stitcher:
         self._frames = subject.sampled
         self.positive, self.negative, self.largest = list[float](), list[float](), 0.0
 
-    def __enter__(self) -> "_Stitcher":
+    def __enter__(self) -> "Stitcher":
         try:
             self._file = self._path.open("wb")
         except OSError as error:

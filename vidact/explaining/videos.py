@@ -17,7 +17,7 @@ from vidact.attribution.names import LRP
 from vidact.attribution.targets import REST, REST_WORD, VERSUS, select_target
 from vidact.core.errors import ExplanationError
 from vidact.explaining.settings import ExplainSettings
-from vidact.explaining.stitching import RelevanceFile, Subject, _Stitcher
+from vidact.explaining.stitching import RelevanceFile, Stitcher, Subject
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def explain_video(
     sampled = subject.sampled
     shown = list(dict.fromkeys(sampled))  # each frame once, in order
     window_scores, conservation, accounts = [], [], []
-    with _Stitcher(scratch / "relevance.f32", subject) as stitched:
+    with Stitcher(scratch / "relevance.f32", subject) as stitched:
         for places, pixels in subject.batches(settings.batch_size):
             rows = torch.zeros(len(pixels), dtype=torch.long)  # repeats the video's target for each window
             found = explain(pixels, target[rows], against=None if against is None else against[rows])

@@ -94,7 +94,7 @@ _REMEDY_OF = {
 }
 
 
-def mend(name: str, *, with_constant: bool) -> str:
+def remedy_for(name: str, *, with_constant: bool) -> str:
     """Say which module can replace a call of one of torch's functions, so that relevance rules can follow it.
 
     Args:

@@ -52,7 +52,7 @@ def batch_norm_pairs(root: nn.Module, clip: Float[Tensor, "..."]) -> list[Pair]:
     ]
 
 
-def parted_pairs(root: nn.Module, clip: Float[Tensor, "..."]) -> list[tuple[str, str]]:
+def unmergeable_pairs(root: nn.Module, clip: Float[Tensor, "..."]) -> list[tuple[str, str]]:
     """Find each BatchNorm that normalises a layer's output (reshaped at most), and cannot be merged with it.
 
     Args:

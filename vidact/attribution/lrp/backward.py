@@ -190,7 +190,7 @@ class Rule(Hook):  # type: ignore[misc]
         twin = twin_of(module, forward)
         return by_formula(inputs[0], twin.forward(*inputs), self, twin, module)
 
-    def speaks(self, bias: Tensor) -> Tensor:
+    def makes_output(self, bias: Tensor) -> Tensor:
         """Say which biases can make an output to which no input contributes."""
         return bias != 0
 
@@ -203,7 +203,7 @@ class Rule(Hook):  # type: ignore[misc]
         quotient: Tensor,
         *,
         constant: Tensor | None,
-        speaks: Callable[[Tensor], Tensor] | None = None,
+        makes_output: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """Note what a rule that divides by z + ε does not give to inputs: R b / (z + ε) and R ε / (z + ε).
 
@@ -215,7 +215,8 @@ class Rule(Hook):  # type: ignore[misc]
             epsilon: What the stabiliser adds to it.
             quotient: R / (z + ε).
             constant: b, in the shape of the output or one that broadcasts to it.
-            speaks: Which biases can make an output to which no input contributes; None for `self.speaks`.
+            makes_output: Which biases can make an output to which no input contributes; by default
+                `self.makes_output`.
         """
         book = self.book
         assert book is not None
@@ -225,7 +226,7 @@ class Rule(Hook):  # type: ignore[misc]
         if not book.is_small(taken):
             alone, bias = torch.where(z == 0, epsilon * quotient, 0), bias_of(module)
             taken = taken - book.per_clip(module, alone)
-            by_bias = alone * (0 if bias is None else (speaks or self.speaks)(bias))
+            by_bias = alone * (0 if bias is None else (makes_output or self.makes_output)(bias))
             book.bias(module, by_bias)
             book.nothing(module, alone - by_bias)
         book.stabiliser(module, taken)

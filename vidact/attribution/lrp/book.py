@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vidact.core.explanation import Account
 
-NOTHING = "nothing that speaks for the output"
+NOTHING = "outputs without any contribution"
 SMALL = 1e-5  # of the largest score: smaller stabiliser shares are not looked at more closely
 
 

@@ -20,7 +20,7 @@ from vidact.attribution.copies import (
 )
 from vidact.attribution.graph.canonizers import build_canonizers
 from vidact.attribution.graph.merge_check import find_wrong_merges
-from vidact.attribution.graph.pairs import parted_pairs
+from vidact.attribution.graph.pairs import unmergeable_pairs
 from vidact.attribution.graph.tracing import trace
 from vidact.attribution.lrp.obstacles import (
     Obstacle,
@@ -53,16 +53,16 @@ def find_obstacles(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> tup
         copied = private_copy(network)
         require_own(copied, network, video)
         scores, obstacles = _look_at_frames(copied, video)
-        parted = find_wrong_merges(copied, video)
+        wrong = find_wrong_merges(copied, video)
         for canonizer in build_canonizers(video):
             with contextlib.suppress(ExplanationError):  # a refused network stays as it is, and is judged below
                 canonizer.apply(copied)
-        if not parted and differ(scores_of(copied, video), scores):
+        if not wrong and differ(scores_of(copied, video), scores):
             obstacles.append(_output_changed(copied))
         with keep_rng(video.device):
             found = trace(copied, video, is_leaf=_is_leaf)
-        parted += [names for names in parted_pairs(copied, video) if names[1] in found.reaching]
-        obstacles += [_not_merged(*names) for names in parted]
+        wrong += [names for names in unmergeable_pairs(copied, video) if names[1] in found.reaching]
+        obstacles += [_not_merged(*names) for names in wrong]
         obstacles += [*_judge_modules(copied, found), *_judge_operations(copied, found)]
     return tuple(sorted(obstacles, key=lambda obstacle: not obstacle.hides_relevance))
 

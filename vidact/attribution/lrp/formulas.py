@@ -43,13 +43,13 @@ class Term:
         z: The sum over inputs.
         factor: c.
         constant: The bias's part in z.
-        speaks: Which biases can make an output to which no input contributes.
+        makes_output: Which biases can make an output to which no input contributes.
     """
 
     z: Tensor
     factor: float | Tensor = 1.0
     constant: Tensor | None = None
-    speaks: Callable[[Tensor], Tensor] = is_not_zero
+    makes_output: Callable[[Tensor], Tensor] = is_not_zero
 
 
 class Formula(Rule):
@@ -95,7 +95,7 @@ class Formula(Rule):
         for term in self.terms(detached, None if "bias" in self.zeroed else bias_of(twin)):
             epsilon = added(term.z, self.stabilizer)
             part = term.factor * relevance.detach() / (term.z + epsilon)
-            self.note(module, term.z, epsilon, part, constant=term.constant, speaks=term.speaks)
+            self.note(module, term.z, epsilon, part, constant=term.constant, makes_output=term.makes_output)
         gradients: Tensor | Sequence[Tensor] = self.gradient_mapper(relevance, outputs)
         return gradients
 
@@ -125,7 +125,7 @@ class Gamma(Formula, rules.Gamma):  # type: ignore[misc]
         return [
             Term(outputs[0] + outputs[1], (output > 0).to(output), more, is_positive),
             Term(outputs[2] + outputs[3], (output < 0).to(output), less, is_negative),
-            Term(torch.zeros_like(output), (output == 0).to(output), speaks=torch.zeros_like),
+            Term(torch.zeros_like(output), (output == 0).to(output), makes_output=torch.zeros_like),
         ]
 
 

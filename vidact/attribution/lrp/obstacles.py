@@ -13,7 +13,7 @@ from zennit import types
 from vidact.attribution.copies import (
     why_in_place,
 )
-from vidact.attribution.graph.operations import HARMLESS, POOLING_BY_WINNER, WEIGHTED_OPERATIONS, mend
+from vidact.attribution.graph.operations import HARMLESS, POOLING_BY_WINNER, WEIGHTED_OPERATIONS, remedy_for
 from vidact.attribution.graph.pairs import Weighted
 from vidact.attribution.graph.tracing import Operation, Trace
 from vidact.attribution.graph.unrolling import GatedBias
@@ -218,7 +218,7 @@ def _remedy(operation: Operation) -> str | None:
     adds = operation.name in {"add", "iadd", "radd"} or (operation.name in {"sub", "isub"} and operation.from_video[0])
     if operation.is_in_place:
         name = operation.name.removeprefix("i") if adds else operation.name
-        return f"{mend(name, with_constant=False)}; and not in place, as it writes into the output of a module"
+        return f"{remedy_for(name, with_constant=False)}; and not in place, as it writes into the output of a module"
     if adds and with_constant:  # passed on unchanged, its relevance would end on voxels
         return f"{layers.__name__}.Sum(values, constant): the constant takes its share (for pixels: Normalisation)"
-    return None if operation.name in POOLING_BY_WINNER else mend(operation.name, with_constant=with_constant)
+    return None if operation.name in POOLING_BY_WINNER else remedy_for(operation.name, with_constant=with_constant)

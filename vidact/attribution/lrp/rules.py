@@ -118,7 +118,7 @@ class ZPlus(Formula, rules.ZPlus):  # type: ignore[misc]
             z = z + self._part(module, forward, x, x.clamp(max=0), bias=None, max=0.0)
         return quotient(z, twin_of(module, forward).forward(x), self, module, taken)
 
-    def speaks(self, bias: Tensor) -> Tensor:
+    def makes_output(self, bias: Tensor) -> Tensor:
         """Only a positive bias can make an output to which no input contributes."""
         return bias > 0
 

@@ -75,10 +75,12 @@ def evaluate(
     except SystemExit as error:  # Lightning ends so after Ctrl-C, without a message
         raise KeyboardInterrupt from error
     built.loggers = [] if logger is None else [logger]
-    return _tell(prepared, measured, shared, trainer=built) if built.is_global_zero else 0
+    return _write_results(prepared, measured, shared, trainer=built) if built.is_global_zero else 0
 
 
-def _tell(prepared: "Sequence[Prepared]", measured: "Sequence[Measured]", out: Path, *, trainer: "Trainer") -> int:
+def _write_results(
+    prepared: "Sequence[Prepared]", measured: "Sequence[Measured]", out: Path, *, trainer: "Trainer"
+) -> int:
     """Write everything, and print a summary."""
     from vidact.evaluation.output.files import write_comparison, write_evaluation
     from vidact.evaluation.output.logging import draw_comparison, draw_evaluation, log_evaluations, written_files

@@ -63,7 +63,7 @@ def explain_videos(
         results = explain_all(model, trainer=built)
     except SystemExit as error:  # Lightning ends so after Ctrl-C, without a message
         raise KeyboardInterrupt from error
-    return _tell(results) if built.is_global_zero else 0
+    return _print_results(results) if built.is_global_zero else 0
 
 
 def _read_beside(beside: str, run: "Run", settings: ExplainSettings) -> "Beside":
@@ -79,12 +79,12 @@ def _read_beside(beside: str, run: "Run", settings: ExplainSettings) -> "Beside"
     return Beside(other, settings)
 
 
-def _tell(results: "list[Result]") -> int:
+def _print_results(results: "list[Result]") -> int:
     from vidact.runs.run import relative
 
     for result in results:
         place = f"  {relative(result.folder)}" if result.state != "failed" else ""
-        print(printable(f"{result.state:<10} {relative(result.path)}: {result.told}{place}"))
+        print(printable(f"{result.state:<10} {relative(result.path)}: {result.summary}{place}"))
         if result.warning:
             print(printable(f"{'warning':<10} {relative(result.path)}: {result.warning}"))
     failed = [result for result in results if result.state == "failed"]

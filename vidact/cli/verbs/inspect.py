@@ -82,7 +82,7 @@ def inspect_network(
     table, adds_up = _table(built, clips, composite)
     head = _head(built, network, clips, source=printable(video or "noise"))
     suited = f"composites that suit it: {', '.join(suited_composites(built))}"
-    print("\n".join([head, "", *_told(obstacles), "", suited, "", table]))
+    print("\n".join([head, "", *_describe(obstacles), "", suited, "", table]))
     return int(not adds_up or any(obstacle.hides_relevance for obstacle in obstacles))
 
 
@@ -177,7 +177,7 @@ def _head(network: "nn.Module", path: str, video: "Tensor", *, source: str) -> s
     return f"{path}: {num_weights:,} weights; input {list(video.shape)} ({source})"
 
 
-def _told(obstacles: "tuple[Obstacle, ...]") -> list[str]:
+def _describe(obstacles: "tuple[Obstacle, ...]") -> list[str]:
     hiding = [f"- {obstacle}" for obstacle in obstacles if obstacle.hides_relevance]
     notes = [f"- {obstacle}" for obstacle in obstacles if not obstacle.hides_relevance]
     lines = [
