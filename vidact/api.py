@@ -16,16 +16,15 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vidact.attribution.hotspots import HOTSPOT_THRESHOLD
-from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec
-from vidact.attribution.targets import PREDICTED
-from vidact.attribution.units import LRP, unit_of
+from vidact.attribution.lrp.composites import CompositeSpec
+from vidact.attribution.names import DEFAULT_COMPOSITE, HOTSPOT_THRESHOLD, LRP, PREDICTED, unit_of
 from vidact.core.devices import choose_device
 from vidact.data.loading.streaming import Video, VideoArray, VideoFile, pick_frames
 from vidact.data.video.reading import to_network_size
 from vidact.drawing.timeline import evenly_spread
+from vidact.explaining.settings import ExplainSettings
 from vidact.explaining.stitching import Subject
-from vidact.explaining.videos import ExplainSettings, VideoExplanation, explain_video
+from vidact.explaining.videos import VideoExplanation, explain_video
 from vidact.report.contents import ClipView, RelevanceView
 from vidact.report.page import clip_page
 from vidact.runs.run import Run, open_run, window_of
@@ -81,7 +80,7 @@ def explain(
     *,
     target: str = PREDICTED,
     method: str = LRP,
-    composite: CompositeSpec = DEFAULT,
+    composite: CompositeSpec = DEFAULT_COMPOSITE,
     fps: float | int | None = None,
     threshold: float = HOTSPOT_THRESHOLD,
 ) -> ClipExplanation:

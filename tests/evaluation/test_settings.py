@@ -8,7 +8,7 @@ from vidact.attribution.registry import build_explainer
 from vidact.core.clips import as_float
 from vidact.core.errors import ConfigError
 from vidact.data.video.reading import read_frames
-from vidact.evaluation.clips import Choice, choose_clips
+from vidact.evaluation.clips import choose_clips
 from vidact.evaluation.context import EvaluationContext, Subjects, open_context, possible_methods
 from vidact.evaluation.measures import localisation, sensitivity
 from vidact.evaluation.measures.fill_ins import build_fill
@@ -23,8 +23,9 @@ from vidact.evaluation.measures.perturbation import (
 )
 from vidact.evaluation.measures.units import sum_by_unit, tubes
 from vidact.evaluation.measuring import measure
-from vidact.evaluation.results.tables import CONTROLS, FAMILIES, MEASURES
-from vidact.evaluation.settings import EvaluateSettings, headline
+from vidact.evaluation.names import CONTROLS, FAMILIES
+from vidact.evaluation.results.tables import MEASURES
+from vidact.evaluation.settings import Choice, EvaluateSettings, headline
 from vidact.runs.run import Run, open_run
 
 SETTINGS = EvaluateSettings(
@@ -229,9 +230,9 @@ def test_what_a_network_cannot_have_is_left_out_unless_nothing_is_left(run: Run)
     kept, lines = possible_methods(run.network, EvaluateSettings(("attention", "gradient")), example=example)
     assert kept.methods == ("gradient",)
     assert len(lines) == 1
-    assert lines[0].startswith("attention is left out: ")
+    assert lines[0].startswith("attention is skipped: ")
     assert "has no attention_maps" in lines[0]
-    with pytest.raises(ConfigError, match="no method is left to evaluate: attention is left out"):
+    with pytest.raises(ConfigError, match="no method is left to evaluate: attention is skipped"):
         possible_methods(run.network, EvaluateSettings(("attention",)), example=example)
 
 
@@ -250,7 +251,7 @@ def test_in_a_single_frame_nothing_is_taken_from_time() -> None:
     assert settings.pairs_of(1) == (("tubes", "blur"),)
     assert settings.idle_note(2) == []
     (note,) = settings.idle_note(1)
-    assert note.startswith("clips of 1 frame: left out are tubes with temporal_mean, frames with blur")
+    assert note.startswith("clips of 1 frame: skipped are tubes with temporal_mean, frames with blur")
     first = EvaluateSettings(fills=("temporal_mean", "blur"))
     assert headline(first, ("perturbation",), (), num_frames=1) == ("abpc/tubes/blur",)
     with pytest.raises(ConfigError, match="nothing is taken away by frames with freeze; add tubes"):

@@ -15,8 +15,9 @@ from vidact.core.errors import ConfigError, EnvironmentProblem, ExplanationError
 from vidact.data.loading.streaming import WindowSettings, pick_frames
 from vidact.data.video.reading import to_network_size
 from vidact.data.video.timeline import FrameRates
+from vidact.explaining.settings import ExplainSettings
 from vidact.explaining.stitching import Subject
-from vidact.explaining.videos import ExplainSettings, VideoExplanation, explain_video
+from vidact.explaining.videos import VideoExplanation, explain_video
 from vidact.models.stacked import StackedFramesCNN
 
 CLASSES = ("left", "right", "up-vs-down")

@@ -8,6 +8,7 @@ import pytest
 from figures import layout_faults
 from made_evaluations import METHODS, make_comparison, make_evaluation
 
+from vidact.evaluation.names import CONTROLS
 from vidact.evaluation.output.files import write_evaluation
 from vidact.evaluation.output.pictures import (
     all_methods,
@@ -18,7 +19,7 @@ from vidact.evaluation.output.pictures import (
     short_name,
 )
 from vidact.evaluation.results.comparison import Comparison
-from vidact.evaluation.results.tables import CONTROLS, Evaluation, better
+from vidact.evaluation.results.tables import Evaluation, better
 from vidact.report.contents import EvaluationView
 from vidact.report.evaluation_view import FOLDER, find_evaluation, view_evaluation
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vidact.evaluation.names import CONTROLS
 from vidact.evaluation.results.comparison import Agreement, Comparison, DoseResponse
 from vidact.evaluation.results.statistics import ClipResult, Table
-from vidact.evaluation.results.tables import CONTROLS, Evaluation
+from vidact.evaluation.results.tables import Evaluation
 from vidact.evaluation.results.verdict import decide
 
 METHODS = (

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from vidact.evaluation.names import CONTROLS
 from vidact.evaluation.results.statistics import ClipResult
-from vidact.evaluation.results.tables import CONTROLS
 
 ABPC, RMA = "abpc/tubes/blur", "rma/strict"
 

@@ -1,6 +1,6 @@
-"""Say in words where a score has gone: to voxels, biases, the stabiliser; and warn where too little is on voxels.
+"""Say in words where a score went (to voxels, biases, the stabiliser), and warn where too little is on voxels.
 
-One wording for all who show explanations. It computes no relevance.
+The command line, the callbacks and the report all use this wording.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,21 +23,21 @@ Parts = Mapping[str, float]
 
 
 def parts_of(account: Account, row: int) -> dict[str, float]:
-    """Give the parts of one clip's score by their names; together they are the score."""
+    """List the parts of one clip's score by name; they add up to the score."""
     return {name: float(taken[row]) for name, taken in account.parts.items()}
 
 
 def mean_parts(account: Account) -> dict[str, float]:
-    """Give the mean of each part over clips; together they are the mean score."""
+    """Average each part over clips; the means add up to the mean score."""
     return {name: float(taken.double().mean()) for name, taken in account.parts.items()}
 
 
 def in_words(parts: Parts, score: float) -> str:
-    """Say where a score has gone: `95.2 % on voxels, 4.8 % on the bias of stem.0`.
+    """Say where a score went: `95.2 % on voxels, 4.8 % on the bias of stem.0`.
 
     Args:
         parts: As `parts_of` gives them.
-        score: What they should add up to; what they do not is said.
+        score: What they should add up to; a gap is mentioned.
     """
     if not score:
         return "the score is 0: there are no shares of it"
@@ -48,21 +48,21 @@ def in_words(parts: Parts, score: float) -> str:
     if rest := named[MAX_NAMED:]:
         told.append(f"{_percent(sum(shares[name] for name in rest))} on {len(rest)} others")
     if not abs(unknown) < SHOWN:
-        told.append(f"{_percent(unknown)} lost, and no rule says where")
+        told.append(f"{_percent(unknown)} lost where no rule applies")
     return ", ".join(told)
 
 
 def warning_of(parts: Parts, score: float, *, largest_logit: float) -> str | None:
-    """Warn where a share of the score that is not near 1 is on voxels; None if all is well.
+    """Warn where the voxels' share of the score is not near 1; None if it is.
 
     Args:
         parts: As `parts_of` gives them.
         score: What they add up to.
-        largest_logit: max |logit| of the clip; beside it a score may be too small to have shares.
+        largest_logit: max |logit| of the clip; of a score that is tiny beside it, shares mean little.
     """
     if abs(score) <= NEGLIGIBLE_SCORE * largest_logit or abs(parts[VOXELS] / score - 1) <= TOLERANCE:
         return None
-    return f"the voxels do not make up the whole score, {in_words(parts, score)}: {_meaning(parts, score)}"
+    return f"the voxels do not add up to the whole score, {in_words(parts, score)}: {_meaning(parts, score)}"
 
 
 def is_negligible(score: Float[Tensor, " B"], largest_logit: Float[Tensor, " B"]) -> Tensor:
@@ -81,11 +81,11 @@ def _meaning(parts: Parts, score: float) -> str:
     largest = max(others, key=lambda name: others[name])
     if largest == "lost":
         return (
-            "relevance is lost (or made) between layers, where no rule is: a module that is no layer of torch.nn or "
-            "vidact, or a sum, product or mean that is no module; do not believe it"
+            "relevance is lost (or created) between layers, where no rule applies: a module that is no layer of "
+            "torch.nn or vidact, or a sum, product or mean that is no module; do not trust it"
         )
     if largest.startswith("the bias of"):
-        return "where nothing that a layer sees speaks for its output, as where nothing moves, its bias has made it"
+        return "where no input of a layer contributes to its output, as where nothing moves, its bias makes it"
     if largest == "the stabiliser":
         return "a smaller epsilon gives more to voxels"
     return "another rule there may give it to voxels"
@@ -99,7 +99,7 @@ UNEXPLAINED = "nothing (unexplained)"
 
 
 def join_accounts(accounts: Sequence[Account]) -> Account:
-    """Put accounts of some clips after one another; what one of them does not name is zero there."""
+    """Concatenate the accounts of several batches; a part that one of them lacks is zero there."""
 
     def join(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         names = dict.fromkeys(name for part in parts for name in part)
@@ -117,7 +117,7 @@ def join_accounts(accounts: Sequence[Account]) -> Account:
 
 
 def with_rows(account: Account, rows: Int[Tensor, " N"], other: Account) -> Account:
-    """Put another account in the place of some clips."""
+    """Replace the account of some clips by another."""
 
     def put(own: Tensor, new: Tensor | None) -> Tensor:
         own = own.clone()
@@ -136,6 +136,6 @@ def with_rows(account: Account, rows: Int[Tensor, " N"], other: Account) -> Acco
 
 
 def account_of_sum(relevance: Float[Tensor, "B C T H W"], score: Float[Tensor, " B"]) -> Account:
-    """Make the account of a method that follows no rule: what is not on voxels is unexplained."""
+    """Build the account of a method without rules: what is not on voxels is unexplained."""
     voxels = relevance.double().sum(dim=(1, 2, 3, 4))
     return Account(voxels, {}, torch.zeros_like(voxels), {UNEXPLAINED: score.double() - voxels})

@@ -1,7 +1,4 @@
-"""What every way of explaining shares: a private copy of the network, checks, and batches that fit into memory.
-
-It knows no method.
-"""
+"""Base class of all explainers: a private copy of the network, checks, and batches that fit into memory."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -29,13 +26,13 @@ PIXEL_TOLERANCE = 1e-3
 class Explainer(ABC):
     """A context manager and a function `(video, target, *, against) -> Explanation`.
 
-    It never touches the network that it is given: it works on a deep copy, in eval mode, outside autocast and
-    inference mode, and draws no global random number. A clip's explanation depends on the clip alone, not on the
-    batch it comes in (but for the rounding of sums).
+    The given network stays as it is: the explainer works on a deep copy, in eval mode, outside autocast and inference
+    mode, and leaves the global random state alone. A clip's explanation does not depend on the other clips of its
+    batch (but for the rounding of sums).
 
     Args:
         network: From [B, C, T, H, W] in [0, 1] to logits [B, K]; stays as it is.
-        batch_size: At most so many clips go through the network at once; None for all. Where they do not fit into
+        batch_size: How many clips go through the network at once; None for all. Where they do not fit into
             memory, half as many are tried, and so on.
         dtype: Of the copy and its arithmetic.
 
@@ -64,7 +61,7 @@ class Explainer(ABC):
 
     @property
     def network(self) -> nn.Module:
-        """The copy that is explained; there while the context is open."""
+        """The copy that is explained; it exists while the context is open."""
         return self._copy
 
     def prepare(self, video: Float[Tensor, "B C T H W"]) -> None:
@@ -87,7 +84,7 @@ class Explainer(ABC):
         return True
 
     def _refuse_in_place(self, video: Float[Tensor, "1 C T H W"]) -> None:
-        """Let modules compute out of place, and refuse a network that would be another one then."""
+        """Let modules compute out of place; refuse a network whose scores would change."""
         if self._in_place is None:
             require_own(self._copy, self._network, video)
             self._in_place = compute_out_of_place(self._copy, video)
@@ -155,7 +152,7 @@ class Explainer(ABC):
     def _by_parts(
         self, video: Float[Tensor, "B C T H W"], work: Callable[[slice], Found]
     ) -> Iterator[tuple[slice, Found]]:
-        """Do some work part by part; where memory ends, with half as many clips."""
+        """Do some work part by part; out of memory, try half as many clips."""
         start, size = 0, self._limit(video)
         while start < len(video):
             part = slice(start, min(start + size, len(video)))
@@ -181,22 +178,22 @@ class Explainer(ABC):
         return video.detach().clone().to(self._dtype)
 
     def _prepare(self, video: Float[Tensor, "1 C T H W"]) -> None:  # noqa: B027  # most methods need nothing
-        """Make ready for clips of this shape, once."""
+        """Prepare for clips of this shape, once."""
 
     @abstractmethod
     def _explain(
         self, video: Float[Tensor, "B C T H W"], goal: Goal
     ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
-        """Give the relevance and the logits of clips that are processed at once."""
+        """Compute the relevance and the logits of clips that are processed together."""
 
     def _account(self, relevance: Float[Tensor, "B C T H W"], score: Float[Tensor, " B"]) -> Account | None:
-        """Say where the score of the clips has gone that were explained just now; None for methods that cannot."""
+        """Build the account of the clips explained just now; None for methods that cannot."""
         return None
 
     def _backpropagate(
         self, video: Float[Tensor, "B C T H W"], start: Callable[[Tensor], Tensor]
     ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
-        """Hand what `start` makes of the logits back to the voxels; the gradient, where no hook changes it."""
+        """Propagate what `start` makes of the logits back to the voxels: the gradient, where no hook changes it."""
         leaf = video.detach().requires_grad_()
         scores = self._copy(leaf.clone())  # a clone, for a network that begins with an in-place layer
         if not scores.requires_grad:
@@ -208,7 +205,7 @@ class Explainer(ABC):
 
 
 def _if_it_fits(work: Callable[[Part], Found], part: Part, *, device: torch.device) -> Found | None:
-    """Do some work, or give None where memory ends."""
+    """Do some work; None if it runs out of memory."""
     try:
         with differentiable(device):
             return work(part)
@@ -219,18 +216,18 @@ def _if_it_fits(work: Callable[[Part], Found], part: Part, *, device: torch.devi
 
 
 def mean_picture(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "#B #C 1 1 1"]:
-    """Give the pixel that says nothing to a network: the mean that it subtracts, else each clip's own."""
+    """Choose a neutral pixel value for a network: the mean that it subtracts, else each clip's own mean."""
     mean = subtracted_mean(network)
     return video.mean(dim=(2, 3, 4), keepdim=True) if mean is None else mean.to(video)
 
 
 def subtracted_mean(network: nn.Module) -> Float[Tensor, "1 C 1 1 1"] | None:
-    """Give the mean that a network subtracts from its pixels, if it does."""
+    """Find the mean that a network subtracts from its pixels; None if it subtracts none."""
     return next((module.mean for module in network.modules() if isinstance(module, Normalisation)), None)
 
 
 def _check_pixels(video: Float[Tensor, "B C T H W"]) -> None:
-    """Make sure that these are pixels as networks take them; rounding may lead a little beyond."""
+    """Check that pixels are finite floats in [0, 1], with a little tolerance for rounding."""
     if not video.is_floating_point():
         raise ExplanationError(f"expected pixels in [0, 1] as floating point, got {video.dtype}; divide by 255")
     if not torch.isfinite(video).all():

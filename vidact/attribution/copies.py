@@ -1,7 +1,4 @@
-"""A private copy of a network that can be differentiated, and the state of torch in which it is run.
-
-It knows no method and no rule.
-"""
+"""Make the private copy of a network that explainers differentiate, and set torch's state while they do."""
 
 import contextlib
 import copy
@@ -25,8 +22,8 @@ SAME = 1e-3  # of the largest score
 def private_copy(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
     """Copy a network for explaining: in eval mode, its parameters without gradient.
 
-    What compiles it or spreads it over devices is left out; weights that are computed from others (weight_norm,
-    spectral_norm, pruning, …) become parameters of their own, as they are in eval mode.
+    Wrappers that compile the network or spread it over devices are removed; weights that are computed from others
+    (weight_norm, spectral_norm, pruning, …) become plain parameters with their values of eval mode.
 
     Args:
         network: Stays as it is.
@@ -50,7 +47,7 @@ def private_copy(network: nn.Module, dtype: torch.dtype = torch.float32) -> nn.M
 
 
 def require_own(copied: nn.Module, network: nn.Module, video: Float[Tensor, "B C T H W"]) -> None:
-    """Refuse a copy that still computes with the network's own weights, or scores a clip otherwise each time.
+    """Refuse a copy that still computes with the network's own weights, or whose scores change between calls.
 
     Raises:
         ExplanationError: says which weights, or that the network keeps something between two calls.
@@ -74,7 +71,7 @@ def require_own(copied: nn.Module, network: nn.Module, video: Float[Tensor, "B C
 
 
 class _Foreign(TorchFunctionMode):
-    """Notes which of a network's parameters and buffers anything is computed with."""
+    """Records which of a network's parameters and buffers take part in any computation."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -83,16 +80,16 @@ class _Foreign(TorchFunctionMode):
         self.found: list[str] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Look at what a function is given; torch calls this in place of each of its functions."""
+        """Check the arguments of each torch function; torch calls this in place of the function."""
         given = tree_leaves((args, kwargs or {}))
         self.found += [self._names[id(value)] for value in given if id(value) in self._names]
         return func(*args, **(kwargs or {}))
 
 
 def compute_out_of_place(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> tuple[str, ...]:
-    """Let no module of a copy overwrite what it is given, as rules and gradients need it.
+    """Stop the modules of a copy from overwriting their input, which rules and gradients need.
 
-    Where another module reads what was overwritten, that makes another network of it.
+    Where another module reads the overwritten input, this would change the network's scores.
 
     Args:
         network: The copy; its modules have `inplace = False` afterwards.
@@ -127,13 +124,13 @@ def why_in_place(network: nn.Module, name: str) -> tuple[str, str]:
 
 
 def differ(found: Tensor, expected: Tensor) -> bool:
-    """Say whether two tensors of scores are not the same."""
+    """Say whether two tensors of scores differ by more than rounding."""
     return not bool((found - expected).abs().max() <= SAME * expected.abs().max() + torch.finfo(expected.dtype).tiny)
 
 
 @torch.no_grad()
 def scores_of(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> Tensor:
-    """Run a network on a clone of a clip; one that is random also in eval mode draws the same numbers each time."""
+    """Run a network on a clone of a clip, with a fixed seed, for networks that are random even in eval mode."""
     with keep_rng(video.device), reword_network_errors(network, video):
         scores = network(video.clone())
     return require_logits(scores, network, video)
@@ -141,7 +138,7 @@ def scores_of(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> Tensor:
 
 @contextlib.contextmanager
 def differentiable(device: torch.device) -> Iterator[None]:
-    """Allow gradients, in full precision, wherever this is called; leave the global random numbers as they are."""
+    """Enable gradients in full precision whatever the caller's mode; restore the global random state afterwards."""
     with (
         torch.inference_mode(mode=False),
         torch.enable_grad(),
@@ -155,14 +152,14 @@ def differentiable(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def keep_rng(device: torch.device) -> Iterator[None]:
-    """Put torch's global generators back afterwards: a network may draw from them, as functional dropout does."""
+    """Restore torch's global generators afterwards: a network may draw from them, as functional dropout does."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield
 
 
 @contextlib.contextmanager
 def _without_tf32() -> Iterator[None]:
-    """Keep CUDA from rounding to the 10 bits of TF32, as convolutions do by default: scores would move by percents."""
+    """Turn off TF32, whose 10-bit mantissa convolutions use by default on CUDA: scores would change by percents."""
     cudnn: Any = torch.backends.cudnn
     places = (cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul)
     before = [place.fp32_precision for place in places]
@@ -181,7 +178,7 @@ def _set_in_place(modules: Collection[nn.Module], *, value: bool) -> None:
 
 
 def _without_wrappers(network: nn.Module) -> nn.Module:
-    """Take away, in a copy, what compiles modules or spreads them over devices."""
+    """Remove, in a copy, wrappers that compile modules or spread them over devices."""
     network = unwrapped(network)
     for module in list(network.modules()):
         module._compiled_call_impl = None

@@ -1,4 +1,4 @@
-"""Explain a network's score for a class by the voxels of its input, by any method; it knows no files and no pictures.
+"""Build explainers by the name of their method.
 
 An explainer is a context manager and a function `(video, target, *, against) -> Explanation`.
 """
@@ -20,7 +20,7 @@ from vidact.attribution.methods.gradients import (
     SmoothGrad,
 )
 from vidact.attribution.methods.occlusion import Occlusion
-from vidact.attribution.units import LRP
+from vidact.attribution.names import LRP
 from vidact.core.errors import ConfigError, nearest
 
 METHODS: dict[str, type[Explainer]] = {

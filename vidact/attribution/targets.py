@@ -1,4 +1,4 @@
-"""What is explained: a class's logit, or one class against another or against all the rest; it knows no method.
+"""Choose what is explained: a class's logit, or one class against another or against all the rest.
 
 `against` is None (the logit f_A), a class per clip (the difference f_A − f_B: why A and not B), or "rest", −1 in
 tensors (the log-odds log p_A / (1 − p_A) = f_A − log Σ_{k≠A} exp f_k).
@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidact.attribution.names import PREDICTED, TRUE
 from vidact.core.errors import ExplanationError, nearest
 
 REST = -1  # as `core.Explanation.against` has it
-PREDICTED, TRUE = "predicted", "true"
 VERSUS, REST_WORD = "-vs-", "rest"
 
 Against = Int[Tensor, " B"] | str | None
@@ -23,11 +23,11 @@ Against = Int[Tensor, " B"] | str | None
 
 @dataclass(frozen=True)
 class Goal:
-    """What is explained of some clips.
+    """The classes that are explained, for some clips.
 
     Attributes:
-        target: A, the class that is spoken for.
-        against: B, the class that is spoken against: −1 for the rest, None for nobody.
+        target: A, the class that positive relevance speaks for.
+        against: B, the class that it speaks against: −1 for the rest, None for none.
     """
 
     target: Int[Tensor, " B"]
@@ -83,7 +83,7 @@ def set_goal(target: Int[Tensor, " B"], against: Against) -> Goal:
 
 
 def _whole(what: str, numbers: Tensor) -> Int[Tensor, " B"]:
-    """Make class numbers of any integer type what torch looks up with."""
+    """Convert class numbers of any integer type to int64, with which torch indexes."""
     if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool:
         raise ExplanationError(f"{what} are class numbers, got a tensor of {numbers.dtype}")
     return numbers.long()
@@ -101,12 +101,12 @@ def class_weights(
 
     w_A = 1; against a class, w_B = −1; against the rest, w_k = −exp f_k / Σ_{j≠A} exp f_j for k ≠ A. There Σ_k w_k f_k
     is f_A less the mean logit of the rest under their own softmax; it exceeds the log-odds by that softmax's entropy
-    H(w) (log Σ_{k≠A} exp f_k = Σ_{k≠A} |w_k| f_k + H(w)), which is no sum over logits and cannot be handed down.
+    H(w) (log Σ_{k≠A} exp f_k = Σ_{k≠A} |w_k| f_k + H(w)), which is no sum over logits and cannot be propagated.
 
     Args:
         scores: Logits.
         target: A.
-        against: B, −1 for the rest, None for nobody.
+        against: B, −1 for the rest, None for none.
     """
     num_classes = scores.shape[1]
     weights = F.one_hot(target, num_classes).to(scores)
@@ -125,7 +125,7 @@ def contrast(
     Args:
         scores: Logits.
         target: A.
-        against: B, −1 for the rest, None for nobody.
+        against: B, −1 for the rest, None for none.
     """
     own = scores.gather(1, target[:, None]).squeeze(1)
     if against is None:
@@ -148,7 +148,7 @@ def select_target(
         class_names: The classes in the order of their numbers; the three words come first.
 
     Returns:
-        The target, and the class against it: −1 for the rest, None for nobody.
+        The target, and the class against it: −1 for the rest, None for none.
 
     Raises:
         ExplanationError: a class that is unknown, the true class where none is known, or a class against itself.
@@ -163,7 +163,7 @@ def select_target(
 
 
 def _divide(spec: str, class_names: Sequence[str]) -> list[str]:
-    """Divide A-vs-B; a class's own name may hold `-vs-`."""
+    """Split A-vs-B into its classes, whose names may hold `-vs-` themselves."""
     known = {PREDICTED, TRUE, REST_WORD, *class_names}
     words = spec.split(VERSUS)
     if spec in known or len(words) == 1:

@@ -1,4 +1,4 @@
-"""Undo what wraps a network's code and weights: torch.compile, activation checkpoints, computed weights."""
+"""Undo wrappers around a network's code and weights: torch.compile, activation checkpoints, computed weights."""
 
 import contextlib
 import sys
@@ -14,10 +14,10 @@ from torch.utils import checkpoint
 
 
 def give_computed_weights(network: nn.Module) -> None:
-    """Replace every computed weight of a network by the parameter that it comes to.
+    """Replace every computed weight of a network by a plain parameter with its current value.
 
-    So with `torch.nn.utils.parametrize` (parametrizations.weight_norm, spectral_norm, orthogonal, …), with the older
-    `torch.nn.utils.weight_norm` and `spectral_norm`, and with `torch.nn.utils.prune`.
+    Covers `torch.nn.utils.parametrize` (parametrizations.weight_norm, spectral_norm, orthogonal, …), the older
+    `torch.nn.utils.weight_norm` and `spectral_norm`, and `torch.nn.utils.prune`.
     """
     for module in list(network.modules()):
         if parametrize.is_parametrized(module):
@@ -47,10 +47,10 @@ def _take_away(module: nn.Module, hook: object) -> None:
 
 @contextlib.contextmanager
 def run_plainly() -> Iterator[None]:
-    """Run what is compiled as it was before, and activation checkpoints so that hooks and gradients pass them.
+    """Run compiled code uncompiled, and activation checkpoints so that hooks and gradients pass through them.
 
-    Compiled code knows none of the hooks that rules are made of. A reentrant checkpoint hides its part of the graph
-    and cannot be differentiated by `torch.autograd.grad`; one that is not has the same result.
+    Compiled code ignores the hooks that rules are made of. A reentrant checkpoint hides its part of the graph
+    and cannot be differentiated by `torch.autograd.grad`; a checkpoint without re-entrance has the same result.
     """
     with _eager(), _not_reentrant():
         yield
@@ -66,7 +66,7 @@ def _eager() -> Iterator[None]:
 
 
 class _NotReentrant:
-    """In the place of the function that makes a reentrant checkpoint."""
+    """Replaces the function that makes a reentrant checkpoint."""
 
     @staticmethod
     def apply(function: Callable[..., Any], preserve_rng_state: bool, *args: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Is an explanation right? Measures of tensors; they know no network by name and no file."""
+"""Measure whether explanations are right, and say which method to trust for a trained network: `evaluate`."""

@@ -1,7 +1,7 @@
-"""Which clips a run is evaluated on, and what lies beside them: masks, and the same clips without a confounder.
+"""Choose the clips that a run is evaluated on, with their masks and their copies without a confounder.
 
-It scores nothing. Clips that a run learned from, or was chosen by, are no evidence: of another data set, those whose
-name, source or film was among them are left out.
+Clips that a run was trained or selected on are no evidence: clips of another data set that share their name, source or
+film with them are skipped.
 """
 
 import hashlib
@@ -24,41 +24,11 @@ from vidact.data.loading.windows import Window, list_windows
 from vidact.data.preparation import divide
 from vidact.data.splits.kept_out import share_footage
 from vidact.data.synthetic.files import WITHOUT_CONFOUNDER
-from vidact.runs.measuring import STAGES
+from vidact.evaluation.settings import Choice
 from vidact.runs.run import Run
 from vidact.runs.splits import read_kept_split
 
 LEARNED_FROM = ("training", "validation")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which clips are wanted.
-
-    Attributes:
-        part: `validation` or `test`; of another data set all clips are.
-        root: Another data set than the run's own.
-        num_clips: At most so many, equally many of each class, so as many as there are classes or more; all if None.
-        seed: Draws them.
-        masks_folder: Holds the masks; None for the folder that the run was trained with or, of another data set or
-            where it has none, the one in or beside the set.
-    """
-
-    part: str = "validation"
-    root: str | None = None
-    num_clips: int | None = None
-    seed: int = 0
-    masks_folder: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.part not in STAGES:
-            raise ConfigError(f"--part is one of {', '.join(STAGES)}, got {self.part!r}")
-        if self.num_clips is not None and self.num_clips < 1:
-            raise ConfigError(f"--num_clips is at least 1, or null for all, got {self.num_clips}")
-        if self.seed < 0:
-            raise ConfigError(f"--seed is at least 0, got {self.seed}")
-        if self.masks_folder is not None and not Path(self.masks_folder).is_dir():
-            raise ConfigError(f"--masks_folder {self.masks_folder}: no such folder")
 
 
 @dataclass(frozen=True)
@@ -67,10 +37,10 @@ class ChosenClips:
 
     Attributes:
         folder: The data set.
-        windows: With the run's own numbers of classes.
+        windows: Labelled with the run's class numbers.
         masks: Where the masks are, if there are any.
-        left_out: A line for each clip that cannot be used.
-        notes: What else is to be known of the choice.
+        left_out: A line for each clip that is skipped.
+        notes: Further remarks on the choice.
     """
 
     folder: Path
@@ -81,7 +51,7 @@ class ChosenClips:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes that there are clips of, in the order of their numbers."""
+        """The classes that have clips, in the order of their numbers."""
         clips = sorted({(window.clip.label, window.clip.class_name) for window in self.windows})
         return tuple(name for _, name in clips)
 
@@ -103,7 +73,7 @@ class ChosenClips:
         """Read the mask of a window's frames; None where its clip has none of the kind.
 
         Raises:
-            DataError: a damaged one, or one of another clip.
+            DataError: a mask that is damaged, or does not fit the clip.
         """
         clip_id = window.clip.clip_id
         if self.masks is None or kind not in self._kinds_of(clip_id):
@@ -112,17 +82,17 @@ class ChosenClips:
         return self.masks.read(clip_id, window.frame_numbers, clip_frames=frames, size=size, kind=kind)
 
     def without_confounder(self, window: Window) -> Path | None:
-        """Name the same clip without its confounder; None where there is none."""
+        """Find the copy of a clip without its confounder; None where there is none."""
         base = self.folder if self.folder.is_dir() else self.folder.parent
         path = base / WITHOUT_CONFOUNDER / window.clip.class_name / window.clip.path.name
         return path if path.exists() else None
 
 
-def choose_clips(run: Run, choice: Choice) -> ChosenClips:
-    """List the clips to evaluate a run on.
+def choose_clips(run: Run, choice: Choice, *, seed: int = 0) -> ChosenClips:
+    """List the clips to evaluate a run on; where not all are wanted, they are drawn by `seed`.
 
     Raises:
-        DataError: the data is not where it was, no class is known to both, or no clip is left.
+        DataError: the data set was moved, shares no class with the run, or has no usable clip.
         ConfigError: fewer clips than classes are wanted.
     """
     record = read_kept_split(run.folder)
@@ -134,7 +104,7 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
         inspections = inspect_clips(paths, root=folder, decoder=decoder, progress=progress)
     reasons = {clip: why_unusable(clip, inspections[clip.path]) for clip in clips}
     left_out = [*gone, *(f"{clip.clip_id}: {reason}" for clip, reason in reasons.items() if reason)]
-    usable = _draw([clip for clip in clips if not reasons[clip]], choice)
+    usable = _draw([clip for clip in clips if not reasons[clip]], choice, seed)
     if not usable:
         raise DataError(f"{folder}: no clip is left to evaluate: {'; '.join([*notes, *left_out[:3]]) or choice.part}")
     settings = run.data_settings
@@ -144,7 +114,7 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
         {path: found.info for path, found in inspections.items() if found.info},
         num_frames=settings["num_frames"],
         stride=settings["stride"],
-        num_windows=1,
+        num_windows=1,  # in the middle
         sha1s={path: found.sha1 for path, found in inspections.items()},
         fps=settings.get("fps") if choice.root is None else _common_rate(run),
         **order,
@@ -154,12 +124,12 @@ def choose_clips(run: Run, choice: Choice) -> ChosenClips:
 
 
 def _common_rate(run: Run) -> float | None:
-    """Name the frames per second that all clips of a run's training had; None where they differ or nobody knows."""
+    """Name the frames per second that all clips of a run's training had; None where they differ or are unknown."""
     return None if run.frame_rates is None or run.frame_rates.differ else run.frame_rates.usual
 
 
 def _choose_masks(run: Run, choice: Choice, folder: Path) -> tuple[MaskFolder | None, list[str]]:
-    """Open the masks that are named or, for its own data, those that the run was trained with; else what is there."""
+    """Open the masks that are named, else those that the run was trained with (for its own data), else those found."""
     lines = []
     place = choice.masks_folder
     own = run.data_settings.get("masks")
@@ -187,12 +157,12 @@ def _own_clips(run: Run, choice: Choice, record: Mapping[str, Any]) -> _Found:
         gone = sorted(wanted - {clip.clip_id for clip in clips})
         lines = [f"{clip_id}: is in the run's split, and not in the data set any more" for clip_id in gone]
         return data.folder, [clip for clip in clips if clip.clip_id in wanted], lines, []
-    note = "the run recorded no split (split.json); its clips were divided anew, by its settings"
+    note = "the run recorded no split (split.json); its clips were divided again, by its settings"
     return data.folder, list(divide(clips, data.folder, settings=data.split_settings).sides[choice.part]), [], [note]
 
 
 def _other_clips(run: Run, root: Path, record: Mapping[str, Any]) -> _Found:
-    """List the clips of another data set that the run cannot know."""
+    """List the clips of another data set that the run cannot have seen."""
     there = choose_classes(root, None)
     common = [name for name in run.class_names if name in there]
     if not common:
@@ -207,19 +177,19 @@ def _other_clips(run: Run, root: Path, record: Mapping[str, Any]) -> _Found:
         for clip in index_clips(root, classes=common, follow_links=follow)
     ]
     if not record:
-        notes.append("the run recorded no split (split.json), so nobody can say whether it learned from these clips")
+        notes.append("the run recorded no split (split.json), so it is unknown whether it learned from these clips")
         return root, clips, [], notes
     known = set(share_footage(clips, _learned_from(run, record)))
     if known:
         notes.append(
-            f"{len(known)} of {len(clips)} clips are left out: their name, source or film is among the clips that the "
-            "run learned from or was chosen by"
+            f"{len(known)} of {len(clips)} clips are skipped: their name, source or film is among the clips that the "
+            "run was trained or selected on"
         )
     return root, [clip for clip in clips if clip not in known], [], notes
 
 
 def _learned_from(run: Run, record: Mapping[str, Any]) -> list[Clip]:
-    """List the clips of training and validation: as the data set has them or, where it is gone, as they are named."""
+    """List the clips of training and validation, from the data set or, where that is gone, from their names."""
     try:
         own = {clip.clip_id: clip for clip in index_clips(run.build_data().folder, classes=run.class_names)}
     except VidactError:
@@ -227,8 +197,8 @@ def _learned_from(run: Run, record: Mapping[str, Any]) -> list[Clip]:
     return [own.get(clip_id) or named_clip(clip_id) for side in LEARNED_FROM for clip_id in record.get(side, ())]
 
 
-def _draw(clips: Sequence[Clip], choice: Choice) -> list[Clip]:
-    """Draw equally many clips of each class; whether a clip is drawn before another depends on those two alone.
+def _draw(clips: Sequence[Clip], choice: Choice, seed: int) -> list[Clip]:
+    """Draw equally many clips of each class; which of two clips comes first does not depend on the other clips.
 
     Raises:
         ConfigError: fewer clips than classes are wanted.
@@ -245,10 +215,11 @@ def _draw(clips: Sequence[Clip], choice: Choice) -> list[Clip]:
     drawn: set[Clip] = set()
     for label in labels:
         own = [clip for clip in clips if clip.label == label]
-        drawn |= set(sorted(own, key=lambda clip: draw_key(choice.seed, clip.clip_id))[:each])
+        drawn |= set(sorted(own, key=lambda clip: draw_key(seed, clip.clip_id))[:each])
     return [clip for clip in clips if clip in drawn]
 
 
 def draw_key(seed: int, *words: str) -> bytes:
-    """Give what looks like chance and depends on seed and words alone."""
+    """Compute a pseudo-random sort key from a seed and words."""
+    # The same on every machine and in every process, unlike hash().
     return hashlib.sha256(" ".join([str(seed), *words]).encode("utf-8", "surrogateescape")).digest()

@@ -1,4 +1,4 @@
-"""The explainers of a network, open side by side, what they are asked, and which of them the network cannot have."""
+"""Open the explainers of a network, and hold the clips that are measured and the numbers found."""
 
 import contextlib
 import math
@@ -14,20 +14,20 @@ from vidact.attribution.registry import build_explainer
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.evaluation.clips import draw_key
 from vidact.evaluation.measures.randomisation import randomised
-from vidact.evaluation.results.tables import CONTROLS, RANDOM, RANDOMISATION
+from vidact.evaluation.names import CONTROLS, RANDOM, RANDOMISATION
 from vidact.evaluation.settings import EvaluateSettings
 
 
 @dataclass(frozen=True)
 class Subjects:
-    """Clips and what lies beside them, on the network's device.
+    """The clips that are measured, with their labels and masks, on the network's device.
 
     Attributes:
         video: In [0, 1].
         label: The true classes.
         target: What is explained.
-        clip_ids: One of each.
-        masks: By kind; nowhere True for a clip that has none.
+        clip_ids: Their names.
+        masks: By kind; all False for a clip that has none.
         partners: Clips of other classes for each, where composition is measured.
     """
 
@@ -43,13 +43,13 @@ class Subjects:
 
 
 @dataclass
-class Found:
-    """What was measured: a value for each clip, and curves, by method and key.
+class Measurements:
+    """What was measured: a value and a curve for each clip, by method and key.
 
     Attributes:
         values: NaN where undefined.
         curves: The target's logit at each point.
-        removed: The share of units that is gone at each point, by the units' name.
+        removed: The share of units that is replaced at each point, by the units' name.
     """
 
     values: dict[str, dict[str, Float[Tensor, " B"]]] = field(default_factory=dict)
@@ -59,28 +59,28 @@ class Found:
     def put(
         self, method: str, key: str, values: Float[Tensor, " B"], *, undefined: Bool[Tensor, " B"] | None = None
     ) -> None:
-        """Note a value for each clip; where it is undefined, NaN in its place."""
+        """Store a value for each clip; NaN where it is undefined."""
         kept = values.detach().double().cpu().clone()
         self.values.setdefault(method, {})[key] = kept
         if undefined is not None:
             kept[undefined.cpu()] = math.nan
 
-    def strike(self, method: str, rows: Bool[Tensor, " B"]) -> None:
-        """Take away what was measured of some clips by a method."""
+    def discard(self, method: str, rows: Bool[Tensor, " B"]) -> None:
+        """Set all values and curves of some clips by a method to NaN."""
         for values in self.values.get(method, {}).values():
             values[rows] = math.nan
         for curve in self.curves.get(method, {}).values():
             curve[rows] = math.nan
 
     def values_of(self, row: int) -> dict[str, dict[str, float | None]]:
-        """Give one clip's values as plain numbers."""
+        """List one clip's values as plain numbers."""
         return {
             method: {key: _plain(float(values[row])) for key, values in own.items()}
             for method, own in self.values.items()
         }
 
     def curves_of(self, row: int) -> dict[str, dict[str, list[float]]]:
-        """Give one clip's curves as plain numbers, without those that cannot be."""
+        """List one clip's curves as plain numbers, without those that are not finite."""
         return {
             method: {key: curve[row].tolist() for key, curve in own.items() if bool(curve[row].isfinite().all())}
             for method, own in self.curves.items()
@@ -117,7 +117,7 @@ class EvaluationContext:
     def explain(
         self, method: str, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, is_random: bool = False
     ) -> tuple[Float[Tensor, "B C T H W"], Bool[Tensor, " B"]]:
-        """Explain; a map that is not finite is 0 everywhere, and is told."""
+        """Explain; gives relevance, and which maps were not finite and are set to 0."""
         explainer = (self.random_explainers if is_random else self.explainers)[method]
         relevance = explainer(video, target).relevance
         broken = ~relevance.isfinite().flatten(1).all(dim=1)
@@ -126,12 +126,13 @@ class EvaluationContext:
     def map(
         self, method: str, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, is_random: bool = False
     ) -> tuple[Float[Tensor, "B T H W"], Bool[Tensor, " B"]]:
-        """Explain, and sum over colour; a map that is not finite is 0 everywhere, and is told."""
+        """Explain, and sum over colour; gives maps, and which of them were not finite and are set to 0."""
         relevance, broken = self.explain(method, video, target, is_random=is_random)
         return relevance.sum(dim=1), broken
 
     def generator(self, *words: str) -> torch.Generator:
-        """Start chance from the seed and words."""
+        """Seed a random generator from the seed and words."""
+        # 48 bits: manual_seed takes no more than 64, with a sign.
         number = int.from_bytes(draw_key(self.settings.seed, *words)[:6], "big")
         return torch.Generator().manual_seed(number)
 
@@ -140,7 +141,7 @@ class EvaluationContext:
 def open_context(
     network: nn.Module, settings: EvaluateSettings, families: Sequence[str]
 ) -> Iterator[EvaluationContext]:
-    """Open all explainers of a network; each has a copy of it, while the context lasts.
+    """Open all explainers of a network; each holds a copy of it until the context ends.
 
     Args:
         network: In eval mode, on its device.
@@ -165,7 +166,7 @@ def _build(name: str, network: nn.Module, settings: EvaluateSettings) -> Explain
 def possible_methods(
     network: nn.Module, settings: EvaluateSettings, *, example: Float[Tensor, "1 C T H W"]
 ) -> tuple[EvaluateSettings, list[str]]:
-    """Leave out the methods that a network cannot have.
+    """Drop the methods that do not work with a network.
 
     Args:
         network: In eval mode.
@@ -173,7 +174,7 @@ def possible_methods(
         example: A clip of the network's shape.
 
     Returns:
-        The settings without these methods, and a line for each.
+        The settings without these methods, and a line for each of them.
 
     Raises:
         ConfigError: none is left.
@@ -185,7 +186,7 @@ def possible_methods(
                 explain.prepare(example)
             kept.append(method)
         except (ConfigError, ExplanationError) as error:
-            lines.append(f"{method} is left out: {error}")
+            lines.append(f"{method} is skipped: {error}")
     if not kept:
         raise ConfigError(f"no method is left to evaluate: {'; '.join(lines)}")
     return replace(settings, methods=tuple(kept)), lines

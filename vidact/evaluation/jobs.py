@@ -1,10 +1,6 @@
-"""Evaluate explanations clip by clip, a JSON file each, on one or many devices; what is done already is left as it is.
-
-It does not know how clips were chosen, nor what is made of the files.
-"""
+"""Evaluate explanations clip by clip, a JSON file each, on one or many devices; clips measured already are kept."""
 
 import contextlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,23 +8,21 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from vidact.core import __version__
-from vidact.core.clips import as_float
-from vidact.core.devices import gather
+from vidact.core.clips import as_float, height_and_width
 from vidact.core.errors import DataError, EnvironmentProblem, ExplanationError, VidactError
+from vidact.core.jobs import JobRunner, make_request, read_record
 from vidact.data.loading.windows import Window
 from vidact.data.video.containers import file_sha1
 from vidact.data.video.reading import Decoder, read_frames
 from vidact.evaluation.clips import ChosenClips, draw_key
-from vidact.evaluation.context import EvaluationContext, Found, Subjects, open_context
+from vidact.evaluation.context import EvaluationContext, Measurements, Subjects, open_context
 from vidact.evaluation.measuring import MEASURES_VERSION, NUM_PARTNERS, measure
+from vidact.evaluation.names import COMPOSITION, LOCALISATION, NETWORK
 from vidact.evaluation.output.files import write_json
 from vidact.evaluation.results.statistics import ClipResult
-from vidact.evaluation.results.tables import COMPOSITION, LOCALISATION, NETWORK
 from vidact.evaluation.settings import LABEL, EvaluateSettings
 from vidact.runs.run import Run
 
@@ -37,14 +31,14 @@ CLIPS = "clips"
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be measured of a run.
+    """What is measured of a run.
 
     Attributes:
-        settings: As asked for, without the methods that the network cannot have.
+        settings: As asked for, without methods that do not work with the network.
         families: Of measures.
         kinds: Of masks.
         folder: Where to.
-        again: Whether to measure anew what is measured already.
+        again: Whether to measure clips again that are measured already.
     """
 
     settings: EvaluateSettings
@@ -58,36 +52,40 @@ class Plan:
         return self.folder / CLIPS / f"{clip_id}.json"
 
 
-class ClipEvaluator(LightningModule):
-    """Measures the clips that `Trainer.predict` hands it; one that is broken is told, and the rest goes on.
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a clip that was not measured in this run: why it failed, or None where it was measured before."""
+
+    clip_id: str
+    failure: str | None = None
+
+
+class ClipEvaluator(JobRunner):
+    """Measures clips; a broken clip is reported, and the others are measured.
+
+    `results` has an `Outcome` for each clip that failed or was kept.
 
     Args:
         run: The network and its settings.
-        chosen: The clips; it is handed their numbers.
+        chosen: The clips.
         plan: What is measured.
     """
 
     def __init__(self, run: Run, chosen: ChosenClips, plan: Plan) -> None:
-        super().__init__()
+        super().__init__(len(chosen.windows))
         self.network, self.run, self.chosen, self.plan = run.network, run, chosen, plan
-        self.failed: list[tuple[str, str]] = []
-        self.num_kept = 0
+        self.results: list[Outcome] = []
         self._checkpoint_sha1 = file_sha1(run.checkpoint)
         self._sha1s: dict[Path, str] = {}
         self._context: EvaluationContext | None = None
 
-    def on_predict_start(self) -> None:
-        """Get ready to open explainers, on the device where the network is by now."""
-        self._stack = contextlib.ExitStack()
+    def open(self, stack: contextlib.ExitStack) -> None:
+        """Get ready to open the explainers, once there is a clip to measure."""
+        self._explainers, self._context = stack, None
 
-    def on_predict_end(self) -> None:
-        """Close them."""
-        self._context = None
-        self._stack.close()
-
-    def predict_step(self, batch: list[int]) -> int:
-        """Measure what is not measured yet; gives how many clips were looked at."""
-        windows = [self.chosen.windows[number] for number in batch if number < len(self.chosen.windows)]
+    def work(self, numbers: Sequence[int]) -> None:
+        """Measure the clips that are not measured yet."""
+        windows = [self.chosen.windows[number] for number in numbers]
         ready = []
         for window in windows:
             try:
@@ -99,7 +97,7 @@ class ClipEvaluator(LightningModule):
             self._measure(ready)
         except EnvironmentProblem:
             raise
-        except VidactError:  # one of them is broken: which?
+        except VidactError:  # one of them is broken; find out which
             for one in ready:
                 try:
                     self._measure([one])
@@ -107,30 +105,28 @@ class ClipEvaluator(LightningModule):
                     raise
                 except VidactError as error:
                     self._fail(one[0], error)
-        return len(windows)
 
     def _fail(self, window: Window, error: VidactError) -> None:
         if isinstance(error, EnvironmentProblem):
             raise error
-        self.failed.append((window.clip.clip_id, str(error).removeprefix(f"{window.clip.path}: ")))
+        self.results.append(Outcome(window.clip.clip_id, str(error).removeprefix(f"{window.clip.path}: ")))
 
     def _open_request(self, window: Window) -> dict[str, Any] | None:
-        """Say what a clip's numbers depend on; None where the file of an earlier run was made for the same."""
+        """Describe what a clip's numbers depend on; None if they are measured already."""
         request = self._request(window)
-        kept = None if self.plan.again else _read(self.plan.path_of(window.clip.clip_id))
+        kept = None if self.plan.again else read_record(self.plan.path_of(window.clip.clip_id))
         if kept is not None and kept["request"] == request:
-            self.num_kept += 1
+            self.results.append(Outcome(window.clip.clip_id))
             return None
         return request
 
     def _request(self, window: Window) -> dict[str, Any]:
         settings, data = asdict(self.plan.settings), self.run.data_settings
-        for name in ("batch_size", "measures", "masks"):  # the first changes nothing; the others are said below
+        for name in ("batch_size", "measures", "masks"):  # the first changes nothing; the others are listed below
             settings.pop(name)
         masks, without = self.chosen.masks, self.chosen.without_confounder(window)
         mask = masks.find(window.clip.clip_id) if masks and LOCALISATION in self.plan.families else None
         request = {
-            "vidact": __version__,
             "measures_version": MEASURES_VERSION,
             "clip_sha1": window.sha1,
             "checkpoint_sha1": self._checkpoint_sha1,
@@ -146,8 +142,7 @@ class ClipEvaluator(LightningModule):
             "partners": [partner.sha1 for partner in self._partners(window)],
             "recipes": {name: self._sha1(Path(name)) for name in self._recipe_files()},
         }
-        plain: dict[str, Any] = json.loads(json.dumps(request))
-        return plain
+        return make_request(**request)
 
     @property
     def _decoder(self) -> Decoder:
@@ -167,7 +162,7 @@ class ClipEvaluator(LightningModule):
         return self._sha1s[path]
 
     def _partners(self, window: Window) -> list[Window]:
-        """Choose clips of other classes to compose a clip with, by the seed and the clip's id."""
+        """Draw clips of other classes to compose a clip with, by the seed and the clip's id."""
         if COMPOSITION not in self.plan.families:
             return []
         others = [other for other in self.chosen.windows if other.clip.label != window.clip.label]
@@ -180,13 +175,13 @@ class ClipEvaluator(LightningModule):
     def _pixels(self, path: Path, window: Window) -> Float[Tensor, "C T H W"]:
         """Read the frames of a window, as the network sees them."""
         data = self.run.data_settings
-        size = (data["size"], data["size"]) if isinstance(data["size"], int) else tuple(data["size"])
+        size = height_and_width(data["size"])
         decoder = window.decoder(self._decoder)
         video = read_frames(path, window.frame_numbers, size=size, gray=data["gray"], decoder=decoder)
         return as_float(video[None])[0]
 
     def _read(self, window: Window) -> dict[str, Tensor]:
-        """Read all that a clip is measured with."""
+        """Read everything that measuring a clip needs."""
         video = self._pixels(window.clip.path, window)
         read = {"video": video}
         for kind in self.plan.kinds:
@@ -195,6 +190,7 @@ class ClipEvaluator(LightningModule):
         if partners := self._partners(window):
             read["partners"] = torch.stack([self._pixels(other.clip.path, other) for other in partners])
         without = self.chosen.without_confounder(window)
+        # NaN marks clips without such a copy, so that all clips of a batch can be stacked.
         read["without"] = self._pixels(without, window) if without is not None else torch.full_like(video, torch.nan)
         return read
 
@@ -203,9 +199,9 @@ class ClipEvaluator(LightningModule):
         if not ready:
             return
         together = {name: torch.stack([read[name] for *_, read in ready]).to(self.device) for name in ready[0][2]}
-        if self._context is None:
+        if self._context is None:  # opened late: nothing is copied where all clips are measured already
             opened = open_context(self.network, self.plan.settings, self.plan.families)
-            self._context = self._stack.enter_context(opened)
+            self._context = self._explainers.enter_context(opened)
         context, video = self._context, together["video"]
         scores = context.scores(video)
         if not bool(scores.isfinite().all()):
@@ -227,7 +223,7 @@ class ClipEvaluator(LightningModule):
             self._write(window, request, found, row, scores[row], target=int(target[row]))
 
     def _write(
-        self, window: Window, request: dict[str, Any], found: Found, row: int, scores: Tensor, *, target: int
+        self, window: Window, request: dict[str, Any], found: Measurements, row: int, scores: Tensor, *, target: int
     ) -> None:
         content = {
             "request": request,
@@ -244,53 +240,43 @@ class ClipEvaluator(LightningModule):
 
 
 def _put_reliance(
-    context: EvaluationContext, found: Found, without: Float[Tensor, "B C T H W"], scores: Tensor, subjects: Subjects
+    context: EvaluationContext,
+    found: Measurements,
+    without: Float[Tensor, "B C T H W"],
+    scores: Tensor,
+    subjects: Subjects,
 ) -> None:
-    """Say what the label's logit loses without the confounder: f(x) − f(x without it); NaN where there is none."""
+    """Compute what the label's logit loses without the confounder: f(x) − f(x without it); NaN where there is none."""
     there = ~without.flatten(1).isnan().any(dim=1)
     if bool(there.any()):
         loss = (scores - context.scores(without)).gather(1, subjects.label[:, None]).squeeze(1)
         found.put(NETWORK, "reliance", torch.where(there, loss, torch.nan))
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return content if isinstance(content, dict) and "request" in content else None
-
-
 def evaluate_all(model: ClipEvaluator, *, trainer: Trainer) -> tuple[list[ClipResult], list[str], int]:
     """Measure all clips, each on one of the devices; the same on every process.
 
     Returns:
-        What was measured of each clip, in the order of the clips; a line for each that is broken; how many were kept.
+        What was measured of each clip, in the order of the clips; a line for each clip that failed; how many were kept.
     """
     windows = model.chosen.windows
-    count, size = len(windows), model.plan.settings.batch_size
-    # Not more at once than each process has, and at least one number for each: one without any would leave the others
-    # waiting for it.
-    size = max(1, min(size, -(-count // trainer.world_size)))
-    loader: DataLoader[int] = DataLoader(range(max(count, trainer.world_size)), batch_size=size, collate_fn=list)  # type: ignore[arg-type]
-    trainer.predict(model, loader, return_predictions=False)
-    failed = dict(gather(model.failed))
-    kept = sum(gather([model.num_kept]))
-    results = []
-    for window in windows:
-        if window.clip.clip_id not in failed:
-            results.append(read_result(model.plan.path_of(window.clip.clip_id)))
-    order = {window.clip.clip_id: place for place, window in enumerate(windows)}
-    return results, [f"{name}: {failed[name]}" for name in sorted(failed, key=order.__getitem__)], kept
+    # Not more at once than each process has.
+    at_once = max(1, min(model.plan.settings.batch_size, -(-len(windows) // trainer.world_size)))
+    outcomes = model.run_all(trainer=trainer, at_once=at_once)
+    failures = {outcome.clip_id: outcome.failure for outcome in outcomes if outcome.failure is not None}
+    clip_ids = [window.clip.clip_id for window in windows]
+    results = [read_result(model.plan.path_of(clip_id)) for clip_id in clip_ids if clip_id not in failures]
+    lines = [f"{clip_id}: {failures[clip_id]}" for clip_id in clip_ids if clip_id in failures]
+    return results, lines, sum(outcome.failure is None for outcome in outcomes)
 
 
 def read_result(path: Path) -> ClipResult:
-    """Read what was measured of a clip.
+    """Read the numbers of one clip.
 
     Raises:
-        DataError: it is not there, or not such a file.
+        DataError: the file is missing, or is something else.
     """
-    content = _read(path)
+    content = read_record(path)
     names = ("clip_id", "source", "label", "predicted", "score", "values", "curves", "removed")
     if content is None or any(name not in content for name in names):
         raise DataError(f"{path}: not what `evaluate` wrote; remove it, and run the same command again")

@@ -1,6 +1,6 @@
-"""Measure explanations of some clips at once; each clip's numbers depend on that clip, the settings and the seed alone.
+"""Measure the explanations of some clips by each method, family by family.
 
-It reads no file. Whatever is drawn for a clip is drawn from the seed and the clip's id.
+A clip's numbers depend on that clip, the settings and the seed alone: random draws are seeded with the clip's id.
 """
 
 import math
@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidact.attribution.base import mean_picture
-from vidact.attribution.units import unit_of
-from vidact.evaluation.context import EvaluationContext, Found, Subjects
+from vidact.attribution.names import unit_of
+from vidact.evaluation.context import EvaluationContext, Measurements, Subjects
 from vidact.evaluation.measures import localisation, randomisation, sensitivity
 from vidact.evaluation.measures.composition import NUM_QUADRANTS, mosaic, splice
 from vidact.evaluation.measures.fill_ins import build_fill
@@ -28,12 +28,12 @@ from vidact.evaluation.measures.perturbation import (
     random_orders,
     removal_steps,
 )
-from vidact.evaluation.measures.units import FRAMES, Units, sum_by_unit
-from vidact.evaluation.results.tables import RANDOM
+from vidact.evaluation.measures.units import Units, sum_by_unit
+from vidact.evaluation.names import FRAMES, RANDOM
 
-MEASURES_VERSION = 2  # one more whenever a measure gives other numbers, so that none of before is kept
-NUM_PARTNERS = NUM_QUADRANTS - 1  # of a mosaic; the first is spliced with
-LOCAL_UNIT = "brightness"  # what relevance of gradients is per unit of
+MEASURES_VERSION = 2  # raise it whenever a measure gives other numbers, so that no older ones are kept
+NUM_PARTNERS = NUM_QUADRANTS - 1  # in a mosaic; the first one is also used to splice
+LOCAL_UNIT = "brightness"  # the end of the unit of gradients
 SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "rma": localisation.relevance_mass,
     "lift": localisation.lift,
@@ -51,8 +51,8 @@ REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 Maps = Mapping[str, Float[Tensor, "B C T H W"]]
 
 
-def measure_perturbation(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Found) -> None:
-    """Take units away, most and least relevant first; `random` is the mean of many orders, most and least alike."""
+def measure_perturbation(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Measurements) -> None:
+    """Replace units, most and least relevant first; the curves of `random` are means over random orders."""
     for name, fill_name in context.settings.pairs_of(subjects.video.shape[2]):
         units = build_units(name, subjects.video)
         steps = removal_steps(units.count, context.settings.num_steps)
@@ -68,7 +68,7 @@ def measure_perturbation(context: EvaluationContext, subjects: Subjects, maps: M
 def _curves(
     context: EvaluationContext, subjects: Subjects, units: Units, relevance: Float[Tensor, "M B U"], *, fill_name: str
 ) -> tuple[Float[Tensor, "M B P K"], Float[Tensor, "M B P K"], Float[Tensor, "n B P K"]]:
-    """Follow all logits: most relevant first, least relevant first, and in random orders."""
+    """Compute the curves of all logits: most relevant first, least relevant first, and in random orders."""
     fill = build_fill(
         fill_name,
         subjects.video,
@@ -89,6 +89,7 @@ def _curves(
             clips_per_call=context.settings.batch_size,
         ).double()
 
+    # Random orders go along with the MoRF curves; for them, least relevant first is just another random order.
     drawn = torch.cat([_orders(context, clip_id, units) for clip_id in subjects.clip_ids], dim=1)  # [n, B, U]
     morf = follow(torch.cat([relevance, drawn.to(relevance)]), "morf")
     return morf[: len(relevance)], follow(relevance, "lerf"), morf[len(relevance) :]
@@ -100,14 +101,14 @@ def _orders(context: EvaluationContext, clip_id: str, units: Units) -> Float[Ten
 
 
 def _put_curves(
-    found: Found,
+    found: Measurements,
     pair: str,
     method: str,
     curves: tuple[Float[Tensor, "n B P K"], Float[Tensor, "n B P K"]],
     target: Int[Tensor, " B"],
     steps: Int[Tensor, " P"],
 ) -> None:
-    """Note what two curves of all logits tell of the target, the mean over their orders."""
+    """Store the target's curves, means over their orders, and the areas under and between them."""
     logits = [of_class(curve, target).mean(dim=0).cpu() for curve in curves]
     probabilities = [of_class(curve.softmax(dim=-1), target).mean(dim=0).cpu() for curve in curves]
     morf, lerf = logits
@@ -119,7 +120,7 @@ def _put_curves(
     found.put(method, f"insertion/{pair}", area(probabilities[1], steps=steps))
 
 
-def measure_localisation(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Found) -> None:
+def measure_localisation(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Measurements) -> None:
     """Compare maps with masks: in space and time, in time alone, in space alone."""
     for (kind, mask), (prefix, reduce) in product(subjects.masks.items(), REDUCTIONS.items()):
         place = reduce(mask)
@@ -128,14 +129,14 @@ def measure_localisation(context: EvaluationContext, subjects: Subjects, maps: M
             relevance = reduce(colours.sum(dim=1))
             for name, score in SCORES.items():
                 found.put(method, f"{prefix}{name}/{kind}", score(relevance, place))
-            undefined = found.values[method][f"{prefix}rma/{kind}"].isnan()  # chance is of the clips that RMA is of
+            undefined = found.values[method][f"{prefix}rma/{kind}"].isnan()  # chance over the same clips as RMA
             found.put(method, f"{prefix}chance/{kind}", share, undefined=undefined)
 
 
-def measure_composition(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Found) -> None:
+def measure_composition(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Measurements) -> None:
     """Put half of each clip's frames into another clip, and show each clip beside three others.
 
-    It is the clip's own class that is explained there, not what the network takes the clip for.
+    The clip's own class is explained there, not the predicted one.
     """
     if subjects.partners is None:
         return
@@ -148,13 +149,13 @@ def measure_composition(context: EvaluationContext, subjects: Subjects, maps: Ma
     for (name, one), method in product(composed.items(), maps):
         relevance, broken = context.map(
             method, one.video, subjects.label
-        )  # whatever is explained elsewhere: it is there
+        )  # whatever settings.target says: the label is what is known to be there
         mass = localisation.relevance_mass(relevance, one.mask)
         found.put(method, name, mass, undefined=broken)
         found.put(method, f"{name}_chance", localisation.chance(one.mask), undefined=broken | mass.isnan())
 
 
-def measure_randomisation(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Found) -> None:
+def measure_randomisation(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Measurements) -> None:
     """Compare maps with those of a network with random weights, and with those of another class."""
     num_classes = context.scores(subjects.video[:1]).shape[1]
     other = torch.cat([_other_class(context, subjects, row, num_classes) for row in range(len(subjects))])
@@ -174,8 +175,8 @@ def _other_class(context: EvaluationContext, subjects: Subjects, row: int, num_c
     return randomisation.draw_other_class(subjects.target[[row]], num_classes=num_classes, generator=generator)
 
 
-def measure_sensitivity(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Found) -> None:
-    """Ask of maps what random boxes cost, and how far they move for small noise; clip by clip."""
+def measure_sensitivity(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Measurements) -> None:
+    """Measure infidelity and max-sensitivity, clip by clip."""
     for method, colours in maps.items():
         rows = [_sensitivity(context, method, subjects, colours, row=row) for row in range(len(subjects))]
         for key, values in zip(("infidelity", "max_sensitivity"), zip(*rows, strict=True), strict=True):
@@ -206,13 +207,13 @@ def _sensitivity(
     return infidelity, torch.full_like(largest, math.nan) if any(broken) else largest
 
 
-def measure_sparseness(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Found) -> None:
-    """Say how unequal a map's voxels are."""
+def measure_sparseness(context: EvaluationContext, subjects: Subjects, maps: Maps, found: Measurements) -> None:
+    """Measure how unequal a map's voxels are."""
     for method, colours in maps.items():
         found.put(method, "sparseness", sensitivity.sparseness(colours.sum(dim=1)))
 
 
-MEASURE: dict[str, Callable[[EvaluationContext, Subjects, Maps, Found], None]] = {
+MEASURE: dict[str, Callable[[EvaluationContext, Subjects, Maps, Measurements], None]] = {
     "perturbation": measure_perturbation,
     "localisation": measure_localisation,
     "composition": measure_composition,
@@ -222,18 +223,18 @@ MEASURE: dict[str, Callable[[EvaluationContext, Subjects, Maps, Found], None]] =
 }
 
 
-def measure(context: EvaluationContext, subjects: Subjects) -> Found:
+def measure(context: EvaluationContext, subjects: Subjects) -> Measurements:
     """Measure each method on each clip.
 
     Raises:
         VidactError: a clip that cannot be explained or measured.
     """
-    found = Found()
+    found = Measurements()
     maps, broken = {}, {}
     for method in context.explainers:
         maps[method], broken[method] = context.explain(method, subjects.video, subjects.target)
     for family in context.families:
         MEASURE[family](context, subjects, maps, found)
     for method, rows in broken.items():
-        found.strike(method, rows.cpu())
+        found.discard(method, rows.cpu())
     return found

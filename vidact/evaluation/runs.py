@@ -1,8 +1,7 @@
-"""Evaluate runs: each one's clips chosen, its methods tried, everything measured, and then made into tables."""
+"""Evaluate runs: choose clips and possible methods, measure, and summarise each run as tables and a verdict."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,19 @@ import torch
 from lightning.pytorch import Trainer
 
 from vidact.core import __version__
+from vidact.core.clips import height_and_width
 from vidact.core.errors import CheckpointError, ConfigError, DataError
+from vidact.core.jobs import installed_versions
 from vidact.data.video.containers import file_sha1
-from vidact.evaluation.clips import Choice, ChosenClips, choose_clips
+from vidact.evaluation.clips import ChosenClips, choose_clips
 from vidact.evaluation.context import possible_methods
 from vidact.evaluation.jobs import ClipEvaluator, Plan, evaluate_all
+from vidact.evaluation.names import CONTROLS, LOCALISATION, PERTURBATION
 from vidact.evaluation.output.files import NAME, claim_folder, read_evaluation
 from vidact.evaluation.results.statistics import ClipResult, Table
-from vidact.evaluation.results.tables import CONTROLS, LOCALISATION, PERTURBATION, Evaluation
+from vidact.evaluation.results.tables import Evaluation
 from vidact.evaluation.results.verdict import decide, why_undecided
-from vidact.evaluation.settings import EvaluateSettings, headline
+from vidact.evaluation.settings import Choice, EvaluateSettings, headline
 from vidact.runs.run import Run, open_run
 
 CHECKPOINT = "checkpoint_sha1"
@@ -28,7 +30,7 @@ LIBRARIES = ("torch", "zennit", "captum", "lightning", "numpy", "scipy", "av", "
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready to be evaluated.
+    """A run, its clips and its plan, ready to be measured.
 
     Attributes:
         name: Unique among the runs.
@@ -36,7 +38,7 @@ class Prepared:
         chosen: Its clips.
         plan: What is measured.
         choice: How the clips were chosen.
-        notes: What is to be known of all of it.
+        notes: Remarks on clips and methods, for the user.
     """
 
     name: str
@@ -52,10 +54,10 @@ class Measured:
     """What was measured of a run.
 
     Attributes:
-        results: One of each clip.
+        results: The numbers of each clip.
         left_out: A line for each clip that could not be measured.
-        num_kept: How many were measured before.
-        num_failed: How many broke.
+        num_kept: How many were measured by an earlier run.
+        num_failed: How many failed.
     """
 
     results: tuple[ClipResult, ...]
@@ -77,18 +79,18 @@ def prepare(
 
     Args:
         paths: Run folders or checkpoints.
-        out: Where to; with several runs, each gets a folder of its own in it. None for a folder in each run's own or,
-            for a checkpoint that lies in none, here.
+        out: Where to; with several runs, each gets a folder of its own in it. None for a folder in each run's
+            own or, for a checkpoint outside of run folders, in the current folder.
         settings: What is measured.
-        choice: Of which clips.
-        again: Whether to measure anew what is measured already.
+        choice: Which clips are measured.
+        again: Whether to measure clips again that are measured already.
         trust: See `open_run`.
 
     Raises:
         CheckpointError: no run, or a run given twice.
-        ConfigError: a method, a measure or a kind of masks that no clip or network has; a folder that holds the
-            evaluation of another checkpoint or of other clips, a damaged one, or files of somebody else's.
-        DataError: no clip.
+        ConfigError: no usable method, measure or kind of masks; a folder that holds the evaluation of another
+            checkpoint or of other clips, a damaged one, or files that vidact did not write.
+        DataError: no usable clip.
     """
     runs = [open_run(path, trust=trust) for path in paths]
     names = unique_names(runs)
@@ -107,7 +109,7 @@ def prepare(
 
 
 def folder_name(choice: Choice) -> str:
-    """Name the folder of an evaluation where none is given: each part and each other data set has its own."""
+    """Name the default folder of an evaluation: each part and each other data set has its own."""
     if choice.root is not None:
         return f"{NAME}_{_root_name(choice.root)}"
     return NAME if choice.part == Choice.part else f"{NAME}_{choice.part}"
@@ -125,7 +127,7 @@ def _folder(run: Run, name: str, *, out: Path | None, own: str, is_single: bool)
 
 
 def _refuse_another(folder: Path, run: Run, choice: Choice) -> None:
-    """Make sure that what is in a folder is of this checkpoint and of these clips: else it would be overwritten."""
+    """Refuse a folder with the evaluation of another checkpoint or other clips, which would be overwritten."""
     path = folder / f"{NAME}.json"
     if not path.exists():
         return
@@ -151,7 +153,7 @@ def _clips_of(root: str | None, part: str | None) -> str:
 
 
 def unique_names(runs: Sequence[Run]) -> list[str]:
-    """Name runs so that no two have the same name: by their folder, with its folder before it, or with a number.
+    """Give runs unique names: their folder's, with its parent's in front where needed, else with a number.
 
     Raises:
         CheckpointError: a run is given twice.
@@ -172,11 +174,11 @@ def unique_names(runs: Sequence[Run]) -> list[str]:
 
 def _prepare(run: Run, name: str, folder: Path, *, settings: EvaluateSettings, choice: Choice, again: bool) -> Prepared:
     data = run.data_settings
-    height, width = (data["size"], data["size"]) if isinstance(data["size"], int) else data["size"]
+    height, width = height_and_width(data["size"])
     generator = torch.Generator().manual_seed(settings.seed)
     example = torch.rand(1, 1 if data["gray"] else 3, data["num_frames"], height, width, generator=generator)
     own, lines = possible_methods(run.network, settings, example=example)
-    chosen = choose_clips(run, choice)
+    chosen = choose_clips(run, choice, seed=settings.seed)
     families = own.families(has_masks=bool(chosen.mask_kinds))
     kinds = own.mask_kinds(chosen.mask_kinds) if LOCALISATION in families else ()
     if PERTURBATION in families:
@@ -204,7 +206,7 @@ def measure(prepared: Prepared, *, trainer: Trainer) -> Measured:
 
 
 def summarise(prepared: Prepared, measured: Measured) -> Evaluation:
-    """Make a run's table, curves and verdict."""
+    """Compute a run's table, curves and verdict."""
     plan, results = prepared.plan, measured.results
     table = Table(results, run=prepared.name, methods=plan.settings.methods)
     rows = table.rows()
@@ -218,7 +220,7 @@ def summarise(prepared: Prepared, measured: Measured) -> Evaluation:
         methods=plan.settings.methods,
         controls=CONTROLS,
         settings=_settings(prepared),
-        versions={"vidact": __version__} | _versions(),
+        versions={"vidact": __version__} | installed_versions(LIBRARIES),
         clips=len(results),
         sources=len({result.source for result in results}),
         right=sum(result.is_right for result in results),
@@ -231,7 +233,7 @@ def summarise(prepared: Prepared, measured: Measured) -> Evaluation:
 
 
 def _settings(prepared: Prepared) -> dict[str, Any]:
-    """List all settings; not the batch size and devices, on which nothing depends."""
+    """List all settings but the batch size and devices, on which no number depends."""
     settings: dict[str, Any] = asdict(prepared.plan.settings) | asdict(prepared.choice)
     settings |= {"measures": list(prepared.plan.families), "masks": list(prepared.plan.kinds)}
     settings[CHECKPOINT] = file_sha1(prepared.run.checkpoint)
@@ -239,13 +241,3 @@ def _settings(prepared: Prepared) -> dict[str, Any]:
     settings["masks_folder"] = prepared.chosen.masks.folder.name if prepared.chosen.masks is not None else None
     settings.pop("batch_size")
     return settings
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

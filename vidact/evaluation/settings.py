@@ -1,57 +1,81 @@
-"""What is measured of explanations, by which methods: settings that are checked before anything expensive starts.
-
-It measures nothing.
-"""
+"""Settings of `evaluate`: which clips, and what is measured; imports no torch, so that its help answers at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from vidact.attribution.lrp.composites import read_recipe
-from vidact.attribution.registry import check_method
-from vidact.attribution.units import LRP
+from vidact.attribution.names import LRP, PREDICTED
 from vidact.core.errors import ConfigError, nearest
-from vidact.evaluation.measures.fill_ins import FILL_INS, FRAMES_ONLY
-from vidact.evaluation.measures.units import COLUMNS, FRAMES, TUBES
-from vidact.evaluation.results.tables import (
+from vidact.evaluation.names import (
     CONFOUNDER,
     CONTROLS,
     FAMILIES,
+    FRAMES,
+    FRAMES_ONLY,
     LOCALISATION,
     PERTURBATION,
     SPARSENESS,
     TRUE_MASKS,
+    TUBES,
+    UNITS,
 )
 
-METHODS = (
-    *(f"{LRP}:{composite}" for composite in ("epsilon_plus", "epsilon_gamma", "epsilon")),
-    *("gradient", "gradient_x_input", "smoothgrad", "integrated_gradients", "grad_cam"),
-)
 CHEAP = (PERTURBATION, LOCALISATION, SPARSENESS)
-UNITS = (TUBES, FRAMES, COLUMNS)
 IDLE = {(FRAMES, "temporal_mean")}  # changes nothing
 OVER_TIME = frozenset({"temporal_mean"}) | FRAMES_ONLY  # in a clip of a single frame they change nothing
-LABEL, PREDICTED = "label", "predicted"
+LABEL = "label"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which clips a run is evaluated on.
+
+    Attributes:
+        part: The clips that are measured: validation or test; of another data set all clips are.
+        root: Another data set, such as one with masks; clips that the run can know are skipped.
+        masks_folder: Where the masks are; null for where the run had them, or in or beside the data set.
+        num_clips: How many clips at most, equally many of each class, drawn by the seed; null for all.
+    """
+
+    part: str = "validation"
+    root: str | None = None
+    masks_folder: str | None = None
+    num_clips: int | None = None
+
+    def __post_init__(self) -> None:
+        from vidact.runs.measuring import STAGES
+
+        if self.part not in STAGES:
+            raise ConfigError(f"--part is one of {', '.join(STAGES)}, got {self.part!r}")
+        if self.num_clips is not None and self.num_clips < 1:
+            raise ConfigError(f"--num_clips is at least 1, or null for all, got {self.num_clips}")
+        if self.masks_folder is not None and not Path(self.masks_folder).is_dir():
+            raise ConfigError(f"--masks_folder {self.masks_folder}: no such folder")
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """What is measured.
+    """What is measured of a run's explanations.
 
     Attributes:
-        methods: Ways of explaining, as `explainers.METHODS` names them; `CONTROLS` are run beside them.
-        measures: Of `FAMILIES`; None for the cheap ones, and for localisation where there are masks.
-        units: What is taken away at once: tubes, frames, columns.
-        fills: What takes its place; those that are nothing for a unit are left out there. The first unit with the first
-            fill that suits it makes the headline.
+        methods: Ways of explaining, as '[lrp:epsilon_plus, grad_cam, occlusion]'; controls are measured beside them.
+        measures: perturbation, localisation, composition, randomisation, sensitivity, sparseness; null for
+            perturbation, sparseness and, where there are masks, localisation.
+        units: What is replaced at once: tubes, frames, columns.
+        fills: What replaces it: blur, temporal_mean, spatial_blur, dataset_mean, noise and, for frames, freeze and
+            mean_frame. The first unit and the first fill that suits it decide which method is best.
         num_steps: Points of a perturbation curve after its start.
-        random_orders: Orders whose mean is the control `random` of perturbation.
-        masks: Kinds of masks; None for all that the set has.
-        target: What is explained: the clip's `label`, or the `predicted` class.
+        random_orders: How many random orders the methods are compared with.
+        masks: Kinds of masks; null for all that the data set has.
+        target: What is explained: label (the true class) or predicted.
         batch_size: Clips that go through the network at once.
-        seed: Of all that is drawn, together with the clip's id.
+        seed: Of all that is drawn at random, together with a clip's id.
     """
 
-    methods: tuple[str, ...] = METHODS
+    methods: tuple[str, ...] = (
+        *(f"{LRP}:{composite}" for composite in ("epsilon_plus", "epsilon_gamma", "epsilon")),
+        *("gradient", "gradient_x_input", "smoothgrad", "integrated_gradients", "grad_cam"),
+    )
     measures: tuple[str, ...] | None = None
     units: tuple[str, ...] = (TUBES, FRAMES)
     fills: tuple[str, ...] = ("blur", "temporal_mean", "freeze")
@@ -63,15 +87,13 @@ class EvaluateSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        from vidact.evaluation.measures.fill_ins import FILL_INS
+
         if not self.methods or set(self.methods) & set(CONTROLS):
             raise ConfigError(
                 f"--methods expects one method or more beside the controls, which always run; got {list(self.methods)}"
             )
-        for method in self.methods:
-            check_method(method)
-            name, _, detail = method.partition(":")
-            if name == LRP and detail:
-                read_recipe(detail)
+        _check_methods(self.methods)
         check_names("methods", self.methods, self.methods)
         check_names("measures", self.measures or (), FAMILIES)
         check_names("units", self.units, UNITS)
@@ -93,11 +115,11 @@ class EvaluateSettings:
             raise ConfigError(f"--units expects one or more of {', '.join(UNITS)}")
 
     def pairs_of(self, num_frames: int | None) -> tuple[tuple[str, str], ...]:
-        """Name units with the fills that suit them.
+        """Pair units with the fills that suit them.
 
         Args:
-            num_frames: Of a clip, where it is known. In a single frame there is no time to take away: fills that need
-                others change nothing, and frames have no order.
+            num_frames: Of a clip, where it is known. With a single frame, fills that need other frames change nothing,
+                and frames have no order.
         """
         pairs = [(units, fill) for units in self.units for fill in self.fills if _suits(units, fill)]
         if num_frames == 1:
@@ -105,7 +127,7 @@ class EvaluateSettings:
         return tuple(pairs)
 
     def idle_note(self, num_frames: int) -> list[str]:
-        """Say in a line which pairs of units and fill are left out, being nothing in clips of so many frames.
+        """Say in a line which pairs of units and fill are skipped, as they change nothing in clips of this length.
 
         Raises:
             ConfigError: all are.
@@ -116,16 +138,16 @@ class EvaluateSettings:
             return []
         if not left:
             raise ConfigError(
-                f"clips of {num_frames} frame: nothing is taken away by {', '.join(idle)}; add tubes to --units and "
+                f"clips of {num_frames} frame: nothing is replaced by {', '.join(idle)}; add tubes to --units and "
                 "blur to --fills"
             )
-        return [f"clips of {num_frames} frame: left out are {', '.join(idle)}"]
+        return [f"clips of {num_frames} frame: skipped are {', '.join(idle)}"]
 
     def families(self, *, has_masks: bool) -> tuple[str, ...]:
         """Name the families that are measured.
 
         Raises:
-            ConfigError: localisation is asked for by name, and there are no masks.
+            ConfigError: localisation is asked for, and there are no masks.
         """
         if self.measures is None:
             return tuple(name for name in CHEAP if has_masks or name != LOCALISATION)
@@ -140,10 +162,10 @@ class EvaluateSettings:
         """Name the kinds of masks that are measured.
 
         Args:
-            there: Those that the set has.
+            there: The kinds that the data set has.
 
         Raises:
-            ConfigError: a kind that it does not have.
+            ConfigError: a kind that the data set does not have.
         """
         if self.masks is None:
             return tuple(there)
@@ -151,15 +173,26 @@ class EvaluateSettings:
         return self.masks
 
 
+def _check_methods(methods: Sequence[str]) -> None:
+    from vidact.attribution.lrp.composites import read_recipe
+    from vidact.attribution.registry import check_method
+
+    for method in methods:
+        check_method(method)
+        name, _, detail = method.partition(":")
+        if name == LRP and detail:
+            read_recipe(detail)
+
+
 def _suits(units: str, fill: str) -> bool:
     return (units, fill) not in IDLE and (units == FRAMES or fill not in FRAMES_ONLY)
 
 
 def check_names(option: str, given: Sequence[str], known: Sequence[str]) -> None:
-    """Make sure that names are known, and given once.
+    """Check that names are known, and given once.
 
     Raises:
-        ConfigError: one is not (with the nearest), or is given twice.
+        ConfigError: an unknown name (says the nearest), or a name that is given twice.
     """
     for name in given:
         if name not in known:

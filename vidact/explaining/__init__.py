@@ -1,1 +1,1 @@
-"""Explain videos of any length."""
+"""Explain videos of any length: `explain` on the command line and in notebooks."""

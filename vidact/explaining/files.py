@@ -1,66 +1,29 @@
-"""Write what explains a video into a folder: an overlay that moves, pictures, arrays, and a record of it all.
+"""Write the files of an explained video into its folder: pictures, an overlay video, arrays and a record.
 
-It does not know how the explanation came about. The folder appears when it is whole. Where there is an older
-explanation, its files are replaced; everything else that lies there stays.
+The folder appears when it is complete. Where there is an older explanation, its files are replaced; everything else
+that lies there stays.
 """
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from vidact.attribution.account import NEGLIGIBLE_SCORE
-from vidact.attribution.hotspots import HOTSPOT_THRESHOLD
-from vidact.attribution.units import LRP, unit_of
-from vidact.core.errors import ConfigError, EnvironmentProblem
-from vidact.data.loading.streaming import Video, pick_frames
-from vidact.data.video.reading import open_container
-from vidact.drawing.clips.bars import frame_relevance_bars, hotspots_per_frame_bars
-from vidact.drawing.clips.comparison import side_by_side
-from vidact.drawing.clips.contact import MAX_FRAMES, contact_sheet
-from vidact.drawing.figure import relevance_heatmap, save_png
-from vidact.drawing.results.accuracy import top_classes_bars
-from vidact.drawing.timeline import evenly_spread
-from vidact.drawing.video.file import DisplayFrame, write_overlay_video
-from vidact.drawing.video.overlay import MAX_WIDTH, MIN_WIDTH, Layout, SampledRelevance
-from vidact.drawing.video.sound import Sound
+from vidact.attribution.names import LRP, unit_of
+from vidact.core.errors import EnvironmentProblem
+from vidact.core.jobs import installed_versions
+from vidact.data.loading.streaming import Video
+from vidact.drawing.figure import save_png
 from vidact.explaining.folder import ARRAYS, COMPARISON, OVERLAY, RECORD, put_in_place, write_record
+from vidact.explaining.pictures import draw_comparison, draw_pictures, gather_material, write_overlay
+from vidact.explaining.settings import FileSettings
 from vidact.explaining.videos import VideoExplanation
 
-MAX_COMPARED_FRAMES = 96
 LIBRARIES = ("torch", "zennit", "lightning", "numpy", "av")
-
-
-@dataclass(frozen=True)
-class FileSettings:
-    """What is written.
-
-    Attributes:
-        threshold: A voxel is a hotspot from this share of the video's largest |R| on.
-        top_k: How many classes are named.
-        layout: Whether the overlay stands beside the original or over it.
-        max_width: The overlay video's greatest width in pixels.
-    """
-
-    threshold: float = HOTSPOT_THRESHOLD
-    top_k: int = 3
-    layout: Layout = "beside"
-    max_width: int = MAX_WIDTH
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
-            raise ConfigError(f"threshold is a share of the largest |R|, in (0, 1], got {self.threshold}")
-        if self.top_k < 1:
-            raise ConfigError(f"top_k must be at least 1, got {self.top_k}")
-        if self.layout not in ("beside", "over"):
-            raise ConfigError(f"layout is beside or over, got {self.layout!r}")
-        if self.max_width < MIN_WIDTH:
-            raise ConfigError(f"max_width must be at least {MIN_WIDTH} pixels, got {self.max_width}")
 
 
 def write_files(
@@ -73,32 +36,35 @@ def write_files(
     request: Mapping[str, Any],
     beside: VideoExplanation | None = None,
 ) -> dict[str, Any]:
-    """Write everything into a folder, in place of what an earlier run wrote there; gives the record.
+    """Draw and write all files of an explained video, in place of those of an earlier run; gives the record.
 
     Args:
         folder: Where to.
         explanation: What is shown.
-        video: The same one.
-        room: An empty folder on the same disk, for what is not finished.
+        video: The explained video.
+        room: An empty folder on the same disk, for unfinished files.
         settings: What is written.
-        request: What all of it depends on; kept in the record.
+        request: Everything that the files depend on; kept in the record.
         beside: Another explanation of the video, to be drawn below the first.
 
     Raises:
-        ConfigError: the other explanation is of other frames, or something of somebody else's is in the way.
+        ConfigError: the other explanation is of other frames, or a file that vidact did not write is in the way.
         EnvironmentProblem: the folder cannot be written.
         DataError: the video does not decode any more.
     """
     part = room / "files"
     try:
         part.mkdir()
-        counts = _count_hotspots(explanation, settings.threshold)
-        sound = _draw(part, explanation, video, counts, settings=settings)
+        material = gather_material(explanation, video, threshold=settings.threshold)
+        figures = draw_pictures(material, top_k=settings.top_k)
         if beside is not None:
-            _compare(part / COMPARISON, explanation, beside, video)
-        _write_arrays(part / ARRAYS, explanation, counts)
+            figures[Path(COMPARISON).stem] = draw_comparison(explanation, beside, video)
+        for name, figure in figures.items():
+            save_png(figure, part / f"{name}.png")
+        sound = write_overlay(part / OVERLAY, material, video, settings=settings)
+        _write_arrays(part / ARRAYS, explanation, material.hotspot_counts)
         names = sorted([RECORD, *(path.name for path in part.iterdir())])
-        record = _record(explanation, video, settings) | {"sound": sound.account}
+        record = _describe(explanation, video, settings) | {"sound": sound.account}
         record |= {"files": names, "request": dict(request)}
         write_record(part / RECORD, record)
         put_in_place(part, folder, record)
@@ -107,96 +73,6 @@ def write_files(
             f"{folder}: cannot be written ({error.strerror or error}); choose another --out"
         ) from error
     return record
-
-
-def title_of(explanation: VideoExplanation) -> str:
-    """Say in one line what is shown."""
-    name, probability = explanation.top_classes(1)[0]
-    return (
-        f"{explanation.method} · {explanation.target_name}, logit {explanation.score:.2f} · predicted {name}, "
-        f"{100 * probability:.1f} % · {explanation.name}"
-    )
-
-
-def _is_hotspot(explanation: VideoExplanation, number: int, threshold: float) -> Bool[np.ndarray, "h w"]:
-    return (explanation.relevance[number] >= threshold * explanation.largest) & (explanation.largest > 0)
-
-
-def _count_hotspots(explanation: VideoExplanation, threshold: float) -> Int[np.ndarray, " T"]:
-    frames = range(len(explanation.relevance))
-    return np.array([_is_hotspot(explanation, number, threshold).sum() for number in frames])
-
-
-def _draw(
-    folder: Path,
-    explanation: VideoExplanation,
-    video: Video,
-    counts: Int[np.ndarray, " T"],
-    *,
-    settings: FileSettings,
-) -> Sound:
-    title = title_of(explanation)
-    numbers, times = explanation.frame_numbers, explanation.times_seconds
-    chosen = evenly_spread(len(numbers), at_most=MAX_FRAMES).tolist()
-    spots = np.stack([_is_hotspot(explanation, place, settings.threshold) for place in chosen])
-    pictures = [frame.shown for frame in pick_frames(video, numbers[chosen].tolist())]
-    maps = np.stack([explanation.relevance[place] for place in chosen])
-    own, unit = {"title": title}, unit_of(explanation.method)
-    for name, figure in {
-        "frames": contact_sheet(pictures, spots, numbers[chosen], times[chosen], **own),
-        "heatmap": relevance_heatmap(maps, numbers[chosen], times[chosen], unit=unit, **own),
-        "frame_relevance": frame_relevance_bars(
-            explanation.positive, explanation.negative, numbers, times, unit=unit, **own
-        ),
-        "hotspots": hotspots_per_frame_bars(counts, numbers, times, threshold=settings.threshold, **own),
-        "classes": top_classes_bars(
-            explanation.probabilities, explanation.class_names, true_class=None, top=settings.top_k, **own
-        ),
-    }.items():
-        save_png(figure, folder / f"{name}.png")
-    with Sound(getattr(video, "path", None), open_file=open_container) as sound:
-        write_overlay_video(
-            folder / OVERLAY,
-            (DisplayFrame(frame.shown, frame.time_seconds) for frame in video.frames()),
-            relevance=SampledRelevance(
-                maps=explanation.relevance,
-                positive=explanation.positive,
-                negative=explanation.negative,
-                times_seconds=times,
-                largest=explanation.largest,
-                threshold=settings.threshold,
-                unit=unit,
-            ),
-            title=title,
-            layout=settings.layout,
-            end_seconds=video.times_seconds[-1],
-            max_width=settings.max_width,
-            sound=sound,
-        )
-    return sound
-
-
-def _compare(path: Path, first: VideoExplanation, second: VideoExplanation, video: Video) -> None:
-    """Draw two explanations of a video, at most MAX_COMPARED_FRAMES of their frames."""
-    if not np.array_equal(first.frame_numbers, second.frame_numbers):
-        raise ConfigError(
-            f"--beside: {first.method} is explained at {len(first.frame_numbers)} frames, {second.method} at "
-            f"{len(second.frame_numbers)} others; compare networks with the same num_frames, stride and frame rate"
-        )
-    chosen = evenly_spread(len(first.frame_numbers), at_most=MAX_COMPARED_FRAMES).tolist()
-    pictures = [frame.shown for frame in pick_frames(video, first.frame_numbers[chosen].tolist())]
-    names = [f"{one.method}: {one.target_name}" for one in (first, second)]
-    if names[0] == names[1]:
-        names = [f"{mark}. {name}" for mark, name in zip("AB", names, strict=True)]
-    maps = [np.stack([one.relevance[place] for place in chosen]) for one in (first, second)]
-    figure = side_by_side(
-        dict(zip(names, maps, strict=True)),
-        np.stack(pictures).transpose(3, 0, 1, 2),
-        first.frame_numbers[chosen],
-        first.times_seconds[chosen],
-        title=first.name,
-    )
-    save_png(figure, path)
 
 
 def _write_arrays(path: Path, explanation: VideoExplanation, counts: Int[np.ndarray, " T"]) -> None:
@@ -217,6 +93,7 @@ def _write_arrays(path: Path, explanation: VideoExplanation, counts: Int[np.ndar
         with archive.open("relevance.npy", "w", force_zip64=True) as entry:
             header = {"descr": "<f2", "fortran_order": False, "shape": explanation.relevance.shape}
             np.lib.format.write_array_header_1_0(entry, header)
+            # float16 in shares of the largest |R| keeps three digits; frame by frame, so that memory holds one.
             for frame in explanation.relevance:
                 entry.write((frame / scale).astype("<f2").tobytes())
         for name, values in small.items():
@@ -224,8 +101,9 @@ def _write_arrays(path: Path, explanation: VideoExplanation, counts: Int[np.ndar
                 np.lib.format.write_array(entry, np.asarray(values), allow_pickle=False)
 
 
-def _record(explanation: VideoExplanation, video: Video, settings: FileSettings) -> dict[str, Any]:
-    """List in plain values what a person or a program wants to know of it."""
+def _describe(explanation: VideoExplanation, video: Video, settings: FileSettings) -> dict[str, Any]:
+    """List in plain values what people and programs may want to know about an explanation."""
+    # Of a score near zero a share means nothing.
     clear = np.abs(explanation.window_scores) > NEGLIGIBLE_SCORE * explanation.largest_logit
     ratios = explanation.window_conservation[clear]
     conservation = None
@@ -253,5 +131,5 @@ def _record(explanation: VideoExplanation, video: Video, settings: FileSettings)
         "units": f"relevance: {unit_of(explanation.method)} of a window; times: seconds from the first frame",
         "frame_rate": explanation.note,
         "warning": getattr(video, "warning", ""),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": installed_versions(LIBRARIES),
     }

@@ -1,6 +1,6 @@
-"""The folder of an explanation: its files by name, its record, and how it takes the place of an older one.
+"""The folder of an explained video: names of its files, its record, and how it replaces an older explanation.
 
-Nothing is removed or replaced but what the older one's record names; everything else that lies there stays.
+Only files that the older record names are removed or replaced; everything else in the folder stays.
 """
 
 import json
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vidact.core import jobs
 from vidact.core.errors import ConfigError
 
 RECORD = "explanation.json"
@@ -21,30 +22,27 @@ UNFINISHED = "unfinished"
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """Read the record of the explanation that lies in a folder; None where none does."""
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        return record if "video_sha1" in record["request"] else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+    """Read the record of the explanation in a folder; None where there is none."""
+    record = jobs.read_record(folder / RECORD)
+    return record if record is not None and "video_sha1" in record["request"] else None
 
 
 def check_folder(folder: Path, *, is_compared: bool) -> None:
-    """Make sure that an explanation can be put there without a loss: nothing but an older one is in the way.
+    """Check that an explanation can be written without loss: only an older explanation may be in the way.
 
     Args:
         folder: Where to.
         is_compared: Whether two explanations are drawn together.
 
     Raises:
-        ConfigError: something of somebody else's is in the way.
+        ConfigError: files that vidact did not write are in the way.
     """
     if (file := next((parent for parent in folder.parents if parent.is_file()), None)) is not None:
         raise ConfigError(f"{file}: is a file, and {folder} would lie in it; choose another --out")
     if not os.path.lexists(folder):
         return
     if (record := read_record(folder)) is None:
-        raise ConfigError(f"{folder}: exists, and no explanation is in it; choose another --out")
+        raise ConfigError(f"{folder}: exists, and holds no explanation; choose another --out")
     needed = ALL_FILES if is_compared else ALL_FILES - {COMPARISON}
     for name in sorted(needed - _written(record)):
         if os.path.lexists(folder / name):
@@ -54,7 +52,7 @@ def check_folder(folder: Path, *, is_compared: bool) -> None:
 
 
 def _written(record: Mapping[str, Any]) -> frozenset[str]:
-    """Name the files that an explanation consists of; that of an older vidact does not say."""
+    """Name the files of an explanation; records of older versions of vidact do not list them."""
     names = record.get("files")
     return ALL_FILES & {RECORD, *map(str, names)} if isinstance(names, list) else ALL_FILES
 
@@ -65,15 +63,15 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def put_in_place(part: Path, folder: Path, record: Mapping[str, Any]) -> None:
-    """Give a folder its name or, where there is an older explanation, its files their names, one by one.
+    """Move a finished explanation to its folder or, where there is an older one, replace its files one by one.
 
     Args:
         part: The finished folder, on the same disk.
-        folder: Its name.
-        record: What is in it.
+        folder: Where to.
+        record: Of the finished explanation.
 
     Raises:
-        ConfigError: something of somebody else's is in the way.
+        ConfigError: files that vidact did not write are in the way.
         OSError: it cannot be written.
     """
     check_folder(folder, is_compared=COMPARISON in record["files"])
@@ -83,7 +81,7 @@ def put_in_place(part: Path, folder: Path, record: Mapping[str, Any]) -> None:
         part.rename(folder)
         return
     names = frozenset(record["files"])
-    # Whoever is stopped below leaves a record that says so, and knows all files.
+    # A process that is stopped below leaves a record that says so, and names all files.
     write_record(
         part / UNFINISHED, {"request": old["request"], UNFINISHED: True, "files": sorted(names | _written(old))}
     )

@@ -1,40 +1,35 @@
-"""Explain many videos, one folder of files each, on one or many devices; what is done already is left as it is.
-
-It knows no file format: it asks for a video's explanation, and has it written.
-"""
+"""Explain many videos, one folder of files each, on one or many devices; videos that are explained already are kept."""
 
 import contextlib
 import hashlib
-import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningModule, Trainer
-from torch.utils.data import DataLoader
+from lightning.pytorch import Trainer
 
-from vidact.core import __version__
-from vidact.core.devices import gather
 from vidact.core.errors import DataError, VidactError
 from vidact.core.files import check_writable
 from vidact.core.folders import folds_case, in_scratch_folder, place_inside, remove_abandoned, scratch_folder
+from vidact.core.jobs import JobRunner, make_request
 from vidact.core.terminal import printable
 from vidact.data.datasets.index import ENDINGS
 from vidact.data.loading.streaming import VideoFile, WindowSettings
 from vidact.data.video.containers import file_sha1
 from vidact.data.video.reading import checked_path
-from vidact.explaining.files import FileSettings, write_files
+from vidact.explaining.files import write_files
 from vidact.explaining.folder import OVERLAY, UNFINISHED, check_folder, read_record
+from vidact.explaining.settings import ExplainSettings, FileSettings
 from vidact.explaining.stitching import Subject
-from vidact.explaining.videos import ExplainSettings, VideoExplanation, explain_video
+from vidact.explaining.videos import VideoExplanation, explain_video
 from vidact.runs.run import Run, window_of
 
 
 @dataclass(frozen=True)
 class Job:
-    """One video, the folder for what explains it, and the one in which that lies, for what is not finished."""
+    """One video, the folder of its explanation, and the folder around that, for unfinished files."""
 
     path: Path
     folder: Path
@@ -43,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Beside:
-    """What each video is explained by as well: a trained network, and how."""
+    """A second explanation of each video: by which trained network, and how."""
 
     run: Run
     settings: ExplainSettings
@@ -57,23 +52,23 @@ class Result:
         path: The video.
         folder: Where its explanation is.
         state: `explained`, `kept` from an earlier run, or `failed`.
-        told: The class with its probability and where its score has gone, or the reason.
-        warning: What is to be said of its relevance; may be empty.
+        summary: The class with its probability and where its score went, or why the video failed.
+        warning: About its relevance; may be empty.
     """
 
     path: str
     folder: str
     state: str
-    told: str
+    summary: str
     warning: str = ""
 
 
 def list_jobs(videos: Sequence[str], out: Path) -> list[Job]:
-    """List videos, and those in folders, each with a folder of its own strictly inside of `out`.
+    """List videos, also those in folders, each with a folder of its own inside `out`.
 
     Raises:
-        DataError: a name that is neither, a folder without videos, two videos for one folder, or a folder that would
-            lie outside of `out`.
+        DataError: no such file, a folder without videos, two videos with the same folder, or a folder outside of
+            `out`.
     """
     check_writable(out)
     jobs: dict[Path, Path] = {}
@@ -87,7 +82,7 @@ def list_jobs(videos: Sequence[str], out: Path) -> list[Job]:
         if inside := next((other for other in jobs if folder in other.parents), None):
             raise DataError(f"{video}: {inside} would lie inside of its folder {folder}; explain it with another --out")
     names: dict[str, Path] = {}
-    same = folds_case(out)
+    same = folds_case(out)  # on such disks a.mp4 and A.mp4 would share a folder
     for folder, video in jobs.items():
         key = unicodedata.normalize("NFC", str(folder)).casefold() if same else str(folder)
         _check_alone(video, names.setdefault(key, video), folder)
@@ -103,7 +98,7 @@ def _check_alone(video: Path, other: Path, folder: Path) -> None:
 
 
 def _videos_in(path: Path) -> list[tuple[Path, Path]]:
-    """Give a video, or all of a folder but overlays that were written there, each with its place."""
+    """List a video, or all videos in a folder but overlays that vidact wrote, each with its place."""
     if not path.is_dir():
         return [(path, _place_of(path, path.parent))]
     found = [
@@ -128,23 +123,23 @@ def _place_of(video: Path, folder: Path) -> Path:
 
 
 def _is_ours(path: Path) -> bool:
-    """Say whether a video is an overlay that was written here, or half of one."""
+    """Say whether a video is an overlay that vidact wrote, or an unfinished one."""
     return (path.name == OVERLAY and read_record(path.parent) is not None) or in_scratch_folder(path.absolute())
 
 
-class VideoExplainer(LightningModule):
-    """Explains the videos that `Trainer.predict` hands it; one that is broken is told, and the rest goes on.
+class VideoExplainer(JobRunner):
+    """Explains one video after the other; a broken video is reported, and the others are explained.
 
-    What became of each video is in `results`.
+    `results` has a `Result` for each video.
 
     Args:
         run: The network and its settings.
-        jobs: The videos; it is handed their numbers.
+        jobs: The videos.
         window: What the network sees at once.
         settings: What is explained.
         files: What is written.
-        again: Whether to explain anew what is explained already.
-        beside: Another network, or the same one, and how it is explained: drawn below the first.
+        again: Whether to explain videos again that are explained already.
+        beside: A second explanation, drawn below the first.
     """
 
     def __init__(
@@ -158,7 +153,7 @@ class VideoExplainer(LightningModule):
         again: bool,
         beside: Beside | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(len(jobs))
         self.jobs, self.results = list(jobs), list[Result]()
         self.network, self.run, self.settings, self.files, self.again = run.network, run, settings, files, again
         self.window, self.beside = window, beside
@@ -166,36 +161,30 @@ class VideoExplainer(LightningModule):
         self._checkpoint_sha1 = file_sha1(run.checkpoint)
         self._beside = None if beside is None else [file_sha1(beside.run.checkpoint), beside.settings.method]
 
-    def on_predict_start(self) -> None:
-        """Open the explainer, on the device where the network is by now; take away what killed processes have left."""
+    def open(self, stack: contextlib.ExitStack) -> None:
+        """Remove what killed processes have left, and open the explainers."""
         for out in {job.out for job in self.jobs}:
             remove_abandoned(out)
-        self._stack = contextlib.ExitStack()
-        self._explain = self._stack.enter_context(self.settings.build_explainer(self.network))
+        self._explain = stack.enter_context(self.settings.build_explainer(self.network))
         if self.beside is not None:
-            self._other = self._stack.enter_context(self.beside.settings.build_explainer(self.beside.run.network))
+            self._other = stack.enter_context(self.beside.settings.build_explainer(self.beside.run.network))
 
-    def on_predict_end(self) -> None:
-        """Close it."""
-        self._stack.close()
-
-    def predict_step(self, batch: list[int]) -> int:
-        """Explain one video after the other; gives how many."""
-        self.results += [self._result(self.jobs[number]) for number in batch if number < len(self.jobs)]
-        return len(batch)
+    def work(self, numbers: Sequence[int]) -> None:
+        """Explain one video after the other."""
+        self.results += [self._result(self.jobs[number]) for number in numbers]
 
     def _result(self, job: Job) -> Result:
         try:
-            state, record = self._bring(job)
+            state, record = self._explain_or_keep(job)
         except VidactError as error:
-            told = str(error).removeprefix(printable(f"{job.path}: "))
-            return Result(str(job.path), str(job.folder), "failed", told)
+            summary = str(error).removeprefix(printable(f"{job.path}: "))
+            return Result(str(job.path), str(job.folder), "failed", summary)
         warning = str(record.get("relevance_warning", ""))
         return Result(str(job.path), str(job.folder), state, _in_words(record), warning)
 
-    def _bring(self, job: Job) -> tuple[str, dict[str, Any]]:
+    def _explain_or_keep(self, job: Job) -> tuple[str, dict[str, Any]]:
         request = self._request(job)
-        place_inside(job.out, job.folder.relative_to(job.out))  # still
+        place_inside(job.out, job.folder.relative_to(job.out))  # again: links may have been made since
         kept = read_record(job.folder)
         if not self.again and kept is not None and UNFINISHED not in kept and kept["request"] == request:
             return "kept", kept
@@ -228,34 +217,29 @@ class VideoExplainer(LightningModule):
         )
 
     def _request(self, job: Job) -> dict[str, Any]:
-        """Say what an explanation depends on, as plain values."""
-        request = {
-            "vidact": __version__,
-            "video_sha1": file_sha1(checked_path(job.path)),
-            "checkpoint_sha1": self._checkpoint_sha1,
-            "window": asdict(self.window),
-            "settings": asdict(self.settings),
-            "files": asdict(self.files),
-            "beside": self._beside,
-        }
-        plain: dict[str, Any] = json.loads(json.dumps(request))
-        plain["settings"].pop("batch_size")  # changes nothing
+        """Describe what an explanation depends on."""
+        settings = asdict(self.settings)
+        settings.pop("batch_size")  # changes nothing
         if Path(str(self.settings.composite)).is_file():
-            plain["settings"]["composite"] = hashlib.sha1(Path(str(self.settings.composite)).read_bytes()).hexdigest()
-        return plain
+            settings["composite"] = hashlib.sha1(Path(str(self.settings.composite)).read_bytes()).hexdigest()
+        return make_request(
+            video_sha1=file_sha1(checked_path(job.path)),
+            checkpoint_sha1=self._checkpoint_sha1,
+            window=asdict(self.window),
+            settings=settings,
+            files=asdict(self.files),
+            beside=self._beside,
+        )
 
 
 def explain_all(model: VideoExplainer, *, trainer: Trainer) -> list[Result]:
     """Explain all videos, each on one of the devices; gives what became of each, in order, on every process."""
-    # Each process gets at least one number: one without any would leave the others waiting for it.
-    loader: DataLoader[int] = DataLoader(range(max(len(model.jobs), trainer.world_size)), batch_size=1, collate_fn=list)  # type: ignore[arg-type]
-    trainer.predict(model, loader, return_predictions=False)
-    found = {result.folder: result for result in gather(model.results)}
+    found = {result.folder: result for result in model.run_all(trainer=trainer)}
     return [found[str(job.folder)] for job in model.jobs if str(job.folder) in found]
 
 
 def _in_words(record: Mapping[str, Any]) -> str:
     name, probability = record["classes"][0]
     rate, where = record.get("frame_rate"), record.get("where_the_score_is")
-    told = f"{name}, {100 * probability:.1f} %" + (f" ({rate})" if rate else "")
-    return told + (f"; its score: {where}" if where else "")
+    summary = f"{name}, {100 * probability:.1f} %" + (f" ({rate})" if rate else "")
+    return summary + (f"; its score: {where}" if where else "")

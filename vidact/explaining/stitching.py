@@ -1,4 +1,4 @@
-"""Stitch the relevance of overlapping windows together over time, in a file."""
+"""Average the relevance of overlapping windows over time, frame by frame, into a scratch file."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -33,16 +33,16 @@ class Subject:
 
     @cached_property
     def sampled(self) -> tuple[int, ...]:
-        """The frames that windows see, as often as they see them."""
+        """The frames that windows see, repeated where windows repeat them."""
         return self.window.sampled(self.video.times_seconds)
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """Where windows start, as places among the sampled frames."""
+        """The first place of each window among the sampled frames."""
         return self.window.starts(len(self.sampled))
 
     def batches(self, size: int) -> Iterator[tuple[list[tuple[int, ...]], Float[Tensor, "B C T H W"]]]:
-        """Give the windows, some at once: the places of each one's frames, and their pixels in [0, 1]."""
+        """Yield the windows in batches: the places of each one's frames, and their pixels in [0, 1]."""
         windows = sliding_windows(self.video, self.window)
         while batch := list(islice(windows, size)):
             places, pixels = zip(*batch, strict=True)
@@ -50,7 +50,7 @@ class Subject:
 
 
 class RelevanceFile:
-    """Relevance of many frames, one after the other in a file of float32; memory holds one.
+    """Relevance of many frames in a file of float32, of which one frame is in memory at a time.
 
     Args:
         path: The file.
@@ -76,11 +76,11 @@ class RelevanceFile:
         return np.fromfile(self.path, np.float32).reshape(self.shape)
 
 
-class _Stitcher:
+class Stitcher:
     """Averages the relevance of frames over the windows that hold them; frames that are done go to a file.
 
-    A frame that a window holds several times, because it fills it up, counts with all of its relevance there. A frame
-    that stands at several places is averaged at each, and then summed over them.
+    Where a window repeats its last frame because the video is too short, the relevance of all repeats counts. A frame
+    that is sampled at several places is averaged at each, and then summed over them.
 
     Args:
         path: The file.
@@ -89,6 +89,7 @@ class _Stitcher:
 
     def __init__(self, path: Path, subject: Subject) -> None:
         length, num_sampled = subject.window.num_frames, len(subject.sampled)
+        # How many windows hold each place: what its relevance is divided by.
         self._coverage = Counter(
             place for start in subject.starts for place in range(start, min(start + length, num_sampled))
         )
@@ -96,7 +97,7 @@ class _Stitcher:
         self._frames = subject.sampled
         self.positive, self.negative, self.largest = list[float](), list[float](), 0.0
 
-    def __enter__(self) -> "_Stitcher":
+    def __enter__(self) -> "Stitcher":
         try:
             self._file = self._path.open("wb")
         except OSError as error:
@@ -114,7 +115,7 @@ class _Stitcher:
     def add(self, places: Sequence[Sequence[int]], relevance: Float[Tensor, "B C T h w"]) -> None:
         """Add the relevance of windows, in the order of their starts."""
         for own, voxels in zip(places, relevance.sum(dim=1).float().cpu().numpy(), strict=True):
-            self._write_before(own[0])
+            self._write_before(own[0])  # windows come in order: no later one holds an earlier place
             for place, frame in zip(own, voxels, strict=True):
                 share = frame / np.float32(self._coverage[place])
                 self._open[place] = self._open[place] + share if place in self._open else share

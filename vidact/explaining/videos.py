@@ -1,6 +1,6 @@
-"""Explain a video of any length: windows slide over it, and their relevance is stitched together over time.
+"""Explain a video of any length: windows slide over it, and their relevance is averaged frame by frame.
 
-It draws and keeps nothing but one scratch file; memory depends on the window, not on the video.
+Relevance is kept in a scratch file, so that memory depends on the window, not on the video.
 """
 
 from collections.abc import Sequence
@@ -10,52 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import nn
 
 from vidact.attribution.account import in_words, join_accounts, mean_parts, warning_of
 from vidact.attribution.base import Explainer
-from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec, read_recipe
-from vidact.attribution.registry import build_explainer, check_method
-from vidact.attribution.targets import PREDICTED, REST, REST_WORD, VERSUS, select_target
-from vidact.attribution.units import LRP
-from vidact.core.errors import ConfigError, ExplanationError
-from vidact.explaining.stitching import RelevanceFile, Subject, _Stitcher
-
-
-@dataclass(frozen=True)
-class ExplainSettings:
-    """What is explained, and how.
-
-    Attributes:
-        method: One of `explainers.METHODS`.
-        composite: The rules per layer, for `lrp`.
-        target: `predicted`, a class, or two of them, `A-vs-B`.
-        batch_size: Windows that go through the network at once.
-    """
-
-    method: str = LRP
-    composite: CompositeSpec = DEFAULT
-    target: str = PREDICTED
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        check_method(self.method)
-        read_recipe(self.composite)
-        if self.batch_size < 1:
-            raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
-
-    def check_target(self, class_names: Sequence[str]) -> None:
-        """Make sure that the target is a class, before anything is read.
-
-        Raises:
-            ExplanationError: it is none.
-        """
-        select_target(self.target, torch.eye(len(class_names))[:1], label=None, class_names=class_names)
-
-    def build_explainer(self, network: nn.Module) -> Explainer:
-        """Build the explainer of a network."""
-        own = {"composite": self.composite} if self.method == LRP else {}
-        return build_explainer(self.method, network, batch_size=self.batch_size, **own)
+from vidact.attribution.names import LRP
+from vidact.attribution.targets import REST, REST_WORD, VERSUS, select_target
+from vidact.core.errors import ExplanationError
+from vidact.explaining.settings import ExplainSettings
+from vidact.explaining.stitching import RelevanceFile, Stitcher, Subject
 
 
 @dataclass(frozen=True)
@@ -63,30 +25,30 @@ class VideoExplanation:
     """Why a network sees a class in a video, frame by frame.
 
     The network sees windows. The relevance of a frame is the mean over the windows that hold it, in units of a
-    window's logit; score and probabilities are means over all windows. Windows hold some frames several times where the
-    network learned from more frames per second than the video has: such a frame has the sum of what each of them got.
+    window's logit; score and probabilities are means over all windows. Where the network learned from more frames per
+    second than the video has, windows repeat frames, and a frame gets the sum over its repeats.
 
     Attributes:
         name: Of the video.
         method: Name of the method, with its composite.
         class_names: In the order of their numbers.
-        target: The class that is spoken for.
-        against: The class that is spoken against; −1 for all others, None for nobody.
+        target: The class that positive relevance speaks for.
+        against: The class that it speaks against; −1 for all others, None for none.
         probabilities: Of each class.
-        score: What was explained.
+        score: The explained logit, or difference of logits.
         frame_numbers: The frames that windows see, each once.
         times_seconds: When they are shown.
         window_starts: The first frame of each window.
-        window_scores: What was explained in each window.
+        window_scores: The score of each window.
         window_conservation: ΣR / score in each window.
-        parts: Where the score has gone, by names in words, mean over windows; together they are `score`. None for
-            methods that hand none down.
+        parts: Where the score went, by names in words, mean over windows; they add up to `score`. None for methods
+            that do not propagate it.
         largest_logit: max |logit| in each window.
         relevance: Of each sampled frame, summed over colour, at the network's resolution.
         positive: Each frame's relevance for the target, its positive voxels added up.
         negative: Against it, zero or below.
         largest: max |R| of all voxels.
-        note: What became of a video with other frames per second than the network learned from.
+        note: How a video with other frames per second than the network learned from was sampled.
     """
 
     name: str
@@ -111,26 +73,26 @@ class VideoExplanation:
 
     @property
     def where(self) -> str:
-        """Where the score has gone, in words; empty where the method hands none down."""
+        """Where the score went, in words; empty where the method does not propagate it."""
         return "" if self.parts is None else in_words(self.parts, self.score)
 
     @property
     def warning(self) -> str:
-        """What is to be said where the voxels do not make up the score of the method's own rules; else empty."""
+        """A warning where the voxels do not add up to the score, though the method is LRP; else empty."""
         if self.parts is None or not self.method.startswith(LRP):
             return ""
         return warning_of(self.parts, self.score, largest_logit=float(self.largest_logit.mean())) or ""
 
     @property
     def target_name(self) -> str:
-        """What was explained, in words."""
+        """The explained class, or pair of classes, in words."""
         name = self.class_names[self.target]
         if self.against is None:
             return name
         return f"{name}{VERSUS}{REST_WORD if self.against == REST else self.class_names[self.against]}"
 
     def top_classes(self, count: int) -> tuple[tuple[str, float], ...]:
-        """Give the most probable classes with their probabilities, the first is the prediction."""
+        """List the most probable classes with their probabilities; the first is the prediction."""
         order = np.argsort(-self.probabilities, kind="stable")[:count]
         return tuple((self.class_names[k], float(self.probabilities[k])) for k in order)
 
@@ -146,25 +108,26 @@ def explain_video(
         explain: An open explainer.
         subject: The video, and how the network sees it.
         class_names: In the order of their numbers.
-        settings: What is explained.
-        scratch: A folder for the file that `relevance` reads; it must stay as long as that is read.
+        settings: How it is explained.
+        scratch: A folder for the file behind `relevance`, which must exist as long as that is used.
 
     Raises:
         DataError: the video does not decode to its end.
-        ExplanationError: a class that is unknown, or a network that cannot be explained so.
+        ExplanationError: an unknown class, or a network that this method cannot explain.
         EnvironmentProblem: `scratch` cannot be written.
     """
+    # A first pass for the scores alone: which class is predicted depends on the whole video.
     scores = torch.cat([explain.scores(pixels) for _, pixels in subject.batches(settings.batch_size)]).cpu()
     if scores.shape[1] != len(class_names):
         raise ExplanationError(f"the network scores {scores.shape[1]} classes, its run names {len(class_names)}")
     probabilities = scores.softmax(dim=1).mean(dim=0)  # as the accuracy of clips is measured
     target, against = select_target(settings.target, probabilities[None], label=None, class_names=class_names)
     sampled = subject.sampled
-    shown = list(dict.fromkeys(sampled))
+    shown = list(dict.fromkeys(sampled))  # each frame once, in order
     window_scores, conservation, accounts = [], [], []
-    with _Stitcher(scratch / "relevance.f32", subject) as stitched:
+    with Stitcher(scratch / "relevance.f32", subject) as stitched:
         for places, pixels in subject.batches(settings.batch_size):
-            rows = torch.zeros(len(pixels), dtype=torch.long)
+            rows = torch.zeros(len(pixels), dtype=torch.long)  # repeats the video's target for each window
             found = explain(pixels, target[rows], against=None if against is None else against[rows])
             window_scores.append(found.score.double().cpu())
             conservation.append(found.conservation.cpu())

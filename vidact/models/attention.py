@@ -1,7 +1,4 @@
-"""A network that says where and when it attends: spatial masks, ConvLSTM, weights of the frames.
-
-It does not know how it is trained or explained.
-"""
+"""A network with built-in attention: spatial masks, a ConvLSTM, and weights of the frames."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -61,6 +58,7 @@ class SpatioTemporalAttention(nn.Module):
         super().__init__()
         self.input_shape = (channels, num_frames, *height_and_width(size))
         check_side(self.input_shape[2:])
+        # Read by `scores_and_penalties`, which training calls for networks that have it.
         self.penalty_weights = {
             "total_variation": total_variation,
             "contrast": contrast,
@@ -84,7 +82,7 @@ class SpatioTemporalAttention(nn.Module):
     def scores_and_penalties(
         self, video: Float[Tensor, "B C T H W"]
     ) -> tuple[Float[Tensor, "B K"], dict[str, Float[Tensor, ""]]]:
-        """Score each class, and give the weighted terms that training adds to the loss, without those of weight 0."""
+        """Score each class, and compute the weighted terms that training adds to the loss, but those of weight 0."""
         scores, masks, weights = self._attend(video)
         terms = {
             "total_variation": lambda: total_variation(masks),
@@ -94,10 +92,10 @@ class SpatioTemporalAttention(nn.Module):
         return scores, {name: weight * terms[name]() for name, weight in self.penalty_weights.items() if weight}
 
     def attention_maps(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B T H W"]:
-        """Give the masks, enlarged to the video's size (bilinear), times the weight of each frame.
+        """Compute the masks, enlarged to the video's size (bilinear), times the weight of each frame.
 
-        Call it in eval mode; in [0, 1], and at most w_t in frame t. With differences, the map of a frame belongs to
-        the difference between it and the one before.
+        Call it in eval mode. Values lie in [0, 1], and are at most w_t in frame t. With differences, the
+        map of a frame belongs to the difference between it and the one before.
         """
         _, masks, weights = self._attend(video)
         enlarged = nn.functional.interpolate(masks, size=video.shape[3:], mode="bilinear", align_corners=False)
@@ -106,7 +104,7 @@ class SpatioTemporalAttention(nn.Module):
     def _attend(
         self, video: Float[Tensor, "B C T H W"]
     ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B T h w"], Float[Tensor, "B T"]]:
-        """Give the scores, the masks and the weights of the frames."""
+        """Compute the scores, the masks and the weights of the frames."""
         check_input(video, self.input_shape)
         features = self.features(fold_time(self.input(video)))
         masks = self.mask(features)
@@ -114,6 +112,7 @@ class SpatioTemporalAttention(nn.Module):
         masked = self.masking(features, masks).unflatten(0, time)
         hidden = self.memory(masked)
         weights = self.frame_weights(hidden, masked)
+        # Σ_t w_t · h_t as a gate and a sum: a product with a matrix would hide relevance.
         context = self.context(self.weighting(hidden, weights[:, :, None, None, None]))
         return self.head(context), masks.squeeze(1).unflatten(0, time), weights
 
@@ -130,10 +129,10 @@ class FrameWeights(nn.Module):
         super().__init__()
         self.score_hidden = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(hidden_channels, 1))
         self.score_features = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(features, 1, bias=False))
-        self.add, self.softmax = Sum(), nn.Softmax(dim=1)
+        self.add, self.softmax = Sum(), nn.Softmax(dim=1)  # modules, so that relevance rules can follow them
 
     def forward(self, hidden: Float[Tensor, "B T F H W"], features: Float[Tensor, "B T D H W"]) -> Float[Tensor, "B T"]:
-        """Give weights that add up to 1 over the frames of each clip."""
+        """Compute weights that add up to 1 over the frames of each clip."""
         scores = self.add(self.score_hidden(hidden.flatten(0, 1)), self.score_features(features.flatten(0, 1)))
         weights: Tensor = self.softmax(scores.unflatten(0, hidden.shape[:2]).squeeze(2))
         return weights
@@ -150,7 +149,7 @@ def _mask_layers(features: int) -> nn.Sequential:
 
 
 def total_variation(masks: Float[Tensor, "B T H W"]) -> Float[Tensor, ""]:
-    """Give how much neighbouring places of a mask differ: Σ |M[y+1, x] − M[y, x]| + Σ |M[y, x+1] − M[y, x]|.
+    """Compute how much neighbouring places of a mask differ: Σ |M[y+1, x] − M[y, x]| + Σ |M[y, x+1] − M[y, x]|.
 
     Zero for a mask that is the same everywhere.
     """
@@ -158,16 +157,16 @@ def total_variation(masks: Float[Tensor, "B T H W"]) -> Float[Tensor, ""]:
 
 
 def contrast(masks: Float[Tensor, "B T H W"]) -> Float[Tensor, ""]:
-    """Give −½ Σ M·B + ½ Σ M·(1 − B), where B = 1 for M > 0.5 and else 0: it draws a mask to 0 and 1.
+    """Compute −½ Σ M·B + ½ Σ M·(1 − B), where B = 1 for M > 0.5 and else 0: as a loss it pushes a mask to 0 and 1.
 
     From 0 (empty) down to −½ per place (full); it is largest where a mask is undecided, just below 0.5.
     """
-    salient = masks > 0.5
+    salient = masks > 0.5  # B is a constant: no gradient goes through the comparison
     return (masks * (~salient) - masks * salient).sum() / (2 * len(masks))
 
 
 def unimodality(weights: Float[Tensor, "B T"]) -> Float[Tensor, ""]:
-    """Give Σ_t max(0, w[t−1]·w[t+1] − w[t]²), zero for a log-concave and therefore single-peaked course.
+    """Compute Σ_t max(0, w[t−1]·w[t+1] − w[t]²), zero for a log-concave and therefore single-peaked course.
 
     A clip of less than three frames has one peak.
     """

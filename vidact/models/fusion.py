@@ -1,7 +1,5 @@
 """Four ways to join the frames of a clip in a 2-D network: single frame, early, late and slow fusion.
 
-They do not know how they are trained or explained.
-
 Karpathy et al., Large-scale video classification with convolutional neural networks, 2014, section 3.1. All four are
 one tower of five convolutions and a dense head. They differ in how far each convolution reaches over time. A
 convolution that reaches over one frame is the paper's shared 2-D network, applied to all frames in one call.
@@ -33,7 +31,7 @@ class Convolution:
         kernel: Side in pixels.
         stride: In pixels.
         padding: In pixels.
-        normalised: Whether BatchNorm follows; its shift stands for the convolution's bias.
+        normalised: Whether BatchNorm follows; its shift replaces the convolution's bias.
         pooled: Whether the layer ends with a max-pool of 2×2 pixels.
     """
 
@@ -45,7 +43,7 @@ class Convolution:
     pooled: bool = False
 
     def side(self, pixels: int) -> int:
-        """Give the side that comes out where a side of so many pixels goes in."""
+        """Compute the side of the output for an input of so many pixels."""
         out = (pixels + 2 * self.padding - self.kernel) // self.stride + 1
         return out // 2 if self.pooled else out
 
@@ -83,10 +81,10 @@ _LAYOUTS = {"paper": _PAPER, "lean": _LEAN}
 
 
 class FusionNetwork(nn.Module):
-    """The tower and the head that the four networks share; each of them says how far it reaches over time.
+    """Base of the four networks: the tower and the head; each network says how far it reaches over time.
 
-    BatchNorm stands where the paper has local response normalisation: what normalises in a fixed way at test time
-    merges into its convolution, and LRP passes through it. Dropout follows each hidden dense layer.
+    BatchNorm replaces the paper's local response normalisation: with fixed statistics at test time it merges into its
+    convolution, so that LRP passes through it. Dropout follows each hidden dense layer.
 
     Args:
         num_classes: K.
@@ -150,7 +148,7 @@ class FusionNetwork(nn.Module):
 
 
 class SingleFrame(FusionNetwork):
-    """Each frame is scored alone; a clip's logits are the mean of its frames' logits.
+    """Scores each frame alone; a clip's logits are the mean of its frames' logits.
 
     The paper's network takes one frame (`num_frames=1`) and averages over a video outside of the network. Here the
     mean is a layer, so that each frame gets its share of the relevance. It cannot see motion, whatever it is shown,
@@ -175,6 +173,7 @@ class SingleFrame(FusionNetwork):
     def forward(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""
         check_input(video, self.input_shape)
+        # The convolutions reach over one frame, so that all frames go through them in one call.
         features = self.features(self.input(video)).transpose(1, 2)  # [B, T, F, h, w]
         per_frame = self.head(features.flatten(0, 1)).unflatten(0, features.shape[:2])  # [B, T, K]
         scores: Tensor = self.mean_over_frames(per_frame.transpose(1, 2)).squeeze(2)
@@ -221,7 +220,7 @@ class SlowFusion(FusionNetwork):
     (2, 2) for 10 frames: 10 → 4 → 2 → 1. With other numbers of frames the third kernel takes all that is left.
 
     Raises:
-        ConfigError: a number of frames of which the last ones would be left out.
+        ConfigError: a number of frames of which the last ones would be ignored.
     """
 
     @staticmethod
@@ -233,7 +232,7 @@ class SlowFusion(FusionNetwork):
                 f"slow fusion takes {least}, {least + step}, {least + 2 * step}, … frames ({preset = }), so that none "
                 f"is left out; got {num_frames = }"
             )
-        left = ((num_frames - 4) // 2 + 1 - second) // 2 + 1
+        left = ((num_frames - 4) // 2 + 1 - second) // 2 + 1  # frames after two convolutions of stride 2, no padding
         return (4, 2), (second, 2), (left, left)
 
 
@@ -265,7 +264,7 @@ def _hidden(widths: tuple[int, ...], dropout: float) -> list[nn.Module]:
 
 
 def _side(layout: Layout, pixels: int) -> int:
-    """Give the side of the picture that comes out of the tower."""
+    """Compute the side of the pictures that the tower puts out."""
     for convolution in layout.convolutions:
         pixels = convolution.side(pixels)
     return pixels

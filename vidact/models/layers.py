@@ -1,7 +1,7 @@
-"""Layers that networks of every kind share; they know nothing of rules or canonizers.
+"""Layers that the networks share, and that you can use in your own.
 
-What LRP must see is a module here: an addition, a gate, a difference of frames. Reshaping, slicing and joining need
-none: they only move numbers.
+LRP needs a module for each addition, gate and difference of frames. Reshaping, slicing and joining need none: they
+only move numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Choice = TypeVar("Choice")
 class Normalisation(nn.Module):
     """Shift and scale each colour channel: (x − mean) / std.
 
-    The network owns it, so nobody can forget it, and a box rule can derive its bounds from it.
+    It is part of the network, so that it cannot be forgotten, and the box rule can derive its bounds from it.
 
     Args:
         mean: One value per channel, in the input's units ([0, 1]).
@@ -34,6 +34,7 @@ class Normalisation(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
+        # Buffers: saved with the weights, moved to the device, and not trained.
         self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1, 1))
         self.register_buffer("std", torch.tensor(std).reshape(1, -1, 1, 1, 1))
 
@@ -42,15 +43,15 @@ class Normalisation(nn.Module):
         return (video - self.mean) / self.std
 
     def bounds(self) -> tuple[Float[Tensor, "1 C 1 1 1"], Float[Tensor, "1 C 1 1 1"]]:
-        """Give the least and the greatest value that a pixel in [0, 1] can have after this."""
+        """Compute the least and the greatest value that a pixel in [0, 1] can have after this."""
         return (0 - self.mean) / self.std, (1 - self.mean) / self.std
 
 
 class FrameDifferences(nn.Module):
-    """Each frame minus the one before it: fixed, linear, without a bias; what stands still vanishes.
+    """Subtracts from each frame the one before it: fixed, linear, without a bias; what stands still vanishes.
 
-    The first frame has none before it; the second's difference stands in its place, so that as many frames come out
-    as go in and none of them is empty: what an empty one makes of biases could be handed down to no pixel.
+    The first frame gets the difference of the second, so that as many frames come out as go in and none of them is
+    empty: what biases make of an empty frame could be propagated to no pixel.
 
     Raises:
         ConfigError: a single frame.
@@ -65,7 +66,7 @@ class FrameDifferences(nn.Module):
 
 
 class InputLayers(nn.Sequential):
-    """What every network does first: normalise the pixels and, if asked, take the differences of frames.
+    """The first layers of every network: normalise the pixels and, if asked, take the differences of frames.
 
     Args:
         channels: C, 1 for gray and 3 for colour.
@@ -77,11 +78,11 @@ class InputLayers(nn.Sequential):
         super().__init__(normalisation, *([FrameDifferences()] if differences else []))
 
     def bounds(self) -> tuple[Float[Tensor, "1 C 1 1 1"], Float[Tensor, "1 C 1 1 1"]]:
-        """Give the least and the greatest value that a pixel in [0, 1] can have after these layers."""
+        """Compute the least and the greatest value that a pixel in [0, 1] can have after these layers."""
         normalisation = self[0]
         assert isinstance(normalisation, Normalisation)
         low, high = normalisation.bounds()
-        return (low, high) if len(self) == 1 else (low - high, high - low)
+        return (low, high) if len(self) == 1 else (low - high, high - low)  # of a difference of two frames
 
 
 class FramesAsChannels(nn.Module):
@@ -125,12 +126,12 @@ class Gate(nn.Module):
     """
 
     def forward(self, signal: Float[Tensor, "..."], gate: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Let through as much of the signal as the gate says."""
+        """Multiply the signal by the gate."""
         return signal * gate
 
 
 def check_input(video: Tensor, expected: tuple[int, int, int, int]) -> None:
-    """Make sure that a network gets the videos that it was built for.
+    """Check that a video has the shape that a network was built for.
 
     Args:
         video: [B, C, T, H, W].
@@ -147,10 +148,10 @@ def check_input(video: Tensor, expected: tuple[int, int, int, int]) -> None:
 
 
 def choose(choices: Mapping[str, Choice], name: str, *, setting: str) -> Choice:
-    """Find what a setting names.
+    """Look up what a setting names.
 
     Raises:
-        ConfigError: it names nothing; says what there is.
+        ConfigError: an unknown name; says which there are.
     """
     if name not in choices:
         raise ConfigError(f"{setting} {name!r} is unknown; there are {', '.join(choices)}")

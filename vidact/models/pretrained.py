@@ -1,7 +1,4 @@
-"""Torchvision's video networks, with weights trained on Kinetics-400, frozen stages and a head of one's own.
-
-It does not know how they are trained or explained.
-"""
+"""Torchvision's video networks, with weights trained on Kinetics-400, frozen stages and a new head."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -96,20 +93,20 @@ class TorchvisionVideoNet(nn.Module):
     def train(self, mode: bool = True) -> "TorchvisionVideoNet":
         """Set training mode as `nn.Module.train` does, but for the frozen stages, which stay in eval mode."""
         super().train(mode)
-        self.stages[: self.frozen_stages].eval()
+        self.stages[: self.frozen_stages].eval()  # else BatchNorm would update its statistics
         return self
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What must be known of one of torchvision's networks.
+    """Facts about one of torchvision's networks.
 
     Attributes:
-        build: Gives it with random weights.
+        build: Builds it with random weights.
         head: How the names of its last layer's parameters begin.
-        stages: Takes it apart.
-        pool: Gives the pooling after its stages, for clips of (T, H, W).
-        features: How many reach the last layer.
+        stages: Splits it into its stages.
+        pool: Builds the pooling after its stages, for clips of (T, H, W).
+        features: Number of inputs of the last layer.
         least_frames: The fewest frames that it can take.
         least_side: The smallest side that it can take, in pixels.
     """
@@ -186,7 +183,7 @@ def _kinetics_normalisation(channels: int) -> Normalisation:
 
 @torch.no_grad()
 def _fill_head(head: nn.Module, trained: dict[str, Tensor]) -> None:
-    """Take over the trained head where it has as many classes; S3D's is a convolution of 1×1×1."""
+    """Copy the trained head where it has as many classes; S3D's is a convolution of 1×1×1."""
     assert isinstance(head, nn.Linear)
     if {"weight", "bias"} <= trained.keys() and trained["weight"].flatten(1).shape == head.weight.shape:
         head.weight.copy_(trained["weight"].flatten(1))
@@ -195,14 +192,15 @@ def _fill_head(head: nn.Module, trained: dict[str, Tensor]) -> None:
 
 @torch.no_grad()
 def _adapt(stages: nn.Sequential, channels: int) -> None:
-    """Make the stages fit for gray videos, for short trainings, and for hooks on their activations."""
+    """Adapt the stages to gray videos, to short trainings, and to hooks on their activations."""
     for module in stages.modules():
         if isinstance(module, nn.ReLU):
-            module.inplace = False
+            module.inplace = False  # hooks and Grad-CAM read the values before
         elif isinstance(module, nn.BatchNorm3d):
-            module.momentum = 0.1
+            module.momentum = 0.1  # S3D has 0.001: too slow for a short training
     if channels == 1:
         first = next(module for module in stages.modules() if isinstance(module, nn.Conv3d))
         std = torch.tensor(KINETICS_STD).reshape(1, 3, 1, 1, 1)
         first.in_channels = 1
+        # Three equal colours, each normalised by its own deviation, as one gray channel with the mean deviation.
         first.weight = nn.Parameter((first.weight * std.mean() / std).sum(dim=1, keepdim=True))

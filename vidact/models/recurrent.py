@@ -1,7 +1,4 @@
-"""Networks that read a clip frame by frame with a memory: CNN + LSTM, and the ConvLSTM layer.
-
-It does not know how they are trained or explained.
-"""
+"""Networks that read a clip frame by frame with a memory: CNN + LSTM, and the ConvLSTM layer."""
 
 import copy
 
@@ -49,7 +46,7 @@ class CNNLSTM(nn.Module):
         super().__init__()
         self.input_shape = (channels, num_frames, *height_and_width(size))
         check_side(self.input_shape[2:])
-        self.num_steps = num_frames
+        self.num_steps = num_frames  # so many steps get modules of their own when the LSTM is unrolled
         self.input = InputLayers(channels, differences=differences)
         self.features = frame_features(channels, widths=widths)
         self.grid = nn.Sequential(nn.AdaptiveAvgPool2d(_GRID), nn.Flatten())
@@ -66,15 +63,15 @@ class CNNLSTM(nn.Module):
 
 
 class LSTMStep(nn.Module):
-    """One step of an LSTM (Hochreiter & Schmidhuber 1997), made of modules that LRP can see.
+    """One step of an LSTM (Hochreiter & Schmidhuber 1997), made of modules that LRP can follow.
 
     i, f, g, o = map([x, h]);  c' = σ(f)·c + σ(i)·tanh(g);  h' = σ(o)·tanh(c')
 
     One map takes the input and the hidden state together, so that a rule divides the relevance of g among both at
-    once, as Arras et al. 2017 do, and the bias stands beside neither.
+    once, as Arras et al. 2017 do, and the bias belongs to neither.
 
     Args:
-        gates: From the joined input and hidden state [B, D + F, …] to i, f, g, o [B, 4·F, …]: linear or a convolution.
+        gates: Maps the joined input and hidden state [B, D + F, …] to i, f, g, o [B, 4·F, …]: linear or a convolution.
     """
 
     def __init__(self, gates: nn.Module) -> None:
@@ -89,7 +86,7 @@ class LSTMStep(nn.Module):
         values: Float[Tensor, "B D *space"],
         state: tuple[Float[Tensor, "B F *space"], Float[Tensor, "B F *space"]],
     ) -> tuple[Float[Tensor, "B F *space"], Float[Tensor, "B F *space"]]:
-        """Go from the hidden state and the cell (h, c) to the next."""
+        """Compute the next hidden state and cell (h, c)."""
         hidden, cell = state
         i, f, g, o = self.gates(torch.cat([values, hidden], dim=1)).chunk(4, dim=1)
         kept = self.forget_gate(cell, self.squash_gate(f))
@@ -114,10 +111,11 @@ class ConvLSTM(nn.Module):
         super().__init__()
         self.hidden_channels = hidden_channels
         gates = nn.Conv2d(in_channels + hidden_channels, 4 * hidden_channels, kernel_size, padding=kernel_size // 2)
+        # A module that is called once per clip keeps its relevance apart, as Zennit's hooks need it.
         self.steps = nn.ModuleList(shared_copies(LSTMStep(gates), num_frames))
 
     def forward(self, features: Float[Tensor, "B T D H W"]) -> Float[Tensor, "B T F H W"]:
-        """Give the hidden state after each frame."""
+        """Compute the hidden state after each frame."""
         zeros = features.new_zeros(len(features), self.hidden_channels, *features.shape[3:])
         hidden, cell = zeros, zeros
         states = []
@@ -128,8 +126,9 @@ class ConvLSTM(nn.Module):
 
 
 def shared_copies(module: nn.Module, count: int) -> list[nn.Module]:
-    """Copy a module into several that share its parameters, itself the first."""
+    """List a module and copies of it that share its parameters."""
     parameters = list(module.parameters())
+    # What deepcopy finds in its memo is shared instead of copied.
     return [module, *(copy.deepcopy(module, {id(p): p for p in parameters}) for _ in range(count - 1))]
 
 
@@ -144,12 +143,12 @@ def frame_features(channels: int, *, widths: tuple[int, int, int]) -> nn.Sequent
 
 
 def fold_time(video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "BT C H W"]:
-    """Make every frame a picture of its own."""
+    """Fold the frames into the batch: one picture per frame."""
     return video.transpose(1, 2).flatten(0, 1)
 
 
 def check_side(size: tuple[int, int]) -> None:
-    """Make sure that pictures can be halved three times.
+    """Check that pictures can be halved three times.
 
     Args:
         size: Height and width in pixels.

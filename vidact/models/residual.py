@@ -1,7 +1,4 @@
-"""A slim 3-D residual network for data sets of a thousand clips.
-
-It does not know how it is trained or explained.
-"""
+"""A slim 3-D residual network for data sets of a thousand clips."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -41,6 +38,7 @@ class ResidualBlock(nn.Module):
     def forward(self, features: Float[Tensor, "B F T H W"]) -> Float[Tensor, "B G S I J"]:
         """Add what the convolutions make of the features to the features."""
         t, h, w = self.stride
+        # Slices and zeros only move numbers: unlike a 1×1×1 convolution, the shortcut needs no relevance rule.
         shortcut = nn.functional.pad(features[:, :, ::t, ::h, ::w], (0, 0, 0, 0, 0, 0, 0, self.new_channels))
         activated: Tensor = self.activation(self.sum(self.residual(features), shortcut))
         return activated

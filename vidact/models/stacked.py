@@ -1,7 +1,4 @@
-"""The 2020 report's network: the frames of a clip as channels of one picture, two convolutions, two dense layers.
-
-It does not know how it is trained or explained.
-"""
+"""The 2020 report's network: the frames of a clip as channels of one picture, two convolutions, two dense layers."""
 
 from typing import Literal
 

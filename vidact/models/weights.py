@@ -1,7 +1,4 @@
-"""Read the weights of torchvision's video networks, downloaded or from a file, and check that they fit.
-
-It does not know what is built around them.
-"""
+"""Read the weights of torchvision's video networks, downloaded or from a file, and check that they fit."""
 
 import contextlib
 import sys
@@ -50,7 +47,7 @@ def load_pretrained(network: nn.Module, name: str, *, weights: str, head: str) -
 def _check_fit(network: nn.Module, body: Mapping[str, Tensor], *, head: str, source: str, name: str) -> None:
     expected = {key: value.shape for key, value in network.state_dict().items() if not key.startswith(head)}
     found = {key: value.shape for key, value in body.items()}
-    # Counters of batches are missing from old files and matter to nobody.
+    # Counters of batches are missing from old files, and nothing uses them.
     wrong = [key for key in expected if found.get(key) != expected[key] and not key.endswith("num_batches_tracked")]
     wrong += [key for key in found if key not in expected]
     if wrong:
@@ -62,7 +59,7 @@ def _check_fit(network: nn.Module, body: Mapping[str, Tensor], *, head: str, sou
 
 
 def _download(name: str) -> dict[str, Tensor]:
-    """Let torchvision download its weights, or take them from its cache."""
+    """Download torchvision's weights, or read them from its cache."""
     weights = get_model_weights(name).KINETICS400_V1
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from vidact.core.errors import DataError
 from vidact.drawing.evaluation.ranks import Estimate, decimals_of, number_text
 from vidact.drawing.figure import svg_text
+from vidact.evaluation.names import CONFOUNDER
 from vidact.evaluation.output.files import NAME, read_evaluation
 from vidact.evaluation.output.pictures import (
     all_methods,
@@ -16,7 +17,7 @@ from vidact.evaluation.output.pictures import (
     main_keys,
     short_name,
 )
-from vidact.evaluation.results.tables import CONFOUNDER, MEASURES, Evaluation, better
+from vidact.evaluation.results.tables import MEASURES, Evaluation, better
 from vidact.report.contents import EvaluationView, MeasureCell, MeasureColumn, MethodRow, Picture
 
 FOLDER = "evaluation"  # in the run folder: where `evaluate` writes and a report looks

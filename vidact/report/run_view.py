@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from vidact.attribution.account import in_words, parts_of
-from vidact.attribution.targets import PREDICTED, TRUE
-from vidact.attribution.units import LRP, unit_of
+from vidact.attribution.names import LRP, PREDICTED, TRUE, unit_of
 from vidact.core.clips import ClipBatch, as_float
 from vidact.core.errors import ConfigError, DataError
 from vidact.core.explanation import Explanation
@@ -22,7 +21,7 @@ from vidact.data.video.reading import read_frames
 from vidact.drawing.figure import svg_text
 from vidact.drawing.results.confusion import confusion_matrix
 from vidact.drawing.results.curves import training_curves
-from vidact.explaining.videos import ExplainSettings
+from vidact.explaining.settings import ExplainSettings
 from vidact.report.contents import ClipView, Interval, Outcome, Picture, RelevanceView, RunView
 from vidact.report.evaluation_view import find_evaluation
 from vidact.report.run_facts import config_text, curves, facts, split_facts, without_home

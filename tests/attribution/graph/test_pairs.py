@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidact.attribution.graph.pairs import batch_norm_pairs, parted_pairs
+from vidact.attribution.graph.pairs import batch_norm_pairs, unmergeable_pairs
 from vidact.attribution.lrp.checks import find_obstacles
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
 from vidact.models.layers import InputLayers, Sum
@@ -125,7 +125,7 @@ class _Moved(_Lists):
 def test_a_batch_norm_that_cannot_be_merged_with_its_layer_is_named_with_it(build: Callable[[], nn.Module]) -> None:
     network = build().eval()
     assert [pair for pair in batch_norm_pairs(network, _video(1)) if pair.batch_norm is network.norms[0]] == []
-    assert parted_pairs(network, _video(1)) == [("convolutions.0", "norms.0")]
+    assert unmergeable_pairs(network, _video(1)) == [("convolutions.0", "norms.0")]
     (obstacle,) = [obstacle for obstacle in find_obstacles(network, _video(1)) if obstacle.hides_relevance]
     assert (obstacle.kind, obstacle.module) == ("not_merged", "norms.0")
     assert "call it right after convolutions.0" in obstacle.remedy
@@ -148,7 +148,7 @@ def test_channels_of_a_linear_map_that_stands_elsewhere_are_not_merged() -> None
     network = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)).eval()
     values = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
     assert batch_norm_pairs(network, values) == []
-    assert parted_pairs(network, values) == [("0", "1")]
+    assert unmergeable_pairs(network, values) == [("0", "1")]
 
 
 def test_looking_leaves_no_hook_and_no_random_number() -> None:

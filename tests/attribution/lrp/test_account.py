@@ -313,10 +313,10 @@ def test_a_sum_without_a_rule_shows() -> None:
     found = _explained(_made(Functional), _clips()[:1])
     assert _gap(found) > 0.01
     words = in_words(parts_of(_account(found), 0), float(found.score))
-    assert "lost, and no rule says where" in words
+    assert "lost where no rule applies" in words
     warning = warning_of(parts_of(_account(found), 0), float(found.score), largest_logit=0.0)
     assert warning is not None
-    assert "do not believe it" in warning
+    assert "do not trust it" in warning
 
 
 def test_where_float32_rounds_too_much_float64_is_taken() -> None:
@@ -353,7 +353,7 @@ def test_words_name_the_largest_parts_and_count_the_rest() -> None:
     assert told == "75.0 % on voxels, 15.0 % on the bias of b, 10.0 % on c, −5.0 % on the bias of a, 5.0 % on 2 others"
     assert in_words({"voxels": 1.9999, "the stabiliser": 0.0001}, 2.0) == "100.0 % on voxels"
     assert in_words({"voxels": 0.0}, 0.0) == "the score is 0: there are no shares of it"
-    assert in_words({"voxels": 1.0, "the stabiliser": 0.0}, 2.0).endswith("50.0 % lost, and no rule says where")
+    assert in_words({"voxels": 1.0, "the stabiliser": 0.0}, 2.0).endswith("50.0 % lost where no rule applies")
 
 
 def test_a_warning_says_what_has_the_rest_and_only_where_it_is_much() -> None:

@@ -331,7 +331,7 @@ def test_a_batch_norm_whose_layer_is_seen_by_others_too_is_named() -> None:
     """Also where it is fresh: then it changes nothing yet, and training would make the explanation wrong."""
     found = [obstacle for obstacle in find_obstacles(_seeded(_NormTwice), _video()) if obstacle.hides_relevance]
     assert [(obstacle.kind, obstacle.module) for obstacle in found] == [("not_merged", "norm")]
-    assert "what conv puts out" in found[0].why
+    assert "the output of conv" in found[0].why
 
 
 class _NormSeenAside(_NormTwice):

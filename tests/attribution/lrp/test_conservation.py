@@ -145,7 +145,7 @@ def test_relevance_made_by_a_functional_addition_is_said_to_be_lost_between_laye
     table = _table(_made(_Lossy), _video())
     (warning,) = table.warnings()
     assert "relevance adds up to 2 times the score instead of 1" in warning
-    assert "between layers, where no rule is" in warning
+    assert "between layers, where no rule applies" in warning
     assert f"warning: {warning}" in str(table)
 
 
@@ -160,8 +160,8 @@ def test_relevance_of_what_only_a_bias_speaks_for_is_said_to_be_lost_there() -> 
     table = _table(network, torch.full((1, 1, 4, 8, 8), 0.5), composite="epsilon_plus")
     assert float(table.handled) == pytest.approx(0.25, abs=1e-4)
     (warning,) = table.warnings()
-    assert "0 (Conv3d) loses 0.75 of the score, where its bias speaks for its output" in warning
-    assert "do not believe" not in warning
+    assert "0 (Conv3d) loses 0.75 of the score, where its bias makes its output" in warning
+    assert "do not trust" not in warning
 
 
 def test_a_score_near_zero_is_said() -> None:

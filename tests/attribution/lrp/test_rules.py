@@ -67,7 +67,7 @@ def _random(*shape: int, seed: int = 1, signs: str = "mixed") -> Tensor:
     return x if signs == "mixed" else x.relu()  # with zeros
 
 
-def _hand_down(module: nn.Module, hook: Hook, x: Tensor, relevance: Tensor | None = None) -> Tensor:
+def _propagate(module: nn.Module, hook: Hook, x: Tensor, relevance: Tensor | None = None) -> Tensor:
     """Explain an output by x while the hook is on the module; by default the output itself."""
     handles = hook.register(module)
     x = x.detach().requires_grad_()
@@ -137,7 +137,7 @@ def test_a_rule_equals_its_formula_on_the_layers_matrix(layer: str, rule: str, b
     hook = getattr(vidact.attribution.lrp.rules, rule)(**RULES[rule], zero_params=zero_params)
     if layer == "linear_in_time":
         x, relevance = x.reshape(shape), relevance.reshape(2, 3, 5)
-    found = _hand_down(module, hook, x, relevance).reshape(expected.shape)
+    found = _propagate(module, hook, x, relevance).reshape(expected.shape)
     assert (found - expected).abs().max() < 1e-10 * expected.abs().max()
 
 
@@ -150,9 +150,9 @@ def test_a_rule_equals_zennits(layer: str, rule: str, zero_params: Any, signs: s
     theirs = zennit.rules.ZBox if rule == "Box" else getattr(zennit.rules, rule)
     for dtype, limit in ((torch.float32, 1e-5), (torch.float64, 1e-10)):
         module, x = _made(lambda: build(True)).to(dtype), _random(*shape, signs=signs).to(dtype)
-        expected = _hand_down(module, theirs(**RULES[rule], zero_params=zero_params), x)
+        expected = _propagate(module, theirs(**RULES[rule], zero_params=zero_params), x)
         hook = getattr(vidact.attribution.lrp.rules, rule)(**RULES[rule], zero_params=zero_params)
-        found = _hand_down(module, hook, x)
+        found = _propagate(module, hook, x)
         assert (found - expected).abs().max() <= limit * expected.abs().max()
 
 
@@ -161,7 +161,7 @@ def test_a_rule_equals_zennits(layer: str, rule: str, zero_params: Any, signs: s
 def test_zennits_stabilizers_are_taken(rule: str, stabilizer: Callable[[Tensor], Tensor]) -> None:
     module, x = _made(lambda: nn.Linear(7, 5)).double(), _random(3, 7)
     expected, found = (
-        _hand_down(module, getattr(source, rule)(stabilizer), x)
+        _propagate(module, getattr(source, rule)(stabilizer), x)
         for source in (zennit.rules, vidact.attribution.lrp.rules)
     )
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=0)
@@ -173,7 +173,7 @@ def test_a_module_without_weights_hands_down_in_proportion() -> None:
         matrix = _matrix(module, x.shape)
         relevance = module(x) * _random(*module(x).shape, seed=2)
         expected = _naive("Epsilon", x.flatten(1), matrix, torch.zeros(len(matrix)), relevance.flatten(1))
-        found = _hand_down(module, Norm(1e-3), x, relevance)
+        found = _propagate(module, Norm(1e-3), x, relevance)
         torch.testing.assert_close(found.flatten(1), expected, rtol=1e-10, atol=1e-12)
 
 
@@ -270,7 +270,7 @@ def test_a_difference_of_frames_is_split_evenly() -> None:
     x, relevance = _random(2, 1, 5, 1, 2), _random(2, 1, 5, 1, 2, seed=2)
     squared = _matrix(FrameDifferences(), x.shape) ** 2
     expected = (relevance.flatten(1) / squared.sum(dim=1)) @ squared
-    found = _hand_down(FrameDifferences(), EvenSplit(), x, relevance)
+    found = _propagate(FrameDifferences(), EvenSplit(), x, relevance)
     torch.testing.assert_close(found.flatten(1), expected)
 
 
@@ -293,7 +293,7 @@ class _ScaledColours(nn.Module):
 
 def test_relevance_that_passes_a_broadcast_is_added_up() -> None:
     x, relevance = _random(2, 1, 3, 3), _random(2, 3, 3, 3, seed=2)
-    torch.testing.assert_close(_hand_down(_ScaledColours(), Pass(), x, relevance), relevance.sum(dim=1, keepdim=True))
+    torch.testing.assert_close(_propagate(_ScaledColours(), Pass(), x, relevance), relevance.sum(dim=1, keepdim=True))
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -309,14 +309,14 @@ def test_two_targets_of_one_forward_are_explained_one_after_the_other(rule: str,
     together = [torch.autograd.grad(output, leaf, target, retain_graph=True)[0] for target in targets]
     handles.remove()
     for found, target in zip(together, targets, strict=True):
-        torch.testing.assert_close(found, _hand_down(module, hook.copy(), x, target), rtol=1e-12, atol=0)
+        torch.testing.assert_close(found, _propagate(module, hook.copy(), x, target), rtol=1e-12, atol=0)
 
 
 def test_a_clip_of_mixed_signs_does_not_change_another_clips_relevance() -> None:
     module, hook = _made(lambda: nn.Conv2d(2, 3, 2)).double(), ZPlus(zero_params=["bias"])
     x = torch.cat([_random(1, 2, 4, 4), _random(1, 2, 4, 4, signs="non-negative", seed=3)])
-    together = _hand_down(module, hook.copy(), x)
-    alone = torch.cat([_hand_down(module, hook.copy(), clip) for clip in x.split(1)])
+    together = _propagate(module, hook.copy(), x)
+    alone = torch.cat([_propagate(module, hook.copy(), clip) for clip in x.split(1)])
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=0)
 
 
@@ -326,7 +326,7 @@ def test_a_hook_leaves_nothing_behind(rule: str) -> None:
     before, parameters = dict(vars(module)), dict(module._parameters)
     inner = {name: copy.copy(value) for name, value in before.items() if isinstance(value, dict)}
     state = random.getstate(), torch.get_rng_state()
-    _hand_down(module, getattr(vidact.attribution.lrp.rules, rule)(**RULES.get(rule, {})), _random(2, 3, 4).float())
+    _propagate(module, getattr(vidact.attribution.lrp.rules, rule)(**RULES.get(rule, {})), _random(2, 3, 4).float())
     assert vars(module) == before
     assert {name: vars(module)[name] for name in inner} == inner
     assert all(module._parameters[name] is parameters[name] for name in parameters)
@@ -362,7 +362,7 @@ def test_a_canonizers_forward_is_explained_and_may_be_removed_first() -> None:
             output = module(leaf)
             (found,) = torch.autograd.grad(output, leaf, output.detach())
         torch.testing.assert_close(output, 2 * module(x))
-        expected = 2 * _hand_down(module, rule(), x)  # a factor common to all weights cancels, but for ε
+        expected = 2 * _propagate(module, rule(), x)  # a factor common to all weights cancels, but for ε
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
         assert "forward" not in vars(module)
 
@@ -386,7 +386,7 @@ def test_a_copy_of_a_registered_network_uses_its_own_weights() -> None:
     output = twin(leaf)
     (found,) = torch.autograd.grad(output, leaf, output.detach())
     del twin.forward
-    torch.testing.assert_close(found, _hand_down(twin, ZPlus(), x))
+    torch.testing.assert_close(found, _propagate(twin, ZPlus(), x))
 
 
 @pytest.mark.parametrize("rule", [*RULES, "Norm", "Pass"])

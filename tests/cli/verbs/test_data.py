@@ -292,4 +292,4 @@ class TestMistakes:
 
         monkeypatch.setattr("vidact.data.preparation.inspect_clips", interrupt)
         assert main(["data", "check", str(small_set)]) == 130
-        assert "stopped; the same command goes on" in capsys.readouterr().err
+        assert "stopped; run the same command again" in capsys.readouterr().err

@@ -1,5 +1,4 @@
 import csv
-import inspect
 import json
 import math
 import os
@@ -15,16 +14,15 @@ from pathlib import Path
 import pytest
 
 from vidact.cli.main import main
-from vidact.cli.verbs.evaluate import evaluate
 from vidact.core.errors import DataError
 from vidact.core.folders import CLAIM
 from vidact.data.datasets.index import index_clips, named_clip
 from vidact.evaluation import jobs as evaluation_jobs
-from vidact.evaluation.clips import Choice, choose_clips
+from vidact.evaluation.clips import choose_clips
+from vidact.evaluation.names import CONTROLS
 from vidact.evaluation.output.files import read_evaluation
-from vidact.evaluation.results.tables import CONTROLS
 from vidact.evaluation.runs import folder_name
-from vidact.evaluation.settings import EvaluateSettings
+from vidact.evaluation.settings import Choice
 from vidact.runs.run import open_run
 
 CLASSES = ("left", "right", "up")
@@ -111,9 +109,7 @@ def test_the_verdict_is_printed(small_run: Path, evaluated: Path, capsys: pytest
     assert f"\n{read_evaluation(evaluated).verdict.sentence}.\n" in told
     assert "nothing can be said about which method to trust: the clips come from 2 sources" in told
     assert "6 clips measured, 6 of them before" in told
-    before = (
-        "which method to trust will not be said: the clips come from 2 sources, and 2 methods take 7 or more; try more"
-    )
+    before = "there will be no verdict: the clips come from 2 sources, and 2 methods need 7 or more; try more"
     assert 0 <= told.find(before) < told.index("6 clips measured"), "before the work"
 
 
@@ -249,7 +245,7 @@ def test_another_data_set_is_evaluated_without_what_the_run_knows(
     root = _other_set(tmp_path / "set", small_set, names=("new_film", known))
     assert _evaluate(small_run, "--root", root, "--out", tmp_path / "out") == 0
     told = capsys.readouterr().out
-    assert "3 of 6 clips are left out: their name, source or film is among the clips" in told
+    assert "3 of 6 clips are skipped: their name, source or film is among the clips" in told
     assert "only the data set knows 1 classes, which are not evaluated: expand" in told
     evaluation = read_evaluation(tmp_path / "out")
     assert (evaluation.clips, evaluation.data, evaluation.class_names) == (3, "set", CLASSES)
@@ -350,7 +346,7 @@ def test_a_network_of_single_frames_is_evaluated(
     own = ["--accelerator", "cpu", "--methods", "[gradient]", "--num-steps", "3", "--random-orders", "2"]
     assert main(["evaluate", str(tmp_path / "version_0"), "--out", str(tmp_path / "out"), *own]) == 0
     told = capsys.readouterr().out
-    assert "clips of 1 frame: left out are tubes with temporal_mean, frames with blur, frames with freeze" in told
+    assert "clips of 1 frame: skipped are tubes with temporal_mean, frames with blur, frames with freeze" in told
     evaluation = read_evaluation(tmp_path / "out")
     assert {row.detail for row in evaluation.rows if row.measure == "abpc"} == {"tubes/blur"}
     assert evaluation.verdict.criteria[0] == "abpc/tubes/blur"
@@ -363,7 +359,7 @@ def test_several_runs_are_compared(small_run: Path, tmp_path: Path, capsys: pyte
     assert _evaluate(small_run, twin, "--out", tmp_path / "out") == 0
     told = capsys.readouterr().out
     first, second = f"{small_run.parent.name}_version_0", "twin_version_0"
-    assert f"{second}: the run recorded no split (split.json); its clips were divided anew, by its settings" in told
+    assert f"{second}: the run recorded no split (split.json); its clips were divided again, by its settings" in told
     one, two = read_evaluation(tmp_path / "out" / first), read_evaluation(tmp_path / "out" / second)
     assert [row.mean for row in one.rows] == pytest.approx([row.mean for row in two.rows])
     comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
@@ -435,7 +431,7 @@ def test_a_damaged_evaluation_is_replaced_with_again(
         (["{run}", "--methods", "[lrp:epsilon_pluss]"], 2, "epsilon_plus"),
         (["{run}", "--methods", "[centre]"], 2, "one method or more beside the controls, which always run"),
         (["{run}", "--methods", "[gradient, gradient]"], 2, "--methods: a name is given twice"),
-        (["{run}", "--methods", "[attention]"], 2, "no method is left to evaluate: attention is left out"),
+        (["{run}", "--methods", "[attention]"], 2, "no method is left to evaluate: attention is skipped"),
         (["{run}", "--measures", "[perturbations]"], 2, "'perturbations' is unknown; nearest: perturbation"),
         (["{run}", "--measures", "[]"], 2, "--measures expects one or more of"),
         (["{run}", "--units", "[tube]"], 2, "--units: 'tube' is unknown; nearest: tubes"),
@@ -481,13 +477,6 @@ def test_a_mistake_gives_one_line_and_nothing_is_measured(
     assert message in found.err
     assert len(found.err.strip().splitlines()) == 1
     assert not list(tmp_path.rglob("evaluation.*"))
-
-
-def test_the_verb_has_the_defaults_of_its_settings() -> None:
-    own, settings = inspect.signature(evaluate).parameters, EvaluateSettings()
-    for name in vars(settings):
-        default = own[name].default
-        assert (tuple(default) if isinstance(default, list) else default) == getattr(settings, name)
 
 
 def test_its_help_imports_nothing_heavy() -> None:

@@ -159,7 +159,7 @@ def test_it_spreads_over_processes_and_says_each_result_once(
         (["{run}", "{clip}", "--top-k", "0"], 2, "top_k must be at least 1, got 0"),
         (["{run}", "{clip}", "--method", "lpr"], 2, "method 'lpr' is unknown; nearest: lrp"),
         (["{run}", "{clip}", "--composite", "none.yaml"], 2, "composite none.yaml: No such file"),
-        (["{run}", "{clip}", "--layout", "under"], 2, "layout is beside or over, got 'under'"),
+        (["{run}", "{clip}", "--layout", "under"], 2, "--layout: expected beside or over, got under"),
         (
             ["{run}", "{clip}", "--overlap", "1"],
             2,

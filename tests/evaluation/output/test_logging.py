@@ -8,10 +8,10 @@ from made_evaluations import METHODS, make_comparison, make_evaluation
 from wandb_offline import find_offline_runs, read_offline_run
 
 from vidact.cli.main import main
+from vidact.evaluation.names import CONTROLS
 from vidact.evaluation.output.files import read_evaluation
 from vidact.evaluation.output.logging import COLUMNS, draw_comparison, draw_evaluation, written_files
 from vidact.evaluation.output.pictures import all_methods, main_keys
-from vidact.evaluation.results.tables import CONTROLS
 from vidact.report.run_view import ReportSettings, view_run
 
 QUICK = ["--methods", "[gradient, grad_cam]", "--units", "[tubes]", "--fills", "[blur]", "--num-steps", "2"]

@@ -7,10 +7,11 @@ import pytest
 from made_results import ABPC, make_results
 
 from vidact.core.errors import DataError
+from vidact.evaluation.names import CONTROLS, NETWORK
 from vidact.evaluation.output.files import read_evaluation, write_comparison, write_evaluation
 from vidact.evaluation.results.comparison import compare
 from vidact.evaluation.results.statistics import Table
-from vidact.evaluation.results.tables import CONTROLS, NETWORK, Evaluation
+from vidact.evaluation.results.tables import Evaluation
 from vidact.evaluation.results.verdict import decide
 
 SHARE = "rma/confounder"

@@ -7,8 +7,9 @@ import torch
 from made_results import ABPC, RMA, make_results
 
 from vidact.core.intervals import clustered_mean
+from vidact.evaluation.names import ALL, COMPARED_WITH, CONTROLS, RIGHT, WRONG
 from vidact.evaluation.results.statistics import ClipResult, Table, wide_level
-from vidact.evaluation.results.tables import ALL, COMPARED_WITH, CONTROLS, RIGHT, WRONG, is_share
+from vidact.evaluation.results.tables import is_share
 
 LEVELS = {"one": [1.0, 0.5], "gradient": [0.3, 0.2]}
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_results import ABPC, RMA, make_results, without_values
 
+from vidact.evaluation.names import CONTROLS
 from vidact.evaluation.results.statistics import ClipResult, Table
-from vidact.evaluation.results.tables import CONTROLS, Verdict
+from vidact.evaluation.results.tables import Verdict
 from vidact.evaluation.results.verdict import decide, least_sources, why_undecided
 
 METHODS = ("one", "two", "three")
@@ -120,7 +121,7 @@ def test_a_method_of_few_sources_is_not_judged_and_does_not_silence_the_others()
     assert len(results) == 211
     verdict = _decide_on(without_values(results, "one", RMA, of=lambda one: int(one.source) > 5), ("one", "two"))
     assert (verdict.method, verdict.beats_controls) == ("two", ("two",))
-    expected = f"; one is not judged: {RMA} is defined for clips of 6 sources, and it takes 7 or more"
+    expected = f"; one is not judged: {RMA} is defined for clips of 6 sources, and 7 or more are needed"
     assert verdict.sentence.endswith(expected)
 
 

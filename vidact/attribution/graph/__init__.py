@@ -1,1 +1,1 @@
-"""What a forward pass does: its modules, its operations, and their rewriting for relevance rules."""
+"""Watch a network's forward pass, and rewrite its modules so that relevance rules can follow it."""

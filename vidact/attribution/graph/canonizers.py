@@ -1,6 +1,7 @@
-"""Turn parts of the explained copy into the same function of plainer modules, as relevance rules need them.
+"""Canonizers: rewrite parts of the explained copy as modules that relevance rules can handle.
 
-It does not know which rule goes where. A canonizer changes the copy, leaves its output as it is, and can be undone.
+A canonizer leaves the network's output as it is, and can be undone. This file merges BatchNorms into layers and gives
+modules to the additions and averages of torchvision's networks.
 """
 
 from collections.abc import Callable
@@ -23,10 +24,10 @@ from vidact.models.layers import Sum
 
 
 def build_canonizers(clip: Float[Tensor, "..."]) -> list[Canonizer]:
-    """Build what every composite of vidact applies, in this order.
+    """Build the canonizers that every composite of vidact applies, in this order.
 
     Args:
-        clip: What the network takes; shows which BatchNorm belongs to which layer.
+        clip: An input of the network; running it shows which BatchNorm belongs to which layer.
     """
     return [AttributeCanonizer(_with_modules), UnrollLSTM(), UnrollGRU(), MergeBatchNorm(clip)]
 
@@ -34,12 +35,12 @@ def build_canonizers(clip: Float[Tensor, "..."]) -> list[Canonizer]:
 class MergeBatchNorm(Canonizer):  # type: ignore[misc]
     """Merge each BatchNorm in eval mode with the convolution or linear layer whose output it alone normalises.
 
-    With s = γ / √(var + eps): W' = s W, b' = s (b − mean) + β; an `nn.Identity` stands in the BatchNorm's place.
-    Zennit's own leaves its eps there, a factor of 1 / √(1 + eps) per layer, needs an affine BatchNorm, and goes by the
-    order of definition.
+    With s = γ / √(var + eps): W' = s W, b' = s (b − mean) + β; an `nn.Identity` replaces the BatchNorm.
+    Zennit's own canonizer leaves a factor of 1 / √(1 + eps) per layer, needs an affine BatchNorm, and pairs modules by
+    the order of their definition.
 
     Args:
-        clip: What the network takes: `batch_norm_pairs` runs it to see which belong together.
+        clip: An input of the network; `batch_norm_pairs` runs it to see which belong together.
     """
 
     def __init__(self, clip: Float[Tensor, "..."]) -> None:
@@ -47,11 +48,11 @@ class MergeBatchNorm(Canonizer):  # type: ignore[misc]
         self._clip = clip
 
     def apply(self, root_module: nn.Module) -> list[Canonizer]:
-        """Merge all pairs; gives an instance per pair, each of which can be removed."""
+        """Merge all pairs; gives a canonizer for each, which can be removed."""
         return [self.copy().register(pair) for pair in batch_norm_pairs(root_module, self._clip)]
 
     def copy(self) -> "MergeBatchNorm":
-        """Make an instance for another pair."""
+        """Copy the canonizer for another pair."""
         return type(self)(self._clip)
 
     def register(self, pair: Pair) -> "MergeBatchNorm":
@@ -67,7 +68,7 @@ class MergeBatchNorm(Canonizer):  # type: ignore[misc]
         return self
 
     def remove(self) -> None:
-        """Put everything back."""
+        """Undo the merge."""
         self._pair.linear.weight, self._pair.linear.bias = self._weight, self._bias
         for parent, name in self._pair.places:
             setattr(parent, name, self._pair.batch_norm)
@@ -75,7 +76,7 @@ class MergeBatchNorm(Canonizer):  # type: ignore[misc]
 
 @torch.no_grad()
 def merged_parameters(linear: Weighted, batch_norm: _BatchNorm) -> tuple[Tensor, Tensor]:
-    """Compute the weight and the bias that do the work of both.
+    """Compute the weight and the bias that replace both.
 
     Args:
         linear: A convolution, transposed convolution or linear layer with J output channels.
@@ -96,7 +97,7 @@ def merged_parameters(linear: Weighted, batch_norm: _BatchNorm) -> tuple[Tensor,
 
 
 def _per_weight(scale: Tensor, linear: Weighted) -> Tensor:
-    """Bring a value per output channel [J] to where the weight has its output channels."""
+    """Reshape a value per output channel [J] so that it broadcasts to the weight."""
     if not isinstance(linear, _ConvTransposeNd):  # [J, I / groups, ...]
         return scale.reshape(-1, *[1] * (linear.weight.ndim - 1))
     per_group = scale.reshape(linear.groups, 1, -1).expand(-1, linear.in_channels // linear.groups, -1)
@@ -104,7 +105,7 @@ def _per_weight(scale: Tensor, linear: Weighted) -> Tensor:
 
 
 def _with_modules(name: str, module: nn.Module) -> dict[str, Any] | None:
-    """Say what to replace in a module of torchvision that adds or averages without a module; None for others."""
+    """List what to replace in a module of torchvision that adds or averages without a module; None for others."""
     if type(module).forward not in _REPLACED:
         return None
     attribute, build, forward = _REPLACED[type(module).forward]

@@ -1,4 +1,4 @@
-"""Find BatchNorms that would be merged with a layer whose output they do not normalise; it knows no obstacles."""
+"""Find BatchNorms that would be merged with a layer whose output others read as well."""
 
 import copy
 
@@ -12,9 +12,9 @@ from vidact.attribution.graph.pairs import Pair, batch_norm_pairs
 
 @torch.no_grad()
 def find_wrong_merges(network: nn.Module, video: Tensor) -> list[tuple[str, str]]:
-    """Find each BatchNorm whose layer gives what it puts out to others as well, without its gradient.
+    """Find each BatchNorm whose layer's output is also used elsewhere, without its gradient.
 
-    A fresh BatchNorm changes nothing and one with γ = 0 hides what it is given, so each is given other numbers first.
+    A fresh BatchNorm changes nothing and one with γ = 0 hides its input, so each gets other parameters first.
 
     Args:
         network: In eval mode; stays as it is.

@@ -1,6 +1,6 @@
-"""What torch's functions do to relevance when they are called outside of a module; tables, and no code that runs them.
+"""Tables of torch's functions: what each does to relevance when it is called outside of a module, and its remedy.
 
-It does not know networks. Names are those that torch gives its functions, without underscores at their ends.
+Names are torch's own, without underscores at their ends.
 """
 
 import re
@@ -12,7 +12,7 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-# They move numbers, copy them, or leave some out.
+# They move, copy or drop numbers.
 HARMLESS = frozenset(
     _words("""
     view view_as reshape reshape_as flatten unflatten ravel squeeze unsqueeze permute transpose t
@@ -26,7 +26,7 @@ HARMLESS = frozenset(
     """)
 )
 
-# Their gradient goes to the largest value, as relevance does.
+# Their gradient goes to the largest value, as relevance should.
 POOLING_BY_WINNER = frozenset(
     _words("""
     max amax maximum max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices
@@ -34,17 +34,17 @@ POOLING_BY_WINNER = frozenset(
     """)
 )
 
-# What a subclass of a convolution or a linear layer calls in its own forward.
+# Functions that a subclass of a convolution or a linear layer calls in its own forward.
 WEIGHTED_OPERATIONS = frozenset(
     _words("""
     conv1d conv2d conv3d linear conv_forward conv_transpose1d conv_transpose2d conv_transpose3d
     """)
 )
 
-# They multiply their second argument, if they are given an alpha.
+# With the argument alpha they multiply their second argument.
 _SCALING = frozenset(_words("add sub subtract"))
 
-# Of their second argument they take the shape or the type only.
+# They use only the shape or the type of their second argument.
 _LIKE_ANOTHER = frozenset(_words("to type_as expand_as view_as reshape_as"))
 
 # Products and quotients.
@@ -94,12 +94,12 @@ _REMEDY_OF = {
 }
 
 
-def mend(name: str, *, with_constant: bool) -> str:
-    """Say which module does the work of one of torch's functions, as relevance rules need it.
+def remedy_for(name: str, *, with_constant: bool) -> str:
+    """Say which module can replace a call of one of torch's functions, so that relevance rules can follow it.
 
     Args:
         name: Of the function.
-        with_constant: Whether one number of two comes from the video, and the other does not.
+        with_constant: Whether one of its two operands comes from the video, and the other does not.
     """
     if with_constant and name in _FACTORS:
         return f"{_LAYERS}.InputLayers (or Normalisation) for pixels; else put the factor into the weights of a layer"
@@ -109,12 +109,12 @@ def mend(name: str, *, with_constant: bool) -> str:
 def name_of_call(
     name: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, from_video: Callable[[Any], bool]
 ) -> str:
-    """Name a call of a function by what its arguments make of it.
+    """Name a call of a function, with the arguments that change what it does to relevance.
 
     Args:
         name: Of the function.
-        args: Given by place.
-        kwargs: Given by name.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
         from_video: Whether a value comes from the video.
 
     Returns:
@@ -130,15 +130,15 @@ def name_of_call(
 
 
 def only_first_counts(name: str) -> bool:
-    """Say whether a function takes numbers from its first argument only."""
+    """Say whether a function uses the numbers of its first argument only."""
     return name in _LIKE_ANOTHER
 
 
 def is_constructor(name: str) -> bool:
-    """Say whether a function makes a new tensor, and takes no numbers from those that it is given."""
+    """Say whether a function makes a new tensor without using the numbers of its arguments."""
     return name.startswith("new_") or name.endswith("_like")
 
 
 def name_of_node(name: str) -> str:
-    """Give the function that an autograd node belongs to: `add` for `AddBackward0`."""
+    """Name the function that an autograd node belongs to: `add` for `AddBackward0`."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.rpartition("::")[2].split("Backward")[0]).lower().strip("_")

@@ -1,4 +1,4 @@
-"""Find which BatchNorm normalises the output of which layer, by watching one forward pass; it changes nothing."""
+"""Find which BatchNorm normalises the output of which layer, by watching one forward pass."""
 
 import contextlib
 from collections import defaultdict
@@ -20,7 +20,7 @@ Weighted = _ConvNd | nn.Linear
 
 @dataclass(frozen=True)
 class Pair:
-    """A BatchNorm, where it stands, and the layer whose output it normalises.
+    """A BatchNorm and the layer whose output it normalises.
 
     Attributes:
         linear: A convolution, transposed convolution or linear layer.
@@ -34,13 +34,13 @@ class Pair:
 
 
 def batch_norm_pairs(root: nn.Module, clip: Float[Tensor, "..."]) -> list[Pair]:
-    """Find each BatchNorm whose only input is all that a layer puts out, and which alone gets it.
+    """Find each BatchNorm that takes the whole output of a layer, and is alone in using it.
 
-    What cannot be merged is left out: other channel numbers, a BatchNorm in training mode or without running
+    Pairs that cannot be merged are skipped: different channel numbers, a BatchNorm in training mode or without running
     statistics, a parametrised weight.
 
     Args:
-        root: Stays as it is.
+        root: The network; stays as it is.
         clip: What it is run on.
     """
     watch = _run(root, clip)
@@ -52,11 +52,11 @@ def batch_norm_pairs(root: nn.Module, clip: Float[Tensor, "..."]) -> list[Pair]:
     ]
 
 
-def parted_pairs(root: nn.Module, clip: Float[Tensor, "..."]) -> list[tuple[str, str]]:
-    """Find each BatchNorm that normalises a layer's output, moved at most, and cannot be merged with it.
+def unmergeable_pairs(root: nn.Module, clip: Float[Tensor, "..."]) -> list[tuple[str, str]]:
+    """Find each BatchNorm that normalises a layer's output (reshaped at most), and cannot be merged with it.
 
     Args:
-        root: With what can be merged merged; stays as it is.
+        root: The network, with all pairs merged that can be; stays as it is.
         clip: What it is run on.
 
     Returns:
@@ -73,7 +73,7 @@ def parted_pairs(root: nn.Module, clip: Float[Tensor, "..."]) -> list[tuple[str,
 
 
 class _Watch:
-    """Notes which nodes of the autograd graph layers and BatchNorms make and are given."""
+    """Records which nodes of the autograd graph layers and BatchNorms make, and which they are given."""
 
     def __init__(self) -> None:
         self.outputs: dict[nn.Module, set[Any]] = defaultdict(set)  # of layers and of BatchNorms
@@ -92,7 +92,7 @@ class _Watch:
             self.inputs[module].add(given.grad_fn)
 
     def follow(self, scores: Tensor) -> None:
-        """Note who gets what every node gives."""
+        """Record which nodes use the output of each node."""
         waiting, seen = [scores.grad_fn], set()
         while waiting:
             node = waiting.pop()
@@ -104,7 +104,7 @@ class _Watch:
                 waiting.append(below)
 
     def source(self, nodes: set[Any], *, alone: bool = True) -> Weighted | None:
-        """Give the layer that made these, and nothing else if it is to be alone."""
+        """Find the layer that made these nodes; None if others contributed and it has to be alone."""
         makers = (module for module, made in self.outputs.items() if isinstance(module, Weighted))
         for module in makers:
             made = self.outputs[module]
@@ -113,7 +113,7 @@ class _Watch:
         return None
 
     def before_moving(self, node: Any) -> Any:
-        """Go down to a layer, past what only moves numbers."""
+        """Go back to a layer, past operations that only move numbers."""
         made: set[Any] = set().union(*self.outputs.values())
         while node is not None and node not in made and name_of_node(node.name()) in HARMLESS:
             below = [one for one, _ in node.next_functions if one is not None]
@@ -123,7 +123,7 @@ class _Watch:
         return node
 
     def is_alone(self, linear: Weighted, norm: _BatchNorm) -> bool:
-        """Say whether all that a layer gives goes to the BatchNorm and nowhere else, as far as gradients tell."""
+        """Say whether a layer's output goes to the BatchNorm and nowhere else, as far as gradients tell."""
         takers: set[Any] = set().union(*(self.consumers[node] for node in self.outputs[linear]))
         return linear not in self.strange and takers == self.outputs[norm]
 

@@ -1,6 +1,6 @@
-"""Watch one forward pass: which modules are called, and which operations are done outside of them.
+"""Watch one forward pass: which modules are called, and which operations run outside of them.
 
-It does not know which of them are good or bad for an explanation.
+`lrp/obstacles.py` judges what is found.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from vidact.attribution.graph.operations import (
 )
 from vidact.models.layers import Gate
 
-# Lines there say nothing to the author of a network; the last are of checks of types and shapes.
+# Lines in these files tell the author of a network nothing; the last ones check types and shapes.
 _FOREIGN = (
     __file__,
     *(f"{Path(file).parent}{os.sep}" for file in (str(torch.__file__), jaxtyping.__file__)),
@@ -38,17 +38,17 @@ _FOREIGN = (
 
 @dataclass(frozen=True)
 class Operation:
-    """A computation on what comes from the video, done in a module's `forward` and not by a module.
+    """A computation with the video's data in a module's `forward` that is not done by a module.
 
     Attributes:
         module: Name of the innermost module; empty for the network itself.
         name: As torch calls it: `add`, `relu`, `mean`, ….
-        place: `file:line` of the code that asked for it; empty where nobody knows.
+        place: `file:line` of the code that called it; empty where unknown.
         from_video: For each tensor among the arguments, whether it comes from the video.
-        counts: Whether what it computes reaches the scores, other than through a gate.
-        is_detached: Whether a part of what comes from the video is given to it without its gradient.
-        is_in_place: Whether it writes into what a module has given.
-        weight: That of a convolution or a linear map.
+        counts: Whether its result reaches the scores, other than through a gate.
+        is_detached: Whether some of the video's data reach it without their gradient.
+        is_in_place: Whether it overwrites the output of a module.
+        weight: Of a convolution or a linear map.
     """
 
     module: str
@@ -63,12 +63,12 @@ class Operation:
 
 @dataclass(frozen=True)
 class Trace:
-    """What a forward pass did.
+    """The modules and operations of one forward pass.
 
     Attributes:
-        scores: What came out.
+        scores: The network's output.
         num_calls: How often each module was called, by its name.
-        reaching: Names of those whose output reaches the scores, other than through a gate.
+        reaching: Names of the modules whose output reaches the scores, other than through a gate.
         operations: In the order of their execution.
     """
 
@@ -82,7 +82,7 @@ def trace(network: nn.Module, video: Tensor, *, is_leaf: Callable[[nn.Module], b
     """Run a network once and watch it.
 
     Args:
-        network: Its parameters require no gradient, so that only what comes from the video has one.
+        network: Its parameters require no gradient, so that only data from the video have one.
         video: [B, C, T, H, W].
         is_leaf: Which modules are not looked into.
     """
@@ -99,7 +99,7 @@ def trace(network: nn.Module, video: Tensor, *, is_leaf: Callable[[nn.Module], b
 
 
 class _Watch(TorchFunctionMode):
-    """Follows the autograd graph while it grows: what is new in it after an operation was made by it."""
+    """Follows the autograd graph while it grows: nodes that are new after an operation were made by it."""
 
     def __init__(self, network: nn.Module, is_leaf: Callable[[nn.Module], bool]) -> None:
         super().__init__()
@@ -115,11 +115,11 @@ class _Watch(TorchFunctionMode):
         self.steps: list[tuple[Operation, set[Any]]] = []
 
     def know(self, values: Any) -> set[Any]:
-        """Take for known what has made these tensors; gives what is new of it."""
+        """Mark the nodes that made these tensors as known; gives the new ones."""
         return _walk(_nodes(values), seen=self._seen)
 
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Note that a module begins; what a gate is given as a gate carries no relevance."""
+        """Note that a module begins; the gate of a product carries no relevance."""
         name = self._names[module]
         self.num_calls[name] = self.num_calls.get(name, 0) + 1
         with self._unwatched():
@@ -147,12 +147,12 @@ class _Watch(TorchFunctionMode):
         self._stack.pop()
 
     def leave(self, name: str, output: Any) -> None:
-        """Note what a module gives."""
+        """Note a module's output."""
         self._find_hidden(output)
         self.outputs.setdefault(name, set()).update(_nodes(output))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Note an operation; torch calls this in place of each of its functions."""
+        """Note an operation; torch calls this instead of each of its functions."""
         kwargs = kwargs or {}
         if self._in_leaf or self._in_hook:
             return func(*args, **kwargs)
@@ -186,14 +186,14 @@ class _Watch(TorchFunctionMode):
         return isinstance(tensor, Tensor) and (tensor.requires_grad or id(tensor) in self._detached)
 
     def _follow_detached(self, name: str, from_video: tuple[bool, ...], results: Any) -> None:
-        """Remember what was computed from the video and has lost its gradient."""
+        """Remember tensors that were computed from the video and have lost their gradient."""
         counting = from_video[:1] if only_first_counts(name) else from_video
         if any(counting) and not is_constructor(name):
             lost = [part for part in _tensors(results) if part.is_floating_point() and not part.requires_grad]
             self._detached |= {id(part): part for part in lost}
 
     def _note_detached(self, module: nn.Module, given: Any, output: Any) -> None:
-        """Follow what has no gradient through a module, and note where it meets what has one."""
+        """Follow detached data through a module, and note where they meet data with a gradient."""
         tensors = list(_tensors(given))
         from_video = tuple(self._is_from_video(tensor) for tensor in tensors)
         self._follow_detached("", from_video, output)
@@ -203,7 +203,7 @@ class _Watch(TorchFunctionMode):
             self.steps.append((operation, _nodes(output)))
 
     def _find_hidden(self, values: Any) -> None:
-        """Find what no mode sees: scripted functions, and autograd functions that somebody wrote."""
+        """Find calls that torch function modes do not see: scripted functions, and custom autograd functions."""
         new = set() if self._in_leaf else self.know(values)
         for node in new:
             is_own = isinstance(node, torch.autograd.function.BackwardCFunction)
@@ -246,7 +246,7 @@ def _root(tensor: Tensor) -> Tensor:
 
 
 def _nodes(values: Any) -> set[Any]:
-    """Find what made these tensors; a view that was written into is made by what made its base, too."""
+    """Find the nodes that made these tensors; for a view that was written into, those of its base, too."""
     nodes = set()
     for tensor in _tensors(values):
         base = tensor._base
@@ -255,7 +255,7 @@ def _nodes(values: Any) -> set[Any]:
 
 
 def _walk(nodes: set[Any], *, seen: set[Any]) -> set[Any]:
-    """Give these nodes and all below them that are not in `seen`, and add them to it."""
+    """List these nodes and all before them that are not in `seen`, and add them to it."""
     new, waiting = set(), list(nodes - seen)
     while waiting:
         node = waiting.pop()
@@ -267,7 +267,7 @@ def _walk(nodes: set[Any], *, seen: set[Any]) -> set[Any]:
 
 
 def _place() -> str:
-    """Name the innermost line of code that is neither torch's nor this file's."""
+    """Name the innermost line of code outside of torch and this file."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_FOREIGN):
         frame = frame.f_back

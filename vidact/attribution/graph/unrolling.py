@@ -1,10 +1,8 @@
-"""Turn the LSTM and the GRU of the explained copy into modules that LRP can see, step by step.
-
-It does not know which rule goes where.
+"""Canonizers that unroll LSTMs and GRUs into modules, step by step, so that LRP can follow them.
 
 Arras et al., Explaining recurrent neural network predictions in sentiment analysis, 2017, and Explaining and
 interpreting LSTMs, 2019: in a product of a gate and a signal the signal takes all relevance; linear maps and sums
-have the ε rule; tanh and σ hand it on.
+have the ε rule; tanh and σ pass it on.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +19,7 @@ from vidact.models.recurrent import LSTMStep, shared_copies
 
 
 class _Unroll(Canonizer):  # type: ignore[misc]
-    """Replaces recurrent layers of one kind in a network; the outputs stay as they are in eval mode.
+    """Replaces recurrent layers of one kind; the network's outputs in eval mode stay the same.
 
     Args:
         num_steps: How many steps get modules of their own; a longer sequence calls the last again. None takes
@@ -37,7 +35,7 @@ class _Unroll(Canonizer):  # type: ignore[misc]
         self._replaced: list[tuple[nn.Module, str, nn.Module]] = []
 
     def apply(self, root_module: nn.Module) -> list[Canonizer]:
-        """Unroll every layer of this kind below `root_module`; gives an instance that can be removed.
+        """Unroll every layer of this kind below `root_module`; gives a canonizer that can be removed.
 
         Raises:
             ExplanationError: a layer has projections.
@@ -62,13 +60,13 @@ class _Unroll(Canonizer):  # type: ignore[misc]
             setattr(parent, name, unrolled[layer])
 
     def remove(self) -> None:
-        """Put the layers back."""
+        """Undo the unrolling."""
         for parent, name, layer in self._replaced:
             setattr(parent, name, layer)
         self._replaced = []
 
     def copy(self) -> "_Unroll":
-        """Make an instance with the same setting."""
+        """Copy the canonizer."""
         return type(self)(self.num_steps)
 
 
@@ -78,7 +76,7 @@ class Unrolled(nn.Module):
     Args:
         layer: `nn.LSTM` or `nn.GRU`.
         num_steps: How many steps get modules of their own; a longer sequence calls the last again.
-        build_steps: From the layer, the ending of its parameters' names and the number of steps to the modules.
+        build_steps: Builds the modules from the layer, the ending of its parameters' names and the number of steps.
 
     Raises:
         ExplanationError: the layer has projections.
@@ -103,7 +101,7 @@ class Unrolled(nn.Module):
     def forward(
         self, input: Tensor | PackedSequence, hx: tuple[Tensor, Tensor] | Tensor | None = None
     ) -> tuple[Tensor, tuple[Tensor, ...] | Tensor]:
-        """Do what the layer does: all hidden states of the last layer, and the last states of all layers.
+        """Compute what the layer computes: all hidden states of the last layer, and the last states of all layers.
 
         Raises:
             ExplanationError: the input is not [B, T, D] (or [T, B, D]).
@@ -121,7 +119,7 @@ class Unrolled(nn.Module):
         return sequence if self.batch_first else sequence.transpose(0, 1), states if len(states) == 2 else states[0]
 
     def flatten_parameters(self) -> None:
-        """Do nothing; networks call it on their LSTM, whose weights it brings together for cuDNN."""
+        """Do nothing; networks may call it, as on an LSTM, whose weights it arranges for cuDNN."""
 
     def _ways(self) -> tuple[str, ...]:
         return ("", "_reverse") if self.bidirectional else ("",)
@@ -153,7 +151,7 @@ class Unrolled(nn.Module):
 
 
 class GRUStep(nn.Module):
-    """One step of a GRU (Cho et al. 2014) as PyTorch defines it, made of modules that LRP can see.
+    """One step of a GRU (Cho et al. 2014) as PyTorch defines it, made of modules that LRP can follow.
 
     r, z = σ(W [x, h] + b);  n = tanh(W_x x + b_x + r·(W_h h + b_h));  h' = (1 − z)·n + z·h
 
@@ -173,7 +171,7 @@ class GRUStep(nn.Module):
         self.keep_gate, self.add = Gate(), Sum()
 
     def forward(self, values: Float[Tensor, "B D"], state: tuple[Float[Tensor, "B F"]]) -> tuple[Float[Tensor, "B F"]]:
-        """Go from one hidden state to the next."""
+        """Compute the next hidden state."""
         size = 2 * state[0].shape[1]
         input_part, hidden_part = self.from_input(values), self.from_hidden(state[0])
         gates = self.squash_gates(self.add_gates(input_part[:, :size], hidden_part[:, :size]))
@@ -185,7 +183,7 @@ class GRUStep(nn.Module):
 
 
 class GatedBias(Gate):
-    """Adds b_x + r·b_h to a signal, which takes all relevance: a bias is no input that could take it."""
+    """Adds b_x + r·b_h to a signal, which takes all relevance: a bias is no input."""
 
     def __init__(self, biases: Float[Tensor, "2 F"]) -> None:
         super().__init__()
@@ -197,7 +195,7 @@ class GatedBias(Gate):
 
 
 class _Complement(nn.Module):
-    """What is left of 1."""
+    """Computes 1 − z."""
 
     def forward(self, gate: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
         return 1 - gate
@@ -234,7 +232,7 @@ class UnrollGRU(_Unroll):
 
 
 def _linear(weight: Float[Tensor, "J I"], bias: Float[Tensor, " J"] | None) -> nn.Linear:
-    """Build a linear layer from its numbers, without a draw from any generator."""
+    """Build a linear layer from its parameters, without drawing random numbers."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     linear.weight = nn.Parameter(weight.detach(), requires_grad=weight.requires_grad)
     if bias is not None:

@@ -1,1 +1,1 @@
-"""Layer-wise relevance propagation: rules, composites, checks."""
+"""Layer-wise relevance propagation (LRP) on the modules of a network: rules, composites, and checks of networks."""

@@ -1,13 +1,11 @@
-"""What a rule of layer-wise relevance propagation needs to stand in for a module, call by call.
+"""Base class of LRP rules: replace a module's `forward` so that its backward pass gives relevance.
 
-It does not know the rules' formulas.
-
-While a hook is registered it stands in for its module's `forward`, and leaves everything else of the module as it is:
-a clamped weight or a missing bias is put into a twin that shares the rest. What a call needs later lives in the nodes
-of that call's own autograd graph, so that a module may be called twice.
+A registered rule replaces the `forward` of its module and leaves everything else of it as it is; a changed weight or
+a missing bias goes into a twin that shares the rest. What a call needs for its backward pass is kept in that call's
+own autograd graph, so that a module may be called twice (Zennit keeps one stored input per module).
 
 The gradient at a module's input or output, as any hook on them sees it, is the relevance there. Under
-`Composite.inactive` it is the gradient, also where the graph was made before.
+`Composite.inactive` it is the plain gradient, also where the graph was made before.
 """
 
 import copy
@@ -29,7 +27,7 @@ Forward = Callable[..., Any]
 
 
 class _TimesInput(torch.autograd.Function):
-    """A part of x, or all of it; backward hands x the part times what arrives: R_i = x_i g_i."""
+    """Returns a part of x, or all of it; backward gives x the part times the incoming gradient: R_i = x_i g_i."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, part: Tensor, hook: Hook) -> Tensor:
@@ -46,7 +44,7 @@ class _TimesInput(torch.autograd.Function):
 
 
 class _Quotient(torch.autograd.Function):
-    """The output; backward hands R / stabilised(z) to z, and notes what constants and the stabiliser take."""
+    """Returns the output; backward gives z the quotient R / stabilised(z), and notes what constants and ε take."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, output: Tensor, hook: Hook, module: nn.Module, constant: Tensor | None) -> Tensor:
@@ -67,8 +65,8 @@ class _Quotient(torch.autograd.Function):
         return quotient, None, None, None, None
 
 
-class _HandedDown(torch.autograd.Function):
-    """The output; backward hands its relevance to x as the hook says, past the module's own graph."""
+class _Propagated(torch.autograd.Function):
+    """Returns the output; backward gives x the relevance that the hook computes, past the module's own graph."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, output: Tensor, hook: Any, module: nn.Module) -> Tensor:
@@ -82,11 +80,11 @@ class _HandedDown(torch.autograd.Function):
         if not ctx.needs_input_grad[0]:  # a constant, as the signal of a gate
             ctx.hook.note_constant(ctx.module, gradients[0].detach())
             return None, None, None, None
-        return ctx.hook.hand_down(gradients[0]).sum_to_size(ctx.shape), None, None, None
+        return ctx.hook.propagate(gradients[0]).sum_to_size(ctx.shape), None, None, None
 
 
 class _ByFormula(torch.autograd.Function):
-    """The output; backward runs Zennit's formula of the rule with the input of this very call."""
+    """Returns the output; backward runs Zennit's formula of the rule with the input of this call."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, output: Tensor, hook: Any, twin: nn.Module, module: nn.Module) -> Tensor:
@@ -98,7 +96,7 @@ class _ByFormula(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         if not ctx.hook.active:
             return None, gradients[0], None, None, None
-        formula, inputs = ctx.hook.copy(), ctx.saved_tensors  # once: an activation checkpoint gives them only once
+        formula, inputs = ctx.hook.copy(), ctx.saved_tensors  # read once: an activation checkpoint gives them only once
         formula.stored_tensors.update(input=inputs, kwargs={})
         if ctx.hook.book is not None and ctx.hook.book.is_open:
             formula.gradient_mapper = partial(ctx.hook.note_formula, ctx.twin, ctx.module)
@@ -107,12 +105,12 @@ class _ByFormula(torch.autograd.Function):
 
 
 times_input, quotient, handed_down, by_formula = (
-    node.apply for node in (_TimesInput, _Quotient, _HandedDown, _ByFormula)
+    node.apply for node in (_TimesInput, _Quotient, _Propagated, _ByFormula)
 )
 
 
 def added(z: Tensor, stabilizer: Callable[[Tensor], Tensor]) -> Tensor:
-    """Give what a stabiliser adds to z: ε sign(z), where nothing else is asked for."""
+    """Compute what a stabiliser adds to z: ε sign(z) by default."""
     plain: Any = stabilizer
     if type(stabilizer) is Stabilizer and not (plain.clip or plain.norm_scale):
         return torch.copysign(torch.full((), plain.epsilon, dtype=z.dtype, device=z.device), z)
@@ -120,9 +118,9 @@ def added(z: Tensor, stabilizer: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _divided(relevance: Tensor, z: Tensor, stabilizer: Callable[[Tensor], Tensor]) -> Tensor:
-    """Divide by z + ε sign(z), with less memory to and fro than Zennit's stabilizer alone takes.
+    """Divide by z + ε sign(z), with fewer passes over memory than Zennit's stabilizer.
 
-    They differ at −0.0 only. It is no matter: all terms of such a sum are zero, and get no relevance.
+    The results differ at z = −0.0 only, which does not matter: all terms of such a sum are zero and get no relevance.
     """
     plain: Any = stabilizer
     is_plain = type(stabilizer) is Stabilizer and not (plain.clip or plain.norm_scale)
@@ -133,15 +131,15 @@ def _divided(relevance: Tensor, z: Tensor, stabilizer: Callable[[Tensor], Tensor
     return torch.div(relevance, denominator, out=denominator)
 
 
-class _StandIn:
-    """A function in the place of a module's forward, until it is removed."""
+class _Replacement:
+    """Replaces a module's forward until it is removed."""
 
     def __init__(self, module: nn.Module, function: Forward) -> None:
         self.module, self.function, self.before = module, function, vars(module).get("forward")
         module.forward = function
 
     def remove(self) -> None:
-        # Composites remove canonizers first. One that had put a forward there has taken both away by now.
+        # Composites remove canonizers first; one that had set a forward has removed both by now.
         if vars(self.module).get("forward") is not self.function:
             return
         del self.module.forward
@@ -150,14 +148,14 @@ class _StandIn:
 
 
 class Rule(Hook):  # type: ignore[misc]
-    """What all rules share: they stand in for `forward`, and keep nothing of a call on themselves."""
+    """Base of all rules: replaces a module's `forward`, and keeps no state of a call."""
 
     several_inputs = False
     changes_parameters = True
-    book: Book | None = None  # where it notes what inputs do not get; shared by the copies of a hook
+    book: Book | None = None  # notes what inputs do not get; shared by the copies of a hook
 
     def copy(self) -> "Rule":
-        """Make a hook of the same rule for another module."""
+        """Copy the rule for another module."""
         clone = copy.copy(self)
         clone.stored_tensors, clone.tensor_handles = {}, RemovableHandleList()
         return clone
@@ -170,7 +168,7 @@ class Rule(Hook):  # type: ignore[misc]
         """
         forward = module.forward
         _check(module, forward, needs_own_forward=self.changes_parameters)
-        self.tensor_handles.append(_StandIn(module, partial(self._call, module, forward)))
+        self.tensor_handles.append(_Replacement(module, partial(self._call, module, forward)))
         return RemovableHandleList([RemovableHandle(self)])
 
     def _call(self, module: nn.Module, forward: Forward, *inputs: Any, **named: Any) -> Any:
@@ -192,8 +190,8 @@ class Rule(Hook):  # type: ignore[misc]
         twin = twin_of(module, forward)
         return by_formula(inputs[0], twin.forward(*inputs), self, twin, module)
 
-    def speaks(self, bias: Tensor) -> Tensor:
-        """Say which biases make an output that no input speaks for."""
+    def makes_output(self, bias: Tensor) -> Tensor:
+        """Say which biases can make an output to which no input contributes."""
         return bias != 0
 
     @torch.no_grad()
@@ -205,11 +203,11 @@ class Rule(Hook):  # type: ignore[misc]
         quotient: Tensor,
         *,
         constant: Tensor | None,
-        speaks: Callable[[Tensor], Tensor] | None = None,
+        makes_output: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        """Note what a rule that divides by z + ε does not hand to the inputs: R b / (z + ε) and R ε / (z + ε).
+        """Note what a rule that divides by z + ε does not give to inputs: R b / (z + ε) and R ε / (z + ε).
 
-        Where z is zero, the latter is all of R: then the bias alone has made the output, or nothing speaks for it.
+        Where z is zero, the latter is all of R: then the bias alone has made the output, or no input contributes.
 
         Args:
             module: The layer.
@@ -217,7 +215,8 @@ class Rule(Hook):  # type: ignore[misc]
             epsilon: What the stabiliser adds to it.
             quotient: R / (z + ε).
             constant: b, in the shape of the output or one that broadcasts to it.
-            speaks: Which biases make an output that no input speaks for; None for `self.speaks`.
+            makes_output: Which biases can make an output to which no input contributes; by default
+                `self.makes_output`.
         """
         book = self.book
         assert book is not None
@@ -227,13 +226,13 @@ class Rule(Hook):  # type: ignore[misc]
         if not book.is_small(taken):
             alone, bias = torch.where(z == 0, epsilon * quotient, 0), bias_of(module)
             taken = taken - book.per_clip(module, alone)
-            by_bias = alone * (0 if bias is None else (speaks or self.speaks)(bias))
+            by_bias = alone * (0 if bias is None else (makes_output or self.makes_output)(bias))
             book.bias(module, by_bias)
             book.nothing(module, alone - by_bias)
         book.stabiliser(module, taken)
 
     def note_constant(self, module: nn.Module, relevance: Tensor) -> None:
-        """Note relevance that a constant takes whole."""
+        """Note relevance that goes to a constant as a whole."""
         if self.book is not None and self.book.is_open:
             self.book.bias(module, relevance)
 
@@ -249,14 +248,14 @@ def bias_of(module: nn.Module) -> Tensor | None:
 def _by_place(
     forward: Forward, inputs: tuple[Any, ...], named: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Give by its place what is given by name, as far as the function lets it be given so."""
+    """Turn keyword arguments into positional ones, as far as the function's signature allows."""
     bound = inspect.signature(forward).bind(*inputs, **named)
     bound.apply_defaults()
     return bound.args, bound.kwargs
 
 
 def _check(module: nn.Module, forward: Forward, *, needs_own_forward: bool) -> None:
-    """Refuse what would give wrong relevance without a word."""
+    """Refuse modules that would silently get wrong relevance."""
     if isinstance(forward, partial) and isinstance(getattr(forward.func, "__self__", None), Rule):
         raise ExplanationError(f"{module} has a rule already; leave the first composite before the second begins")
     if isinstance(module, Linear) and "weight" not in module._parameters:
@@ -272,12 +271,12 @@ def _check(module: nn.Module, forward: Forward, *, needs_own_forward: bool) -> N
 
 
 def twin_of(module: nn.Module, forward: Forward, **parameters: Tensor | None) -> nn.Module:
-    """Give a module without a rule, with other parameters, never in-place, that shares all else with the given one.
+    """Build a twin of a module with other parameters, without rule and never in-place, that shares everything else.
 
     Args:
-        module: One whose forward is stood in for.
-        forward: The one it had before.
-        parameters: What the twin has in place of the module's.
+        module: A module whose forward a rule replaces.
+        forward: Its forward before that.
+        parameters: What the twin has instead of the module's.
     """
     twin: nn.Module = object.__new__(type(module))
     vars(twin).update(vars(module), _parameters={**module._parameters, **parameters})
@@ -288,5 +287,5 @@ def twin_of(module: nn.Module, forward: Forward, **parameters: Tensor | None) ->
     if getattr(forward, "__self__", None) is not module:
         twin.forward = forward
     elif function is not None and function is not type(module).forward:
-        twin.forward = MethodType(function, twin)  # a canonizer's: it shall see the twin's parameters
+        twin.forward = MethodType(function, twin)  # a canonizer's: it has to see the twin's parameters
     return twin

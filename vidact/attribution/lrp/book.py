@@ -1,7 +1,7 @@
-"""Note what rules do not hand to inputs but to biases and stabilisers, clip by clip, while relevance goes down.
+"""Record, clip by clip, the relevance that rules give to biases and stabilisers instead of inputs.
 
-It does not know the rules. Each computes a share by its own formula and notes it here; nothing is filled up to the
-score, so that a rule that is wrong shows as an account that does not close.
+Each rule computes its share by its own formula and notes it here. Nothing is filled up to the score, so that a wrong
+rule shows as an account that does not close.
 """
 
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from vidact.core.explanation import Account
 
-NOTHING = "nothing that speaks for the output"
-SMALL = 1e-5  # of the largest score: what a stabiliser takes less than this is not looked at any closer
+NOTHING = "outputs without any contribution"
+SMALL = 1e-5  # of the largest score: smaller stabiliser shares are not looked at more closely
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the clips are in a tensor: along one dimension of size `outer · B · inner`.
+    """Where the clips of a batch lie in a tensor: along one dimension of size `outer · B · inner`.
 
     Attributes:
         dim: Which dimension.
-        outer: How often the clips come again.
-        inner: How many places in a row are of one clip.
+        outer: How often the sequence of clips is repeated.
+        inner: How many neighbouring places belong to one clip.
     """
 
     dim: int
@@ -35,7 +35,7 @@ ROWS = Layout(0, 1, 1)
 
 
 class Book:
-    """The account of the clips that are explained at the moment; it notes nothing while it is closed."""
+    """Collects the account of the clips that are being explained; notes nothing while it is closed."""
 
     def __init__(self) -> None:
         self.layouts: dict[nn.Module, Layout] = {}
@@ -55,11 +55,11 @@ class Book:
         self._num_clips, self._taken, self.is_open = num_clips, {}, True
 
     def set_score(self, score: Float[Tensor, " B"]) -> None:
-        """Say what is handed down, before it is."""
+        """Set what is propagated, before the backward pass."""
         self._scale = float(score.abs().max()) if len(score) else 0.0
 
     def close(self, voxels: Float[Tensor, "B C T H W"]) -> Account:
-        """End the account with what has reached the voxels."""
+        """Finish the account with the relevance that has reached the voxels."""
         self.is_open = False
         self._names = {}
         total = voxels.double().sum(dim=(1, 2, 3, 4))
@@ -71,15 +71,15 @@ class Book:
         return Account(total, biases, stabiliser, lost)
 
     def is_small(self, taken: Float[Tensor, " B"]) -> bool:
-        """Say whether a share is so small that it does not matter whose it is."""
+        """Say whether a share is too small to be looked at more closely."""
         return bool(taken.abs().max() <= SMALL * self._scale)
 
     def bias(self, module: nn.Module, taken: Tensor | None) -> None:
-        """Note what the constants of a module take, element by element."""
+        """Note what a module's constants take, element by element."""
         self._note("bias", module, None if taken is None else self.per_clip(module, taken))
 
     def nothing(self, module: nn.Module, taken: Tensor | None) -> None:
-        """Note what is lost at a module, as none of its inputs and not its bias speaks for its output."""
+        """Note what is lost at a module whose output neither its inputs nor its bias contribute to."""
         self._note("nothing", module, None if taken is None else self.per_clip(module, taken))
 
     def stabiliser(self, module: nn.Module, taken: Float[Tensor, " B"]) -> None:
@@ -109,7 +109,7 @@ class Book:
 
 @torch.no_grad()
 def find_layouts(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> dict[nn.Module, Layout] | None:
-    """Find where the clips of a batch are in what each module gives, by a second clip that is not a number anywhere.
+    """Find where the clips of a batch lie in each module's output, by running it with a second clip that is all NaN.
 
     Args:
         network: Not in place, in eval mode.

@@ -1,7 +1,6 @@
-"""Say of any network, before it is explained, which of its parts relevance rules cannot see, and what to do.
+"""Check whether relevance rules can follow a network, and say what to change where they cannot.
 
-It does not know the rules; it knows what they need: one module per weight, addition, average and gate, each of a kind
-that has a rule.
+Rules need one module per weight, addition, average and gate, each of a kind that has a rule.
 """
 
 import contextlib
@@ -21,7 +20,7 @@ from vidact.attribution.copies import (
 )
 from vidact.attribution.graph.canonizers import build_canonizers
 from vidact.attribution.graph.merge_check import find_wrong_merges
-from vidact.attribution.graph.pairs import parted_pairs
+from vidact.attribution.graph.pairs import unmergeable_pairs
 from vidact.attribution.graph.tracing import trace
 from vidact.attribution.lrp.obstacles import (
     Obstacle,
@@ -43,7 +42,7 @@ def find_obstacles(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> tup
         video: One clip is enough; noise will do.
 
     Returns:
-        What was found, what hides relevance first.
+        The obstacles, those that hide relevance first.
 
     Raises:
         ExplanationError: the network does not give logits [B, K], holds TorchScript, or cannot be copied or run.
@@ -54,16 +53,16 @@ def find_obstacles(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> tup
         copied = private_copy(network)
         require_own(copied, network, video)
         scores, obstacles = _look_at_frames(copied, video)
-        parted = find_wrong_merges(copied, video)
+        wrong = find_wrong_merges(copied, video)
         for canonizer in build_canonizers(video):
-            with contextlib.suppress(ExplanationError):  # what it refuses stays as it is, and is judged below
+            with contextlib.suppress(ExplanationError):  # a refused network stays as it is, and is judged below
                 canonizer.apply(copied)
-        if not parted and differ(scores_of(copied, video), scores):
+        if not wrong and differ(scores_of(copied, video), scores):
             obstacles.append(_output_changed(copied))
         with keep_rng(video.device):
             found = trace(copied, video, is_leaf=_is_leaf)
-        parted += [names for names in parted_pairs(copied, video) if names[1] in found.reaching]
-        obstacles += [_not_merged(*names) for names in parted]
+        wrong += [names for names in unmergeable_pairs(copied, video) if names[1] in found.reaching]
+        obstacles += [_not_merged(*names) for names in wrong]
         obstacles += [*_judge_modules(copied, found), *_judge_operations(copied, found)]
     return tuple(sorted(obstacles, key=lambda obstacle: not obstacle.hides_relevance))
 
@@ -98,7 +97,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _look_at_frames(network: nn.Module, video: Tensor) -> tuple[Tensor, list[Obstacle]]:
-    """Run the network as it is; gives the scores, and frames that they do not depend on."""
+    """Run the network unchanged; gives its scores, and frames that they do not depend on."""
     name, leaf = type(network).__name__, video.clone().requires_grad_()
     in_place = [_in_place(network, each) for each in compute_out_of_place(network, video)]
     with keep_rng(video.device):

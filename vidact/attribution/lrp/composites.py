@@ -1,4 +1,4 @@
-"""Which relevance rule goes to which layer, by name or by a mapping of one's own; it does not know what is explained.
+"""Composites: which relevance rule goes to which layer, by name or by a mapping of the user's own.
 
 A composite is a list of lines, and the first that fits a layer gives its rule. As YAML (`--relevance.composite
 my.yaml`, or the same mapping in a run's config):
@@ -8,8 +8,8 @@ my.yaml`, or the same mapping in a run's config):
       - {name: "features.*", rule: gamma, gamma: 0.1}     # modules by their name in the network
       - {layer: convolution, rule: alpha_beta, alpha: 2, beta: 1}
       - {name: "head.*", layer: linear, rule: epsilon, epsilon: 0.001}    # both must fit
-    otherwise: epsilon_plus      # the composite for all other layers (this one, if it is left out)
-    zero_biases: true            # biases take no part, so that relevance adds up to the score (true, if left out)
+    otherwise: epsilon_plus      # the composite for all other layers (the default)
+    zero_biases: true            # biases take no part, so that relevance adds up to the score (the default)
 
 `layer` is one of `LAYERS`, `first`, `recurrent` (the maps inside the steps of an LSTM or GRU) or a class of torch.nn;
 `rule` is one of `RULES`.
@@ -36,15 +36,14 @@ from vidact.attribution.graph.unrolling import GRUStep
 from vidact.attribution.lrp.book import Book
 from vidact.attribution.lrp.first_layer import FirstLayer
 from vidact.attribution.lrp.recipes import CLASSES, FIRST, LAYERS, RECURRENT, RULES, TINY, Line, Recipe, has_weights
+from vidact.attribution.names import DEFAULT_COMPOSITE
 from vidact.core.errors import ConfigError, nearest
 from vidact.models.recurrent import LSTMStep
-
-DEFAULT = "epsilon_plus"
 
 CompositeSpec = str | Mapping[str, Any]
 
 
-# What has no weights. Relevance of a normalised voxel is the voxel's; a gate's signal takes all (Arras et al. 2019).
+# Layers without weights. Relevance of a normalised voxel is the voxel's; a gate's signal takes all (Arras et al. 2019).
 _WEIGHTLESS = (
     Line("pass", "normalisation"),
     Line("even_split", "frame_differences"),  # ε would divide by the difference of two frames that are alike
@@ -53,7 +52,7 @@ _WEIGHTLESS = (
     Line("norm", "sum"),
     Line("norm", "average_pooling"),
     Line("norm", "upsampling"),
-    Line("affine_plus", "batch_norm"),  # that no layer takes in
+    Line("affine_plus", "batch_norm"),  # that cannot be merged into a layer
 )
 # As a gradient: x_t and x_{t-1} each get their own product, so that LRP-0 is gradient × input.
 _LINEAR_0 = (
@@ -101,8 +100,8 @@ SUITED: dict[str, tuple[str, ...]] = {
 
 
 def suited_composites(network: nn.Module) -> tuple[str, ...]:
-    """Name the composites that suit a network of vidact, the usual one first; of others only that is known."""
-    return (DEFAULT, *SUITED.get(type(network).__name__, ()))
+    """Name the composites that suit a network, the usual one first; for networks other than vidact's only that one."""
+    return (DEFAULT_COMPOSITE, *SUITED.get(type(network).__name__, ()))
 
 
 def build_composite(
@@ -119,11 +118,11 @@ def build_composite(
         spec: One of `COMPOSITES`, a path to a .yaml file, or what such a file holds.
         clip: What the network takes; shows which BatchNorm belongs to which layer.
         first: The network's first layer, where the composite treats it apart.
-        zero_biases: Whether biases take part in no rule; None for what the composite says.
-        book: Where rules note what they do not hand to inputs.
+        zero_biases: Whether rules ignore biases; None for what the composite says.
+        book: Where rules note what they do not give to inputs.
 
     Raises:
-        ConfigError: no such composite, or one that makes no sense.
+        ConfigError: no such composite, or one that contradicts itself.
     """
     recipe = read_recipe(spec)
     if recipe.needs_first and first is None:
@@ -202,7 +201,7 @@ def _load(path: Path) -> object:
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """Reads no key twice; YAML's own takes the last."""
+    """Refuses a key that is given twice; YAML's own loader takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -218,7 +217,7 @@ def _read_mapping(content: object, name: str) -> Recipe:
     if not isinstance(content, Mapping) or not isinstance(content.get("rules"), list):
         raise ConfigError(f"{name}: expected a mapping with a list of rules, got {str(content)[:60]!r}")
     _check_keys(content, {"rules", "otherwise", "zero_biases"}, name)
-    otherwise, zero_biases = content.get("otherwise", DEFAULT), content.get("zero_biases", True)
+    otherwise, zero_biases = content.get("otherwise", DEFAULT_COMPOSITE), content.get("zero_biases", True)
     _check_choice(otherwise, COMPOSITES, f"{name}: otherwise")
     if not isinstance(zero_biases, bool):
         raise ConfigError(f"{name}: zero_biases is true or false, got {zero_biases!r}")
@@ -259,7 +258,7 @@ def _check_keys(content: Mapping[Any, Any], known: set[str], place: str) -> None
 
 
 def _number(value: object, place: str) -> float:
-    """Read a number from 0 on; YAML takes 1e-6 for a text."""
+    """Read a number of 0 or more; YAML reads 1e-6 as text."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -275,7 +274,7 @@ def _is_placed(content: Mapping[Any, Any]) -> bool:
 
 
 def _check_place(rule: str, layer: str | None, place: str) -> None:
-    """Make sure that a rule is for such layers."""
+    """Make sure that a rule suits such layers."""
     if rule == "box" and layer != FIRST:
         raise ConfigError(f"{place}: box is for the layer that sees the pixels; expected layer: first, got {layer!r}")
     if layer is None:

@@ -1,7 +1,6 @@
-"""Follow relevance through a network, layer by layer: how much of the score arrives, and where the rest is lost.
+"""Measure, layer by layer, how much of the score arrives as relevance, and where the rest is lost.
 
-It does not know which rule does what: it only reads the relevance that arrives at a layer's output and that leaves at
-its inputs, whatever handed it down.
+`inspect` prints the table. It reads the relevance at each layer's output and inputs, whatever rule computed it.
 """
 
 from dataclasses import dataclass, field
@@ -20,12 +19,12 @@ from vidact.attribution.targets import Against, set_goal
 from vidact.core.explanation import Account
 
 EXPLODED = 1e4  # max|R| / |score|
-MADE_BY_BIASES = 0.9  # share of a score that the last layer's biases make, from which on little else speaks for it
+MADE_BY_BIASES = 0.9  # from this share of a score on, the last layer's biases make it
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Relevance at one layer, as shares of the score; over clips.
+    """Relevance at one layer, as shares of the score, summarised over clips.
 
     Attributes:
         arriving: Mean of ΣR at its output.
@@ -41,7 +40,7 @@ class Flow:
 
     @property
     def loss(self) -> float:
-        """Mean of what arrives and does not leave; negative where relevance is made."""
+        """Mean of what arrives and does not leave; negative where relevance is created."""
         return self.arriving - self.leaving
 
 
@@ -52,8 +51,8 @@ class LayerBalance:
     Attributes:
         name: Of the module, as the canonized network has it.
         kind: Its class.
-        handled: Where biases take part in no rule.
-        counted: Where they do.
+        handled: With rules that ignore biases.
+        counted: With rules in which biases take part.
     """
 
     name: str
@@ -64,16 +63,16 @@ class LayerBalance:
 
 @dataclass(frozen=True)
 class ConservationTable:
-    """Where a network's relevance goes, as shares of the score that is explained.
+    """Where a network's relevance goes, as shares of the explained score.
 
     Attributes:
         method: Name of the method and its composite.
         layers: From the last that was called to the first.
         score: Of each clip.
         largest_logit: max |logit| of each clip.
-        handled: ΣR / score of each clip, where biases take part in no rule.
-        counted: The same where they do.
-        account: Where the score of each clip has gone, where biases take part in no rule.
+        handled: ΣR / score of each clip, with rules that ignore biases.
+        counted: The same with rules in which biases take part.
+        account: Where the score of each clip went, with rules that ignore biases.
     """
 
     method: str
@@ -86,26 +85,26 @@ class ConservationTable:
 
     @property
     def lost_to_stabiliser(self) -> float:
-        """Share of the score that is lost inside layers where no bias takes part: to ε, or where nothing speaks for."""
+        """Share of the score lost inside layers when biases are ignored: to ε, or where no input contributes."""
         return sum(layer.handled.loss for layer in self.layers)
 
     @property
     def lost_to_biases(self) -> float:
-        """Share of the score that biases take where they are counted, beyond what the stabiliser takes.
+        """Share of the score that biases take when they are counted, beyond what the stabiliser takes.
 
         Only biases of convolutions and linear layers that have a rule: not those inside an LSTM's or GRU's gates, nor
-        of a BatchNorm that no layer takes in.
+        of a BatchNorm that is not merged into a layer.
         """
         return sum(layer.counted.loss for layer in self.layers) - self.lost_to_stabiliser
 
     @property
     def lost_between_layers(self) -> float:
-        """Share of the score that is lost (or made, if negative) where no rule is: 0 for an explainable network."""
+        """Share of the score lost (negative: created) outside of rules: 0 for an explainable network."""
         return 1 - float(self.handled.mean()) - self.lost_to_stabiliser
 
     @property
     def largest(self) -> float:
-        """The largest max|R| / |score| anywhere, biases handled."""
+        """The largest max|R| / |score| anywhere, with biases ignored."""
         return max((layer.handled.largest for layer in self.layers), default=0.0)
 
     def _largest_sum(self) -> float:
@@ -114,12 +113,12 @@ class ConservationTable:
 
     @property
     def adds_up(self) -> bool:
-        """Whether ΣR is the score, within TOLERANCE of it, for each clip whose score is not negligible."""
+        """Whether ΣR equals the score within TOLERANCE, for each clip whose score is not negligible."""
         clear = ~is_negligible(self.score, self.largest_logit)
         return bool(((self.handled[clear] - 1).abs() <= TOLERANCE).all())
 
     def warnings(self) -> tuple[str, ...]:
-        """Say in plain words what is wrong; empty if nothing is."""
+        """Describe what is wrong; empty if nothing is."""
         found = []
         negligible = is_negligible(self.score, self.largest_logit)
         if negligible.any():
@@ -127,8 +126,8 @@ class ConservationTable:
             found.append(f"a score is near zero ({near:.2g}): shares of it mean little; choose another clip or target")
         if (last := self._last_weighted()) is not None and last.counted.loss > MADE_BY_BIASES:
             found.append(
-                f"the biases of {last.name} make {100 * last.counted.loss:.0f} % of the score, and the little that "
-                "speaks for it is blown up to make up for them, as in a network that has not learned yet"
+                f"the biases of {last.name} make {100 * last.counted.loss:.0f} % of the score, and the little "
+                "relevance of its inputs is scaled up to make up for them, as in a network that has not learned yet"
             )
         worst = float(self.handled[(self.handled - 1).abs().nan_to_num(nan=torch.inf).argmax()])
         if not abs(worst - 1) <= TOLERANCE:
@@ -137,7 +136,7 @@ class ConservationTable:
             first = next(layer for layer in self.layers if not layer.handled.largest <= EXPLODED)
             found.append(
                 f"relevance explodes: max|R| is {self.largest:.2g} times the score, from {first.name} "
-                f"({first.kind}) on; a sum near zero is divided by: try a larger epsilon, or z_plus or gamma there"
+                f"({first.kind}) on; a rule divides by a sum near zero: try a larger epsilon, or z_plus or gamma there"
             )
         return tuple(found)
 
@@ -145,22 +144,22 @@ class ConservationTable:
         return next((layer for layer in self.layers if layer.kind.startswith(("Linear", "Conv"))), None)
 
     def where(self) -> str:
-        """Say where the score of the clip has gone whose voxels are farthest from having all of it."""
+        """Say where the score went, for the clip whose voxels are farthest from having all of it."""
         worst = int((self.handled - 1).abs().nan_to_num(nan=torch.inf).argmax())
         return in_words(parts_of(self.account, worst), float(self.score[worst]))
 
     def culprit(self) -> str:
-        """Say where most of the relevance is lost, and what that means; worth reading where it does not add up."""
-        # Beside relevance that has exploded, what rounding takes is more than the score.
+        """Say where most of the relevance is lost, and what that means; of use where relevance does not add up."""
+        # Where relevance has exploded, rounding alone takes more than the score.
         if abs(self.lost_between_layers) > TOLERANCE * max(1.0, self._largest_sum()) or not self.layers:
             return (
-                f"{self.lost_between_layers:.4g} of the score is lost between layers, where no rule is: a module that "
-                "is no layer of torch.nn or vidact, or a sum, product or mean that is no module; do not believe it"
+                f"{self.lost_between_layers:.4g} of the score is lost between layers, where no rule applies: a module "
+                "that is no layer of torch.nn or vidact, or a sum, product or mean that is no module; do not trust it"
             )
         layer = max(self.layers, key=lambda layer: abs(layer.handled.loss))
         return (
-            f"{layer.name} ({layer.kind}) loses {layer.handled.loss:.4g} of the score, where its bias speaks for its "
-            "output and nothing that it sees does, or to a large epsilon; another rule there may keep it"
+            f"{layer.name} ({layer.kind}) loses {layer.handled.loss:.4g} of the score, where its bias makes its "
+            "output and no input contributes, or to a large epsilon; another rule there may keep it"
         )
 
     def __str__(self) -> str:
@@ -177,7 +176,7 @@ class ConservationTable:
             f"lost to biases where they are counted: {self.lost_to_biases:.4f}; to the stabiliser: "
             f"{self.lost_to_stabiliser:.2g}; between layers: {self.lost_between_layers:.2g}",
             f"max|R| / |score|: {self.largest:.4g}",
-            "biases: those of convolutions and linear layers that have a rule; what others add is in no column",
+            "biases: those of convolutions and linear layers with a rule; no column has those of other layers",
         ]
         warnings = [f"warning: {line}" for line in self.warnings()]
         return "\n".join([head, *rows, "", *(f"- {line}" for line in [*sums, *warnings])])
@@ -191,7 +190,7 @@ def conservation_table(
     composite: CompositeSpec,
     against: Against = None,
 ) -> ConservationTable:
-    """Follow the relevance of some clips through a network, with biases handled and counted.
+    """Follow the relevance of some clips through a network, once with biases ignored and once with biases counted.
 
     Args:
         network: From [B, C, T, H, W] in [0, 1] to logits [B, K]; stays as it is. It need not be explainable.
@@ -223,7 +222,7 @@ def conservation_table(
 def _follow(
     explain: Explainer, video: Tensor, target: Tensor, against: Tensor | None
 ) -> tuple[Tensor, Account, Tensor, dict[tuple[str, str], Flow]]:
-    """Give each clip's score, account and ΣR / score, and the flow through each layer, in the order of the calls."""
+    """Compute each clip's score, account and ΣR / score, and the flow through each layer, in the order of calls."""
     scores, accounts, totals = [], [], []
     seen: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for row in range(len(video)):  # one by one: where time is folded into the batch, clips could not be told apart

@@ -1,4 +1,4 @@
-"""Layer-wise relevance propagation as an explainer."""
+"""The explainer `lrp`: put the rules of a composite on a copy of the network, and propagate relevance through it."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +14,10 @@ from vidact.attribution.base import Explainer
 from vidact.attribution.copies import SAME, differentiable, scores_of
 from vidact.attribution.lrp.book import Book, find_layouts
 from vidact.attribution.lrp.checks import require_explainable
-from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec, build_composite, check_names, read_recipe
+from vidact.attribution.lrp.composites import CompositeSpec, build_composite, check_names, read_recipe
 from vidact.attribution.lrp.first_layer import FirstLayer, find_first_layer
+from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
 from vidact.attribution.targets import Against, Goal
-from vidact.attribution.units import LRP
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.core.explanation import Account, Explanation
 
@@ -27,26 +27,26 @@ ROUNDING = 1e-4  # of the largest number in an account
 class LayerwiseRelevance(Explainer):
     """Layer-wise relevance propagation (Bach et al. 2015) through Zennit.
 
-    What is handed down is Σ_k w_k f_k (`targets.class_weights`), and ΣR is its value, the explanation's `score`.
+    What is propagated is Σ_k w_k f_k (`targets.class_weights`), and ΣR is its value, the explanation's `score`.
 
     Args:
         network: As in `Explainer`.
         composite: The rules per layer: one of `composites.COMPOSITES`, a YAML file, or a mapping as in one.
-        zero_biases: Whether biases take part in no rule; None for what the composite says.
+        zero_biases: Whether rules ignore biases; None for what the composite says.
         check_network: Whether to make sure, before the first explanation, that the rules can follow the network.
-        refine: Whether clips are explained again in float64 whose account does not close in float32 (beyond ROUNDING),
-            as where sums near zero are divided by and relevance grows large.
+        refine: Whether clips whose account does not close in float32 (beyond ROUNDING) are explained again in float64;
+            it happens where a rule divides by sums near zero and relevance grows large.
         settings: As in `Explainer`.
 
     Raises:
-        ConfigError: no such composite, or one that makes no sense.
+        ConfigError: no such composite, or one that contradicts itself.
     """
 
     def __init__(
         self,
         network: nn.Module,
         *,
-        composite: CompositeSpec = DEFAULT,
+        composite: CompositeSpec = DEFAULT_COMPOSITE,
         zero_biases: bool | None = None,
         check_network: bool = True,
         refine: bool = True,
@@ -70,7 +70,7 @@ class LayerwiseRelevance(Explainer):
         super().__exit__(*error)
 
     def _prepare(self, video: Float[Tensor, "1 C T H W"]) -> None:
-        """Put the rules on the copy; anew where the first layer's bounds are of another shape."""
+        """Put the rules on the copy, and again when the bounds of the first layer change their shape."""
         shape = video.shape[1:]
         if self._composite is not None and (self._first is None or self._first[0] == shape):
             return
@@ -103,7 +103,7 @@ class LayerwiseRelevance(Explainer):
     def __call__(
         self, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, against: Against = None
     ) -> Explanation:
-        """Explain as every `Explainer` does, with an account."""
+        """Explain as every `Explainer` does, and add an account."""
         found = super().__call__(video, target, against=against)
         assert found.account is not None
         rows = torch.nonzero(~(found.account.gap(found.score) <= ROUNDING)).flatten()
@@ -137,7 +137,7 @@ class LayerwiseRelevance(Explainer):
         return self._book.close(relevance)
 
     def _limit(self, video: Float[Tensor, "B C T H W"]) -> int:
-        """Explain clips one by one where it cannot be seen which number is of which clip."""
+        """Explain clips one by one where the clips of a batch cannot be told apart in every layer."""
         limit = super()._limit(video)
         if limit > 1 and video.shape[1:] not in self._tells_apart:
             with differentiable(video.device):
@@ -152,7 +152,7 @@ def _refuse_other_scores(plain: Float[Tensor, "1 K"], canonized: Float[Tensor, "
     difference = float((plain - canonized).abs().max())
     if difference > tolerance * max(1.0, float(plain.abs().max())):
         raise ExplanationError(
-            f"made ready for relevance rules, the network gives other scores (they differ by {difference:.2g}): a "
+            f"prepared for relevance rules, the network gives other scores (they differ by {difference:.2g}): a "
             "parameter or a module is used in two ways, or the output of a layer before a BatchNorm is used without "
             "its gradient as well"
         )

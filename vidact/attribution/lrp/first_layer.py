@@ -1,4 +1,4 @@
-"""Find the first layer with weights that a network calls, and what can come in there; it knows no rule."""
+"""Find the first layer with weights that a network calls, and the bounds of its inputs, for the box and flat rules."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class FirstLayer:
 
     Attributes:
         module: The layer.
-        low: The least values that can come in; one item of a batch.
-        high: The greatest.
-        frame: The number of the frame that each value is of, in the shape of one clip's input to the layer.
+        low: The least values that its inputs can have; one item of a batch.
+        high: The greatest values.
+        frame: The number of the frame that each value belongs to, in the shape of one clip's input to the layer.
     """
 
     module: nn.Module
@@ -28,10 +28,10 @@ class FirstLayer:
     frame: Tensor
 
     def is_blind_to_time_when_flat(self) -> bool:
-        """Say whether the flat rule gives every frame the same relevance here, whatever comes from above.
+        """Say whether the flat rule gives every frame the same relevance here, whatever relevance arrives.
 
-        So it is where each filter spans all frames: the flat rule divides evenly among what a filter sees. Found by
-        handing random relevance down a layer of ones.
+        This is so where each filter spans all frames: the flat rule divides evenly among what a filter sees. It is
+        tested by propagating random relevance through a layer of ones.
         """
         num_frames = int(self.frame.max()) + 1
         ones = torch.ones_like(self.frame).requires_grad_()
@@ -46,7 +46,7 @@ class FirstLayer:
 
 
 def find_first_layer(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> FirstLayer:
-    """Run a network on constant clips, and catch what its first layer with weights is given.
+    """Run a network on constant clips, and catch the input of its first layer with weights.
 
     The bounds are those of `InputLayers` or of `Normalisation` where the network has one, else of pixels in [0, 1];
     whatever lies between them and the layer must only move values.
@@ -60,7 +60,7 @@ def find_first_layer(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> F
     """
     inputs = next((module for module in network.modules() if isinstance(module, InputLayers | Normalisation)), None)
     low, high = inputs.bounds() if inputs is not None else (torch.zeros(()), torch.ones(()))
-    # Odd numbers: neither their differences nor their means are among them; and 0 is what a layer pads with.
+    # Odd numbers: neither their differences nor their means are odd, and 0 is what layers pad with.
     odd = 2 * torch.arange(video.shape[2]).to(video)[:, None, None].expand_as(video) + 1
     given = [_catch(network, inputs, value.to(video).expand_as(video)) for value in (low, high, odd)]
     module, frame = given[0][0], given[2][1]
@@ -76,12 +76,12 @@ def find_first_layer(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> F
 
 
 def _are_moved(found: Tensor, values: Tensor) -> bool:
-    """Say whether all that was found is among the values, or 0."""
+    """Say whether every number in `found` is one of the values, or 0."""
     return bool(torch.isin(found, torch.cat([values.flatten(), values.new_zeros(1)])).all())
 
 
 class _Caught(Exception):
-    """The first layer was reached; no need to go on."""
+    """Raised when the first layer is reached, to end the forward pass."""
 
     def __init__(self, module: nn.Module, values: Tensor) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class _Caught(Exception):
 
 
 def _catch(network: nn.Module, inputs: nn.Module | None, values: Tensor) -> tuple[nn.Module, Tensor]:
-    """Let `values` come out of the input layers, and give the first layer with weights and its input."""
+    """Replace the output of the input layers by `values`; gives the first layer with weights and its input."""
 
     def stop(module: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
         raise _Caught(module, (*arguments, *named.values())[0].detach())

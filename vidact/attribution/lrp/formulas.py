@@ -1,10 +1,11 @@
-"""Rules of layer-wise relevance propagation that run Zennit's formulas call by call, and say what these give to whom.
+"""LRP rules that run Zennit's formulas call by call: γ, αβ, w², flat and box.
 
-It does not know which layer of a network gets which rule.
+They note what biases and the stabiliser take, for the account.
 """
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from vidact.attribution.lrp.backward import Rule, added, bias_of
 
 
 def names_of(zero_params: str | Collection[str] | None) -> frozenset[str]:
-    """Give the names of the parameters that take no part."""
+    """Read which parameters are set to zero."""
     return frozenset([zero_params] if isinstance(zero_params, str) else zero_params or ())
 
 
@@ -36,52 +37,65 @@ def is_negative(bias: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Term:
-    """A part c R / (z + ε) of what a formula of Zennit's divides.
+    """A quotient c R / (z + ε) in one of Zennit's formulas.
 
     Attributes:
-        z: What is added up.
+        z: The sum over inputs.
         factor: c.
         constant: The bias's part in z.
-        speaks: Which biases make an output that no input speaks for.
+        makes_output: Which biases can make an output to which no input contributes.
     """
 
     z: Tensor
     factor: float | Tensor = 1.0
     constant: Tensor | None = None
-    speaks: Callable[[Tensor], Tensor] = is_not_zero
+    makes_output: Callable[[Tensor], Tensor] = is_not_zero
 
 
 class Formula(Rule):
-    """A rule that runs Zennit's formula, and notes what that does not hand to the inputs."""
+    """A rule that runs Zennit's formula, and notes what that does not give to the inputs.
 
-    stabilizer: Callable[[Tensor], Tensor]
-    zeroed: frozenset[str] = frozenset()
+    Args:
+        stabilizer: A small number, or a function from z to the denominator.
+        zero_params: Names of parameters that are set to zero, such as `bias`.
+        settings: Of Zennit's rule.
+    """
+
+    def __init__(
+        self,
+        stabilizer: float | Callable[[Tensor], Tensor] = 1e-6,
+        zero_params: str | Collection[str] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(stabilizer=stabilizer, zero_params=zero_params, **settings)
+        self.stabilizer: Callable[[Tensor], Tensor] = Stabilizer.ensure(stabilizer)
+        self.zeroed = names_of(zero_params)
 
     def terms(self, outputs: Sequence[Tensor], bias: Tensor | None) -> list[Term]:
-        """Take the rule apart.
+        """Write the rule as a sum of quotients.
 
         Args:
-            outputs: What Zennit adds up, with inputs and weights changed.
-            bias: That takes part; in a shape that broadcasts to the output.
+            outputs: Zennit's sums, with changed inputs and weights.
+            bias: The bias that takes part, in a shape that broadcasts to the output.
         """
         return [Term(outputs[0], constant=bias)]
 
     def note_formula(
         self, twin: nn.Module, module: nn.Module, relevance: Tensor, outputs: Sequence[Tensor]
     ) -> Tensor | Sequence[Tensor]:
-        """Divide as Zennit does, and note what biases, the stabiliser and nobody gets.
+        """Divide as Zennit does, and note what biases and the stabiliser take and what is lost.
 
         Args:
             twin: The layer without a rule.
             module: The layer.
-            relevance: What arrives.
-            outputs: What Zennit adds up.
+            relevance: Relevance of the output.
+            outputs: Zennit's sums.
         """
         detached = [output.detach() for output in outputs]
         for term in self.terms(detached, None if "bias" in self.zeroed else bias_of(twin)):
             epsilon = added(term.z, self.stabilizer)
             part = term.factor * relevance.detach() / (term.z + epsilon)
-            self.note(module, term.z, epsilon, part, constant=term.constant, speaks=term.speaks)
+            self.note(module, term.z, epsilon, part, constant=term.constant, makes_output=term.makes_output)
         gradients: Tensor | Sequence[Tensor] = self.gradient_mapper(relevance, outputs)
         return gradients
 
@@ -92,7 +106,7 @@ class Gamma(Formula, rules.Gamma):  # type: ignore[misc]
     Args:
         gamma: γ.
         stabilizer: A small number, or a function from z to the denominator.
-        zero_params: Names of parameters that take no part, such as `bias`.
+        zero_params: Names of parameters that are set to zero, such as `bias`.
     """
 
     def __init__(
@@ -101,17 +115,17 @@ class Gamma(Formula, rules.Gamma):  # type: ignore[misc]
         stabilizer: float | Callable[[Tensor], Tensor] = 1e-6,
         zero_params: str | Collection[str] | None = None,
     ) -> None:
-        super().__init__(gamma=gamma, stabilizer=stabilizer, zero_params=zero_params)
-        self.gamma, self.stabilizer, self.zeroed = gamma, Stabilizer.ensure(stabilizer), names_of(zero_params)
+        super().__init__(stabilizer, zero_params, gamma=gamma)
+        self.gamma = gamma
 
     def terms(self, outputs: Sequence[Tensor], bias: Tensor | None) -> list[Term]:
-        """Take outputs above and below zero apart; those that are zero hand nothing down."""
+        """Separate outputs above and below zero; those that are zero propagate nothing."""
         more, less = (None if bias is None else bias + self.gamma * bias.clamp(**{side: 0}) for side in ("min", "max"))
         output = outputs[4]
         return [
             Term(outputs[0] + outputs[1], (output > 0).to(output), more, is_positive),
             Term(outputs[2] + outputs[3], (output < 0).to(output), less, is_negative),
-            Term(torch.zeros_like(output), (output == 0).to(output), speaks=torch.zeros_like),
+            Term(torch.zeros_like(output), (output == 0).to(output), makes_output=torch.zeros_like),
         ]
 
 
@@ -122,7 +136,7 @@ class AlphaBeta(Formula, rules.AlphaBeta):  # type: ignore[misc]
         alpha: α.
         beta: β = α − 1.
         stabilizer: A small number, or a function from z to the denominator.
-        zero_params: Names of parameters that take no part, such as `bias`.
+        zero_params: Names of parameters that are set to zero, such as `bias`.
     """
 
     def __init__(
@@ -132,12 +146,11 @@ class AlphaBeta(Formula, rules.AlphaBeta):  # type: ignore[misc]
         stabilizer: float | Callable[[Tensor], Tensor] = 1e-6,
         zero_params: str | Collection[str] | None = None,
     ) -> None:
-        super().__init__(alpha=alpha, beta=beta, stabilizer=stabilizer, zero_params=zero_params)
+        super().__init__(stabilizer, zero_params, alpha=alpha, beta=beta)
         self.alpha, self.beta = alpha, beta
-        self.stabilizer, self.zeroed = Stabilizer.ensure(stabilizer), names_of(zero_params)
 
     def terms(self, outputs: Sequence[Tensor], bias: Tensor | None) -> list[Term]:
-        """Take the terms of either sign apart."""
+        """Separate the positive and the negative terms."""
         above, below = (None if bias is None else bias.clamp(**{side: 0}) for side in ("min", "max"))
         return [
             Term(outputs[0] + outputs[1], self.alpha, above, is_positive),
@@ -146,47 +159,29 @@ class AlphaBeta(Formula, rules.AlphaBeta):  # type: ignore[misc]
 
 
 class WSquare(Formula, rules.WSquare):  # type: ignore[misc]
-    """w² rule: R_i = Σ_j w_ij² R_j / Σ_i' w_i'j² (Montavon et al. 2017, eq. 12), whatever the input.
-
-    Args:
-        stabilizer: A small number, or a function from z to the denominator.
-        zero_params: Names of parameters that take no part, such as `bias`.
-    """
-
-    def __init__(
-        self, stabilizer: float | Callable[[Tensor], Tensor] = 1e-6, zero_params: str | Collection[str] | None = None
-    ) -> None:
-        super().__init__(stabilizer=stabilizer, zero_params=zero_params)
-        self.stabilizer, self.zeroed = Stabilizer.ensure(stabilizer), names_of(zero_params)
+    """w² rule: R_i = Σ_j w_ij² R_j / Σ_i' w_i'j² (Montavon et al. 2017, eq. 12), whatever the input."""
 
     def terms(self, outputs: Sequence[Tensor], bias: Tensor | None) -> list[Term]:
-        """Square the bias as the weights."""
+        """Square the bias, as the weights are squared."""
         return [Term(outputs[0], constant=None if bias is None else bias**2)]
 
 
 class Flat(Formula, rules.Flat):  # type: ignore[misc]
-    """Flat rule: every input of a unit gets the same share (Lapuschkin et al. 2019); a bias gets none.
+    """Flat rule: every input of a unit gets the same share (Lapuschkin et al. 2019); a bias gets none."""
 
-    Args:
-        stabilizer: A small number, or a function from z to the denominator.
-        zero_params: Names of parameters that take no part, such as `bias`.
-    """
-
-    def __init__(
-        self, stabilizer: float | Callable[[Tensor], Tensor] = 1e-6, zero_params: str | Collection[str] | None = None
-    ) -> None:
-        super().__init__(stabilizer=stabilizer, zero_params=zero_params)
-        self.stabilizer, self.zeroed = Stabilizer.ensure(stabilizer), frozenset({"bias"})
+    def terms(self, outputs: Sequence[Tensor], bias: Tensor | None) -> list[Term]:
+        """Leave the bias out: Zennit's formula gives it nothing."""
+        return [Term(outputs[0])]
 
 
 class Box(Formula, rules.ZBox):  # type: ignore[misc]
     """Box rule (zᴮ): inputs are bounded by `low` and `high` (Montavon et al. 2017, eq. 14); a bias cancels in it.
 
     Args:
-        low: The least that comes in.
-        high: The most.
+        low: Least value of the inputs.
+        high: Greatest value of the inputs.
         stabilizer: A small number, or a function from z to the denominator.
-        zero_params: Names of parameters that take no part, such as `bias`.
+        zero_params: Names of parameters that are set to zero, such as `bias`.
     """
 
     def __init__(
@@ -196,9 +191,8 @@ class Box(Formula, rules.ZBox):  # type: ignore[misc]
         stabilizer: float | Callable[[Tensor], Tensor] = 1e-6,
         zero_params: str | Collection[str] | None = None,
     ) -> None:
-        super().__init__(low, high, stabilizer=stabilizer, zero_params=zero_params)
-        self.stabilizer = Stabilizer.ensure(stabilizer)
+        super().__init__(stabilizer, zero_params, low=low, high=high)
 
     def terms(self, outputs: Sequence[Tensor], bias: Tensor | None) -> list[Term]:
-        """Take the bounds from the output: b − b⁺ − b⁻ = 0."""
+        """Subtract the bounds from the output: b − b⁺ − b⁻ = 0."""
         return [Term(outputs[0] - outputs[1] - outputs[2])]

@@ -1,4 +1,4 @@
-"""Read the relevance that arrives at the layers of a network and that leaves them; it knows no rule."""
+"""Read the relevance at the outputs and inputs of a network's layers, for the conservation table."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from zennit import types
 
 from vidact.models.layers import FrameDifferences, Gate, Sum, SumOver
 
-# What adds, multiplies or has weights; the rest hands relevance on as it is.
+# Layers that add, multiply or have weights; all others pass relevance on unchanged.
 FOLLOWED = (types.Linear, types.AvgPool, nn.Upsample, Sum, SumOver, Gate, FrameDifferences)
 
 
@@ -33,17 +33,17 @@ class Meter:
         self.leaving += self._sum(relevance)
 
     def _sum(self, relevance: Tensor | None) -> float:
-        if relevance is None:  # so autograd says that nothing comes this way
+        if relevance is None:  # autograd's way to say that nothing arrives here
             return 0.0
         self.largest = max(self.largest, float(relevance.abs().max().nan_to_num(nan=torch.inf)))
         return float(relevance.double().sum())
 
     def before(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Give a call inputs whose relevance is read."""
+        """Replace the inputs of a call by tensors whose relevance is read."""
         return tuple(map(self._own, inputs)), {name: self._own(value) for name, value in named.items()}
 
     def _own(self, value: Any) -> Any:
-        """Give a view for this call alone: the tensor itself may go to other modules as well."""
+        """Make a view for this call alone: the tensor itself may go to other modules as well."""
         if not _carries(value):
             return value
         own = value.view_as(value)
@@ -58,9 +58,9 @@ class Meter:
 
 @contextlib.contextmanager
 def meters(network: nn.Module) -> Iterator[dict[tuple[str, str], Meter]]:
-    """Read the relevance at the layers of a network; gives the meters of those that were called, in that order.
+    """Attach meters to the layers of a network; gives those of the layers that were called, in the order of calls.
 
-    A layer is known by its name in the network and its class.
+    A layer is identified by its name in the network and its class.
     """
     found: dict[tuple[str, str], Meter] = {}
     handles = []

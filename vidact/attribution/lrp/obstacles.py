@@ -1,4 +1,4 @@
-"""What in a network relevance rules cannot follow, and what to do about each."""
+"""Find the operations and modules of a network that relevance rules cannot follow, with a remedy for each."""
 
 import inspect
 from collections import Counter
@@ -13,7 +13,7 @@ from zennit import types
 from vidact.attribution.copies import (
     why_in_place,
 )
-from vidact.attribution.graph.operations import HARMLESS, POOLING_BY_WINNER, WEIGHTED_OPERATIONS, mend
+from vidact.attribution.graph.operations import HARMLESS, POOLING_BY_WINNER, WEIGHTED_OPERATIONS, remedy_for
 from vidact.attribution.graph.pairs import Weighted
 from vidact.attribution.graph.tracing import Operation, Trace
 from vidact.attribution.graph.unrolling import GatedBias
@@ -22,10 +22,10 @@ from vidact.models import layers
 
 Kind = Literal[
     "functional",  # an operation that is no module
-    "no_rule",  # a module that no rule is made for
+    "no_rule",  # a module without a rule
     "in_place",  # a module that overwrites what another one reads
     "not_merged",  # a BatchNorm that normalises a layer's output, and cannot be merged with it
-    "output_changed",  # canonizers give another network
+    "output_changed",  # canonizers change the network's scores
     "called_twice",
     "never_called",
     "unseen_frames",  # frames without gradient
@@ -35,14 +35,14 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Obstacle:
-    """One thing that a network does and relevance rules do not like.
+    """Something in a network that relevance rules cannot follow, or that is worth knowing.
 
     Attributes:
-        kind: Which thing.
+        kind: One of `Kind`.
         module: Name of the module, or the network's class.
-        why: What is done there and, where it is known, in which line.
+        why: What happens there and, where it is known, in which line.
         remedy: What to do.
-        hides_relevance: Whether relevance rules give wrong results; what does not is said for information.
+        hides_relevance: Whether relevance would be wrong; if not, it is a note.
     """
 
     kind: Kind
@@ -67,14 +67,14 @@ def _output_changed(network: nn.Module) -> Obstacle:
 
 def _not_merged(layer: str, batch_norm: str) -> Obstacle:
     why = (
-        f"it normalises what {layer} puts out and cannot be merged with it, as others get that too, or it is moved in "
-        "between: rules would take the layer's weights without the BatchNorm's signs"
+        f"it normalises the output of {layer} and cannot be merged with it, as that is also used elsewhere or reshaped "
+        "in between: rules would take the layer's weights without the BatchNorm's signs"
     )
-    remedy = f"call it right after {layer}, on {layer}'s very output, and hand that to nothing else"
+    remedy = f"call it right after {layer}, directly on its output, and use that output nowhere else"
     return Obstacle("not_merged", batch_norm, why, remedy, hides_relevance=True)
 
 
-# Torch's files of modules that only move numbers or leave some out.
+# Torch's files of modules that only move or drop numbers.
 _FILES_WITHOUT_NEED = ("dropout", "padding", "flatten", "pixelshuffle", "channelshuffle")
 
 
@@ -103,13 +103,13 @@ _NORMALISATION = "use nn.BatchNorm in its place, whose statistics are fixed when
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    """Say whether a module is torch's own or vidact's, and has no modules inside; others are looked into."""
+    """Say whether a module is torch's or vidact's and has no modules inside; all others are looked into."""
     no_children = not module._modules or isinstance(module, nn.MultiheadAttention)
     return no_children and _home(module).startswith(_OWN) and not _is_altered(module)
 
 
 def _is_altered(module: nn.Module) -> bool:
-    """Say whether a subclass, or somebody at run time, has replaced what a layer's `forward` calls or takes."""
+    """Say whether a subclass, or code at run time, has replaced what a layer's `forward` calls or takes."""
     kinds = type(module).__mro__
     theirs = [kind for kind in kinds[: kinds.index(nn.Module)] if not kind.__module__.startswith(_OWN)]
     names = {"forward", *inspect.unwrap(type(module).forward).__code__.co_names}
@@ -123,7 +123,7 @@ def _home(module: nn.Module) -> str:
 
 
 def _remedy_without_rule(module: nn.Module) -> str | None:
-    """Say what to use in place of a leaf that no rule is made for; None where there is a rule, or none is needed."""
+    """Say what to use instead of a leaf module without a rule; None where there is a rule, or none is needed."""
     for kinds, remedy in _WITHOUT_RULES.items():
         if isinstance(module, kinds):
             return remedy
@@ -143,7 +143,7 @@ def _remedy_without_rule(module: nn.Module) -> str | None:
 
 
 def _judge_modules(network: nn.Module, found: Trace) -> Iterator[Obstacle]:
-    inside: list[str] = []  # what lies inside a leaf is not called as a module
+    inside: list[str] = []  # modules inside a leaf are not called as modules
     for name, module in network.named_modules():
         if name.startswith(tuple(inside)):
             continue
@@ -154,30 +154,33 @@ def _judge_modules(network: nn.Module, found: Trace) -> Iterator[Obstacle]:
             why = f"there is no relevance rule for {type(module).__name__}"
             yield Obstacle("no_rule", label, why, remedy, hides_relevance=True)
         elif is_judged and any(_has_other_weight(operation, module, name) for operation in found.operations):
-            why, remedy = "its forward uses another weight than its own", "give it the weight that it is to have"
+            why, remedy = (
+                "its forward uses a weight that is not its own",
+                "store the weight that it should use as its `weight`",
+            )
             yield Obstacle("no_rule", label, why, remedy, hides_relevance=True)
         yield from _notes(label, module, found.num_calls.get(name, 0))
 
 
 def _has_other_weight(operation: Operation, module: nn.Module, name: str) -> bool:
-    """Say whether a subclass of a layer does its own work with a weight that rules would not change."""
+    """Say whether a subclass of a layer computes with a weight that rules would not change."""
     is_its_work = operation.module == name and operation.counts and operation.name in WEIGHTED_OPERATIONS
     return is_its_work and isinstance(module, Weighted) and operation.weight is not module.weight
 
 
 def _notes(label: str, module: nn.Module, num_calls: int) -> Iterator[Obstacle]:
-    """Say what does not hide relevance, but should be known."""
+    """List what does not hide relevance, but is worth knowing."""
     kind = type(module).__name__
     has_weights = any(True for _ in module.parameters(recurse=False))
     if has_weights and num_calls > 1:
         remedy = "vidact's rules keep the calls apart; Zennit's own do not: fold time into the batch"
         yield Obstacle("called_twice", label, f"{kind} is called {num_calls} times", remedy, hides_relevance=False)
     if has_weights and not num_calls:
-        why, remedy = f"{kind} has weights and is never called", "it takes no part in the scores: leave it out"
+        why, remedy = f"{kind} has weights and is never called", "it does not affect the scores: remove it"
         yield Obstacle("never_called", label, why, remedy, hides_relevance=False)
     if isinstance(module, _BatchNorm) and module.running_mean is None and num_calls:
         why = f"{kind} has no running statistics: a clip's scores depend on the other clips of its batch"
-        remedy = "leave out track_running_stats=False"
+        remedy = "remove track_running_stats=False"
         yield Obstacle("batch_statistics", label, why, remedy, hides_relevance=False)
 
 
@@ -197,25 +200,25 @@ def _judge_operations(network: nn.Module, found: Trace) -> Iterator[Obstacle]:
 
 
 def _is_mishandled(operation: Operation) -> bool:
-    """Say whether it is wrong whatever it computes."""
+    """Say whether an operation hides relevance whatever it computes."""
     return operation.is_detached or operation.is_in_place
 
 
 def _is_harmless(operation: Operation, module: nn.Module) -> bool:
-    """Say whether an operation only moves numbers, or is what a subclass of a layer is there for."""
+    """Say whether an operation only moves numbers, or is the computation of a subclassed layer."""
     is_its_work = isinstance(module, Weighted) and operation.name in WEIGHTED_OPERATIONS
     return operation.name in HARMLESS or is_its_work or type(module) is GatedBias
 
 
 def _remedy(operation: Operation) -> str | None:
-    """Say what to use in place of an operation; None where its gradient hands on relevance as a rule would."""
+    """Say what to use instead of an operation; None where its gradient passes relevance on as a rule would."""
     if operation.is_detached:
-        return "let gradients through to what it is given (no detach, .data or no_grad)"
+        return "let gradients through to its inputs (no detach, .data or no_grad)"
     with_constant = sum(operation.from_video) == 1
     adds = operation.name in {"add", "iadd", "radd"} or (operation.name in {"sub", "isub"} and operation.from_video[0])
     if operation.is_in_place:
         name = operation.name.removeprefix("i") if adds else operation.name
-        return f"{mend(name, with_constant=False)}; and not in place, as it writes into the output of a module"
+        return f"{remedy_for(name, with_constant=False)}; and not in place, as it writes into the output of a module"
     if adds and with_constant:  # passed on unchanged, its relevance would end on voxels
         return f"{layers.__name__}.Sum(values, constant): the constant takes its share (for pixels: Normalisation)"
-    return None if operation.name in POOLING_BY_WINNER else mend(operation.name, with_constant=with_constant)
+    return None if operation.name in POOLING_BY_WINNER else remedy_for(operation.name, with_constant=with_constant)

@@ -1,4 +1,7 @@
-"""Rules by name, layers by name, and lines that bring the two together; it knows no composite and no file."""
+"""The rules and the kinds of layers that a composite may name, and the lines that assign one to the other.
+
+A new rule is a class in `rules.py` and an entry of `RULES`.
+"""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -22,10 +25,10 @@ TINY = 1e-30  # keeps LRP-0 from dividing by zero
 
 @dataclass(frozen=True)
 class RuleEntry:
-    """A rule that a line may name.
+    """A rule that a line of a composite may name.
 
     Attributes:
-        build: From the settings (and `zero_params`, if it is weighted) to the hook.
+        build: Builds the hook from the settings (and `zero_params`, if it is weighted).
         settings: The settings that a line may give.
         weighted: Whether it is for layers with weights.
     """
@@ -58,7 +61,7 @@ CLASSES: dict[str, type[nn.Module]] = {
     name: kind for place in (nn, layers) for name, kind in getmembers(place, isclass) if issubclass(kind, nn.Module)
 }
 
-# Zennit's types know subclasses that are none to Python, as all convolutions.
+# Zennit's types match kinds of layers that Python has no base class for, such as all convolutions.
 LAYERS: dict[str, tuple[Any, ...]] = {
     "weighted": (types.Linear,),
     "convolution": (types.Convolution,),
@@ -75,7 +78,7 @@ LAYERS: dict[str, tuple[Any, ...]] = {
 
 
 def has_weights(layer: str) -> bool | None:
-    """Say whether all layers that a line may name so have weights (True), none has (False), or some (None).
+    """Say whether all layers of a kind have weights (True), none has (False), or some have (None).
 
     Args:
         layer: One of `LAYERS`, `first`, `recurrent`, or a class of torch.nn or vidact's layers.
@@ -89,7 +92,7 @@ def has_weights(layer: str) -> bool | None:
 
 @dataclass(frozen=True)
 class Line:
-    """Which layers get which rule.
+    """One line of a composite: which layers get which rule.
 
     Attributes:
         rule: One of `RULES`.
@@ -104,7 +107,14 @@ class Line:
     settings: Mapping[str, float] = field(default_factory=dict)
 
     def fits(self, name: str, module: nn.Module, *, is_first: bool = True, is_recurrent: bool = True) -> bool:
-        """Say whether a module is meant, given whether it is the first layer and a map inside a recurrent step."""
+        """Say whether the line applies to a module.
+
+        Args:
+            name: Of the module in the network.
+            module: The module.
+            is_first: Whether it is the first layer with weights.
+            is_recurrent: Whether it is a map inside a step of an LSTM or GRU.
+        """
         if self.name is not None and not fnmatchcase(name, self.name):
             return False
         if RULES[self.rule].weighted != isinstance(module, types.Linear):
@@ -119,7 +129,7 @@ class Line:
         """Build the hook."""
         settings: dict[str, Any] = dict(self.settings)
         if RULES[self.rule].weighted and zero_biases:
-            settings["zero_params"] = "bias"  # no list: checkers of types draw random numbers for those
+            settings["zero_params"] = "bias"  # no list: type checkers draw random numbers to check lists
         if self.rule == "box":
             assert first is not None
             settings |= {"low": first.low, "high": first.high}
@@ -128,13 +138,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A composite before it meets a network.
+    """A composite as it was read, before it is built for a network.
 
     Attributes:
         name: For people.
         lines: The first that fits a layer gives its rule.
-        zero_biases: Whether biases take part in no rule.
-        own_lines: Those of a mapping; each pattern of names must fit some module.
+        zero_biases: Whether rules ignore biases.
+        own_lines: The lines of a user's mapping; each pattern of names must fit some module.
     """
 
     name: str

@@ -1,10 +1,8 @@
-"""Rules of layer-wise relevance propagation as Zennit hooks, with its names, arguments and results, but faster.
+"""Rules of layer-wise relevance propagation as Zennit hooks: its names, arguments and results, but faster.
 
-It does not know which layer of a network gets which rule.
-
-ε, norm and z⁺ need no second look at the layer: a node at its input multiplies by the input, a node at its output
-divides by what the layer has added up, and the layer's own backward between them does the rest. The other rules run
-Zennit's formulas, call by call.
+ε, norm and z⁺ run the layer only once: a node at its input multiplies by the input, a node at its output divides by
+the layer's sums, and the layer's own backward between them does the rest. Rules that run Zennit's formulas are in
+`formulas.py`.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -45,7 +43,7 @@ def _weight(module: nn.Module) -> Tensor:
 
 
 class _Proportional(Formula):
-    """Every input gets its share of what the module adds up: R_i = x_i ∂/∂x_i Σ_j z_j · [R_j / (z_j ± ε)]."""
+    """Gives every input its share of what the module adds up: R_i = x_i ∂/∂x_i Σ_j z_j · [R_j / (z_j ± ε)]."""
 
     several_inputs = True
 
@@ -62,7 +60,7 @@ class _Proportional(Formula):
         return quotient(z, z + bias_of(module), self, module, None)
 
     def _constant(self, module: nn.Module, forward: Forward, inputs: tuple[Any, ...]) -> Tensor | None:
-        """Give the share of z that does not come from the video: the bias, or inputs that are constants."""
+        """Compute the share of z that does not come from the video: the bias, or inputs that are constants."""
         if isinstance(module, Linear):
             return bias_of(module)
         if self.book is None or all(isinstance(x, Tensor) and x.requires_grad for x in inputs):
@@ -78,13 +76,13 @@ class Epsilon(_Proportional, rules.Epsilon):  # type: ignore[misc]
 
     Args:
         epsilon: ε, or a function from z to the denominator.
-        zero_params: Names of parameters that take no part, such as `bias`.
+        zero_params: Names of parameters that are set to zero, such as `bias`.
     """
 
     def __init__(
         self, epsilon: float | Callable[[Tensor], Tensor] = 1e-6, zero_params: str | Collection[str] | None = None
     ) -> None:
-        super().__init__(epsilon=epsilon, zero_params=zero_params)
+        rules.Epsilon.__init__(self, epsilon, zero_params)  # not Formula's, which has another name for ε
         self.stabilizer, self.zeroed = Stabilizer.ensure(epsilon), names_of(zero_params)
 
 
@@ -96,25 +94,15 @@ class Norm(_Proportional, rules.Norm):  # type: ignore[misc]
     """
 
     def __init__(self, stabilizer: float | Callable[[Tensor], Tensor] = 1e-6) -> None:
-        super().__init__(stabilizer=stabilizer)
-        self.stabilizer = Stabilizer.ensure(stabilizer)
+        rules.Norm.__init__(self, stabilizer)  # not Formula's: there are no parameters to set to zero
+        self.stabilizer, self.zeroed = Stabilizer.ensure(stabilizer), frozenset()
 
 
 class ZPlus(Formula, rules.ZPlus):  # type: ignore[misc]
     """z⁺ rule: R_i = Σ_j (x_i w_ij)⁺ R_j / Σ_i' (x_i' w_i'j)⁺ (Montavon et al. 2017, eq. 16; Bach et al. 2015, α1β0).
 
     A positive bias takes part in the sum, unless `zero_params` names it.
-
-    Args:
-        stabilizer: A small number, or a function from z to the denominator.
-        zero_params: Names of parameters that take no part, such as `bias`.
     """
-
-    def __init__(
-        self, stabilizer: float | Callable[[Tensor], Tensor] = 1e-6, zero_params: str | Collection[str] | None = None
-    ) -> None:
-        super().__init__(stabilizer=stabilizer, zero_params=zero_params)
-        self.stabilizer, self.zeroed = Stabilizer.ensure(stabilizer), names_of(zero_params)
 
     def _explain(self, module: nn.Module, forward: Forward, *inputs: Any) -> Any:
         if not isinstance(module, Linear) or not self.zeroed <= {"bias"}:
@@ -130,8 +118,8 @@ class ZPlus(Formula, rules.ZPlus):  # type: ignore[misc]
             z = z + self._part(module, forward, x, x.clamp(max=0), bias=None, max=0.0)
         return quotient(z, twin_of(module, forward).forward(x), self, module, taken)
 
-    def speaks(self, bias: Tensor) -> Tensor:
-        """Say that only a positive bias makes an output that no input speaks for."""
+    def makes_output(self, bias: Tensor) -> Tensor:
+        """Only a positive bias can make an output to which no input contributes."""
         return bias > 0
 
     def terms(self, outputs: Sequence[Tensor], bias: Tensor | None) -> list[Term]:
@@ -141,7 +129,7 @@ class ZPlus(Formula, rules.ZPlus):  # type: ignore[misc]
     def _part(
         self, module: nn.Module, forward: Forward, x: Tensor, part: Tensor, bias: Tensor | None, **limit: float
     ) -> Tensor:
-        """Add up inputs and weights of one sign; the clamped weight is made again for backward, not kept."""
+        """Add up inputs and weights of one sign; the clamped weight is recomputed for backward, not stored."""
         weight = _weight(module)
         twin = twin_of(module, forward, weight=weight.clamp(**limit), bias=bias)
         address = _weight(twin).untyped_storage().data_ptr()
@@ -159,12 +147,12 @@ class ZPlus(Formula, rules.ZPlus):  # type: ignore[misc]
 
 
 class Pass(Rule, rules.Pass):  # type: ignore[misc]
-    """Relevance goes through as it is: activations, normalisation, whatever scales each number by itself."""
+    """Passes relevance on unchanged: for activations, normalisation, and whatever scales each number by itself."""
 
     changes_parameters = False
 
-    def hand_down(self, relevance: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Turn the output's relevance into the (first) input's."""
+    def propagate(self, relevance: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Compute the relevance of the (first) input from that of the output."""
         return relevance
 
     def _explain(self, module: nn.Module, forward: Forward, *inputs: Any) -> Any:
@@ -172,19 +160,19 @@ class Pass(Rule, rules.Pass):  # type: ignore[misc]
 
 
 class SignalTakesAll(Pass):
-    """All relevance of a product goes to the signal, its first input; the gate gets none (Arras et al. 2019)."""
+    """Gives all relevance of a product to the signal, its first input; the gate gets none (Arras et al. 2019)."""
 
     several_inputs = True
 
 
 class EvenSplit(Pass):
-    """Relevance of a difference of frames goes half to each of the two.
+    """Gives half of the relevance of a difference of frames to each of the two.
 
     This is the w² rule for y_t = x_t − x_{t−1}, y_0 = y_1. ε would divide by differences next to zero.
     """
 
-    def hand_down(self, relevance: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
-        """Give half of each difference's relevance to its frame and half to the frame before."""
+    def propagate(self, relevance: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
+        """Split each difference's relevance evenly between its frame and the frame before."""
         half = relevance[:, :, 1:] / 2
         half = torch.cat([half[:, :, :1] + relevance[:, :, :1] / 2, half[:, :, 1:]], dim=2)
         none = torch.zeros_like(half[:, :, :1])
@@ -194,8 +182,9 @@ class EvenSplit(Pass):
 class Affine(Rule):
     """ε rule of y = s x + t, as BatchNorm in eval mode computes it: R_x = s x R / (y ± ε), the rest is the shift's.
 
-    With γ, β, μ and σ of a BatchNorm, s = γ / σ and t = β − γ μ / σ. One that a layer takes in is merged and gets no
-    rule; here are those that are left, as after a ReLU. To pass relevance on would give x what t alone has made.
+    With γ, β, μ and σ of a BatchNorm, s = γ / σ and t = β − γ μ / σ. A BatchNorm after
+    a layer is merged into it and gets no rule; this one is for the others, as after a ReLU. To pass all relevance on
+    would give x what the shift alone has made.
 
     Args:
         stabilizer: A small number, or a function from y to the denominator.
@@ -216,14 +205,14 @@ class Affine(Rule):
         return quotient(z, output, self, module, constant)
 
     def _parts(self, x: Tensor, scale: Tensor, shift: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Give what of x and of the shift takes relevance."""
+        """Choose the parts of s x and of the shift that take relevance."""
         return x, shift
 
 
 class AffinePlus(Affine):
-    """As Affine, but all relevance goes to whichever of s x and t speaks for y, by having its sign.
+    """As Affine, but all relevance goes to whichever of s x and t has the sign of y.
 
-    Both do where both have it, in proportion. No share is above 1 or below 0, so that nothing grows where s x and t
+    If both have it, they share in proportion. No share is above 1 or below 0, so that nothing grows where s x and t
     nearly cancel, as in the generalised γ rule (Andéol et al. 2021) with γ → ∞.
     """
 
@@ -233,7 +222,7 @@ class AffinePlus(Affine):
 
 @torch.no_grad()
 def _scale_and_shift(batch_norm: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Give s and t of a BatchNorm, in a shape that broadcasts to its input; statistics of the batch are constants."""
+    """Compute s and t of a BatchNorm, in a shape that broadcasts to its input; batch statistics count as constants."""
     shape = [1, -1, *[1] * (x.ndim - 2)]
     mean, variance = batch_norm.running_mean, batch_norm.running_var
     if not isinstance(mean, Tensor) or not isinstance(variance, Tensor):

@@ -1,1 +1,1 @@
-"""Ways of explaining other than layer-wise relevance propagation."""
+"""Methods of explaining other than LRP: gradients, Grad-CAM, occlusion, and controls that ignore the network."""

@@ -1,6 +1,6 @@
-"""Explanations that look at no score: chance, the clip itself, and the attention that a network states itself.
+"""Controls, which other methods are compared with: noise, the clip itself, and a network's own attention maps.
 
-They are what the others are measured against, and the same for every target.
+They ignore the score and are the same for every target.
 """
 
 from abc import abstractmethod
@@ -20,7 +20,7 @@ CENTRE_WIDTH = 0.25
 
 
 class Control(Explainer):
-    """An explanation that looks at no score."""
+    """Base class of explainers that ignore the score."""
 
     def _explain(
         self, video: Float[Tensor, "B C T H W"], goal: Goal
@@ -30,11 +30,11 @@ class Control(Explainer):
 
     @abstractmethod
     def _relevance(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
-        """Say what the clips get, whatever the network makes of them."""
+        """Compute the relevance of the clips, whatever their scores."""
 
 
 class Random(Control):
-    """Standard normal noise per voxel: the control that a method has to beat.
+    """Draws standard normal noise per voxel: the control that every method has to beat.
 
     Args:
         network: As in `Explainer`.
@@ -53,9 +53,9 @@ class Random(Control):
 
 
 class Centre(Control):
-    """The middle of the picture, in every frame alike: a Gaussian of height 1, spread evenly over the colours.
+    """Marks the middle of the picture in every frame: a Gaussian of height 1, spread evenly over the colours.
 
-    Actions are filmed so that they are in the middle; a method that does not beat this has not found them.
+    People film actions so that they are in the middle; a method that does not beat this has not located them.
 
     Args:
         network: As in `Explainer`.
@@ -83,10 +83,10 @@ class Centre(Control):
 
 
 class MotionEnergy(Control):
-    """How much each pixel has changed since the frame before: Σ_C |x_t − x_{t−1}|, spread evenly over the colours.
+    """Measures how much each pixel changed since the frame before: Σ_C |x_t − x_{t−1}|, spread evenly over colours.
 
-    The first frame has none before it and gets what the second has; a single frame has no motion, and gets 0.
-    A method that does not beat this has shown nothing but that something moves.
+    The first frame gets the value of the second; a single frame has no motion, and gets 0. A method that does not beat
+    this shows only that something moves.
     """
 
     method = "motion_energy"
@@ -99,7 +99,7 @@ class MotionEnergy(Control):
 
 
 class Intensity(Control):
-    """How bright each pixel is: its value, colour by colour."""
+    """Gives each pixel its own brightness, colour by colour."""
 
     method = "intensity"
 
@@ -108,7 +108,7 @@ class Intensity(Control):
 
 
 class Attention(Control):
-    """The network's own attention maps, spread evenly over the colours.
+    """Shows the network's own attention maps, spread evenly over the colours.
 
     Args:
         network: A `core.Attentive`.

@@ -1,4 +1,4 @@
-"""Explain a score by the feature maps of one layer, in space and time; it knows no relevance rule."""
+"""Grad-CAM: explain a score by the feature maps of one layer, in space and time."""
 
 from collections import Counter
 from typing import Any
@@ -17,7 +17,7 @@ from vidact.core.networks import NamesGradCamLayer, module_names
 
 
 class GradCam(Explainer):
-    """The feature maps of a layer, weighted by their mean gradient (Selvaraju et al. 2017), through captum.
+    """Weights the feature maps of a layer by their mean gradient (Selvaraju et al. 2017), through captum.
 
     α_k = mean over positions of ∂f/∂A_k, R = max(0, Σ_k α_k A_k), brought to the video's size by trilinear
     interpolation and spread evenly over the colours. The positions are those of a feature map A_k:
@@ -29,7 +29,7 @@ class GradCam(Explainer):
         network: As in `Explainer`.
         layer: A module's name. None for the last convolution whose output is still a picture and which stands for
             all frames, not for one step of an unrolled recurrence (or what the network itself names, `gradcam_layer`).
-        rectified: Whether to drop what speaks against the target, as the paper does.
+        rectified: Whether to drop negative values, which speak against the target, as the paper does.
         settings: As in `Explainer`.
 
     Raises:
@@ -50,7 +50,7 @@ class GradCam(Explainer):
         self._layer: nn.Module | None = None
 
     def __exit__(self, *error: Any) -> None:
-        self._layer = None  # of the copy that goes now
+        self._layer = None  # it belongs to the copy that is dropped now
         super().__exit__(*error)
 
     def _prepare(self, video: Float[Tensor, "1 C T H W"]) -> None:
@@ -78,7 +78,7 @@ class GradCam(Explainer):
         return (torch.cat(maps) / video.shape[1]).expand_as(video), scores
 
     def _map(self, clip: Float[Tensor, "1 C T H W"], weights: Float[Tensor, " K"]) -> Float[Tensor, "1 1 T H W"]:
-        """Give one clip's map at the size of the video."""
+        """Compute one clip's map at the size of the video."""
 
         def value(points: Tensor) -> Tensor:
             scores: Tensor = self._copy(points)
@@ -93,7 +93,7 @@ class GradCam(Explainer):
 
 
 def _output_shapes(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> dict[str, list[torch.Size]]:
-    """Run the network, and note the shape of every output of every module, by name, in the order of the calls."""
+    """Run the network, and record the shape of every output of every module, by name, in the order of the calls."""
     shapes: dict[str, list[torch.Size]] = {}
 
     def note(name: str) -> Any:

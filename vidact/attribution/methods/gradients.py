@@ -1,4 +1,4 @@
-"""Explain a score by gradients: plain, times input, smoothed, integrated, guided; it knows no relevance rule.
+"""Explain a score by gradients: plain, times input, smoothed, integrated, or guided.
 
 All differentiate Σ_k w_k f_k, the logit or the difference of logits that is explained (`targets.class_weights`).
 """
@@ -20,7 +20,7 @@ from vidact.core.explanation import Account
 
 
 class Gradient(Explainer):
-    """How the score changes with each voxel: R = ∂f/∂x, signed (Simonyan et al. 2013 show |∂f/∂x|).
+    """Measures how the score changes with each voxel: R = ∂f/∂x, signed (Simonyan et al. 2013 show |∂f/∂x|).
 
     Args:
         network: As in `Explainer`.
@@ -36,12 +36,12 @@ class Gradient(Explainer):
 
 
 class _FromBaseline(Explainer):
-    """What measures how far a voxel is from one that says nothing.
+    """Base of methods that compare each voxel with a neutral value, the baseline.
 
     Args:
         network: As in `Explainer`.
-        baseline: The value of a voxel that says nothing, in [0, 1]; None for the mean that the network subtracts
-            (`Normalisation`); where it subtracts none, what the method says.
+        baseline: The neutral value, in [0, 1]; None for the mean that the network subtracts (`Normalisation`) or,
+            where it subtracts none, the default of the method.
         settings: As in `Explainer`.
     """
 
@@ -58,7 +58,7 @@ class _FromBaseline(Explainer):
         return account_of_sum(relevance, score)
 
     def _neutral(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "#B #C 1 1 1"]:
-        """Give the pixel that says nothing, where nobody has said which: of a clip without a mean, its own."""
+        """Choose the neutral pixel where no baseline is given: the network's mean, else that of each clip."""
         return mean_picture(self._copy, video)
 
 
@@ -123,7 +123,7 @@ class IntegratedGradients(_FromBaseline):
 
 
 class SmoothGrad(Explainer):
-    """The mean gradient at noisy copies of the clip: R = 1/N Σ_n ∂f/∂x (x + ε_n) (Smilkov et al. 2017).
+    """Averages the gradient over noisy copies of the clip: R = 1/N Σ_n ∂f/∂x (x + ε_n) (Smilkov et al. 2017).
 
     The noise is drawn per clip, from a generator that is seeded with the seed and the clip itself: captum's and
     Zennit's draw from the global generator, and a clip's noise depends on its place in the batch.
@@ -164,11 +164,11 @@ class SmoothGrad(Explainer):
 
 
 class GuidedBackpropagation(Explainer):
-    """The gradient, of which every ReLU lets only positive parts pass (Springenberg et al. 2015).
+    """Computes the gradient with every ReLU passing on its positive part only (Springenberg et al. 2015).
 
-    Of a ReLU's call, x ↦ y: ∂/∂x = ∂/∂y · [x > 0] · [∂/∂y > 0]. It sees `nn.ReLU`, also one that is called several
-    times or works in place (captum's knows one call per module). A functional ReLU (`F.relu`, `x.relu()`) is not
-    seen: it hands on the plain gradient.
+    For a ReLU's call x ↦ y: ∂/∂x = ∂/∂y · [x > 0] · [∂/∂y > 0]. It covers `nn.ReLU`, also where a module is
+    called several times or works in place (captum allows one call per module). A functional ReLU (`F.relu`,
+    `x.relu()`) passes on the plain gradient.
 
     Raises:
         ConfigError: the network has no `nn.ReLU`.
@@ -197,11 +197,11 @@ def _let_positive_pass(module: nn.Module, inputs: tuple[Tensor], output: Tensor)
 
 
 def noise(video: Float[Tensor, "B C T H W"], *, seed: int) -> Callable[[], Float[Tensor, "B C T H W"]]:
-    """Give a function that draws standard normal noise for clips, the same for a clip wherever it stands.
+    """Build a function that draws standard normal noise for clips, the same for a clip at any place in the batch.
 
     Args:
-        video: In [0, 1]; what is equal to 1/255 has equal noise.
-        seed: Another seed, another noise.
+        video: In [0, 1]; clips that are equal to 1/255 get equal noise.
+        seed: Of the noise.
     """
     pixels = (video.detach() * 255).round().int().cpu().numpy()
     generators = [torch.Generator().manual_seed(zlib.crc32(clip.tobytes(), seed)) for clip in pixels]

@@ -1,4 +1,4 @@
-"""Explain a score by what happens to it when parts of the clip are covered; it needs no gradient."""
+"""Occlusion: explain a score by how much it falls when parts of the clip are covered; needs no gradient."""
 
 from typing import Any
 
@@ -13,7 +13,9 @@ from vidact.core.errors import ConfigError
 
 
 class Occlusion(Explainer):
-    """How much the score falls when a tube of voxels is covered: R = F(x) − F(x covered) (Zeiler and Fergus 2014).
+    """Measures how much the score falls when a tube of voxels is covered: R = F(x) − F(x covered).
+
+    Zeiler and Fergus, Visualizing and understanding convolutional networks, 2014.
 
     Tubes stand side by side and cover the clip; those at the far edges may be smaller. Every voxel of a tube carries
     the whole fall, so ΣR is not the score. F is `targets.contrast`. Through captum.
@@ -21,8 +23,8 @@ class Occlusion(Explainer):
     Args:
         network: As in `Explainer`.
         tube: Length in frames, height and width in pixels.
-        fill: What covers: a value in [0, 1]; None for the mean that the network subtracts (`Normalisation`), or each
-            clip's own mean where it subtracts none.
+        fill: What covers them: a value in [0, 1]; None for the mean that the network subtracts (`Normalisation`), or
+            each clip's own mean where it subtracts none.
         settings: As in `Explainer`.
 
     Raises:

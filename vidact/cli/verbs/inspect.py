@@ -1,12 +1,13 @@
-"""What `python -m vidact inspect` does: a plain function that prints, and returns an exit status.
+"""`inspect`: say which parts of a network relevance rules cannot follow, and where its relevance goes.
 
-It holds no arithmetic. Heavy imports happen when the verb runs, so that its help answers at once.
+Heavy imports happen when the verb runs, so that its help answers at once.
 """
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from vidact.core.errors import nearest
+from vidact.core.errors import ConfigError, nearest
 from vidact.core.terminal import printable
 
 if TYPE_CHECKING:
@@ -17,12 +18,30 @@ if TYPE_CHECKING:
 NUM_CLIPS = 2  # of noise
 
 
+@dataclass(frozen=True)
+class NetworkShape:
+    """What goes into a network and comes out of it.
+
+    Attributes:
+        num_classes: Passed to the network's constructor where it takes such an argument, as fit does.
+        num_frames: As num_classes.
+        size: Side of the frames in pixels, or height and width as '[64, 80]'; as num_classes.
+        channels: 1 for gray, 3 for colour; as num_classes.
+    """
+
+    num_classes: int = 5
+    num_frames: int = 16
+    size: int | tuple[int, int] = 100
+    channels: int = 1
+
+    def __post_init__(self) -> None:
+        _check_at_least_1(**asdict(self))
+
+
 def inspect_network(
     network: str,
-    num_classes: int = 5,
-    num_frames: int = 16,
-    size: int | tuple[int, int] = 100,
-    channels: int = 1,
+    *,
+    shape: NetworkShape,
     init: dict[str, Any] | None = None,
     ckpt_path: str | None = None,
     composite: str = "epsilon_plus",
@@ -37,10 +56,7 @@ def inspect_network(
 
     Args:
         network: Class path of an nn.Module, as my_module.Net; modules in the current folder are found.
-        num_classes: Given to the network, as fit does, where its constructor takes it.
-        num_frames: As num_classes.
-        size: Side of the frames in pixels, or height and width as '[64, 80]'; as num_classes.
-        channels: 1 for gray, 3 for colour; as num_classes.
+        shape: Of its input and output.
         init: More arguments of its constructor, as '{"head": "pooled"}'.
         ckpt_path: A checkpoint that fit has written; random weights if not given.
         composite: Which relevance rules the table is made with, by name or as a YAML file.
@@ -55,37 +71,33 @@ def inspect_network(
     from vidact.core.clips import height_and_width
     from vidact.runs.checkpoints import find_checkpoint, load_weights
 
-    read_recipe(composite)  # before anything takes time
-    _check_at_least_1(num_classes=num_classes, num_frames=num_frames, size=size, channels=channels, stride=stride)
-    height, width = height_and_width(size)
-    given = {"num_classes": num_classes, "num_frames": num_frames, "size": size, "channels": channels}
-    built = _build(network, given, init or {}, seed=seed)
+    read_recipe(composite)  # before anything slow
+    _check_at_least_1(stride=stride)
+    built = _build(network, asdict(shape), init or {}, seed=seed)
     if ckpt_path is not None:
         load_weights(built, find_checkpoint(ckpt_path, [Path("runs")]))
-    shape = (channels, num_frames, height, width)
-    clips = _noise(shape, seed) if video is None else _read(video, shape, stride)
+    clip_shape = (shape.channels, shape.num_frames, *height_and_width(shape.size))
+    clips = _noise(clip_shape, seed) if video is None else _read(video, clip_shape, stride)
     obstacles = find_obstacles(built, clips[:1])
     table, adds_up = _table(built, clips, composite)
     head = _head(built, network, clips, source=printable(video or "noise"))
     suited = f"composites that suit it: {', '.join(suited_composites(built))}"
-    print("\n".join([head, "", *_told(obstacles), "", suited, "", table]))
+    print("\n".join([head, "", *_describe(obstacles), "", suited, "", table]))
     return int(not adds_up or any(obstacle.hides_relevance for obstacle in obstacles))
 
 
 def _check_at_least_1(**settings: int | tuple[int, int]) -> None:
-    from vidact.core.errors import ConfigError
-
     for name, value in settings.items():
         if min((value,) if isinstance(value, int) else value) < 1:
             raise ConfigError(f"--{name} must be at least 1, got {value}")
 
 
 def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int) -> "nn.Module":
-    """Build a network; of what is `given`, its constructor gets what it takes."""
+    """Build a network from `init`, and from those of the `given` arguments that its constructor takes."""
     import torch
     from torch import nn
 
-    from vidact.core.errors import ConfigError, VidactError
+    from vidact.core.errors import VidactError
     from vidact.core.networks import accepted_settings, require_built
 
     kind, arguments = _find_class(path), init
@@ -97,7 +109,7 @@ def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int)
             network: nn.Module = kind(**arguments)
     except VidactError:
         raise
-    except Exception as error:  # whatever a constructor that is not ours may raise
+    except Exception as error:  # a user's constructor may raise anything
         raise ConfigError(f"{path} cannot be built with {arguments}: {_line(error)}") from error
     require_built(network)
     return network
@@ -108,7 +120,6 @@ def _find_class(path: str) -> "Callable[..., nn.Module]":
     import sys
     from pathlib import Path
 
-    from vidact.core.errors import ConfigError
     from vidact.core.networks import builds_networks
 
     if str(Path.cwd()) not in sys.path:
@@ -118,7 +129,7 @@ def _find_class(path: str) -> "Callable[..., nn.Module]":
         raise ConfigError(f"{path}: expected a class path, as my_module.Net; for a file my_module.py with a class Net")
     try:
         module = importlib.import_module(home)
-    except Exception as error:  # whatever a module that is not ours may raise
+    except Exception as error:  # a user's module may raise anything
         raise ConfigError(f"{path}: {home} cannot be imported from {Path.cwd()}: {_line(error)}") from error
     found = getattr(module, name, None)
     if found is None or not builds_networks(found):
@@ -166,7 +177,7 @@ def _head(network: "nn.Module", path: str, video: "Tensor", *, source: str) -> s
     return f"{path}: {num_weights:,} weights; input {list(video.shape)} ({source})"
 
 
-def _told(obstacles: "tuple[Obstacle, ...]") -> list[str]:
+def _describe(obstacles: "tuple[Obstacle, ...]") -> list[str]:
     hiding = [f"- {obstacle}" for obstacle in obstacles if obstacle.hides_relevance]
     notes = [f"- {obstacle}" for obstacle in obstacles if not obstacle.hides_relevance]
     lines = [

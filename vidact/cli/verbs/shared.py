@@ -1,5 +1,6 @@
-"""What several verbs share: Lightning's trainer for work without training."""
+"""Lightning's trainer for verbs that share work out among devices without training: `explain` and `evaluate`."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vidact.core.terminal import guard_warnings
@@ -8,8 +9,29 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 
-def build_trainer(*, accelerator: str, devices: str, num_nodes: int, strategy: str) -> "Trainer":
-    """Build Lightning's trainer, which shares work out among devices and machines."""
+@dataclass(frozen=True)
+class TrainerSettings:
+    """On which devices and machines the work is done.
+
+    Attributes:
+        accelerator: As Lightning has it: auto, cpu, gpu, …
+        devices: How many, or which; videos or clips are shared out among them.
+        num_nodes: How many machines.
+        strategy: As Lightning has it: auto, ddp, …
+    """
+
+    accelerator: str = "auto"
+    devices: str = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+
+
+def build_trainer(settings: TrainerSettings) -> "Trainer":
+    """Build Lightning's trainer, which shares work out among devices and machines.
+
+    Raises:
+        ConfigError: there are no such devices, or fewer cores than processes.
+    """
     import logging
     import warnings
 
@@ -20,16 +42,16 @@ def build_trainer(*, accelerator: str, devices: str, num_nodes: int, strategy: s
     from vidact.core.errors import ConfigError
 
     guard_warnings()
-    _check_processes(accelerator, devices)
+    _check_processes(settings.accelerator, settings.devices)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # what it says of devices helps nobody here
     for message in ("`isinstance\\(treespec, LeafSpec", ".*does not have many workers"):
         warnings.filterwarnings("ignore", message=message)
     try:
         return Trainer(
-            accelerator=accelerator,
-            devices=int(devices) if devices.isdigit() else devices,
-            num_nodes=num_nodes,
-            strategy=strategy,
+            accelerator=settings.accelerator,
+            devices=int(settings.devices) if settings.devices.isdigit() else settings.devices,
+            num_nodes=settings.num_nodes,
+            strategy=settings.strategy,
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,

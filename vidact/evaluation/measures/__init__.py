@@ -1,1 +1,1 @@
-"""Measures of explanations, as functions of tensors."""
+"""Measures of explanations: functions of relevance maps, masks and scores, one file for each family."""

@@ -1,8 +1,7 @@
-"""Clips composed of clips, so that where each class is to be seen is known; no label of the action's place is needed.
+"""Compose clips of different classes, so that it is known without masks where each class can be seen.
 
-It explains nothing, and draws nothing: which clips are composed, and where in them, is for the caller to say. Relevance
-for a clip's class in its own part is `localisation.relevance_mass` of a composition's mask, and `localisation.chance`
-stands beside it. A composed clip is none that a network was trained on.
+The share of relevance in a clip's own part is `localisation.relevance_mass` with the composition's mask, and
+`localisation.chance` is its value without any knowledge. Networks were not trained on composed clips.
 """
 
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ class Composition:
     """Clips composed of others.
 
     Attributes:
-        video: What is to be explained, for the class of each clip.
-        mask: True where the clip's class is to be seen.
+        video: The composed clips, to be explained for the class of each clip.
+        mask: True where the clip's class can be seen.
     """
 
     video: Float[Tensor, "B C T H W"]
@@ -42,7 +41,7 @@ def splice(
     Args:
         video: The clips whose frames are put in.
         other: The clips they are put into, of other classes.
-        place: Where, from 0, as early as can be, to below 1, as late; each frame it can start at has an equal share.
+        place: Where, in [0, 1): 0 is as early as possible; each possible first frame has an equal share.
         num_frames: How many frames, fewer than the clips have; None for half of them, rounded down.
 
     Raises:
@@ -68,8 +67,8 @@ def mosaic(
 
     Args:
         video: In [0, 1].
-        others: Three clips of other classes for each; from the clip's quadrant on they follow in their order.
-        place: Which quadrant the clip has, from 0, top left, to below 1, bottom right, a quarter each.
+        others: Three clips of other classes for each; they fill the quadrants after the clip's own.
+        place: Which quadrant the clip gets, in [0, 1): a quarter each, from top left to bottom right.
 
     Raises:
         VidactError: clips of other shapes or of less than 2×2 pixels, or no such place.
@@ -85,7 +84,7 @@ def mosaic(
 
 
 def _numbers(place: Float[Tensor, " B"], count: int, video: Float[Tensor, "B C T H W"]) -> Int[Tensor, "B 1"]:
-    """Divide [0, 1) evenly among so many numbers."""
+    """Turn places in [0, 1) into numbers from 0, each with an equal share."""
     if place.shape != (len(video),) or not bool(((place >= 0) & (place < 1)).all()):
         raise VidactError(f"expected a place from 0 to below 1 for each of {len(video)} clips, got {place.tolist()}")
     return (place.double() * count).long().to(video.device)[:, None]

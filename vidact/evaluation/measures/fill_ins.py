@@ -1,7 +1,7 @@
-"""What stands in the place of units that are taken away; it knows no network and no order.
+"""Fills: what replaces the removed units of a clip (blur, temporal mean, freeze, noise, …).
 
 A fill is prepared once for some clips and serves every order and step. Fills that depend on the clips alone are
-computed then; only `freeze` looks at what is gone.
+computed then; only `freeze` depends on which units are removed.
 """
 
 import math
@@ -12,14 +12,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vidact.core.errors import ConfigError, nearest
-from vidact.evaluation.measures.units import FRAMES, Units, check_clip
+from vidact.evaluation.measures.units import Units, check_clip
+from vidact.evaluation.names import FRAMES, FRAMES_ONLY
 
 BLUR_SHARE = 0.1  # σ as a share of the frame's shorter side: the side of a tube in frames of 100 pixels
 LEAST_SIGMA_PIXELS = 1.0
 
 
-# From what is gone, [N, B, T, H, W] of N versions of the B clips it was built from, to [N or 1, B, C, T, H, W]: a value
-# for every voxel, of which only those of what is gone are used.
+# Maps which voxels are removed, [N, B, T, H, W] in N versions of the B clips it was built from, to a value for every
+# voxel, [N or 1, B, C, T, H, W], of which only those at removed voxels are used.
 Fill = Callable[[Bool[Tensor, "N B T H W"]], Float[Tensor, "#N B C T H W"]]
 FillIn = Callable[[Tensor, Units, Tensor | None, torch.Generator | None], Fill]
 
@@ -42,14 +43,14 @@ def build_fill(
             nothing from outside; it removes appearance. For frames only: `freeze`, the nearest frame that is kept, the
             earlier of two, and the mean frame where none is; `mean_frame`, the mean of the clip's frames.
         video: The clips, in [0, 1].
-        units: Their division.
+        units: How the clips are divided.
         mean: The data set's mean, for `dataset_mean`: one value, one per colour [C, 1, 1, 1], or anything else that
             broadcasts with [C, T, H, W].
         generator: For `noise`.
 
     Raises:
-        ConfigError: an unknown name, a fill-in that leaves such units as they are or is for frames alone, or a
-            mean or a generator that is missing.
+        ConfigError: an unknown name, a fill-in that does not change such units or is for frames only, or a missing
+            mean or generator.
     """
     if name not in FILL_INS:
         near = nearest(name, FILL_INS, at_most=1) or list(FILL_INS)
@@ -72,7 +73,7 @@ def fill_ins_for(units: Units) -> tuple[str, ...]:
 
 
 def blur_frames(video: Float[Tensor, "B C T H W"], *, sigma: float) -> Float[Tensor, "B C T H W"]:
-    """Blur each frame with a Gaussian of σ pixels; beyond the edge there is nothing, and the weights still sum to 1."""
+    """Blur each frame with a Gaussian of σ pixels; at the edges the weights are renormalised to sum to 1."""
     rows, places = (_gaussian(side, sigma).to(video) for side in video.shape[-2:])
     return rows @ video @ places.T
 
@@ -84,7 +85,7 @@ def _gaussian(side: int, sigma: float) -> Float[Tensor, "side side"]:
 
 
 def _fixed(replacement: Float[Tensor, "B C T H W"]) -> Fill:
-    """Give the same to every version of the clips."""
+    """Build a fill that is the same for every version of the clips."""
     return lambda removed: replacement[None]
 
 
@@ -157,13 +158,13 @@ def _frame_numbers(units: Units) -> Int[Tensor, "T H W"]:
 
 
 def _groups(units: Units, within: Int[Tensor, "T H W"]) -> Int[Tensor, "T H W"]:
-    """Number the voxels' groups: those of one unit that also agree in `within`."""
+    """Number groups of voxels: voxels of one unit with the same value in `within`."""
     number: Tensor = torch.unique(units.number * math.prod(units.clip) + within, return_inverse=True)[1]
     return number
 
 
 def _is_idle(groups: Int[Tensor, "T H W"]) -> bool:
-    """Whether no group has two voxels, so that their means are the voxels themselves."""
+    """Say whether every group is a single voxel, so that means change nothing."""
     return int(groups.max()) + 1 == groups.numel()
 
 
@@ -187,4 +188,3 @@ FILL_INS: dict[str, FillIn] = {
     "freeze": _freeze,
     "mean_frame": _mean_frame,
 }
-FRAMES_ONLY = frozenset({"freeze", "mean_frame"})

@@ -1,8 +1,8 @@
-"""Does an explanation lie where it should? Maps against masks of any shape; it does not know who made either.
+"""Measure whether relevance lies where it should: maps against masks, in space and time or in either.
 
 Shape legend: `*shape` is [T, H, W], [T] alone (`over_time`) or [H, W] alone (`over_space`); voxels are its elements.
-A positive map that is equal everywhere scores the mask's share of the voxels (`chance`) by every measure here, and 0.5
-by `auroc`: where relevance ties, the result is the mean over all orders of the voxels that tie.
+A constant positive map scores the mask's share of the voxels (`chance`) by every measure here, and 0.5 by `auroc`:
+where relevance ties, the result is the mean over all orders of the tied voxels.
 """
 
 import torch
@@ -13,17 +13,17 @@ from vidact.evaluation.measures.maps import check_map_and_mask, mask_rows, mid_r
 
 
 def over_time(values: Shaped[Tensor, "B T H W"]) -> Shaped[Tensor, "B T"]:
-    """Reduce maps or masks to frames: the sum of a frame's relevance (signed), or whether it has any of the mask.
+    """Reduce maps to the sum of each frame's relevance (signed), or masks to the frames that they touch.
 
-    A sum that is but rounding is 0 (`without_rounding`).
+    Sums that are only rounding errors are 0 (`without_rounding`).
     """
     return _reduced(values, (2, 3))
 
 
 def over_space(values: Shaped[Tensor, "B T H W"]) -> Shaped[Tensor, "B H W"]:
-    """Reduce maps or masks to pixels: the sum of relevance over time (signed), or whether it is ever in the mask.
+    """Reduce maps to the sum of relevance over time (signed), or masks to the pixels that they ever touch.
 
-    A sum that is but rounding is 0 (`without_rounding`).
+    Sums that are only rounding errors are 0 (`without_rounding`).
     """
     return _reduced(values, (1,))
 
@@ -36,22 +36,22 @@ def _reduced(values: Shaped[Tensor, "B T H W"], axes: tuple[int, ...]) -> Shaped
 
 
 def chance(mask: Bool[Tensor, " B *shape"]) -> Float[Tensor, " B"]:
-    """Give the mask's share of the voxels, |M| / N: what relevance that says nothing has in it."""
+    """Compute the mask's share of the voxels, |M| / N: what uninformative relevance scores."""
     return mask_rows(mask).double().mean(dim=1)
 
 
 def relevance_mass(relevance: Float[Tensor, " B *shape"], mask: Bool[Tensor, " B *shape"]) -> Float[Tensor, " B"]:
-    """Give the share of positive relevance inside the mask, Σ_M R⁺ / ΣR⁺ (Arras et al. 2022, RMA).
+    """Compute the share of positive relevance inside the mask, Σ_M R⁺ / ΣR⁺ (Arras et al. 2022, RMA).
 
     Args:
-        relevance: Signed; what is negative does not count.
+        relevance: Signed; negative values do not count.
         mask: True where relevance should be.
 
     Returns:
         In [0, 1]; NaN where the mask is empty or full, or no relevance is positive.
 
     Raises:
-        VidactError: maps and masks that do not fit each other, or values that are not finite.
+        VidactError: maps and masks of different shapes, or values that are not finite.
     """
     check_map_and_mask(relevance, mask)
     inside, positive = mask_rows(mask), rows(relevance).clamp(min=0)
@@ -61,7 +61,7 @@ def relevance_mass(relevance: Float[Tensor, " B *shape"], mask: Bool[Tensor, " B
 
 
 def lift(relevance: Float[Tensor, " B *shape"], mask: Bool[Tensor, " B *shape"]) -> Float[Tensor, " B"]:
-    """Give how many times more positive relevance lies inside the mask than by chance, RMA / chance.
+    """Compute how many times more positive relevance lies inside the mask than by chance, RMA / chance.
 
     Returns:
         1 is chance, 1 / chance the most; NaN where `relevance_mass` is.
@@ -73,7 +73,7 @@ def lift(relevance: Float[Tensor, " B *shape"], mask: Bool[Tensor, " B *shape"])
 
 
 def relevance_rank(relevance: Float[Tensor, " B *shape"], mask: Bool[Tensor, " B *shape"]) -> Float[Tensor, " B"]:
-    """Give the share of the |M| most relevant voxels that lie inside the mask (Arras et al. 2022, RRA).
+    """Compute the share of the |M| most relevant voxels that lie inside the mask (Arras et al. 2022, RRA).
 
     Args:
         relevance: Signed; only its order counts. Voxels that tie for the last places share them.
@@ -111,7 +111,7 @@ def pointing_game(relevance: Float[Tensor, " B *shape"], mask: Bool[Tensor, " B 
 
 
 def auroc(relevance: Float[Tensor, " B *shape"], mask: Bool[Tensor, " B *shape"]) -> Float[Tensor, " B"]:
-    """Give how often a voxel inside the mask is more relevant than one outside, ties counting half.
+    """Compute how often a voxel inside the mask is more relevant than one outside, ties counting half.
 
     That is the area under the receiver operating characteristic of R against M, by the rank sum (Mann & Whitney 1947).
 
@@ -130,5 +130,5 @@ def auroc(relevance: Float[Tensor, " B *shape"], mask: Bool[Tensor, " B *shape"]
 
 
 def _where_defined(values: Float[Tensor, " B"], inside: Bool[Tensor, "B N"]) -> Float[Tensor, " B"]:
-    """Put NaN where a mask is empty or full: there every map would score the same."""
+    """Set results to NaN where a mask is empty or full: every map would score the same there."""
     return torch.where(inside.any(dim=1) & ~inside.all(dim=1), values, torch.nan)

@@ -1,4 +1,4 @@
-"""What measures of maps share: checks in one line, a row per clip, sums and ranks; it knows no measure."""
+"""Checks, flattening, sums and ranks of relevance maps, which the measures share."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,7 +10,7 @@ ROUNDING = 1e-5  # of Σ|R|: float32 leaves about 1e-7 of values that cancel, su
 
 
 def check_map(relevance: Tensor) -> None:
-    """Make sure that these are maps of clips that can be measured.
+    """Check that maps are finite floats with at least one voxel.
 
     Raises:
         VidactError: no voxels, not floating point, or values that are not finite.
@@ -24,7 +24,7 @@ def check_map(relevance: Tensor) -> None:
 
 
 def check_map_and_mask(relevance: Tensor, mask: Tensor) -> None:
-    """Make sure that each map has its mask.
+    """Check that each map has a mask of its shape.
 
     Raises:
         VidactError: as `check_map`; a mask that is not boolean, of another shape or on another device.
@@ -36,7 +36,7 @@ def check_map_and_mask(relevance: Tensor, mask: Tensor) -> None:
 
 
 def check_pair(first: Tensor, second: Tensor) -> None:
-    """Make sure that two maps of each clip can be compared.
+    """Check that two sets of maps can be compared.
 
     Raises:
         VidactError: as `check_map`, or maps of other shapes or on other devices.
@@ -54,20 +54,20 @@ def _check_alike(first: Tensor, second: Tensor, what: str) -> None:
 
 
 def rows(maps: Float[Tensor, "B ..."]) -> Float[Tensor, "B N"]:
-    """Lay out each clip's voxels in a row of float64, so that sums of many small values keep their digits."""
+    """Flatten each clip's voxels to a row of float64, so that sums of many small values keep their precision."""
     return maps.double().flatten(1)
 
 
 def mask_rows(mask: Bool[Tensor, "B ..."]) -> Bool[Tensor, "B N"]:
-    """Lay out each clip's mask in a row."""
+    """Flatten each clip's mask to a row."""
     return mask.flatten(1)
 
 
 def without_rounding(total: Float[Tensor, "*shape"], size: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Put exactly 0 where relevance that was added up cancels, |ΣR| < 1e-5 · Σ|R|: what is left there is rounding.
+    """Set sums of relevance to 0 where they are only rounding errors, |ΣR| < 1e-5 · Σ|R|.
 
-    The gradient of a network that sees frame differences sums to 0 over time at every pixel, for example. Its rounding
-    has an order and a positive part that look like an answer and change with the batch; zeros tie, and have none.
+    The gradient of a network that sees frame differences sums to 0 over time at every pixel, for example. Its
+    rounding errors have an order and a positive part that look like an answer and change with the batch; zeros tie.
 
     Args:
         total: ΣR of each group of voxels.
@@ -77,7 +77,7 @@ def without_rounding(total: Float[Tensor, "*shape"], size: Float[Tensor, "*shape
 
 
 def mid_ranks(values: Float[Tensor, "B N"]) -> Float[Tensor, "B N"]:
-    """Rank each row from 1, equal values sharing the mean of their ranks."""
+    """Rank each row from 1; equal values get the mean of their ranks."""
     ordered, place = values.sort(dim=1)
     number = torch.arange(values.shape[1], device=values.device).expand_as(place)
     edge = ordered[:, 1:] != ordered[:, :-1]  # between voxels that do not tie

@@ -1,10 +1,8 @@
-"""Take away the most or the least relevant units first and follow the score (Samek et al. 2017; Petsiuk et al. 2018).
+"""Perturbation curves: replace the most or the least relevant units first, and follow the score.
 
-It knows no network and no method: it is handed a function that scores clips, and relevance per unit.
-
-One run gives everything. Taking away the least relevant first (LeRF) and reading the curve backwards is insertion:
-what is left at a step are the most relevant units in the filled clip. So `area` of the probabilities is RISE's
-deletion on the MoRF curve and its insertion on the LeRF curve.
+Samek et al. 2017 and Petsiuk et al. 2018. Removing the least relevant units first (LeRF) and reading the curve
+backwards is insertion: at each step the most relevant units are left in the filled clip. So `area` of the
+probabilities is RISE's deletion on the MoRF curve and its insertion on the LeRF curve.
 """
 
 import math
@@ -18,27 +16,18 @@ from torch import Tensor
 
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.evaluation.measures.fill_ins import Fill
-from vidact.evaluation.measures.units import (
-    COLUMN_SIZE,
-    COLUMNS,
-    FRAMES,
-    TUBE_SIZE,
-    Units,
-    check_clip,
-    columns,
-    frames,
-    tubes,
-)
+from vidact.evaluation.measures.units import COLUMN_SIZE, TUBE_SIZE, Units, check_clip, columns, frames, tubes
+from vidact.evaluation.names import COLUMNS, FRAMES
 
 Score = Callable[[Tensor], Tensor]
 Order = Literal["morf", "lerf"]
 
 NUM_STEPS = 20
-CLIPS_PER_CALL, ON_CPU = 64, 8  # on a CPU more at once are slower: they leave its caches
+CLIPS_PER_CALL, ON_CPU = 64, 8  # on a CPU more at once are slower: they do not fit into its caches
 
 
 def build_units(name: str, video: Float[Tensor, "B C T H W"]) -> Units:
-    """Divide clips into tubes, frames or columns; in clips that are smaller than one, it has their size."""
+    """Divide clips into tubes, frames or columns; a unit is no larger than the clip."""
     clip = (video.shape[2], video.shape[3], video.shape[4])
     if name == FRAMES:
         return frames(clip)
@@ -61,21 +50,21 @@ def perturbation_curves(
 ) -> Float[Tensor, "*curves"]:
     """Follow the score while units are replaced, x^(k) = where(rank < k, fill, x), along any number of orders at once.
 
-    The clip itself and the clip with nothing left are the same for all orders: they are scored once. Nothing is kept
-    for a gradient.
+    The original and the fully replaced clip are the same for all orders, and scored once. No gradients are recorded.
 
     Args:
-        score: Scores clips [N, C, T, H, W]: [N], or any number of values each [N, K]. The network itself will do: from
-            its logits' curves come the target's (`of_class`) and, by a softmax, its probability's. Row n of a call is
-            of clip n mod B.
+        score: Scores clips [N, C, T, H, W]: [N], or any number of values each [N, K]. The network itself works: from
+            its logits' curves come the target's (`of_class`) and, by a softmax, its probability's. Row n of a call
+            belongs to clip n mod B.
         video: The clips.
         units: Their division.
         relevance: Each unit's relevance R_u (`sum_by_unit`), with methods or random orders in front: any shape that
             ends in [B, U].
-        fill: What replaces the clips' units (`build_fill`); one serves all orders and calls.
-        order: `morf` takes away the unit of most relevance first, `lerf` that of least. Of units that are equal the
-            one with the lower number goes first in both, so `lerf` of R is `morf` of −R.
-        num_steps: S, the most points after the start; units that are fewer go one by one. See `removal_steps`.
+        fill: What replaces the clips' units (`build_fill`); the same for all orders and calls.
+        order: `morf` replaces the unit of most relevance first, `lerf` that of least. Of equal units the one with the
+            lower number goes first in both, so `lerf` of R is `morf` of −R.
+        num_steps: S, the most points after the start; fewer units than that are replaced one by one. See
+            `removal_steps`.
         clips_per_call: At most how many clips one call of `score` gets, but never less than the B clips once; None
             for 8 on a CPU and 64 elsewhere.
 
@@ -105,13 +94,13 @@ def perturbation_curves(
 
 
 def rank_units(relevance: Float[Tensor, "*orders U"], *, order: Order = "morf") -> Int[Tensor, "*orders U"]:
-    """Give each unit its turn, from 0, as `perturbation_curves` takes them away."""
+    """Rank units, from 0, in the order in which `perturbation_curves` replaces them."""
     key = -relevance if order == "morf" else relevance
     return key.argsort(dim=-1, stable=True).argsort(dim=-1)
 
 
 def removal_steps(count: int, num_steps: int = NUM_STEPS) -> Int[Tensor, " P"]:
-    """Spread up to `num_steps` points evenly over the units: how many are gone at each, 0 first and all last.
+    """Spread up to `num_steps` points evenly over the units: how many are replaced at each, 0 first and all last.
 
     Raises:
         ConfigError: less than one step.
@@ -125,7 +114,7 @@ def removal_steps(count: int, num_steps: int = NUM_STEPS) -> Int[Tensor, " P"]:
 def random_orders(
     number: int, num_clips: int, units: Units, *, generator: torch.Generator
 ) -> Float[Tensor, "number B U"]:
-    """Draw relevance for orders without any knowledge, to be run like a method's."""
+    """Draw random relevance, whose orders serve as a control."""
     return torch.rand(number, num_clips, units.count, generator=generator, device=generator.device)
 
 
@@ -146,13 +135,13 @@ def abpc(lerf: Float[Tensor, "*batch P"], morf: Float[Tensor, "*batch P"]) -> Fl
 
 
 def area(curve: Float[Tensor, "*batch P"], *, steps: Int[Tensor, " P"] | None = None) -> Float[Tensor, "*batch"]:
-    """Compute the area under a curve over the share of units that is gone, by trapezoids (Petsiuk et al. 2018).
+    """Compute the area under a curve over the share of replaced units, by trapezoids (Petsiuk et al. 2018).
 
     Of probabilities: deletion from MoRF (less is better), insertion from LeRF (more is better).
 
     Args:
         curve: Values at P points.
-        steps: Units that are gone at each point (`removal_steps`); evenly spread if None.
+        steps: Units that are replaced at each point (`removal_steps`); evenly spread if None.
     """
     place = torch.arange(curve.shape[-1]) if steps is None else steps
     share = (place - place[0]).to(curve) / (place[-1] - place[0])
@@ -168,7 +157,7 @@ def _score_versions(
     versions: Int[Tensor, "V 2"],
     versions_per_call: int,
 ) -> Float[Tensor, "V B *values"]:
-    """Score versions of the clips; each is the number of an order and how many units are gone."""
+    """Score versions of the clips; each is the number of an order and how many units are replaced."""
     number = units.number.flatten().to(video.device).expand(len(video), -1)
     rank = rank.to(video.device, torch.int32)
 

@@ -1,6 +1,6 @@
-"""Does an explanation depend on what the network has learnt, and on the class? It explains nothing itself.
+"""Measure whether explanations depend on what the network has learnt, and on the class.
 
-Networks are made random here, on copies; who explains them hands the maps back.
+Layers of a copy of the network are randomised here; the caller explains the copy, and compares the maps.
 """
 
 import copy
@@ -17,15 +17,15 @@ from vidact.core.errors import VidactError
 from vidact.evaluation.measures.maps import check_map, check_pair, mid_ranks, rows
 
 NUM_BINS = 100  # Quantus'
-SMALLEST_PICTURE = 6  # half of the window of SSIM, and one
+SMALLEST_PICTURE = 6  # half of the window of SSIM, plus one
 
 
 def layers_top_down(network: nn.Module) -> tuple[str, ...]:
-    """Name the layers that can be made random, from the output to the input.
+    """Name the layers that can be randomised, from the output to the input.
 
     A layer is a module with parameters of its own, or one that knows how to reset its running statistics. The order
-    is the reverse of the one in which modules are defined. One whose parameters all belong to a layer above as well
-    is left out.
+    is the reverse of the one in which modules are defined. Layers whose parameters
+    all belong to a layer above as well are skipped.
 
     Raises:
         VidactError: the network has none.
@@ -44,7 +44,7 @@ def layers_top_down(network: nn.Module) -> tuple[str, ...]:
 
 
 def randomised(network: nn.Module, *, generator: torch.Generator) -> nn.Module:
-    """Copy a network with all its layers made random; what `cascade` ends with.
+    """Copy a network with all its layers randomised: the last one of `cascade`.
 
     Args:
         network: Stays as it is.
@@ -60,12 +60,11 @@ def randomised(network: nn.Module, *, generator: torch.Generator) -> nn.Module:
 
 
 def cascade(network: nn.Module, *, generator: torch.Generator) -> Iterator[tuple[str, nn.Module]]:
-    """Make a network random layer by layer, from the output down (Adebayo et al. 2018, cascading randomisation).
+    """Randomise a network layer by layer, from the output down (Adebayo et al. 2018, cascading randomisation).
 
-    A layer is initialised anew by its `reset_parameters` (BatchNorm: weight 1, bias 0, mean 0, variance 1). Parameters
-    of a module without one are put in another order instead: they keep their distribution, and one that is a single
-    number stays. The draws are made on the CPU: they are the same on every device, and the global generators stay as
-    they are.
+    A layer is reinitialised by its `reset_parameters` (BatchNorm: weight 1, bias 0, mean 0, variance 1). Parameters
+    of a module without one are shuffled instead: they keep their distribution, and a single number stays. Numbers are
+    drawn on the CPU, so that they are the same on every device; the global generators stay as they are.
 
     Args:
         network: Stays as it is.
@@ -93,9 +92,9 @@ def _copy(network: nn.Module) -> nn.Module:
 
 
 def _randomise(module: nn.Module, generator: torch.Generator) -> None:
-    """Draw a layer anew, in place."""
+    """Reinitialise a layer in place."""
     seed = int(torch.randint(2**63 - 1, (1,), generator=generator, device=generator.device))
-    # `torch.manual_seed` would seed the other devices as well, and nobody would put them back.
+    # `torch.manual_seed` would seed the other devices as well, and their state would not be restored.
     with torch.inference_mode(mode=False), torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         reset = getattr(module, "reset_parameters", None)
@@ -167,7 +166,7 @@ def ssim(
     scaled, other = _of_largest(first), _of_largest(second)
     if absolute:
         scaled, other = scaled.abs(), other.abs()
-    # A frame is a channel, and their mean is taken; in float32, since convolutions are 40 times as slow in float64.
+    # Frames are channels, over which SSIM is averaged; in float32, since convolutions are 40 times as slow in float64.
     found: Any = structural_similarity_index_measure(
         scaled.nan_to_num().float(), other.nan_to_num().float(), reduction="none", data_range=1.0 if absolute else 2.0
     )
@@ -181,7 +180,7 @@ def _of_largest(maps: Float[Tensor, " B *shape"]) -> Float[Tensor, " B *shape"]:
 
 
 def histogram_entropy(relevance: Float[Tensor, " B *shape"], *, num_bins: int = NUM_BINS) -> Float[Tensor, " B"]:
-    """Give the entropy of each map's values, in nats: of a histogram of equal bins from its least to its largest.
+    """Compute the entropy of each map's values, in nats: of a histogram of equal bins from its least to its largest.
 
     Args:
         relevance: Signed.
@@ -208,7 +207,7 @@ def histogram_entropy(relevance: Float[Tensor, " B *shape"], *, num_bins: int = 
 def emprt(
     relevance: Float[Tensor, " B *shape"], random_relevance: Float[Tensor, " B *shape"], *, num_bins: int = NUM_BINS
 ) -> Float[Tensor, " B"]:
-    """Give the relative rise of complexity, (H(R_rand) − H(R)) / H(R) (Hedström et al. 2023, efficient MPRT).
+    """Compute the relative rise of complexity, (H(R_rand) − H(R)) / H(R) (Hedström et al. 2023, efficient MPRT).
 
     H is `histogram_entropy`. An explanation that depends on what was learnt is expected to be more complex where the
     network is random: the higher, the better.
@@ -244,9 +243,9 @@ def draw_other_class(target: Int[Tensor, " B"], *, num_classes: int, generator: 
 def random_logit(
     relevance: Float[Tensor, " B *shape"], other_relevance: Float[Tensor, " B *shape"]
 ) -> Float[Tensor, " B"]:
-    """Give the cosine of the maps of two targets: 1 where the explanation ignores the class (Sixt et al. 2020).
+    """Compute the cosine of the maps of two targets: 1 where the explanation ignores the class (Sixt et al. 2020).
 
-    They compare by SSIM; the cosine knows no window and does not change with scale.
+    They compare by SSIM; the cosine needs no window and does not change with scale.
 
     Args:
         relevance: For the clip's class.

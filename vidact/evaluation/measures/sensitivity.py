@@ -1,4 +1,4 @@
-"""Is an explanation faithful to what changes the score, steady and sparse? It is handed functions, not networks."""
+"""Measure how faithful (infidelity), how stable (max-sensitivity) and how sparse explanations are."""
 
 from collections.abc import Callable
 
@@ -27,22 +27,22 @@ def infidelity(
     num_samples: int = 50,
     scale: bool = True,
 ) -> Float[Tensor, " B"]:
-    """Give the mean squared error of what an explanation says that a removal costs (Yeh et al. 2019, eq. 1).
+    """Compute the mean squared error of an explanation as a prediction of what removals cost (Yeh et al. 2019, eq. 1).
 
     INFD = E[(β·p − (f(x) − f(x′)))²], where x′ is the clip with a random box of voxels replaced (their square removal,
     in space and time; sides from one voxel to half of the clip, rounded up) and p what the explanation gives the box:
     its relevance or, where relevance is per unit of input, the sum of R · (x − x′).
 
     Args:
-        score: What is explained, f.
+        score: The explained function, f.
         video: In [0, 1].
         relevance: The explanation, with its colours.
-        fill: What takes the place of the removed voxels.
-        generator: Draws the boxes, of each clip its own.
+        fill: What replaces the removed voxels.
+        generator: Draws the boxes, different ones for each clip.
         local: Whether relevance is per unit of input, as gradients are; else it is a share of the score.
         num_samples: How many boxes.
         scale: Whether β is the factor that makes the error least (theirs, and captum's `normalize`), so that methods
-            of other units can be compared; else it is 1.
+            of different units can be compared; else it is 1.
 
     Returns:
         In squared units of the score; 0 is best. A relevance of 0 everywhere gives E[(f(x) − f(x′))²].
@@ -93,13 +93,13 @@ def max_sensitivity(
     radius: float = 0.02,
     num_samples: int = 10,
 ) -> Float[Tensor, " B"]:
-    """Give how far an explanation moves when the clip changes a little (Yeh et al. 2019, eq. 5): through captum.
+    """Compute how much an explanation changes when the clip changes a little (Yeh et al. 2019, eq. 5), through captum.
 
     max over x′ of ‖Φ(x′) − Φ(x)‖ / ‖Φ(x)‖, where x′ is x with uniform noise of at most `radius` in each value, kept
-    in [0, 1]. That the norm of Φ(x) divides it, so that methods of other units can be compared, is captum's addition.
+    in [0, 1]. Dividing by the norm of Φ(x), so that methods of different units can be compared, is captum's addition.
 
     Args:
-        explain: From clips to relevance.
+        explain: Computes the relevance of clips.
         video: In [0, 1].
         generator: Draws the noise.
         radius: How far a value may change.
@@ -135,7 +135,7 @@ def max_sensitivity(
 
 
 def sparseness(relevance: Float[Tensor, " B *shape"]) -> Float[Tensor, " B"]:
-    """Give the Gini index of |R| over voxels (Chalasani et al. 2020): 0 where all are equal.
+    """Compute the Gini index of |R| over voxels (Chalasani et al. 2020): 0 where all are equal.
 
     Returns:
         From 0 to 1 − 1/N, where one of N voxels has all; NaN where the map is 0 everywhere.

@@ -1,4 +1,4 @@
-"""Divide a clip into the units that are taken away together: tubes, frames or columns; it replaces nothing."""
+"""Divide a clip into the units that are replaced together: tubes, frames or columns."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 from vidact.core.errors import ConfigError
 from vidact.evaluation.measures.maps import without_rounding
+from vidact.evaluation.names import COLUMNS, FRAMES, TUBES
 
 TUBE_SIZE = (2, 10, 10)  # frames, height and width: 800 in 16 frames of 100×100 pixels
 COLUMN_SIZE = (10, 10)
-TUBES, FRAMES, COLUMNS = "tubes", "frames", "columns"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def tubes(clip: tuple[int, int, int], *, size: tuple[int, int, int] = TUBE_SIZE)
 
 
 def frames(clip: tuple[int, int, int]) -> Units:
-    """Divide a clip into its frames: they tell *when*.
+    """Divide a clip into its frames, which show *when*.
 
     Args:
         clip: Its frames, height and width.
@@ -58,7 +58,7 @@ def frames(clip: tuple[int, int, int]) -> Units:
 
 
 def columns(clip: tuple[int, int, int], *, size: tuple[int, int] = COLUMN_SIZE) -> Units:
-    """Divide a clip into boxes that last from its first frame to its last: they tell *where*.
+    """Divide a clip into boxes that last from its first frame to its last, which show *where*.
 
     Args:
         clip: Its frames, height and width.
@@ -73,7 +73,7 @@ def columns(clip: tuple[int, int, int], *, size: tuple[int, int] = COLUMN_SIZE) 
 def sum_by_unit(values: Float[Tensor, "*batch T H W"], units: Units) -> Float[Tensor, "*batch U"]:
     """Sum each unit's voxels, in float64: R_u of relevance that was summed over colour.
 
-    A sum that is but rounding is 0 (`without_rounding`), so that such units tie.
+    Sums that are only rounding errors are 0 (`without_rounding`), so that such units tie.
 
     Args:
         values: One value per voxel.
@@ -92,7 +92,7 @@ def sum_by_unit(values: Float[Tensor, "*batch T H W"], units: Units) -> Float[Te
 
 
 def check_clip(units: Units, clips: Tensor) -> None:
-    """Make sure that clips [..., T, H, W] are of the size that the units divide.
+    """Check that clips [..., T, H, W] have the size that the units divide.
 
     Raises:
         ConfigError: they are not.

@@ -1,1 +1,1 @@
-"""Write an evaluation: files, Markdown, pictures, wandb."""
+"""Write an evaluation to files, Markdown, pictures and wandb."""

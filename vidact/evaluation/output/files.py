@@ -1,6 +1,6 @@
-"""Write an evaluation as CSV, Markdown and JSON, and read it back; it decides nothing.
+"""Write an evaluation as CSV, Markdown and JSON, and read it back.
 
-Each file appears under its name only when it is whole.
+Each file appears under its name only when it is complete.
 """
 
 import csv
@@ -17,14 +17,15 @@ from vidact.core.errors import DataError
 from vidact.core.files import atomic_writer
 from vidact.core.folders import claim
 from vidact.core.terminal import escape_row
+from vidact.evaluation.names import COMPARED_WITH
 from vidact.evaluation.output.markdown import comparison_markdown, evaluation_markdown
 from vidact.evaluation.results.comparison import Comparison
-from vidact.evaluation.results.tables import COMPARED_WITH, Curve, Difference, Evaluation, Row, Verdict
+from vidact.evaluation.results.tables import Curve, Difference, Evaluation, Row, Verdict
 
 NAME = "evaluation"
 COMPARISON = "comparison"
 KIND = "an evaluation"
-WRITTEN = (  # what is written into a folder, as patterns
+WRITTEN = (  # patterns of the files that are written into a folder
     *(f"{NAME}.json", f"{NAME}.csv", f"{NAME}.md", f"{COMPARISON}.json", f"{COMPARISON}.md"),
     *("ranks.png", "curves_*.png", "ranks_over_runs.png", "dose_response.png", "clips/*"),
 )
@@ -79,7 +80,7 @@ def read_evaluation(path: Path) -> Evaluation:
         path: `evaluation.json`, or its folder.
 
     Raises:
-        DataError: it is not there, or not such a file.
+        DataError: the file is missing, or is something else.
     """
     path = path / f"{NAME}.json" if path.is_dir() else path
     try:
@@ -96,10 +97,10 @@ def read_evaluation(path: Path) -> Evaluation:
 
 
 def claim_folder(folder: Path) -> None:
-    """Make sure that what is written into a folder replaces nothing but an older evaluation.
+    """Make sure that writing into a folder replaces nothing but an older evaluation.
 
     Raises:
-        ConfigError: files of the same names are there, and no evaluation.
+        ConfigError: files of these names are there, and are no evaluation.
         EnvironmentProblem: it cannot be written.
     """
     try:
@@ -124,7 +125,7 @@ def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Turn arrays and tuples to lists, and what is no number to None."""
+    """Convert arrays and tuples to lists, and NaN to None."""
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, np.ndarray | list | tuple):

@@ -1,7 +1,4 @@
-"""Put what an evaluation found where a person finds it: pictures beside its files, and all of it in wandb.
-
-It measures nothing and decides nothing.
-"""
+"""Write the pictures of an evaluation beside its files, and log everything to wandb."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,9 +7,10 @@ from pathlib import Path
 from lightning.pytorch import Trainer
 
 from vidact.drawing.figure import save_figures
+from vidact.evaluation.names import ALL
 from vidact.evaluation.output.pictures import all_methods, comparison_figures, evaluation_figures, main_keys
 from vidact.evaluation.results.comparison import Comparison
-from vidact.evaluation.results.tables import ALL, Evaluation
+from vidact.evaluation.results.tables import Evaluation
 from vidact.runs.loggers.media import log_files, log_pictures, log_table
 from vidact.runs.loggers.wandb import finish_wandb
 
@@ -39,7 +37,7 @@ def draw_comparison(folder: Path, comparison: Comparison) -> dict[str, Path]:
 
 
 def written_files(folder: Path, *, prefix: str = "") -> dict[str, Path]:
-    """List what was written of a run, or of several, by the names that it gets in an artifact."""
+    """List the written files of a run, or of several, by their names in the artifact."""
     paths = [*(folder / name for name in TEXTS), *sorted(folder.glob("*.png"))]
     return {f"{prefix}{path.name}": path for path in paths if path.is_file()}
 
@@ -47,16 +45,16 @@ def written_files(folder: Path, *, prefix: str = "") -> dict[str, Path]:
 def log_evaluations(
     trainer: Trainer, evaluations: Sequence[Evaluation], *, pictures: Mapping[str, Path], files: Mapping[str, Path]
 ) -> str:
-    """Hand everything to wandb and end its run: settings, means, one table, pictures, and the files as an artifact.
+    """Log everything to wandb, and finish its run: settings, means, one table, pictures, and the files as an artifact.
 
     Args:
-        trainer: With wandb's logger (`callbacks.loggers.build_wandb_logger`), if it is used.
-        evaluations: What was found of each run.
-        pictures: PNG files, by the names that they have in wandb.
-        files: All that is kept, by the names that they have in the artifact.
+        trainer: Has wandb's logger (`runs.loggers.wandb.build_wandb_logger`), if it is used.
+        evaluations: One for each run.
+        pictures: PNG files, by their names in wandb.
+        files: All files, by their names in the artifact.
 
     Returns:
-        Where the run of wandb is; empty if there is none.
+        Where wandb keeps its run; empty if it is not used.
     """
     for logger in trainer.loggers:
         logger.log_hyperparams({one.run: {"part": one.part, **one.settings} for one in evaluations})
@@ -69,7 +67,7 @@ def log_evaluations(
 
 
 def _scalars(evaluations: Sequence[Evaluation]) -> dict[str, float]:
-    """Name the means of the main measures: `evaluation/<method>/<measure>`, the run before the method if several."""
+    """List the means of the main measures as `evaluation/<method>/<measure>`, with the run in front if several."""
     return {
         f"evaluation/{f'{one.run}/' if len(evaluations) > 1 else ''}{method}/{key}": row.mean
         for one in evaluations

@@ -1,22 +1,12 @@
-"""Write an evaluation as Markdown that a person reads: the verdict first, then a table for each family and detail."""
+"""Write an evaluation as Markdown: the verdict first, then a table for each family and detail."""
 
 import math
 from collections.abc import Iterator, Sequence
 
 from vidact.core.terminal import printable
+from vidact.evaluation.names import ALL, COMPARED_WITH, CONFOUNDER, FAMILIES, NETWORK, SUBSETS
 from vidact.evaluation.results.comparison import Comparison
-from vidact.evaluation.results.tables import (
-    ALL,
-    COMPARED_WITH,
-    CONFOUNDER,
-    FAMILIES,
-    MEASURES,
-    NETWORK,
-    SUBSETS,
-    Evaluation,
-    Row,
-    better,
-)
+from vidact.evaluation.results.tables import MEASURES, Evaluation, Row, better
 
 READING = {1: "; more is better", -1: "; less is better"}
 ON_CONFOUNDER = (
@@ -39,7 +29,7 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """Write what several runs tell together."""
+    """Write the comparison of several runs."""
     lines = ["# Runs compared", ""]
     lines += [f"- {evaluation.verdict.sentence}." for evaluation in comparison.evaluations] + [""]
     if comparison.agreements:
@@ -83,7 +73,7 @@ def _facts(evaluation: Evaluation) -> list[str]:
 
 
 def _criteria_tables(evaluation: Evaluation) -> list[str]:
-    """Show each criterion of the verdict: its differences to the controls, and right and wrong clips apart."""
+    """Write each criterion of the verdict: differences to the controls, and right and wrong clips apart."""
     lines: list[str] = []
     for key in evaluation.verdict.criteria:
         rows = [(method, evaluation.row(method, key)) for method in evaluation.methods]
@@ -127,13 +117,13 @@ def _family(evaluation: Evaluation, family: str) -> list[str]:
 
 
 def _reading(name: str, rows: Sequence[Row]) -> str:
-    """Say what a measure is and which end is the good one, as far as one is for any of the rows."""
+    """Say what a measure is, and whether more or less is better."""
     signs = {better(row.key) for row in rows if row.measure == name} - {0}
     return MEASURES[name].title + "".join(READING[sign] for sign in signs)
 
 
 def _wide(evaluation: Evaluation, rows: Sequence[Row]) -> Iterator[str]:
-    """Write a line for each method, a column for each measure."""
+    """Write a table with a row for each method and a column for each measure."""
     measures = list(dict.fromkeys(row.measure for row in rows))
     by_place = {(row.method, row.measure): row for row in rows}
     best = {name: _best(name, rows) for name in measures}
@@ -190,7 +180,7 @@ def _with_ends(value: float, low: float | None, high: float | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    """Write three digits that matter."""
+    """Write a number with three significant digits."""
     return "" if value is None or math.isnan(value) else f"{value:.3g}".replace("-", "−")
 
 

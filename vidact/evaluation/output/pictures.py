@@ -1,7 +1,4 @@
-"""Draw what an evaluation found: perturbation curves, ranks of the methods, and several runs together.
-
-It measures nothing, and reads and writes no file.
-"""
+"""Draw the results of an evaluation: perturbation curves, ranks of the methods, and comparisons of several runs."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -12,19 +9,9 @@ from matplotlib.figure import Figure
 from vidact.drawing.evaluation.agreement import MethodResponse, dose_response, rank_lines
 from vidact.drawing.evaluation.perturbation import Band, FillPanel, MethodCurves, perturbation_curves
 from vidact.drawing.evaluation.ranks import Estimate, RankPanel, rank_dots
+from vidact.evaluation.names import ALL, CONFOUNDER, CONTROLS, RANDOM, TRUE_MASKS
 from vidact.evaluation.results.comparison import Agreement, Comparison
-from vidact.evaluation.results.tables import (
-    ALL,
-    CONFOUNDER,
-    CONTROLS,
-    RANDOM,
-    TRUE_MASKS,
-    Curve,
-    Difference,
-    Evaluation,
-    Row,
-    better,
-)
+from vidact.evaluation.results.tables import Curve, Difference, Evaluation, Row, better
 
 MAX_RANK_PANELS = 8
 SHORT_NAMES = {
@@ -62,7 +49,7 @@ PARTS = {"time_": ", when", "space_": ", where"}
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
-    """Draw one run's evaluation, by name: `curves_tubes`, `curves_frames`, `curves_columns`, `ranks`; what there is."""
+    """Draw one run's evaluation, by name: `curves_tubes`, `curves_frames`, `curves_columns`, `ranks`."""
     figures = {}
     for units in dict.fromkeys(curve.units for curve in evaluation.curves):
         panels = [
@@ -82,7 +69,7 @@ def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
 
 
 def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
-    """Draw what several runs tell together, by name: `ranks_over_runs`, `dose_response`; what there is."""
+    """Draw the comparison of several runs, by name: `ranks_over_runs`, `dose_response`, as far as measured."""
     figures = {}
     agreement = next((one for one in comparison.agreements if one.methods), None)
     if agreement is not None and len(comparison.evaluations) > 1:
@@ -99,12 +86,12 @@ def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
 
 
 def all_methods(evaluation: Evaluation) -> list[str]:
-    """List methods, then controls: their place gives them their colour."""
+    """List methods, then controls; their place decides their colour."""
     return [*evaluation.methods, *(name for name in evaluation.controls if name not in evaluation.methods)]
 
 
 def main_keys(evaluation: Evaluation) -> list[str]:
-    """Choose the measures that matter most, those of the verdict first: one of each kind, as far as there are any."""
+    """Choose the main measures, those of the verdict first: one of each kind, as far as measured."""
     found = dict.fromkeys(row.key for row in evaluation.rows if row.subset == ALL)
 
     def first(wanted: Callable[[str, str], bool]) -> list[str]:
@@ -124,7 +111,7 @@ def main_keys(evaluation: Evaluation) -> list[str]:
 
 
 def chance_of(evaluation: Evaluation, key: str) -> float | None:
-    """Give the value that a measure has without any knowledge; None where there is none."""
+    """Compute the value that a measure has by chance; None where there is none."""
     name, detail = _split(key)
     part = next((prefix for prefix in PARTS if name.startswith(prefix)), "")
     kind = name.removeprefix(part)
@@ -138,7 +125,7 @@ def chance_of(evaluation: Evaluation, key: str) -> float | None:
 
 
 def short_name(key: str) -> tuple[str, str]:
-    """Give a measure's short name and, apart, what it was measured with: `ABPC`, `tubes, blur`."""
+    """Split a key into the measure's short name and what it was measured with: `ABPC`, `tubes, blur`."""
     name, detail = _split(key)
     part = next((prefix for prefix in PARTS if name.startswith(prefix)), "")
     kind = name.removeprefix(part)
@@ -160,7 +147,7 @@ def _ends(low: float | None, high: float | None) -> tuple[float, float]:
 
 
 def _any_mean(evaluation: Evaluation, key: str) -> float | None:
-    """Give the mean of a value that is the same for every method."""
+    """Read the mean of a value that is the same for every method."""
     return next((row.mean for row in evaluation.rows if row.subset == ALL and row.key == key), None)
 
 
@@ -199,7 +186,7 @@ def _band(curve: Curve) -> Band:
 
 
 def _rank_panels(evaluation: Evaluation) -> Iterator[RankPanel]:
-    """Give each criterion with its difference to the controls, then the other main measures."""
+    """Build a panel for each criterion, with its differences to the controls, then for the other main measures."""
     for key in main_keys(evaluation):
         sign = better(key)
         rows = {name: evaluation.row(name, key) for name in all_methods(evaluation)}
@@ -223,7 +210,7 @@ def _axis_label(key: str) -> str:
 
 
 def _nearest(row: Row | None, sign: int) -> Estimate | None:
-    """Give a method's difference to the control that comes nearest to it, with the widened interval."""
+    """Find a method's difference to the control that comes closest to it, with the widened interval."""
     controls = [] if row is None else [row.differences[name] for name in CONTROLS if name in row.differences]
     if not controls:
         return None

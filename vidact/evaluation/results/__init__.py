@@ -1,1 +1,1 @@
-"""What an evaluation found: tables, intervals, the verdict."""
+"""Summarise measured clips as tables with intervals, a verdict, and comparisons of runs."""

@@ -1,4 +1,4 @@
-"""What several runs tell together: whether they rank methods alike, and whether relevance follows reliance."""
+"""Compare several runs: whether they rank methods alike, and whether relevance follows reliance on a confounder."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,8 @@ from itertools import combinations
 
 from scipy import stats
 
-from vidact.evaluation.results.tables import NETWORK, Evaluation
+from vidact.evaluation.names import NETWORK
+from vidact.evaluation.results.tables import Evaluation
 
 
 @dataclass(frozen=True)
@@ -15,10 +16,10 @@ class Agreement:
     """Whether several runs rank the methods alike.
 
     Attributes:
-        key: By which measure: `abpc/tubes/blur`.
+        key: The measure they are ranked by: `abpc/tubes/blur`.
         pairs: Two runs, and Kendall's τ of their rankings.
         mean: Over the pairs.
-        methods: What was ranked: methods that all runs have.
+        methods: The ranked methods, which all runs have.
     """
 
     key: str
@@ -29,14 +30,14 @@ class Agreement:
 
 @dataclass(frozen=True)
 class DoseResponse:
-    """Whether a method puts more relevance on a confounder where a run leans on it more.
+    """Whether a method puts more relevance on a confounder in runs that rely on it more.
 
     Attributes:
         method: The method or control.
         key: How the share on the confounder was measured.
         runs: The runs.
-        reliance: The mean of each.
-        share: The mean share of relevance on the confounder, of each.
+        reliance: Mean reliance of each run on the confounder.
+        share: Mean share of relevance on the confounder, for each run.
         spearman: Their rank correlation; None with fewer than three runs.
     """
 
@@ -50,12 +51,12 @@ class DoseResponse:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several runs tell together.
+    """The comparison of several runs.
 
     Attributes:
-        evaluations: One of each run.
+        evaluations: One for each run.
         agreements: By ABPC and RMA.
-        dose_responses: One of each method, where the set has a confounder; else none.
+        dose_responses: One for each method, where the data set has a confounder; else none.
     """
 
     evaluations: tuple[Evaluation, ...]
@@ -68,7 +69,7 @@ LEAST_RUNS = 3  # a rank correlation of two is 1 or −1
 
 
 def compare(evaluations: Sequence[Evaluation]) -> Comparison:
-    """Bring the evaluations of several runs together."""
+    """Compare the evaluations of several runs."""
     criteria = dict.fromkeys(key for evaluation in evaluations for key in evaluation.verdict.criteria)
     found = (_agreement(evaluations, key) for key in criteria)
     agreements = tuple(agreement for agreement in found if agreement is not None)

@@ -1,7 +1,7 @@
-"""From what was measured clip by clip to a table with intervals; it does not know how it was measured.
+"""Summarise the numbers of single clips as means and differences with intervals.
 
-Means and differences are over clips, their intervals from a bootstrap clustered by source; those of hits and misses are
-`clustered_mean`'s. Differences are paired: a clip counts where method and control both have a value.
+Intervals come from a bootstrap clustered by source; those of hits and misses from `clustered_mean`. Differences are
+paired: a clip counts where method and control both have a value.
 """
 
 import math
@@ -23,20 +23,8 @@ from vidact.core.intervals import (
     clustered_mean,
     clustered_means,
 )
-from vidact.evaluation.results.tables import (
-    ALL,
-    COMPARED_WITH,
-    CONTROLS,
-    MEASURES,
-    NETWORK,
-    RIGHT,
-    SUBSETS,
-    Curve,
-    Difference,
-    Row,
-    better,
-    is_share,
-)
+from vidact.evaluation.names import ALL, COMPARED_WITH, CONTROLS, NETWORK, RIGHT, SUBSETS
+from vidact.evaluation.results.tables import MEASURES, Curve, Difference, Row, better, is_share
 
 SEED = 0
 HITS = "pointing_game"  # a clip is a hit or a miss
@@ -44,17 +32,17 @@ HITS = "pointing_game"  # a clip is a hit or a miss
 
 @dataclass(frozen=True)
 class ClipResult:
-    """What was measured of one clip.
+    """The numbers of one clip.
 
     Attributes:
         clip_id: `class/file name without its ending`.
         source: The video that it was cut from.
-        label: Its class.
-        predicted: What the network takes it for.
-        score: The logit that was explained.
+        label: Its true class.
+        predicted: The class that the network predicts.
+        score: The explained logit.
         values: By method and key (`abpc/tubes/blur`); None where undefined.
         curves: By method and key (`morf/tubes/blur`).
-        removed: The share of units that is gone at each point of a curve, by the units' name.
+        removed: The share of units that is replaced at each point of a curve, by the units' name.
     """
 
     clip_id: str
@@ -68,20 +56,20 @@ class ClipResult:
 
     @property
     def is_right(self) -> bool:
-        """Whether the network takes the clip for what it is."""
+        """Whether the predicted class is the true one."""
         return self.predicted == self.label
 
 
 def wide_level(num_methods: int) -> float:
-    """Widen the level of intervals so that all methods' are right together at 95 % (Bonferroni)."""
+    """Raise the level of intervals so that those of all methods hold together at 95 % (Bonferroni)."""
     return 1 - (1 - LEVEL) / max(1, num_methods)
 
 
 class Table:
-    """Clips' values as columns, and their means with intervals.
+    """The values of all clips, and their means with intervals.
 
     Args:
-        results: One of each clip.
+        results: One for each clip.
         run: The run's name.
         methods: In the order of the table; controls come after them.
         num_resamples: Of the bootstrap.
@@ -106,7 +94,7 @@ class Table:
 
     @property
     def known_methods(self) -> tuple[str, ...]:
-        """Methods, controls and the network, as far as there are values of them."""
+        """Methods, controls and the network, as far as they have values."""
         found = {method for result in self.results for method in result.values}
         return tuple(method for method in dict.fromkeys((*self.methods, *CONTROLS, NETWORK)) if method in found)
 
@@ -118,12 +106,12 @@ class Table:
         return tuple(sorted(found, key=lambda key: order.index(_measure(key)) if _measure(key) in MEASURES else 99))
 
     def column(self, method: str, key: str) -> Float[Tensor, " N"]:
-        """Give each clip's value; NaN where there is none."""
+        """List each clip's value; NaN where there is none."""
         values = (result.values.get(method, {}).get(key) for result in self.results)
         return torch.tensor([math.nan if value is None else value for value in values], dtype=torch.float64)
 
     def means(self, columns: Sequence[Float[Tensor, " N"]]) -> ClusteredMeans:
-        """Give the mean of each column with its intervals."""
+        """Compute the mean of each column with its intervals."""
         generator = torch.Generator().manual_seed(SEED)
         stacked = torch.stack(list(columns), dim=1)
         return clustered_means(
@@ -175,7 +163,7 @@ class Table:
         measure, _, detail = key.partition("/")
         clips = int(found.count[number])
         low, high = found.low[0, number], found.high[0, number]
-        if is_share(key):  # few sources' intervals are widened beyond what there is
+        if is_share(key):  # with few sources, widened intervals would leave [0, 1]
             low, high = low.clamp(min=0), high.clamp(max=1)
         if _measure(key).endswith(HITS) and int(found.num_groups[number]) > 1:
             known = (~values.isnan()).nonzero().flatten().tolist()
@@ -257,6 +245,6 @@ def _difference(control: str, found: ClusteredMeans, number: int) -> Difference:
 
 
 def or_none(value: Float[Tensor, ""]) -> float | None:
-    """Write a number that is not there as None."""
+    """Convert NaN to None."""
     number = float(value)
     return number if math.isfinite(number) else None

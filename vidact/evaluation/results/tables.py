@@ -1,7 +1,4 @@
-"""What an evaluation tells, as plain values: rows of a long table, curves, and which method to trust.
-
-It measures nothing and writes no file.
-"""
+"""The results of an evaluation as plain values: rows of a long table, curves, and the verdict."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,28 +7,26 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-RANDOM, CENTRE, MOTION_ENERGY, INTENSITY = "random", "centre", "motion_energy", "intensity"
-CONTROLS = (RANDOM, CENTRE, MOTION_ENERGY, INTENSITY)
-COMPARED_WITH = (*CONTROLS, "gradient")  # the gradient is a method, too; the others are compared with it
-NETWORK = "network"  # stands where a method's name stands, for what is measured of the network alone
-ALL, RIGHT, WRONG = "all", "right", "wrong"
-SUBSETS = (ALL, RIGHT, WRONG)
-
-PERTURBATION, LOCALISATION, COMPOSITION = "perturbation", "localisation", "composition"
-RANDOMISATION, SENSITIVITY, SPARSENESS = "randomisation", "sensitivity", "sparseness"
-TRUE_MASKS = ("strict", "actor")  # the kinds of masks where the truth is
-CONFOUNDER = "confounder"  # the kind of masks where relevance is neither right nor wrong: it has to follow reliance
-FAMILIES = (PERTURBATION, LOCALISATION, COMPOSITION, RANDOMISATION, SENSITIVITY, SPARSENESS)
+from vidact.evaluation.names import (
+    ALL,
+    COMPOSITION,
+    CONFOUNDER,
+    LOCALISATION,
+    PERTURBATION,
+    RANDOMISATION,
+    SENSITIVITY,
+    SPARSENESS,
+)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How a measure is read.
+    """How to read a measure.
 
     Attributes:
         family: One of `FAMILIES`, or `reliance`.
         title: In words.
-        better: 1 where more is better, −1 where less is, 0 where neither is.
+        better: 1 where more is better, −1 where less is better, 0 where neither is.
     """
 
     family: str
@@ -76,12 +71,12 @@ _SHARES |= {"splice", "splice_chance", "mosaic", "mosaic_chance"}
 
 
 def is_share(key: str) -> bool:
-    """Tell whether a measure's values lie in [0, 1], so that its intervals do, too."""
+    """Say whether a measure's values lie in [0, 1], as then its intervals do, too."""
     return key.partition("/")[0].removeprefix("time_").removeprefix("space_") in _SHARES
 
 
 def better(key: str) -> int:
-    """Tell which end of a measure is the good one: 1 more, −1 less, 0 neither, as of shares on a confounder.
+    """Say whether more (1), less (−1) or neither (0, as on a confounder) is better.
 
     Args:
         key: Measure and detail: `abpc/tubes/blur`, `rma/confounder`.
@@ -92,7 +87,7 @@ def better(key: str) -> int:
 
 @dataclass(frozen=True)
 class Difference:
-    """A method less a control, clip by clip.
+    """The paired difference of a method and a control.
 
     Attributes:
         control: Its name.
@@ -124,14 +119,14 @@ class Row:
         method: The method or control, or `network`.
         measure: A key of `MEASURES`: `abpc`, `rma`, …
         detail: What it was measured with: `tubes/blur`, `strict`, or empty.
-        subset: `all`, `right` or `wrong` (clips that the network takes for what they are, or not).
+        subset: `all`, `right` or `wrong`: which clips, by the network's prediction.
         mean: Over clips.
         low: Lower end of the 95 % interval, clustered by source; None with fewer than two sources.
         high: Upper end.
         clips: How many have a value.
         sources: How many sources they come from.
         undefined: How many clips of the subset have no value.
-        differences: The method less each of `COMPARED_WITH`, by the control's name.
+        differences: To each of `COMPARED_WITH`, by the control's name.
     """
 
     run: str
@@ -155,16 +150,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Curve:
-    """How a score falls while units are removed, the mean over clips.
+    """How the score falls while units are replaced, as a mean over clips.
 
     Attributes:
         run: The run.
         method: The method or control; `random` is the mean of many orders.
         order: `morf`, most relevant first, or `lerf`, least relevant first.
         units: `tubes`, `frames` or `columns`.
-        fill: What removed units are replaced by.
+        fill: What replaces the units.
         subset: `all`, `right` or `wrong`.
-        removed: The share of units that is removed, from 0 to 1.
+        removed: The share of replaced units, from 0 to 1.
         mean: The target's logit.
         low: Lower end of the 95 % interval of the fall from each clip's own score, clustered by source; NaN with
             fewer than two sources.
@@ -194,9 +189,9 @@ class Verdict:
         method: The method to trust; None where none beats the controls, or nothing can be said.
         beats_controls: All methods that beat the controls, the best first.
         ties: Those among them that are not clearly worse than the best.
-        criteria: What was asked: `abpc/tubes/blur` and, with masks, `rma/strict`.
-        comparisons: How many intervals were looked at.
-        level: Of each, widened for the number of methods.
+        criteria: The measures that decide: `abpc/tubes/blur` and, with masks, `rma/strict`.
+        comparisons: How many intervals were compared.
+        level: Of each interval, raised for the number of methods.
     """
 
     sentence: str
@@ -210,25 +205,25 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was found of one run.
+    """The whole evaluation of one run.
 
     Attributes:
         run: Its name, unique among the runs of one evaluation.
         part: `validation` or `test`.
         data: The name of the data set.
         class_names: The classes that were evaluated.
-        methods: The methods, as asked for; what a network cannot have is left out.
-        controls: Those that were run.
+        methods: The methods, as asked for, without those that do not work with the network.
+        controls: The controls that were run.
         settings: All settings, plain values.
         versions: Of the libraries.
         clips: How many clips were measured.
         sources: How many sources they come from.
-        right: How many the network takes for what they are.
+        right: How many clips the network predicts right.
         rows: The long table.
         curves: Perturbation curves.
         verdict: Which method to trust.
         left_out: A line for each clip that could not be measured.
-        notes: What else is to be known, a line each.
+        notes: Further remarks, a line each.
     """
 
     run: str
@@ -249,7 +244,7 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     def row(self, method: str, key: str, *, subset: str = ALL) -> Row | None:
-        """Find a line of the table; None where it is not there.
+        """Find a line of the table; None where there is none.
 
         Args:
             method: A method, a control, or `network`.

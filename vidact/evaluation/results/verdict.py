@@ -1,4 +1,4 @@
-"""Which method to trust for a checkpoint, by a rule that is stated before anybody looks.
+"""Decide which method to trust for a checkpoint, by a rule that is fixed before anything is measured.
 
 A method passes where it beats every control (random order, centre, motion energy, intensity) in the area between the
 perturbation curves (ABPC) and, where there are masks, in the share of positive relevance in them (RMA): the interval of
@@ -8,16 +8,17 @@ their number (Bonferroni). Of those that pass, the one with the highest ABPC is 
 with it has an interval that holds zero are named as its ties.
 
 A method whose criteria, or their differences to the controls, are undefined for more than a tenth of the clips is not
-judged: a map without positive relevance has no share in a mask, and clips that are left are not the ones to judge by.
-Nor is one whose values come from fewer sources than `least_sources`; other methods do not fall with it.
+judged: a map without positive relevance has no share in a mask, and the remaining clips would be a biased selection.
+Nor is a method judged whose values come from fewer sources than `least_sources`; other methods still are.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vidact.evaluation.names import ALL, CONTROLS
 from vidact.evaluation.results.statistics import Table, or_none, wide_level
-from vidact.evaluation.results.tables import ALL, CONTROLS, Difference, Row, Verdict
+from vidact.evaluation.results.tables import Difference, Row, Verdict
 
 MAX_NAMED = 3
 LEAST_DEFINED = 0.9  # of the clips
@@ -25,10 +26,10 @@ LEAST_DEFINED = 0.9  # of the clips
 
 @dataclass(frozen=True)
 class Lead:
-    """The best method less another, in ABPC.
+    """The difference in ABPC between the best method and another.
 
     Attributes:
-        other: The other.
+        other: The other method.
         mean: Over clips.
         low: Lower end of the widened interval; None with fewer than two sources.
         high: Upper end.
@@ -41,21 +42,21 @@ class Lead:
 
     @property
     def is_tie(self) -> bool:
-        """Whether the best is not clearly better."""
+        """Whether the best method is not clearly better."""
         return self.low is None or self.low <= 0
 
 
 def least_sources(level: float) -> int:
-    """Count the sources that an interval of this level needs to say anything about a sign.
+    """Compute how many sources an interval of this level needs to show the sign of a difference.
 
-    Were there no difference, n sources would all lie on one side of zero with a chance of 2 · 2⁻ⁿ, and any bootstrap
-    of them would exclude zero. That chance must not exceed 1 − level.
+    Without any difference, n sources all lie on one side of zero with probability 2 · 2⁻ⁿ, and then every bootstrap
+    excludes zero. This probability must not exceed 1 − level.
     """
     return math.ceil(1 - math.log2(1 - level))
 
 
 def why_undecided(sources_of: Mapping[str, Sequence[str]], *, num_clips: int, num_methods: int) -> str | None:
-    """Say before anything is measured that it cannot tell which method to trust; None if it can.
+    """Say, before anything is measured, why no verdict will be possible; None if one will be.
 
     Args:
         sources_of: The source of each clip that can have a value, by criterion.
@@ -65,8 +66,8 @@ def why_undecided(sources_of: Mapping[str, Sequence[str]], *, num_clips: int, nu
     for key, sources in sources_of.items():
         if len(sources) < LEAST_DEFINED * num_clips:
             return (
-                f"which method to trust will not be said: {key} is defined for at most {len(sources)} of {num_clips} "
-                f"clips, and it takes {math.ceil(LEAST_DEFINED * num_clips)}; the measures themselves are made"
+                f"there will be no verdict: {key} is defined for at most {len(sources)} of {num_clips} "
+                f"clips, and {math.ceil(LEAST_DEFINED * num_clips)} are needed; everything is measured all the same"
             )
     own = min((len(set(sources)) for sources in sources_of.values()), default=None)
     least = least_sources(wide_level(num_methods))
@@ -75,14 +76,14 @@ def why_undecided(sources_of: Mapping[str, Sequence[str]], *, num_clips: int, nu
     enough = [number for number in range(1, num_methods) if least_sources(wide_level(number)) <= own]
     fewer = f"at most {enough[-1]} --methods, or " if enough else ""
     return (
-        f"which method to trust will not be said: the clips come from {own} source{'s' if own != 1 else ''}, and "
-        f"{num_methods} method{'s take' if num_methods != 1 else ' takes'} {least} or more; try {fewer}more clips "
-        "(--part, --root); the measures themselves are made"
+        f"there will be no verdict: the clips come from {own} source{'s' if own != 1 else ''}, and "
+        f"{num_methods} method{'s need' if num_methods != 1 else ' needs'} {least} or more; try {fewer}more clips "
+        "(--part, --root); everything is measured all the same"
     )
 
 
 def decide(table: Table, rows: Sequence[Row], *, criteria: Sequence[str]) -> Verdict:
-    """Name the method to trust, or say that none is.
+    """Name the method to trust, or say why there is none.
 
     Args:
         table: Of all clips.
@@ -106,11 +107,11 @@ def decide(table: Table, rows: Sequence[Row], *, criteria: Sequence[str]) -> Ver
         return Verdict(sentence, best, tuple(passed), tuple(ties), tuple(criteria), comparisons, level)
 
     if not asked:
-        return say("which method to trust was not asked: it takes the perturbation measure and at least one method")
+        return say("no verdict: it needs the perturbation measure and at least one method")
     if not is_enough:
         return say(
             f"nothing can be said about which method to trust: the clips come from {sources} source"
-            f"{'s' if sources != 1 else ''}, and {len(table.methods)} methods take {least} or more"
+            f"{'s' if sources != 1 else ''}, and {len(table.methods)} methods need {least} or more"
         )
     if not judged:
         return say("nothing can be said about which method to trust")
@@ -136,7 +137,7 @@ def _why_not(of: Mapping[tuple[str, str], Row], *, method: str, table: Table, cr
             if part.clips < LEAST_DEFINED * clips:
                 return f"{what} is undefined for {clips - part.clips} of {clips} clips"
             if part.sources < least:
-                return f"{what} is defined for clips of {part.sources} sources, and it takes {least} or more"
+                return f"{what} is defined for clips of {part.sources} sources, and {least} or more are needed"
     return ""
 
 
@@ -145,7 +146,7 @@ def _against(row: Row) -> list[Difference]:
 
 
 def _failures(of: Mapping[tuple[str, str], Row], method: str, criteria: Sequence[str]) -> list[tuple[str, str]]:
-    """List the criteria and controls that a method does not clearly beat; a control that is not there is not beaten."""
+    """List the criteria and controls that a method does not clearly beat; a missing control counts as not beaten."""
     found = []
     for key in criteria:
         differences = of[method, key].differences
@@ -204,7 +205,7 @@ def _trust(
 def _none_passes(
     of: Mapping[tuple[str, str], Row], ranked: Sequence[str], criteria: Sequence[str], level: float
 ) -> str:
-    """Say what the method that came closest fails."""
+    """Say which criteria the best method fails."""
     closest = min(ranked, key=lambda method: len(_failures(of, method, criteria)))
     failed = []
     for key, control in _failures(of, closest, criteria):
@@ -222,7 +223,7 @@ def _none_passes(
 
 
 def _gaps(row: Row) -> str:
-    """Say for how many clips a value is undefined, if for any."""
+    """Say for how many clips a value is undefined, if any."""
     return f", undefined for {row.undefined} of {row.clips + row.undefined} clips" if row.undefined else ""
 
 

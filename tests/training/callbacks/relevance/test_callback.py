@@ -236,7 +236,7 @@ def test_relevance_that_does_not_add_up_is_said(small_set: Path, tmp_path: Path)
     trainer = _trainer(tmp_path, [RelevanceCallback()])
     with (
         pytest.warns(
-            UserWarning, match=r"do not make up the whole score, .* between layers, .*: a module .* do not believe it"
+            UserWarning, match=r"do not add up to the whole score, .* between layers, .*: a module .* do not trust it"
         ),
         pytest.warns(UserWarning, match="layer-wise relevance would be wrong for this network"),
     ):
@@ -256,10 +256,10 @@ class _SeesTheDark(nn.Sequential):
 
 def test_where_relevance_is_lost_is_said_once(small_set: Path, tmp_path: Path) -> None:
     trainer = _trainer(tmp_path, [RelevanceCallback(every_n_epochs=1)], max_epochs=2)
-    with pytest.warns(UserWarning, match="the voxels do not make up the whole score") as caught:
+    with pytest.warns(UserWarning, match="the voxels do not add up to the whole score") as caught:
         trainer.fit(ActionClassifier(_SeesTheDark(), CLASSES), datamodule=_data(small_set))
     (line,) = [str(one.message) for one in caught if "whole score" in str(one.message)]
-    assert "0.0 % on voxels, 100.0 % on the bias of 0: where nothing that a layer sees speaks for its output" in line
+    assert "0.0 % on voxels, 100.0 % on the bias of 0: where no input of a layer contributes to its output" in line
 
 
 def test_a_network_that_cannot_be_explained_is_refused_before_it_is_trained(small_set: Path, tmp_path: Path) -> None:

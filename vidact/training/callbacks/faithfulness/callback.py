@@ -14,16 +14,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.attribution.base import Explainer
-from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec, read_recipe
+from vidact.attribution.lrp.composites import CompositeSpec, read_recipe
+from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
 from vidact.attribution.registry import build_explainer, check_method
-from vidact.attribution.units import LRP
 from vidact.core.clips import ClipBatch, ClipSource, as_float
 from vidact.core.devices import gather
 from vidact.core.errors import ConfigError, ExplanationError, NetworkError, VidactError
 from vidact.drawing.evaluation.perturbation import Band, FillPanel, MethodCurves, perturbation_curves
 from vidact.drawing.figure import save_png
 from vidact.evaluation.measures.perturbation import build_units
-from vidact.evaluation.measures.units import TUBES
+from vidact.evaluation.names import TUBES
 from vidact.runs.loggers.media import log_pictures, run_folder
 from vidact.training.callbacks.faithfulness.findings import Faithfulness, fill_for, measure_clips, shares_replaced
 from vidact.training.callbacks.schedule import Schedule
@@ -58,7 +58,7 @@ class FaithfulnessCallback(Callback):
         clips_per_class: int = 2,
         num_steps: int = 8,
         method: str = LRP,
-        composite: CompositeSpec = DEFAULT,
+        composite: CompositeSpec = DEFAULT_COMPOSITE,
     ) -> None:
         if every_n_epochs < 0 or clips_per_class < 1 or num_steps < 1:
             raise ConfigError(

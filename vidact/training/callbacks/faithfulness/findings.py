@@ -17,7 +17,8 @@ from vidact.core.clips import ClipBatch, as_float
 from vidact.evaluation.measures.fill_ins import build_fill, fill_ins_for
 from vidact.evaluation.measures.localisation import chance, relevance_mass
 from vidact.evaluation.measures.perturbation import Order, abpc, build_units, perturbation_curves, removal_steps
-from vidact.evaluation.measures.units import TUBES, Units, sum_by_unit
+from vidact.evaluation.measures.units import Units, sum_by_unit
+from vidact.evaluation.names import TUBES
 
 BATCH_SIZE = 8
 FILL, OTHER_FILL = "temporal_mean", "blur"  # the other where tubes have a single frame
