@@ -16,10 +16,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vidact.attribution.hotspots import HOTSPOT_THRESHOLD
-from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec
-from vidact.attribution.targets import PREDICTED
-from vidact.attribution.units import LRP, unit_of
+from vidact.attribution.lrp.composites import CompositeSpec
+from vidact.attribution.names import DEFAULT_COMPOSITE, HOTSPOT_THRESHOLD, LRP, PREDICTED, unit_of
 from vidact.core.devices import choose_device
 from vidact.data.loading.streaming import Video, VideoArray, VideoFile, pick_frames
 from vidact.data.video.reading import to_network_size
@@ -81,7 +79,7 @@ def explain(
     *,
     target: str = PREDICTED,
     method: str = LRP,
-    composite: CompositeSpec = DEFAULT,
+    composite: CompositeSpec = DEFAULT_COMPOSITE,
     fps: float | int | None = None,
     threshold: float = HOTSPOT_THRESHOLD,
 ) -> ClipExplanation:

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from vidact.attribution.lrp.conservation import conservation_table, is_negligible
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
+from vidact.attribution.names import PREDICTED
 from vidact.attribution.registry import METHODS, build_explainer
-from vidact.attribution.targets import PREDICTED
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.models.layers import Gate, Sum
 from vidact.training.callbacks.relevance.findings import Finding, most_lost

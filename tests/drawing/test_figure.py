@@ -1,6 +1,7 @@
 """Pictures show what the arrays hold, where they hold it, and their text can be read."""
 
 import inspect
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +93,7 @@ def test_colour_frames_keep_their_colours() -> None:
 def test_relevance_is_red_for_blue_against_and_white_at_zero_in_its_voxel() -> None:
     relevance = np.zeros((2, 10, 10))
     relevance[0, 2, 7], relevance[1, 8, 1] = 0.004, -0.004
-    figure = relevance_heatmap(relevance, *frames(2), title="wave")
+    figure = relevance_heatmap(relevance, *frames(2), unit="units of the logit", title="wave")
     picture = render(figure)
     assert colour_at_voxel(figure, picture, 0, x=7, y=2, size=(10, 10)) == (0x67, 0x00, 0x1F)
     assert colour_at_voxel(figure, picture, 1, x=1, y=8, size=(10, 10)) == (0x05, 0x30, 0x61)
@@ -103,7 +104,7 @@ def test_relevance_is_red_for_blue_against_and_white_at_zero_in_its_voxel() -> N
 def test_all_frames_share_one_symmetric_scale_that_a_lone_maximum_does_not_stretch() -> None:
     relevance = np.full((10, 10, 10), -0.5)  # 1000 voxels: the 99.8th percentile leaves out one
     relevance[3, 4, 5] = 80.0
-    figure = relevance_heatmap(relevance, *frames(10), title="wave")
+    figure = relevance_heatmap(relevance, *frames(10), unit="units of the logit", title="wave")
     picture = render(figure)
     colours = [colour_at_voxel(figure, picture, frame, x=2, y=3, size=(10, 10)) for frame in range(10)]
     assert set(colours) == {(0x05, 0x30, 0x61)}  # the end of the scale
@@ -117,14 +118,14 @@ def test_all_frames_share_one_symmetric_scale_that_a_lone_maximum_does_not_stret
 def test_a_single_relevant_voxel_sets_the_scale_whatever_its_size(scale: float) -> None:
     relevance = np.zeros((1, 40, 40))
     relevance[0, 3, 3] = scale
-    figure = relevance_heatmap(relevance, *frames(1), title="")
+    figure = relevance_heatmap(relevance, *frames(1), unit="units of the logit", title="")
     assert figure.axes[0].get_xticklabels()[-1].get_text() == f"{scale:.2g}"
     assert figure.axes[0].get_xlim() == (-scale, scale)
     assert colour_at_voxel(figure, render(figure), 0, x=3, y=3, size=(40, 40)) == (0x67, 0x00, 0x1F)
 
 
 def test_zero_relevance_is_a_white_picture_that_says_so() -> None:
-    figure = relevance_heatmap(np.zeros((2, 12, 12), dtype=np.float32), *frames(2), title="")
+    figure = relevance_heatmap(np.zeros((2, 12, 12), dtype=np.float32), *frames(2), unit="units of the logit", title="")
     picture = render(figure)
     assert {colour_at_voxel(figure, picture, frame, x=6, y=6, size=(12, 12)) for frame in (0, 1)} == {(255, 255, 255)}
     assert "zero everywhere" in figure.texts[-1].get_text()
@@ -139,18 +140,20 @@ def test_the_text_of_a_grid_neither_overlaps_nor_is_cut_off(count: int, title: s
     )
     assert layout_faults(overlay) == []
     relevance = np.linspace(-1, 1, count * 200).reshape(count, 20, 10) ** 9 * 1.234e-5
-    assert layout_faults(relevance_heatmap(relevance, numbers, times, title=title)) == []
+    assert layout_faults(relevance_heatmap(relevance, numbers, times, unit="units of the logit", title=title)) == []
 
 
 def test_each_frame_has_its_number_and_time() -> None:
-    figure = relevance_heatmap(np.zeros((5, 4, 4)), np.array([0, 12, 7, 7, 9]), np.arange(5) / 2.5, title="")
+    figure = relevance_heatmap(
+        np.zeros((5, 4, 4)), np.array([0, 12, 7, 7, 9]), np.arange(5) / 2.5, unit="units of the logit", title=""
+    )
     labels = frame_titles(figure)
     assert labels[:2] == ["frame 0 · 0.00 s", "frame 12 · 0.40 s"]
     assert labels[4] == "frame 9 · 1.60 s"
 
 
 def test_a_grid_is_near_square_and_read_row_by_row() -> None:
-    figure = relevance_heatmap(np.zeros((16, 4, 4)), *frames(16), title="")
+    figure = relevance_heatmap(np.zeros((16, 4, 4)), *frames(16), unit="units of the logit", title="")
     corners = [(round(box.x0, 3), -round(box.y0, 3)) for box in frame_boxes(figure)]
     assert len(corners) == 16
     assert len({x for x, _ in corners}) == len({y for _, y in corners}) == 4
@@ -193,7 +196,7 @@ def test_a_grid_of_16_frames_is_saved_1200_pixels_wide_on_white(tmp_path: Path) 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    figure = relevance_heatmap(np.zeros((1, 4, 4)), *frames(1), title="")
+    figure = relevance_heatmap(np.zeros((1, 4, 4)), *frames(1), unit="units of the logit", title="")
     with pytest.raises(EnvironmentProblem, match=r"file/a\.png: cannot be written \(Not a directory|File exists"):
         save_png(figure, tmp_path / "file" / "a.png")
 
@@ -217,7 +220,7 @@ def test_an_overlay_says_which_shape_is_wrong(
 
 
 def test_a_heatmap_says_what_is_wrong_with_the_relevance() -> None:
-    draw = inspect.unwrap(relevance_heatmap)
+    draw = partial(inspect.unwrap(relevance_heatmap), unit="units of the logit")
     with pytest.raises(VidactError, match=r"\[T, H, W\], got relevance\.shape = \(4, 4\)"):
         draw(np.zeros((4, 4)), *frames(4), title="")
     with pytest.raises(VidactError, match="2 frames"):

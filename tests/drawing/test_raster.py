@@ -34,8 +34,8 @@ def grids() -> list[Figure]:
     positive, negative = (part.sum(axis=(1, 2)) for part in (relevance.clip(0), relevance.clip(max=0)))
     return [
         hotspot_overlay(video, relevance > 2e-4, *frames(9), **own),
-        relevance_heatmap(relevance, *frames(9), **own),
-        frame_relevance_bars(positive, negative, *frames(9), **own),
+        relevance_heatmap(relevance, *frames(9), unit="units of the logit", **own),
+        frame_relevance_bars(positive, negative, *frames(9), unit="units of the logit", **own),
     ]
 
 

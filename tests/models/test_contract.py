@@ -12,8 +12,9 @@ from zennit.core import Composite
 
 from vidact.attribution.graph.canonizers import build_canonizers
 from vidact.attribution.lrp.checks import find_obstacles
-from vidact.attribution.lrp.composites import DEFAULT, build_composite
+from vidact.attribution.lrp.composites import build_composite
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
+from vidact.attribution.names import DEFAULT_COMPOSITE
 from vidact.models.attention import SpatioTemporalAttention
 from vidact.models.fusion import EarlyFusion, LateFusion, SingleFrame, SlowFusion
 from vidact.models.layers import Gate, Normalisation
@@ -161,7 +162,7 @@ def test_the_account_closes_on_moving_and_on_still_clips(name: str, differences:
     """Voxels + biases + stabiliser = score; where the network sees no difference, all of it is on biases."""
     network, clips = _network(name, differences=differences), _still_and_moving(name)
     for dtype, limit in ((torch.float32, 1e-4), (torch.float64, 1e-6)):
-        with LayerwiseRelevance(network, composite=DEFAULT, check_network=False, dtype=dtype) as explain:
+        with LayerwiseRelevance(network, composite=DEFAULT_COMPOSITE, check_network=False, dtype=dtype) as explain:
             found = explain(clips, torch.tensor([0, 1, 2]))
         assert found.account is not None
         assert found.account.gap(found.score).max() < limit
@@ -191,7 +192,7 @@ def _record_relevance(gate: nn.Module, found: dict[str, Tensor]) -> None:
 def test_gates_hand_all_relevance_to_their_signal(name: str) -> None:
     with (
         _canonized(_network(name), _video(name)) as canonized,
-        build_composite(DEFAULT, clip=_video(name)).context(canonized) as hooked,
+        build_composite(DEFAULT_COMPOSITE, clip=_video(name)).context(canonized) as hooked,
     ):
         records: dict[str, dict[str, Tensor]] = {}
         for key, gate in hooked.named_modules():

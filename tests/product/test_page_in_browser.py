@@ -408,7 +408,7 @@ def one_voxel_clip() -> ClipView:
     """Black frames; in frame 0 one voxel speaks for the target, in frame 1 one against it."""
     relevance = np.zeros((2, 4, 4), dtype=np.float32)
     relevance[0, 1, 2], relevance[1, 0, 0] = 3.0, -3.0
-    view = RelevanceView("lrp", "left", "predicted", 0.0, None, relevance)
+    view = RelevanceView("lrp", "left", "predicted", 0.0, None, relevance, "units of the logit")
     video = np.zeros((1, 2, 32, 32), dtype=np.uint8)
     return ClipView("left/a", "left", (("left", 1.0),), video, np.arange(2), np.arange(2) / 30, (view,))
 

@@ -48,7 +48,9 @@ def make_clip(
             place = seed + 10 * number + len(explanations)
             relevance = moving_relevance(video, seed=place) * (-1 if role == "true" else 1)
             conservation = 0.999 if method.startswith("lrp") else None
-            explanations.append(RelevanceView(method, target, role, 4.2 - place % 3, conservation, relevance))
+            explanations.append(
+                RelevanceView(method, target, role, 4.2 - place % 3, conservation, relevance, "units of the logit")
+            )
     others = [name for name in CLASS_NAMES if name != predicted][:4]
     top = 0.35 + 0.6 * ((7 * seed) % 10) / 10
     shares = [top, *((1 - top) * share for share in (0.5, 0.25, 0.15, 0.1))]

@@ -1,9 +1,10 @@
-"""Read relevance over time: how much each frame has, and where its hotspots are; it makes no pictures."""
+"""Reduce relevance to one value per voxel, per frame, and to hotspots; used by the callbacks that draw and log it."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-HOTSPOT_THRESHOLD = 0.3  # the 2020 report's
+from vidact.attribution.names import HOTSPOT_THRESHOLD
+from vidact.core.explanation import find_hotspots
 
 
 def voxel_relevance(relevance: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B T H W"]:
@@ -30,7 +31,7 @@ def hotspots(relevance: Float[Tensor, "B C T H W"], *, threshold: float = HOTSPO
     """
     voxels = voxel_relevance(relevance)
     largest = voxels.abs().amax(dim=(1, 2, 3), keepdim=True)
-    return (voxels >= threshold * largest) & (largest > 0)
+    return find_hotspots(voxels, largest=largest, threshold=threshold)
 
 
 def hotspots_per_frame(spots: Bool[Tensor, "B T H W"]) -> Int[Tensor, "B T"]:

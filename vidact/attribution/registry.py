@@ -20,7 +20,7 @@ from vidact.attribution.methods.gradients import (
     SmoothGrad,
 )
 from vidact.attribution.methods.occlusion import Occlusion
-from vidact.attribution.units import LRP
+from vidact.attribution.names import LRP
 from vidact.core.errors import ConfigError, nearest
 
 METHODS: dict[str, type[Explainer]] = {

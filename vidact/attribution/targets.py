@@ -12,10 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidact.attribution.names import PREDICTED, TRUE
 from vidact.core.errors import ExplanationError, nearest
 
 REST = -1  # as `core.Explanation.against` has it
-PREDICTED, TRUE = "predicted", "true"
 VERSUS, REST_WORD = "-vs-", "rest"
 
 Against = Int[Tensor, " B"] | str | None

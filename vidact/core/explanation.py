@@ -1,10 +1,34 @@
-"""Define `Explanation`, the relevance of each voxel of a clip, and `Account`, how its score is divided up."""
+"""Define `Explanation`, the relevance of each voxel of a clip, `Account`, how its score is divided up, and hotspots."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from vidact.core.errors import ConfigError
+
+Voxels = TypeVar("Voxels", Tensor, np.ndarray)
+
+
+def find_hotspots(relevance: Voxels, *, largest: Any, threshold: float) -> Voxels:
+    """Mark the voxels whose relevance is at least `threshold` of the largest |R|; none where all relevance is zero.
+
+    Args:
+        relevance: Signed, summed over colour; a tensor or an array of any shape.
+        largest: max |R| over the clip or video: a number, or something that broadcasts with `relevance`.
+        threshold: Share of `largest`.
+    """
+    found: Voxels = (relevance >= threshold * largest) & (largest > 0)
+    return found
+
+
+def check_threshold(threshold: float, name: str) -> None:
+    """Raise ConfigError if a hotspot threshold is no share in (0, 1]; `name` is what the user calls it."""
+    if not 0 < threshold <= 1:
+        raise ConfigError(f"{name} is a share of the largest |R|, in (0, 1], got {threshold}")
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ MARGIN_INCHES = 0.12
 MAX_TITLE_LINES = 2
 LABEL_PAD_INCHES = 3 / 72
 TITLE_SHARE = 0.92  # of the width; hinting makes drawn text up to 5 % wider than measured
-LOGIT = "units of the logit"
 FOR_COLOUR = "#b2182b"
 AGAINST_COLOUR = "#2166ac"
 CLIP_PERCENTILE = 99.8
@@ -81,7 +80,7 @@ def relevance_heatmap(
     times_seconds: Float[np.ndarray, " T"],
     *,
     title: str,
-    unit: str = LOGIT,
+    unit: str,
 ) -> Figure:
     """Draw the relevance of every voxel: red speaks for the target, blue against it, white is zero.
 

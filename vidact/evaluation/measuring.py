@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidact.attribution.base import mean_picture
-from vidact.attribution.units import unit_of
+from vidact.attribution.names import unit_of
 from vidact.evaluation.context import EvaluationContext, Found, Subjects
 from vidact.evaluation.measures import localisation, randomisation, sensitivity
 from vidact.evaluation.measures.composition import NUM_QUADRANTS, mosaic, splice

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vidact.attribution.lrp.composites import read_recipe
+from vidact.attribution.names import LRP
 from vidact.attribution.registry import check_method
-from vidact.attribution.units import LRP
 from vidact.core.errors import ConfigError, nearest
 from vidact.evaluation.measures.fill_ins import FILL_INS, FRAMES_ONLY
 from vidact.evaluation.measures.units import COLUMNS, FRAMES, TUBES

@@ -15,8 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from vidact.attribution.account import NEGLIGIBLE_SCORE
-from vidact.attribution.hotspots import HOTSPOT_THRESHOLD
-from vidact.attribution.units import LRP, unit_of
+from vidact.attribution.names import HOTSPOT_THRESHOLD, LRP, unit_of
 from vidact.core.errors import ConfigError, EnvironmentProblem
 from vidact.data.loading.streaming import Video, pick_frames
 from vidact.data.video.reading import open_container

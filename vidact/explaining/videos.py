@@ -14,10 +14,10 @@ from torch import nn
 
 from vidact.attribution.account import in_words, join_accounts, mean_parts, warning_of
 from vidact.attribution.base import Explainer
-from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec, read_recipe
+from vidact.attribution.lrp.composites import CompositeSpec, read_recipe
+from vidact.attribution.names import DEFAULT_COMPOSITE, LRP, PREDICTED
 from vidact.attribution.registry import build_explainer, check_method
-from vidact.attribution.targets import PREDICTED, REST, REST_WORD, VERSUS, select_target
-from vidact.attribution.units import LRP
+from vidact.attribution.targets import REST, REST_WORD, VERSUS, select_target
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.explaining.stitching import RelevanceFile, Subject, _Stitcher
 
@@ -34,7 +34,7 @@ class ExplainSettings:
     """
 
     method: str = LRP
-    composite: CompositeSpec = DEFAULT
+    composite: CompositeSpec = DEFAULT_COMPOSITE
     target: str = PREDICTED
     batch_size: int = 8
 

@@ -64,7 +64,7 @@ class RelevanceView:
     score: float
     conservation: float | None
     relevance: Float[np.ndarray, "T h w"] = field(repr=False)
-    unit: str = "units of the logit"
+    unit: str
     where: str = ""
 
 

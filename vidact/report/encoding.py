@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from vidact.core.errors import VidactError
+from vidact.core.explanation import find_hotspots
 from vidact.drawing.figure import colour_limit
 
 MAX_HEIGHT_PIXELS = 240
@@ -109,7 +110,7 @@ def pack_relevance(relevance: Float[np.ndarray, "T h w"], *, threshold: float) -
     """
     relevance = relevance.astype(np.promote_types(relevance.dtype, np.float32), copy=False)
     largest = np.abs(relevance).max()
-    spots = (relevance >= threshold * largest) & (largest > 0)
+    spots = find_hotspots(relevance, largest=largest, threshold=threshold)
     step = math.ceil(FULL_SCALE * math.sqrt(threshold)) if largest else FULL_SCALE + 1
     _, height, width = relevance.shape
     precise = relevance.astype(np.float64)

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from vidact.attribution.names import HOTSPOT_THRESHOLD
 from vidact.core.errors import VidactError
 from vidact.core.files import atomic_writer
 from vidact.drawing import figure as images
@@ -25,7 +26,6 @@ from vidact.report.encoding import FULL_SCALE, ZERO_BYTE
 from vidact.report.players import Player, fair_order, gather_players, make_player
 from vidact.report.summary import beats_all, confusion_cells, interval_text, levels, percent, verdict
 
-HOTSPOT_THRESHOLD = 0.3
 LIMIT_BYTES = 20_000_000
 GENERATOR = b'<meta name="generator" content="vidact">'
 _SCRIPTS = ("drawing.js", "charts.js", "player.js", "report.js")

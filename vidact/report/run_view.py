@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from vidact.attribution.account import in_words, parts_of
-from vidact.attribution.targets import PREDICTED, TRUE
-from vidact.attribution.units import LRP, unit_of
+from vidact.attribution.names import LRP, PREDICTED, TRUE, unit_of
 from vidact.core.clips import ClipBatch, as_float
 from vidact.core.errors import ConfigError, DataError
 from vidact.core.explanation import Explanation

@@ -1,6 +1,7 @@
 """Charts show the numbers they are given, and their text can be read."""
 
 import inspect
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ def matrix_of(num_classes: int) -> Int[np.ndarray, "K K"]:
 
 def test_relevance_bars_are_as_high_as_the_relevance_and_the_line_is_their_sum() -> None:
     positive, negative = relevance_parts(6)
-    axes = frame_relevance_bars(positive, negative, *frames(6), title="wave").axes[0]
+    axes = frame_relevance_bars(positive, negative, *frames(6), unit="units of the logit", title="wave").axes[0]
     up, down = axes.containers
     assert [bar.get_height() for bar in up] == positive.tolist()
     assert [bar.get_height() for bar in down] == negative.tolist()
@@ -39,7 +40,7 @@ def test_relevance_bars_are_as_high_as_the_relevance_and_the_line_is_their_sum()
 
 
 def test_the_legend_names_all_three_and_lies_outside_of_the_bars() -> None:
-    figure = frame_relevance_bars(*relevance_parts(5), *frames(5), title="wave")
+    figure = frame_relevance_bars(*relevance_parts(5), *frames(5), unit="units of the logit", title="wave")
     FigureCanvasAgg(figure).draw()
     axes = figure.axes[0]
     legend = axes.get_legend()
@@ -69,7 +70,9 @@ def test_frames_are_labelled_with_number_and_time_below_their_bars() -> None:
 def test_the_text_of_bars_neither_overlaps_nor_is_cut_off(count: int, title: str) -> None:
     numbers, times = frames(count)
     positive, negative = relevance_parts(count)
-    bars = frame_relevance_bars(positive * 1.2e-7, negative * 1e-4, numbers + 1000, times + 100, title=title)
+    bars = frame_relevance_bars(
+        positive * 1.2e-7, negative * 1e-4, numbers + 1000, times + 100, unit="units of the logit", title=title
+    )
     assert layout_faults(bars) == []
     counts = hotspots_per_frame_bars(50_000 + np.arange(count), numbers, times, title=title, threshold=0.123)
     assert layout_faults(counts) == []
@@ -82,7 +85,7 @@ def test_of_many_frames_neighbours_share_a_bar_and_the_axis_says_so(count: int) 
     counts = np.random.default_rng(0).integers(0, 900, count)
     size = -(-count // 100)
     starts = range(0, count, size)
-    bars = frame_relevance_bars(positive, negative, numbers, times, title=LONG_TITLE)
+    bars = frame_relevance_bars(positive, negative, numbers, times, unit="units of the logit", title=LONG_TITLE)
     up, down = bars.axes[0].containers
     assert [bar.get_height() for bar in up] == pytest.approx([positive[at : at + size].mean() for at in starts])
     assert [bar.get_height() for bar in down] == pytest.approx([negative[at : at + size].mean() for at in starts])
@@ -99,7 +102,7 @@ def test_of_many_frames_neighbours_share_a_bar_and_the_axis_says_so(count: int) 
 
 def test_charts_without_any_relevance_are_drawn() -> None:
     zeros = np.zeros(3)
-    assert layout_faults(frame_relevance_bars(zeros, zeros, *frames(3), title="")) == []
+    assert layout_faults(frame_relevance_bars(zeros, zeros, *frames(3), unit="units of the logit", title="")) == []
     assert layout_faults(hotspots_per_frame_bars(np.zeros(3, dtype=int), *frames(3), title="", threshold=1.0)) == []
 
 
@@ -177,7 +180,7 @@ def test_a_matrix_without_any_clip_is_drawn() -> None:
 
 def test_relevance_bars_say_what_is_wrong() -> None:
     # unwrapped: the messages are for runs, in which nothing checks the annotations
-    draw = inspect.unwrap(frame_relevance_bars)
+    draw = partial(inspect.unwrap(frame_relevance_bars), unit="units of the logit")
     with pytest.raises(VidactError, match=r"positive\.shape = \(3,\), negative\.shape = \(4,\)"):
         draw(np.ones(3), -np.ones(4), *frames(3), title="")
     with pytest.raises(VidactError, match=r"3 frames, got .*\(4,\)"):

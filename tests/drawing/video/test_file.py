@@ -130,7 +130,15 @@ def hot_relevance() -> SampledRelevance:
     maps = np.full((2, 10, 16), 0.1)
     maps[0, 3:7, 5:9] = 1.0
     maps[0, 0, 0] = -3.0
-    return SampledRelevance(maps, np.array([5.0, 3.0]), np.array([-3.0, 0.0]), np.array([0.45, 1.45]), largest=3.0)
+    return SampledRelevance(
+        maps,
+        np.array([5.0, 3.0]),
+        np.array([-3.0, 0.0]),
+        np.array([0.45, 1.45]),
+        unit="units of the logit",
+        threshold=0.3,
+        largest=3.0,
+    )
 
 
 def composer_of(relevance: SampledRelevance, *, layout: str = "over", end: float = 2.0) -> Composer:
@@ -198,7 +206,13 @@ def test_the_cursor_moves_from_left_to_right(tmp_path: Path) -> None:
 
 def test_bars_are_red_above_zero_and_blue_below_and_as_high_as_the_relevance() -> None:
     relevance = SampledRelevance(
-        np.zeros((2, 4, 4)), np.array([4.0, 1.0]), np.array([-1.0, -4.0]), np.array([0.5, 1.5]), largest=1.0
+        np.zeros((2, 4, 4)),
+        np.array([4.0, 1.0]),
+        np.array([-1.0, -4.0]),
+        np.array([0.5, 1.5]),
+        unit="units of the logit",
+        threshold=0.3,
+        largest=1.0,
     )
     composer = composer_of(relevance, end=2.0)
     strip = composer.strip
@@ -218,7 +232,9 @@ def test_bars_are_red_above_zero_and_blue_below_and_as_high_as_the_relevance() -
 def test_any_number_of_samples_makes_a_strip(samples: int) -> None:
     times = np.arange(samples) / 30
     wave = np.abs(np.sin(times))
-    relevance = SampledRelevance(np.zeros((1, 2, 2)), wave + 1, -wave, times, largest=1.0)
+    relevance = SampledRelevance(
+        np.zeros((1, 2, 2)), wave + 1, -wave, times, unit="units of the logit", threshold=0.3, largest=1.0
+    )
     composer = composer_of(relevance, end=1.0)
     bars = composer.strip.picture[slice(*composer.strip.rows), composer.strip.columns[0] + 3 : -20].astype(int)
     assert (bars[..., 0] > bars[..., 2] + 60).any(axis=0).all()
@@ -354,11 +370,21 @@ def test_relevance_that_does_not_fit_together_is_refused(
 ) -> None:
     values = {"positive": np.ones(2), "negative": -np.ones(2), "times_seconds": np.arange(2.0)}
     with pytest.raises(VidactError, match=message):
-        SampledRelevance(np.zeros((2, 4, 4)), **(values | change), largest=1.0)
+        SampledRelevance(
+            np.zeros((2, 4, 4)), **(values | change), unit="units of the logit", threshold=0.3, largest=1.0
+        )
 
 
 def test_a_map_that_is_not_finite_is_refused() -> None:
-    relevance = SampledRelevance(np.full((1, 4, 4), np.inf), np.ones(1), -np.ones(1), np.zeros(1), largest=1.0)
+    relevance = SampledRelevance(
+        np.full((1, 4, 4), np.inf),
+        np.ones(1),
+        -np.ones(1),
+        np.zeros(1),
+        unit="units of the logit",
+        threshold=0.3,
+        largest=1.0,
+    )
     with pytest.raises(VidactError, match="sampled frame 0"):
         relevance.hotspots(0)
 

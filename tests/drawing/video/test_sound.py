@@ -58,7 +58,9 @@ def read_sound(path: Path) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, "
 def write_overlay(source: Path | None, out: Path) -> str:
     frames = [DisplayFrame(np.full((64, 96, 3), 4 * n, np.uint8), n / FPS) for n in range(FRAMES)]
     ones = np.ones(1)
-    relevance = SampledRelevance(np.ones((1, 8, 12)), ones, -ones, ones, largest=1.0)
+    relevance = SampledRelevance(
+        np.ones((1, 8, 12)), ones, -ones, ones, unit="units of the logit", threshold=0.3, largest=1.0
+    )
     with Sound(source, open_file=open_container) as sound:
         assert write_overlay_video(out, frames, relevance=relevance, title="tone", sound=sound) == FRAMES
     return sound.account
@@ -128,7 +130,9 @@ def test_a_large_video_is_written_smaller(tmp_path: Path) -> None:
     picture = np.zeros((1080, 1920, 3), np.uint8)
     picture[:, 960:] = 200
     ones = np.ones(1)
-    relevance = SampledRelevance(np.zeros((1, 8, 12)), ones, -ones, ones, largest=1.0)
+    relevance = SampledRelevance(
+        np.zeros((1, 8, 12)), ones, -ones, ones, unit="units of the logit", threshold=0.3, largest=1.0
+    )
     write_overlay_video(tmp_path / "a.mp4", [DisplayFrame(picture, 0.0)], relevance=relevance, title="large")
     with av.open(str(tmp_path / "a.mp4")) as container:
         shown = next(container.decode(video=0)).to_ndarray(format="gray")

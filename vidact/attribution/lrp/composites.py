@@ -36,10 +36,9 @@ from vidact.attribution.graph.unrolling import GRUStep
 from vidact.attribution.lrp.book import Book
 from vidact.attribution.lrp.first_layer import FirstLayer
 from vidact.attribution.lrp.recipes import CLASSES, FIRST, LAYERS, RECURRENT, RULES, TINY, Line, Recipe, has_weights
+from vidact.attribution.names import DEFAULT_COMPOSITE
 from vidact.core.errors import ConfigError, nearest
 from vidact.models.recurrent import LSTMStep
-
-DEFAULT = "epsilon_plus"
 
 CompositeSpec = str | Mapping[str, Any]
 
@@ -102,7 +101,7 @@ SUITED: dict[str, tuple[str, ...]] = {
 
 def suited_composites(network: nn.Module) -> tuple[str, ...]:
     """Name the composites that suit a network of vidact, the usual one first; of others only that is known."""
-    return (DEFAULT, *SUITED.get(type(network).__name__, ()))
+    return (DEFAULT_COMPOSITE, *SUITED.get(type(network).__name__, ()))
 
 
 def build_composite(
@@ -218,7 +217,7 @@ def _read_mapping(content: object, name: str) -> Recipe:
     if not isinstance(content, Mapping) or not isinstance(content.get("rules"), list):
         raise ConfigError(f"{name}: expected a mapping with a list of rules, got {str(content)[:60]!r}")
     _check_keys(content, {"rules", "otherwise", "zero_biases"}, name)
-    otherwise, zero_biases = content.get("otherwise", DEFAULT), content.get("zero_biases", True)
+    otherwise, zero_biases = content.get("otherwise", DEFAULT_COMPOSITE), content.get("zero_biases", True)
     _check_choice(otherwise, COMPOSITES, f"{name}: otherwise")
     if not isinstance(zero_biases, bool):
         raise ConfigError(f"{name}: zero_biases is true or false, got {zero_biases!r}")

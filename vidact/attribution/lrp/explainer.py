@@ -14,10 +14,10 @@ from vidact.attribution.base import Explainer
 from vidact.attribution.copies import SAME, differentiable, scores_of
 from vidact.attribution.lrp.book import Book, find_layouts
 from vidact.attribution.lrp.checks import require_explainable
-from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec, build_composite, check_names, read_recipe
+from vidact.attribution.lrp.composites import CompositeSpec, build_composite, check_names, read_recipe
 from vidact.attribution.lrp.first_layer import FirstLayer, find_first_layer
+from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
 from vidact.attribution.targets import Against, Goal
-from vidact.attribution.units import LRP
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.core.explanation import Account, Explanation
 
@@ -46,7 +46,7 @@ class LayerwiseRelevance(Explainer):
         self,
         network: nn.Module,
         *,
-        composite: CompositeSpec = DEFAULT,
+        composite: CompositeSpec = DEFAULT_COMPOSITE,
         zero_biases: bool | None = None,
         check_network: bool = True,
         refine: bool = True,

@@ -15,7 +15,6 @@ from vidact.core.errors import VidactError
 from vidact.drawing.figure import (
     AGAINST_COLOUR,
     FOR_COLOUR,
-    LOGIT,
     add_axes,
     check_frames,
     titled_figure,
@@ -34,7 +33,7 @@ def frame_relevance_bars(
     times_seconds: Float[np.ndarray, " T"],
     *,
     title: str,
-    unit: str = LOGIT,
+    unit: str,
 ) -> Figure:
     """Draw what speaks for the target in each frame upwards, what speaks against it downwards, and their sum.
 

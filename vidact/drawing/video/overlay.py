@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, Real, UInt8
 from matplotlib.colors import to_rgb
 
 from vidact.core.errors import VidactError
-from vidact.drawing.figure import LOGIT
+from vidact.core.explanation import find_hotspots
 from vidact.drawing.grid import HOTSPOT_COLOUR, HOTSPOT_OPACITY
 from vidact.drawing.video.strip import Strip, Timeline, draw_strip
 
@@ -44,8 +44,8 @@ class SampledRelevance:
         negative: Sum of each sampled frame's negative relevance, zero or below.
         times_seconds: When the sampled frames are shown, increasing.
         largest: max |R| over the video.
-        threshold: A voxel is a hotspot if its relevance is at least this share of `largest`.
         unit: Of the relevance.
+        threshold: A voxel is a hotspot if its relevance is at least this share of `largest`.
     """
 
     maps: RelevanceMaps
@@ -53,8 +53,8 @@ class SampledRelevance:
     negative: Float[np.ndarray, " S2"]
     times_seconds: Float[np.ndarray, " S3"]
     largest: float
-    threshold: float = 0.3
-    unit: str = LOGIT
+    unit: str
+    threshold: float
 
     def __post_init__(self) -> None:
         shapes = self.positive.shape, self.negative.shape, self.times_seconds.shape
@@ -83,8 +83,7 @@ class SampledRelevance:
         relevance = np.asarray(self.maps[index])
         if relevance.ndim != 2 or not np.isfinite(relevance).all():
             raise VidactError(f"expected finite relevance [h, w] of sampled frame {index}, got {relevance.shape = }")
-        spots: Bool[np.ndarray, "h w"] = relevance.astype(np.float64) >= self.threshold * self.largest
-        return spots & (self.largest > 0)
+        return find_hotspots(relevance.astype(np.float64), largest=self.largest, threshold=self.threshold)
 
     def caption(self) -> str:
         """Say what the bars and the colours are."""

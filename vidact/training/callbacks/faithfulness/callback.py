@@ -14,9 +14,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.attribution.base import Explainer
-from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec, read_recipe
+from vidact.attribution.lrp.composites import CompositeSpec, read_recipe
+from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
 from vidact.attribution.registry import build_explainer, check_method
-from vidact.attribution.units import LRP
 from vidact.core.clips import ClipBatch, ClipSource, as_float
 from vidact.core.devices import gather
 from vidact.core.errors import ConfigError, ExplanationError, NetworkError, VidactError
@@ -58,7 +58,7 @@ class FaithfulnessCallback(Callback):
         clips_per_class: int = 2,
         num_steps: int = 8,
         method: str = LRP,
-        composite: CompositeSpec = DEFAULT,
+        composite: CompositeSpec = DEFAULT_COMPOSITE,
     ) -> None:
         if every_n_epochs < 0 or clips_per_class < 1 or num_steps < 1:
             raise ConfigError(

@@ -13,14 +13,13 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.attribution.account import warning_of
 from vidact.attribution.base import Explainer
-from vidact.attribution.hotspots import HOTSPOT_THRESHOLD
-from vidact.attribution.lrp.composites import DEFAULT, CompositeSpec, read_recipe
+from vidact.attribution.lrp.composites import CompositeSpec, read_recipe
+from vidact.attribution.names import DEFAULT_COMPOSITE, HOTSPOT_THRESHOLD, LRP, PREDICTED
 from vidact.attribution.registry import build_explainer, check_method
-from vidact.attribution.targets import PREDICTED
-from vidact.attribution.units import LRP
 from vidact.core.clips import ClipBatch, ClipSource, as_float
 from vidact.core.devices import gather
 from vidact.core.errors import ConfigError, ExplanationError, NetworkError
+from vidact.core.explanation import check_threshold
 from vidact.runs.loggers.media import log_bars, log_pictures, log_table, log_videos, run_folder
 from vidact.training.callbacks.relevance.drawing import PICTURES, VIDEO, draw_finding, frame_charts
 from vidact.training.callbacks.relevance.findings import (
@@ -59,11 +58,10 @@ class RelevanceCallback(Callback):
         every_n_epochs: int = 10,
         clips_per_class: int = 1,
         method: str = LRP,
-        composite: CompositeSpec = DEFAULT,
+        composite: CompositeSpec = DEFAULT_COMPOSITE,
         threshold: float = HOTSPOT_THRESHOLD,
     ) -> None:
-        if not 0 < threshold <= 1:
-            raise ConfigError(f"--relevance.threshold is a share of the largest |R|, in (0, 1], got {threshold}")
+        check_threshold(threshold, "--relevance.threshold")
         if every_n_epochs < 0 or clips_per_class < 1:
             raise ConfigError(
                 f"expected --relevance.every_n_epochs ≥ 0 and --relevance.clips_per_class ≥ 1, got {every_n_epochs} "

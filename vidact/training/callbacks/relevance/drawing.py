@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from vidact.attribution.hotspots import frame_relevance, hotspots, hotspots_per_frame
-from vidact.attribution.targets import PREDICTED
-from vidact.attribution.units import unit_of
+from vidact.attribution.names import PREDICTED, unit_of
 from vidact.core.clips import ClipBatch
 from vidact.core.errors import VidactError
 from vidact.drawing.clips.bars import frame_relevance_bars, hotspots_per_frame_bars

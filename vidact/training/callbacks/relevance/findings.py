@@ -14,8 +14,7 @@ from torch import Tensor
 from vidact.attribution.account import NEGLIGIBLE_SCORE, TOLERANCE, in_words, parts_of
 from vidact.attribution.base import Explainer
 from vidact.attribution.hotspots import voxel_relevance
-from vidact.attribution.targets import PREDICTED, TRUE
-from vidact.attribution.units import LOGIT, unit_of
+from vidact.attribution.names import LOGIT, PREDICTED, TRUE, unit_of
 from vidact.core.clips import ClipBatch, as_float
 from vidact.core.explanation import Explanation
 
