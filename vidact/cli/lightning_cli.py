@@ -23,9 +23,9 @@ from vidact.core.errors import CheckpointError, ConfigError
 from vidact.core.networks import reword_build_error
 from vidact.core.terminal import printable
 from vidact.runs.checkpoints import find_checkpoint, load_checkpoint
-from vidact.runs.loggers.media import run_folder
+from vidact.runs.folder import CONFIG, RunFolder
 from vidact.runs.loggers.wandb import build_loggers, finish_wandb
-from vidact.runs.run import CONFIG, read_run_config, tell_other_rates
+from vidact.runs.run import read_run_config, tell_other_rates
 from vidact.training.callback_checks import check_before_fit, check_callbacks
 from vidact.training.callbacks.every_run import build_callbacks
 from vidact.training.callbacks.faithfulness.callback import FaithfulnessCallback
@@ -119,7 +119,7 @@ class VidactCLI(LightningCLI):
                 self._keep_to_itself(self._resumed)
             if local_rank() == 0:  # one process reads it for all
                 self._checkpoint = load_checkpoint(path)
-                if verb != "fit" and path.absolute().parent.parent in [folder.absolute() for folder in own]:
+                if verb != "fit" and RunFolder.of_checkpoint(path).path in [folder.absolute() for folder in own]:
                     read_run_config(path, self._checkpoint)  # which must agree
             if verb == "fit":
                 self._check_same_training(path)
@@ -224,7 +224,7 @@ class VidactCLI(LightningCLI):
             self._tell_summary()
 
     def _tell_summary(self) -> None:
-        folder = run_folder(self.trainer)  # asks all processes, so before the question which one this is
+        folder = RunFolder.of(self.trainer)  # asks all processes, so before the question which one this is
         left_out = sorted({*self.datamodule.left_out, *gather(list(self.model.left_out))})
         if self.trainer.is_global_zero:
             lines = summary(self.trainer, folder, left_out)

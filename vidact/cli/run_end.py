@@ -18,13 +18,11 @@ from vidact.drawing.figure import save_png
 from vidact.report.page import is_page, report_page, write_page
 from vidact.report.run_pictures import run_figures
 from vidact.report.run_view import ReportSettings, view_run
+from vidact.runs.folder import RunFolder, relative
 from vidact.runs.loggers.media import log_file, log_pictures
-from vidact.runs.run import CONFIG, relative
 from vidact.runs.trust import modules_of_file
 from vidact.training.callbacks.best_checkpoint import MONITOR
-from vidact.training.callbacks.predictions import FILE_NAME as PREDICTIONS
 
-REPORT = "report.html"
 REPORTED = tuple(
     f"{part}/{name}" for part in ("val", "test") for name in ("clip_accuracy", "clip_accuracy_macro", "window_accuracy")
 )
@@ -37,7 +35,7 @@ def passing_folder() -> str:
     return folder
 
 
-def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, str]:
+def summary(trainer: Trainer, folder: RunFolder, left_out: list[str]) -> dict[str, str]:
     """Say in a few lines what a run found and where it lies."""
     lines = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in REPORTED}
     if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
@@ -47,13 +45,13 @@ def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, st
         lines[f"best {MONITOR}"] = f"{float(best.best_model_score):.3f}, {relative(Path(best.best_model_path))}"
     if left_out := one_line_a_clip(left_out, getattr(trainer, "datamodule", None)):
         text = "\n".join(left_out) + "\n"
-        (folder / "left_out.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
-        lines["left out"] = f"{len(left_out)} clips, listed in {relative(folder / 'left_out.txt')}"
-    lines["run folder"] = relative(folder)
-    if (folder / PREDICTIONS).is_file():
-        lines["predictions"] = relative(folder / PREDICTIONS)
-    if (folder / "explanations").is_dir():
-        lines["pictures"] = f"{relative(folder / 'explanations')}, {relative(folder)}/confusion_*.png"
+        folder.skipped_clips.write_text(text, encoding="utf-8", errors="backslashreplace")
+        lines["left out"] = f"{len(left_out)} clips, listed in {relative(folder.skipped_clips)}"
+    lines["run folder"] = relative(folder.path)
+    if folder.predictions.is_file():
+        lines["predictions"] = relative(folder.predictions)
+    if folder.explanations.is_dir():
+        lines["pictures"] = f"{relative(folder.explanations)}, {relative(folder.picture('confusion', '*'))}"
     return lines
 
 
@@ -73,28 +71,28 @@ def one_line_a_clip(lines: list[str], data: object) -> list[str]:
     return list(found.values())
 
 
-def write_run_report(trainer: Trainer, folder: Path) -> str:
+def write_run_report(trainer: Trainer, folder: RunFolder) -> str:
     """Write `report.html` into the run folder and hand it to wandb; says where it is, or why there is none."""
-    path = folder / REPORT
+    path = folder.report
     try:
         refuse_foreign_file(path, is_page)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        own = sorted(modules_of_file(folder / CONFIG))  # what has just been trained is known to the user
+        own = sorted(modules_of_file(folder.config))  # what has just been trained is known to the user
         device = trainer.strategy.root_device
-        view = view_run(folder, settings=ReportSettings(), device=device, data=data, trust=own)
+        view = view_run(folder.path, settings=ReportSettings(), device=device, data=data, trust=own)
         write_page(report_page([view]), path)
         figures = run_figures(view)
     except VidactError as error:  # the training is done: a report that cannot be written must not spoil it
         return f"none: {error}"
     for name, figure in figures.items():
-        picture = folder / f"{name}_val.png"
+        picture = folder.picture(name, "val")
         try:
             save_png(figure, picture)
         except VidactError as error:
             rank_zero_warn(f"there is no picture {picture.name}: {error}")
         else:
             log_pictures(trainer, f"val/{name}", [picture], [name])
-    log_file(trainer, path, name=f"report-{folder.name}", kind="report")
+    log_file(trainer, path, name=f"report-{folder.path.name}", kind="report")
     return relative(path)
 
 

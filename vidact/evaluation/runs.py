@@ -20,6 +20,7 @@ from vidact.evaluation.results.statistics import ClipResult, Table
 from vidact.evaluation.results.tables import CONTROLS, LOCALISATION, PERTURBATION, Evaluation
 from vidact.evaluation.results.verdict import decide, why_undecided
 from vidact.evaluation.settings import EvaluateSettings, headline
+from vidact.runs.folder import EVALUATION
 from vidact.runs.run import Run, open_run
 
 CHECKPOINT = "checkpoint_sha1"
@@ -109,8 +110,8 @@ def prepare(
 def folder_name(choice: Choice) -> str:
     """Name the folder of an evaluation where none is given: each part and each other data set has its own."""
     if choice.root is not None:
-        return f"{NAME}_{_root_name(choice.root)}"
-    return NAME if choice.part == Choice.part else f"{NAME}_{choice.part}"
+        return f"{EVALUATION}_{_root_name(choice.root)}"
+    return EVALUATION if choice.part == Choice.part else f"{EVALUATION}_{choice.part}"
 
 
 def _root_name(root: str) -> str:

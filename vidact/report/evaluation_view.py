@@ -18,8 +18,8 @@ from vidact.evaluation.output.pictures import (
 )
 from vidact.evaluation.results.tables import CONFOUNDER, MEASURES, Evaluation, better
 from vidact.report.contents import EvaluationView, MeasureCell, MeasureColumn, MethodRow, Picture
+from vidact.runs.folder import RunFolder
 
-FOLDER = "evaluation"  # in the run folder: where `evaluate` writes and a report looks
 WORDS = {"abpc": "logit with the least relevant {units} replaced first, less that with the most relevant first"}
 READING = {1: "more is better", -1: "less is better", 0: ""}
 
@@ -33,7 +33,7 @@ def find_evaluation(folder: Path | None) -> tuple[EvaluationView | None, str]:
     Returns:
         The view, None where nobody has evaluated the run; and why what is there cannot be shown, empty if it can.
     """
-    if folder is None or not (path := folder / FOLDER / f"{NAME}.json").is_file():
+    if folder is None or not (path := RunFolder(folder).evaluation / f"{NAME}.json").is_file():
         return None, ""
     try:
         return view_evaluation(read_evaluation(path)), ""

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 
 from vidact.core import __version__
 from vidact.core.clips import height_and_width
+from vidact.runs.folder import RunFolder
 from vidact.runs.run import Run
 
 SERIES = {"train/loss_epoch": "training", "val/loss": "validation"}
@@ -83,7 +84,7 @@ def curves(
 
     Values that an epoch lacks are NaN; without `metrics.csv` there are no epochs.
     """
-    path = folder / "metrics.csv" if folder else None
+    path = RunFolder(folder).metrics if folder else None
     rows = []
     if path and path.is_file():
         with path.open(encoding="utf-8") as file:

@@ -21,8 +21,9 @@ from vidact.core.intervals import ClusteredMean, clustered_mean
 from vidact.core.terminal import printable
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.video.sampling import FrameOrder
+from vidact.runs.folder import relative
 from vidact.runs.measuring import measure_part
-from vidact.runs.run import Run, relative
+from vidact.runs.run import Run
 
 TAGS = "tags"
 ALL, ENSEMBLE = "all", "ensemble"

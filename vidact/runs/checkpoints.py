@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vidact.core.errors import CheckpointError
 from vidact.core.terminal import printable
+from vidact.runs.folder import RunFolder, newest_last_checkpoint
 
 NETWORK_PREFIX = "network."
 NO_COMMENT = b"\0\0"  # how an archive without a comment ends: the comment's length
@@ -163,14 +164,14 @@ def find_checkpoint(name: str, runs: Sequence[Path]) -> Path:
 
 def _last_checkpoint(runs: Sequence[Path]) -> Path:
     for folder in runs:
-        if (own := folder / "checkpoints" / "last.ckpt").is_file():
-            return own
-        if own.parent.is_dir():
+        run = RunFolder(folder)
+        if run.last_checkpoint.is_file():
+            return run.last_checkpoint
+        if run.checkpoints.is_dir():
             raise CheckpointError(f"--ckpt_path last: the run in {folder} has no last.ckpt; nothing was started")
-        found = sorted(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-        if found:
-            rank_zero_info(printable(f"--ckpt_path last: {found[-1]}, of the newest run in {folder}"))
-            return found[-1]
+        if (newest := newest_last_checkpoint(folder)) is not None:
+            rank_zero_info(printable(f"--ckpt_path last: {newest}, of the newest run in {folder}"))
+            return newest
     raise CheckpointError(f"--ckpt_path last: no run in {runs[-1]} has a last.ckpt; nothing was started")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vidact.core.errors import ConfigError
+from vidact.runs.folder import RunFolder
 
-FILE_NAME = "split.json"
 CONTENTS = "sha1"  # from the ids of the clips that train and validate to the hashes of their files
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 MAX_NAMED = 3
@@ -15,7 +15,7 @@ MAX_NAMED = 3
 
 def read_kept_split(folder: Path | None) -> Mapping[str, Any]:
     """Read the split that a run kept; empty if it kept none that can be read."""
-    path = folder / FILE_NAME if folder else None
+    path = RunFolder(folder).split if folder else None
     if path is None or not path.is_file():
         return {}
     try:
@@ -87,7 +87,7 @@ def require_unseen(
     """
     measured = set(clips)
     if seen := measured & set(kept.get(TRAINING, ())):
-        divide = f", or divide by what the training kept: --data.split {folder / FILE_NAME}" if can_divide else ""
+        divide = f", or divide by what the training kept: --data.split {RunFolder(folder).split}" if can_divide else ""
         raise ConfigError(
             f"{len(seen)} of the {len(measured)} {part} clips are among those that the network was trained on "
             f"({_named(seen)}), so the data or its split is another one now; bring back what is missing{divide}"

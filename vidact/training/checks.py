@@ -21,11 +21,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 from vidact.core.errors import ConfigError, EnvironmentProblem, VidactError, causes, reword_machine_error
+from vidact.runs.folder import BEST, LAST
 
 PROCESSES_PER_CORE = 4  # more is a mistake
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")  # of which 0 divides something
 PRECISIONS = (None, 32, 16, "32", "16", "32-true", "16-mixed", "bf16", "bf16-mixed")  # the clips stay float32
-VALIDATED_NEVER = "nothing is validated, so there will be no best.ckpt, only last.ckpt"
+VALIDATED_NEVER = f"nothing is validated, so there will be no {BEST}, only {LAST}"
 
 
 def check_seed(seed: bool | int) -> bool | int:

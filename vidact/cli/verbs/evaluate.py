@@ -151,7 +151,7 @@ def _tell(prepared: "Sequence[Prepared]", measured: "Sequence[Measured]", out: P
     from vidact.evaluation.output.logging import draw_comparison, draw_evaluation, log_evaluations, written_files
     from vidact.evaluation.results.comparison import compare
     from vidact.evaluation.runs import summarise
-    from vidact.runs.run import relative
+    from vidact.runs.folder import relative
 
     evaluations: list[Evaluation] = []
     pictures: dict[str, Path] = {}

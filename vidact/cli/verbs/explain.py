@@ -106,7 +106,7 @@ def _read_beside(beside: str, run: "Run", settings: "ExplainSettings") -> "Besid
 
 
 def _tell(results: "list[Result]") -> int:
-    from vidact.runs.run import relative
+    from vidact.runs.folder import relative
 
     for result in results:
         place = f"  {relative(result.folder)}" if result.state != "failed" else ""

@@ -36,11 +36,6 @@ class BarChart:
     bars: Sequence[tuple[str, float | int]]
 
 
-def run_folder(trainer: Trainer) -> Path:
-    """Name the folder of this run's checkpoints, config and pictures; call it on every process."""
-    return Path(trainer.log_dir or trainer.default_root_dir)
-
-
 def log_pictures(trainer: Trainer, key: str, paths: Sequence[Path], captions: Sequence[str]) -> None:
     """Hand PNG files to wandb, if it is used; as `key`, `key_2`, … where they are more than wandb shows of one."""
     for logger in _wandb_loggers(trainer):

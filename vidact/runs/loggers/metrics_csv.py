@@ -15,8 +15,6 @@ from typing_extensions import override
 from vidact.core.errors import DataError
 from vidact.core.files import write_whole
 
-FILE_NAME = ExperimentWriter.NAME_METRICS_FILE
-
 
 class KeptRows(ExperimentWriter):
     """Lightning's writer, which begins with the rows that are there, where Lightning's removes them."""

@@ -4,11 +4,9 @@ Only this file and `pictures.py` know wandb itself; everybody else goes through 
 """
 
 import contextlib
-import itertools
 import os
 import re
 import secrets
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,13 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from vidact.core.errors import ConfigError, EnvironmentProblem
-from vidact.core.files import write_whole
+from vidact.core.files import check_writable, write_whole
+from vidact.runs.folder import RunFolder, new_run_folder
 from vidact.runs.loggers.guard import Guard
 from vidact.runs.loggers.metrics_csv import KeepingCSVLogger
 from vidact.runs.loggers.wandb_names import artifact_name, media_key, printable
 
 PROJECT = "vidact"
-RUN_ID = "wandb_id.txt"
 MODES = ("online", "offline", "disabled", "shared", "dryrun")
 REFUSED_CHARACTERS = "/\\#?%:"
 MAX_PROJECT_LENGTH = 128
@@ -134,12 +132,14 @@ def build_loggers(runs: Path, *, use_wandb: bool = True, folder: Path | None = N
         ConfigError: `WANDB_MODE` is none of wandb's.
     """
     mode = wandb_mode() if use_wandb else "disabled"
-    folder = new_run_folder(runs) if folder is None else folder
+    if folder is None:
+        _check_writable(runs, hint="set --trainer.default_root_dir to a folder that can")
+        folder = new_run_folder(runs)
     csv = KeepingCSVLogger(save_dir=folder.parent, name="", version=folder.name)
     if mode == "disabled":
         return [csv]
     logger = _wandb_logger(folder, mode, name=folder.name, run_id=_run_id(folder))
-    logger.id_path = folder / RUN_ID
+    logger.id_path = RunFolder(folder).wandb_id
     return [csv, logger]
 
 
@@ -147,7 +147,7 @@ def _run_id(folder: Path) -> str | None:
     """Name wandb's run of a run folder, the same whenever it goes on; only the first process logs to it."""
     if getattr(rank_zero_only, "rank", 0) != 0:
         return None
-    path = folder / RUN_ID
+    path = RunFolder(folder).wandb_id
     given = os.environ.get("WANDB_RUN_ID")  # a sweep names its runs itself
     if given or not path.is_file():
         _check_writable(folder, hint="set --trainer.default_root_dir to a folder that can")
@@ -210,25 +210,6 @@ def _stage_in(folder: Path) -> None:
         _own_staging.add(str(folder.absolute()))
 
 
-def new_run_folder(runs: Path) -> Path:
-    """Make the next free `version_<n>`; two runs that start at once get two folders.
-
-    Processes other than the first only get a name: the first one's folder counts.
-    """
-    _check_writable(runs, hint="set --trainer.default_root_dir to a folder that can")
-    taken = [int(path.name.removeprefix("version_")) for path in runs.glob("version_*") if path.name[8:].isdigit()]
-    for number in itertools.count(max(taken, default=-1) + 1):
-        folder = runs / f"version_{number}"
-        if getattr(rank_zero_only, "rank", 0) != 0:
-            return folder
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("count does not end")
-
-
 def wandb_mode() -> str:
     """Choose wandb's mode without ever asking: `WANDB_MODE`, else online with a key, else offline, said once."""
     mode = os.environ.get("WANDB_MODE")
@@ -253,10 +234,4 @@ def finish_wandb(trainer: Trainer) -> str:
 
 @rank_zero_only
 def _check_writable(folder: Path, *, hint: str) -> None:
-    """Try by a real write: rights alone do not tell of a full disk or a read-only one."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"vidact")
-    except OSError as error:
-        raise EnvironmentProblem(f"{folder}: cannot be written ({error.strerror}); {hint}") from error
+    check_writable(folder, hint=hint)

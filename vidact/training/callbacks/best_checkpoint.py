@@ -1,10 +1,14 @@
 """Which epoch a training keeps as its best."""
 
+from pathlib import Path
+
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+
+from vidact.runs.folder import BEST
 
 MONITOR, LOSS = "val/clip_accuracy", "val/loss"
 
@@ -17,7 +21,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def __init__(self) -> None:
         super().__init__(
-            filename="best", monitor=MONITOR, mode="max", save_weights_only=True, enable_version_counter=False
+            filename=Path(BEST).stem, monitor=MONITOR, mode="max", save_weights_only=True, enable_version_counter=False
         )
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:

@@ -6,7 +6,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from vidact.core.errors import ConfigError, EnvironmentProblem
 from vidact.drawing.figure import save_png
 from vidact.drawing.results.confusion import confusion_matrix
-from vidact.runs.loggers.media import log_pictures, run_folder
+from vidact.runs.folder import RunFolder
+from vidact.runs.loggers.media import log_pictures
 from vidact.training.classifier import ActionClassifier
 
 PARTS = {"val": "validation", "test": "test"}
@@ -31,7 +32,7 @@ class ConfusionMatrix(Callback):
     def _draw(self, trainer: Trainer, pl_module: LightningModule, *, part: str) -> None:
         if not isinstance(pl_module, ActionClassifier):
             raise ConfigError(f"the confusion matrix needs an ActionClassifier, got {type(pl_module).__name__}")
-        path = run_folder(trainer) / f"confusion_{part}.png"
+        path = RunFolder.of(trainer).picture("confusion", part)
         if trainer.is_global_zero and part in pl_module.confusion:
             title = f"Confusion of {PARTS[part]} clips"
             try:

@@ -10,9 +10,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from vidact.core.clips import ClipSource
 from vidact.core.devices import gather
 from vidact.core.terminal import escape_cell
-from vidact.runs.loggers.media import run_folder
-
-FILE_NAME = "predictions.csv"
+from vidact.runs.folder import RunFolder
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -36,7 +34,7 @@ class PredictionWriter(BasePredictionWriter):
     ) -> None:
         """Bring all rows together and write them in the order of the windows."""
         rows = {row[0]: row for row in gather([row for batch in predictions for row in _rows(batch)])}
-        path = run_folder(trainer) / FILE_NAME
+        path = RunFolder.of(trainer).predictions
         source = getattr(trainer, "datamodule", None)
         names = source.class_names if isinstance(source, ClipSource) else ()
         if trainer.is_global_zero:

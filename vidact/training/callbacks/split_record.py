@@ -4,16 +4,14 @@ It lets no network be trained on with other clips, nor be measured on those that
 """
 
 import json
-import os
 from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from vidact.core.clips import SplitSource
-from vidact.runs.loggers.media import run_folder
+from vidact.runs.folder import RunFolder, relative
 from vidact.runs.splits import (
-    FILE_NAME,
     TEST,
     VALIDATION,
     keeps_contents,
@@ -35,7 +33,8 @@ class SplitRecord(Callback):
     """
 
     def __init__(self, checkpoint: str | None = None) -> None:
-        self._trained = None if checkpoint is None else Path(os.path.relpath(Path(checkpoint).absolute().parent.parent))
+        trained = None if checkpoint is None else RunFolder.of_checkpoint(checkpoint).path
+        self._trained = None if trained is None else Path(relative(trained))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write before the first batch, so that a run that is stopped early has it too.
@@ -43,7 +42,7 @@ class SplitRecord(Callback):
         Raises:
             ConfigError: the clips are not divided as they were when the checkpoint was trained.
         """
-        folder = run_folder(trainer)  # asks all processes
+        folder = RunFolder.of(trainer)  # asks all processes
         data = getattr(trainer, "datamodule", None)
         if not isinstance(data, SplitSource):
             return
@@ -52,7 +51,7 @@ class SplitRecord(Callback):
             kept = read_kept_split(self._trained)
             if stage == "fit":
                 if kept and not keeps_contents(kept):
-                    path = self._trained / FILE_NAME
+                    path = RunFolder(self._trained).split
                     rank_zero_info(
                         f"{path}: an older vidact wrote it; whether clips have changed, names alone can tell"
                     )
@@ -61,7 +60,7 @@ class SplitRecord(Callback):
                 require_unseen(kept, record[part], part=part, folder=self._trained, can_divide=True)
         if not trainer.is_global_zero:
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / FILE_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.split.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         for logger in trainer.loggers:
             logger.log_hyperparams({"leakage": record["leakage"]})

@@ -15,6 +15,7 @@ from typing_extensions import override
 from vidact.core.errors import EnvironmentProblem
 from vidact.core.files import write_whole
 from vidact.runs.checkpoints import check_sums, seal
+from vidact.runs.folder import LAST
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -43,7 +44,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             write_whole(target, buffer.getbuffer())
         except OSError as error:
             kept = "the previous checkpoint there is whole" if target.is_file() else "no checkpoint is there"
-            last = target.with_name("last.ckpt")
+            last = target.with_name(LAST)
             then = f"go on with --ckpt_path {last}" if last.is_file() else "start again"
             raise EnvironmentProblem(
                 f"{target} cannot be written ({error.strerror}); {kept}; make room or mend its rights, then {then}"

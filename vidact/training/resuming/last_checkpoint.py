@@ -9,10 +9,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vidact.core.errors import CheckpointError
-from vidact.runs.loggers.media import run_folder
+from vidact.runs.folder import LAST, RunFolder
 from vidact.training.resuming.finite import first_not_finite
-
-FILE_NAME = "last.ckpt"
 
 
 class LastCheckpoint(Callback):
@@ -29,7 +27,7 @@ class LastCheckpoint(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save before the first step: a folder that cannot be written shows at once, and the first epoch is no gap."""
-        self._path = run_folder(trainer).absolute() / "checkpoints" / FILE_NAME
+        self._path = RunFolder.of(trainer).last_checkpoint.absolute()
         loop = trainer.fit_loop
         epochs: Any = loop.epoch_progress.current
         if epochs.ready == epochs.processed:
@@ -60,7 +58,7 @@ class LastCheckpoint(Callback):
         if not isinstance(exception, SIGTERMException) or self._path is None or _gradients_wait(trainer):
             return
         if name := first_not_finite(pl_module):
-            rank_zero_warn(f"the weights of {name} are no numbers, so they are not saved: {FILE_NAME} stays as it was")
+            rank_zero_warn(f"the weights of {name} are no numbers, so they are not saved: {LAST} stays as it was")
             return
         self._save(trainer)
 
@@ -112,7 +110,7 @@ class LastCheckpoint(Callback):
                 f"{trainer.world_size} would see other clips of it; go on with --trainer.devices {processes}"
             )
         path = Path(trainer.ckpt_path or "").absolute()
-        if path == run_folder(trainer).absolute() / "checkpoints" / FILE_NAME:
+        if path == RunFolder.of(trainer).last_checkpoint.absolute():
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint) and callback.state_key in checkpoint.get("callbacks", {}):
                     _move(checkpoint["callbacks"][callback.state_key], str(callback.dirpath))

@@ -9,13 +9,13 @@ import os
 from pathlib import Path
 
 from vidact.core.errors import EnvironmentProblem
+from vidact.runs.folder import RunFolder
 
 try:
     import fcntl
 except ImportError:  # Windows has none: there nothing keeps a second training out
     fcntl = None  # type: ignore[assignment]
 
-FILE_NAME = ".training.lock"
 _TAKEN = {errno.EACCES, errno.EAGAIN}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EINVAL}  # network file systems without locks
 
@@ -31,7 +31,7 @@ def hold(folder: Path) -> None:
     folder = folder.resolve()
     if fcntl is None or folder in _held:
         return
-    path = folder / FILE_NAME
+    path = RunFolder(folder).lock
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:

@@ -1,7 +1,6 @@
 """Tell whether training can go on from a checkpoint as the same training, and where; it starts nothing."""
 
 import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,9 @@ import yaml
 
 from vidact.core.errors import ConfigError, EnvironmentProblem
 from vidact.runs.config import differences, listed, with_current_class_paths
-from vidact.runs.loggers.metrics_csv import FILE_NAME as METRICS
+from vidact.runs.folder import RunFolder, relative
 from vidact.runs.loggers.metrics_csv import trim_rows
-from vidact.runs.loggers.wandb import RUN_ID
-from vidact.training.resuming.lock import FILE_NAME as LOCK
 
-CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
 # Callbacks without which, or with others of which, it is another training; all others may come and go.
 TRAINING_CALLBACKS = (
     *("MeanWeights", "WeightAveraging", "EMAWeightAveraging", "StochasticWeightAveraging"),
@@ -25,23 +21,26 @@ TRAINING_CALLBACKS = (
 
 def run_folder_of(checkpoint: Path) -> Path | None:
     """Name the run folder that a `checkpoints/last.ckpt` lies in; None for any other checkpoint."""
-    own = checkpoint.absolute()
-    return own.parent.parent if (own.parent.name, own.name) == (CHECKPOINTS, LAST) else None
+    folder = RunFolder.of_checkpoint(checkpoint)
+    return folder.path if checkpoint.absolute() == folder.last_checkpoint else None
 
 
 def how_to_go_on(verb: str, folder: Path | None) -> str:
     """Say in one line that a run, which may have a folder by now, was stopped, and how it goes on."""
-    if verb == "fit" and folder is not None and (path := folder / CHECKPOINTS / LAST).is_file():
-        return f"stopped; the same command with --ckpt_path last goes on from {os.path.relpath(path)}"
+    if verb == "fit" and folder is not None and (path := RunFolder(folder).last_checkpoint).is_file():
+        return f"stopped; the same command with --ckpt_path last goes on from {relative(path)}"
     return "stopped; the same command starts anew"
 
 
 def remove_unbegun(folder: Path | None) -> None:
     """Remove a run folder in which nothing came to be, because the run was refused."""
-    if folder is not None and folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK, RUN_ID}:
+    if folder is None or not folder.is_dir():
+        return
+    first = (RunFolder(folder).lock, RunFolder(folder).wandb_id)  # written before anything can be refused
+    if set(folder.iterdir()) <= set(first):
         with contextlib.suppress(OSError):
-            for name in (LOCK, RUN_ID):
-                (folder / name).unlink(missing_ok=True)
+            for path in first:
+                path.unlink(missing_ok=True)
             folder.rmdir()
 
 
@@ -52,10 +51,11 @@ def go_on_in(folder: Path, checkpoint: Mapping[str, Any]) -> None:
         EnvironmentProblem: they cannot be written.
     """
     epoch, step = first_unfinished(checkpoint)
+    metrics = RunFolder(folder).metrics
     try:
-        trim_rows(folder / METRICS, epoch=epoch, step=step)
+        trim_rows(metrics, epoch=epoch, step=step)
     except OSError as error:
-        raise EnvironmentProblem(f"{folder / METRICS} cannot be written ({error.strerror})") from error
+        raise EnvironmentProblem(f"{metrics} cannot be written ({error.strerror})") from error
 
 
 def first_unfinished(checkpoint: Mapping[str, Any]) -> tuple[int, int]:

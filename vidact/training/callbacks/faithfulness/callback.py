@@ -24,7 +24,8 @@ from vidact.drawing.evaluation.perturbation import Band, FillPanel, MethodCurves
 from vidact.drawing.figure import save_png
 from vidact.evaluation.measures.perturbation import build_units
 from vidact.evaluation.measures.units import TUBES
-from vidact.runs.loggers.media import log_pictures, run_folder
+from vidact.runs.folder import RunFolder
+from vidact.runs.loggers.media import log_pictures
 from vidact.training.callbacks.faithfulness.findings import Faithfulness, fill_for, measure_clips, shares_replaced
 from vidact.training.callbacks.schedule import Schedule
 
@@ -135,7 +136,7 @@ class FaithfulnessCallback(Callback):
     def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._schedule.note_done()
         clips = self._example_clips(trainer)
-        path = run_folder(trainer) / "faithfulness" / f"epoch_{self._schedule.epoch:03d}.png"  # asks all processes
+        path = RunFolder.of(trainer).faithfulness_picture(self._schedule.epoch)  # asks all processes
         shard = range(trainer.global_rank, len(clips), trainer.world_size)
         found = gather(self._findings(pl_module, clips, shard))
         found.sort(key=lambda one: one.position)

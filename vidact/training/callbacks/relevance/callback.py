@@ -20,7 +20,8 @@ from vidact.core.clips import ClipBatch, ClipSource, as_float
 from vidact.core.devices import gather
 from vidact.core.errors import ConfigError, ExplanationError, NetworkError
 from vidact.core.explanation import check_threshold
-from vidact.runs.loggers.media import log_bars, log_pictures, log_table, log_videos, run_folder
+from vidact.runs.folder import RunFolder, epoch_name
+from vidact.runs.loggers.media import log_bars, log_pictures, log_table, log_videos
 from vidact.training.callbacks.relevance.drawing import PICTURES, VIDEO, draw_finding, frame_charts
 from vidact.training.callbacks.relevance.findings import (
     TABLE_COLUMNS,
@@ -162,8 +163,8 @@ class RelevanceCallback(Callback):
         clips = self._example_clips(trainer, stage=stage)
         if trainer.state.fn != "fit":
             self._warn_of_obstacles(pl_module, clips)
-        name = f"epoch_{self._schedule.epoch:03d}" if trainer.state.fn == "fit" else stage
-        folder = run_folder(trainer) / "explanations" / name
+        name = epoch_name(self._schedule.epoch) if trainer.state.fn == "fit" else stage
+        folder = RunFolder.of(trainer).explanations / name
         shard = range(trainer.global_rank, len(clips), trainer.world_size)
         findings = gather(self._findings(pl_module, clips, shard))
         findings.sort(key=lambda finding: (finding.position, finding.kind))
