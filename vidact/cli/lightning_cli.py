@@ -88,7 +88,7 @@ class VidactCLI(LightningCLI):
             self.config = parser.parse_args(cast(list[str], args))
         except jsonargparse.ArgumentError as error:
             verb = args[0] if isinstance(args, list) and args else ""
-            raise ConfigError(explain_parse_error(str(error), self._known_keys(str(verb)))) from error
+            raise ConfigError(explain_parse_error(error, self._known_keys(str(verb)))) from error
         except Exception as error:
             if (told := explain_import_error(error)) is None:
                 raise

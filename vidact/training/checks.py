@@ -9,7 +9,6 @@ import os
 import re
 import traceback
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -75,21 +74,6 @@ def check_run(trainer: Mapping[str, Any]) -> None:
         least, most = trainer.get(f"min_{what}"), trainer.get(f"max_{what}")
         if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
             raise ConfigError(f"--trainer.min_{what} {least}: more than --trainer.max_{what}, which is {most}")
-    _check_max_time(trainer.get("max_time"))
-
-
-def _check_max_time(given: Any) -> None:
-    wanted = "a time above 0: days, hours, minutes and seconds as 00:12:00:00, or {hours: 12}"
-    duration = given
-    if isinstance(given, str) and (found := re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", given.strip())):
-        duration = timedelta(
-            **dict(zip(("days", "hours", "minutes", "seconds"), map(int, found.groups()), strict=True))
-        )
-    elif isinstance(given, Mapping):
-        with contextlib.suppress(TypeError):
-            duration = timedelta(**given)
-    if given is not None and not (isinstance(duration, timedelta) and duration > timedelta()):
-        raise ConfigError(f"--trainer.max_time: expected {wanted}, got {given}")
 
 
 def check_parts(trainer: Mapping[str, Any], *, verb: str, goes_on: bool = False) -> None:
@@ -130,8 +114,7 @@ def explain_trainer_error(error: Exception, accelerator: object) -> ConfigError 
     told = " ".join(str(error).split())
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         return EnvironmentProblem(f"--trainer.accelerator {accelerator}: torch finds no GPU; try cpu ({told})")
-    kind = EnvironmentProblem if missing_package(told) else ConfigError
-    return kind(_named(told))
+    return _kind_of(told)(_named(told))
 
 
 def _named(told: str) -> str:
@@ -151,8 +134,7 @@ def explain_training_error(error: Exception) -> ConfigError | EnvironmentProblem
     if frames and (
         found := re.search(r"/lightning/pytorch/(callback|logger)s/", frames[-1].filename.replace(os.sep, "/"))
     ):
-        kind = EnvironmentProblem if missing_package(told) else ConfigError
-        return kind(f"--trainer.{found[1].replace('back', 'backs')}: {told}")  # such as a metric that there is not
+        return _kind_of(told)(f"--trainer.{found[1].replace('back', 'backs')}: {told}")  # as an unknown metric
     if isinstance(error, ValueError) and "val_check_interval" in told:  # compared with the batches that there are
         return ConfigError(_named(told))
     return None
@@ -170,9 +152,7 @@ def one_line_errors() -> Iterator[None]:
     except ValueError as error:  # jsonargparse hides what a settings class has said
         if (told := next((cause for cause in causes(error) if isinstance(cause, VidactError)), None)) is not None:
             raise told from error
-        if (part := explain_refused_part(error)) is not None:
-            raise (EnvironmentProblem if part[1] else ConfigError)(part[0]) from error
-        if (explained := explain_training_error(error)) is None:
+        if (explained := explain_refused_part(error) or explain_training_error(error)) is None:
             raise
         raise explained from error
     except Exception as error:
@@ -230,42 +210,27 @@ def require_synchronisable(trainer: Trainer) -> None:
         )
 
 
-_PACKAGES = re.compile(r"Requirement '([\w-]+)|pip install (?:-U )?[`']?([\w-]+)|No module named '([\w]+)")
-
-
-_FAILED = re.compile(r"Errors:\n  - (.*?)(?=\n *- |\nGiven value)", flags=re.DOTALL)
-
-
-_PROBLEM = re.compile(r"Problem with given class_path '([\w.]+)':(.*?)(?=\n *- |\nGiven value)", flags=re.DOTALL)
-
-
 _OF_TRAINER = {"loggers.logger.Logger": "--trainer.logger", "callbacks.callback.Callback": "--trainer.callbacks"}
+_REQUIREMENT = re.compile(r"Requirement '[^']+' not met\.(?: HINT: Try running `[^`]+`)?")
 
 
-def explain_refused_part(error: Exception) -> tuple[str, bool] | None:
-    """Say what a logger or a callback of the trainer has said of its settings, which the parser wraps in many lines.
+def explain_refused_part(error: Exception) -> ConfigError | EnvironmentProblem | None:
+    """Pick out what a logger or a callback has said of its settings, around which the parser writes a page.
 
     Returns:
-        One line, and whether a package is missing; None if it is no such error.
+        None if it is no such error.
     """
-    message = str(error)
-    option = next((name for kind, name in _OF_TRAINER.items() if f"{kind}'>" in message), None)
+    page = " ".join(str(error).split())
+    option = next((name for kind, name in _OF_TRAINER.items() if f"{kind}'>" in page), None)
     if option is None:
         return None
-    if problem := _PROBLEM.search(message):
-        kinds, told = {problem[1]}, problem[2]
-    elif failed := _FAILED.search(message):
-        kinds, told = set(re.findall(r"class_path='([\w.]+)'", message[failed.end() :])), failed[1]
-    else:
-        return None
-    where = f"{option}: {kinds.pop()}: " if len(kinds) == 1 else f"{option}: "
-    if package := missing_package(told):
-        instead = "; or leave it out: a run keeps metrics.csv in any case" if "logger" in option else ""
-        return f"{where}needs a package that is not installed: pip install {package}{instead}", True
-    return where + " ".join(told.split()), False
+    *_, innermost = causes(error)
+    missing = _REQUIREMENT.search(page)  # of a list of loggers the innermost error does not tell
+    told = missing[0] if missing else " ".join(str(innermost).split())
+    return _kind_of(told)(f"{option}: {told}")
 
 
-def missing_package(message: str) -> str | None:
-    """Name the package that a message says is not installed; None where it says nothing of the kind."""
-    found = [next(filter(None, names)) for names in _PACKAGES.findall(message)]
-    return found[-1] if found else None
+def _kind_of(told: str) -> type[ConfigError | EnvironmentProblem]:
+    """Tell a package that is not installed from a mistake in the settings."""
+    is_missing = re.search(r"Requirement '|pip install|No module named '", told)
+    return EnvironmentProblem if is_missing else ConfigError
