@@ -183,7 +183,7 @@ def test_a_signal_while_the_report_is_written_does_not_call_for_training_anew(
     small_set: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, status: int
 ) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background is born deaf to it
-    monkeypatch.setattr("vidact.cli.lightning_cli.write_run_report", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr("vidact.cli.lightning_cli.report_run", lambda *_: os.kill(os.getpid(), number))
     args = ["fit", "--data.root", str(small_set), *SMALL, *network("Pooled"), "--report", "true"]
     before = signal.getsignal(signal.SIGTERM)
     assert main([*args, "--trainer.max_epochs", "1"]) == status

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vidact.cli.parse_errors import explain_import_error, explain_parse_error
-from vidact.cli.run_end import guesses_without_pixels, passing_folder, summary, write_run_report
+from vidact.cli.run_end import guesses_without_pixels, passing_folder, report_run, summary
 from vidact.cli.stopping import INTERRUPTED, TERMINATED, Stopped, ended_by_sigterm
 from vidact.core.devices import gather, local_rank
 from vidact.core.errors import CheckpointError, ConfigError
@@ -230,7 +230,7 @@ class VidactCLI(LightningCLI):
             lines = summary(self.trainer, folder, left_out)
             fit = self.config_init["fit"] if self.subcommand == "fit" else None
             if fit is not None and fit.report and not fit.trainer.fast_dev_run:
-                lines["report"] = write_run_report(self.trainer, folder)
+                lines["report"] = report_run(self.trainer, folder)
             if place := finish_wandb(self.trainer):
                 lines["wandb"] = place
             for name, value in (guesses_without_pixels(self.datamodule.leakage, self.subcommand) | lines).items():

@@ -12,15 +12,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.core.clips import SplitSource
 from vidact.core.errors import VidactError
-from vidact.core.folders import refuse_foreign_file
 from vidact.data.splits.leakage import LeakageReport
-from vidact.drawing.figure import save_png
-from vidact.report.page import is_page, report_page, write_page
-from vidact.report.run_pictures import run_figures
-from vidact.report.run_view import ReportSettings, view_run
+from vidact.report.run_report import write_run_report
 from vidact.runs.folder import RunFolder, relative
 from vidact.runs.loggers.media import log_file, log_pictures
-from vidact.runs.trust import modules_of_file
 from vidact.training.callbacks.best_checkpoint import MONITOR
 
 REPORTED = tuple(
@@ -71,29 +66,22 @@ def one_line_a_clip(lines: list[str], data: object) -> list[str]:
     return list(found.values())
 
 
-def write_run_report(trainer: Trainer, folder: RunFolder) -> str:
-    """Write `report.html` into the run folder and hand it to wandb; says where it is, or why there is none."""
-    path = folder.report
+def report_run(trainer: Trainer, folder: RunFolder) -> str:
+    """Write the run's report and hand it to wandb; says where it is, or why there is none."""
     try:
-        refuse_foreign_file(path, is_page)
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        own = sorted(modules_of_file(folder.config))  # what has just been trained is known to the user
-        device = trainer.strategy.root_device
-        view = view_run(folder.path, settings=ReportSettings(), device=device, data=data, trust=own)
-        write_page(report_page([view]), path)
-        figures = run_figures(view)
+        report = write_run_report(
+            folder,
+            data=trainer.datamodule,  # type: ignore[attr-defined]
+            device=trainer.strategy.root_device,
+        )
     except VidactError as error:  # the training is done: a report that cannot be written must not spoil it
         return f"none: {error}"
-    for name, figure in figures.items():
-        picture = folder.picture(name, "val")
-        try:
-            save_png(figure, picture)
-        except VidactError as error:
-            rank_zero_warn(f"there is no picture {picture.name}: {error}")
-        else:
-            log_pictures(trainer, f"val/{name}", [picture], [name])
-    log_file(trainer, path, name=f"report-{folder.path.name}", kind="report")
-    return relative(path)
+    for problem in report.problems:
+        rank_zero_warn(problem)
+    for name, picture in report.pictures.items():
+        log_pictures(trainer, f"val/{name}", [picture], [name])
+    log_file(trainer, report.page, name=f"report-{folder.path.name}", kind="report")
+    return relative(report.page)
 
 
 def guesses_without_pixels(leakage: LeakageReport, verb: str | None) -> dict[str, str]:

@@ -187,6 +187,23 @@ class EvaluationView:
 
 
 @dataclass(frozen=True)
+class Curves:
+    """How training went, epoch by epoch.
+
+    Attributes:
+        epochs: Their numbers, from 0.
+        losses: Of each epoch, by name; NaN where an epoch has none.
+        accuracies: The same.
+        best_epoch: After which the weights were saved.
+    """
+
+    epochs: Int[np.ndarray, " E"]
+    losses: dict[str, Float[np.ndarray, " E"]]
+    accuracies: dict[str, Float[np.ndarray, " E"]]
+    best_epoch: int
+
+
+@dataclass(frozen=True)
 class RunView:
     """All that a report tells of one trained network.
 
@@ -207,6 +224,7 @@ class RunView:
         config: The run's whole config as YAML.
         left_out: What could not be shown or measured, and why; a line each.
         evaluation: Whether its explanations are right; None where nobody has asked.
+        curves: Of the training; None if the run kept none.
     """
 
     name: str
@@ -225,3 +243,4 @@ class RunView:
     config: str = field(repr=False)
     left_out: tuple[str, ...] = ()
     evaluation: EvaluationView | None = None
+    curves: Curves | None = field(default=None, repr=False)
