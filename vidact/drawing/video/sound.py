@@ -1,7 +1,4 @@
-"""Carry the sound of a video over into another file, in step with its frames; it knows nothing of pictures.
-
-It is encoded anew as AAC, which every player of MP4 has, a little at a time.
-"""
+"""Copy the sound of a video into another file, in step with its frames, encoded as AAC, which every MP4 player has."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -16,7 +13,7 @@ _AHEAD_SECONDS = 0.5  # players want sound and pictures near each other in the f
 
 
 class Sound:
-    """The sound of a video, which is put into another one while that is written.
+    """The sound of a video, copied into another one while that is written.
 
     `account` says what became of it: `none`, `kept`, or why it, or its end, is left out.
 
@@ -86,7 +83,7 @@ class Sound:
 
     @contextlib.contextmanager
     def _forgiving(self) -> Iterator[None]:
-        """Go on without sound where it cannot be read: what is to be seen matters more."""
+        """Go on without sound if it cannot be read: the pictures matter more."""
         try:
             yield
         except (OSError, ValueError, av.error.FFmpegError) as error:
