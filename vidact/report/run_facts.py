@@ -56,7 +56,7 @@ def _size(size: Any) -> str:
 
 
 def split_facts(record: Mapping[str, Any], *, part: str) -> dict[str, str]:
-    """Say how clips were divided and what that gives away of a part.
+    """Say how clips were divided, and how many clips of a part share a source with training.
 
     Args:
         record: From `read_kept_split`.

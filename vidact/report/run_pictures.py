@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Int
 from matplotlib.figure import Figure
 
 from vidact.drawing.figure import svg_text
 from vidact.drawing.results.accuracy import Score, accuracy_beside_baselines, class_accuracy_bars
 from vidact.drawing.results.confusion import confusion_matrix
 from vidact.drawing.results.curves import training_curves
-from vidact.report.contents import Curves, Interval, Outcome, Picture, RunView
+from vidact.report.contents import Curves, Interval, Picture, RunView
+from vidact.report.summary import confusion_cells
 
 
 def draw_pictures(view: RunView) -> Iterator[Picture]:
@@ -20,7 +20,8 @@ def draw_pictures(view: RunView) -> Iterator[Picture]:
         yield Picture(title, _curves_alt(view.curves), svg_text(_curves_figure(view, view.curves, title=title)))
     if view.accuracy is None:
         return
-    matrix = _count_confusions(view.outcomes, num_classes=len(view.class_names))
+    cells = confusion_cells(view.outcomes, num_classes=len(view.class_names))
+    matrix = np.array([[cell.count for cell in row] for row in cells])
     title = f"Confusion of {view.part} clips"
     alt = f"{np.trace(matrix)} of {matrix.sum()} clips on the diagonal; the numbers are in the table below"
     yield Picture(title, alt, svg_text(confusion_matrix(matrix, view.class_names, title=title)))
@@ -67,11 +68,3 @@ def _curves_alt(curves: Curves) -> str:
     series = curves.losses | curves.accuracies
     ends = (f"{name} {values[np.isfinite(values)][-1]:.3g}" for name, values in series.items())
     return f"curves over the epochs; at the end: {', '.join(ends)}"
-
-
-def _count_confusions(outcomes: Sequence[Outcome], *, num_classes: int) -> Int[np.ndarray, "K K"]:
-    """Count clips by true (row) and predicted (column) class."""
-    matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
-    for outcome in outcomes:
-        matrix[outcome.true, outcome.predicted] += 1
-    return matrix

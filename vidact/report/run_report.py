@@ -32,7 +32,7 @@ class WrittenReport:
 
 
 def write_run_report(folder: RunFolder, *, data: VideoDataModule, device: torch.device) -> WrittenReport:
-    """Write `report.html` and pictures of the validation clips into the folder of a run that this process has trained.
+    """Write `report.html`, and accuracies of the validation clips as pictures, into the folder of a run just trained.
 
     Raises:
         VidactError: the run cannot be measured, explained or drawn, or the page cannot be written.
