@@ -1,6 +1,7 @@
-"""Read what a training left behind: its checkpoints, its config, its classes, and the network with its weights.
+"""Open a run: its network with the trained weights, its config and its classes.
 
-A config is code: the class that it names is imported, where it is vidact's or torch's or the user has named its module.
+A config decides which code is imported, so it may name only vidact, torch, torchvision, lightning, and modules that the
+user trusts.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from vidact.runs.trust import importing_only, modules_of_file, modules_on_comman
 
 @dataclass(frozen=True)
 class Run:
-    """A trained network and all that is known of its training.
+    """A trained network with its config and classes.
 
     Attributes:
         name: Of the run's folder or, without one, of the checkpoint.
@@ -39,8 +40,8 @@ class Run:
         class_names: In the order of their numbers.
         epoch: The epoch after which the weights were saved, from 0.
         network: In eval mode.
-        trust: Modules beside vidact's and torch's that its config may name.
-        frame_rates: Of the clips that it learned from; None where its version of vidact kept none.
+        trust: Further modules that its config may import from.
+        frame_rates: Of its training clips; None if the checkpoint keeps none.
     """
 
     name: str
@@ -61,11 +62,11 @@ class Run:
 
     @property
     def mirror_at_test(self) -> bool:
-        """Whether the run's accuracies are of each window and its mirror image together."""
+        """Whether each window is scored together with its mirror image."""
         return bool(self.config["model"].get("mirror_at_test", False))
 
     def build_data(self) -> VideoDataModule:
-        """Build the data module that the run was trained with; nothing is read yet.
+        """Build the data module that the run was trained with; no file is read yet.
 
         Raises:
             ConfigError: a setting that this version does not have.
@@ -76,7 +77,7 @@ class Run:
 
 
 def config_of_run(args: Sequence[str]) -> Path | None:
-    """Find the config of the run that `--ckpt_path` is of; None where there is none."""
+    """Find the config of the run that the checkpoint of `--ckpt_path` belongs to; None if there is none."""
     words = [word for arg in args for word in arg.split("=", 1)]
     given = next((value for word, value in pairwise(words) if word == "--ckpt_path"), "")
     path = RunFolder.of_checkpoint(given).config
@@ -84,7 +85,7 @@ def config_of_run(args: Sequence[str]) -> Path | None:
 
 
 def importing_of(args: Sequence[str], trusted: Sequence[str]) -> contextlib.AbstractContextManager[None]:
-    """Let the config of a run, where a command line takes one, import only the code that the command line names.
+    """Restrict what the config of a run, if `--config` names one, may import to modules that the command line names.
 
     Args:
         args: With `--config` and its file as two words.
@@ -152,7 +153,7 @@ def _build_network(config: Mapping[str, Any], *, num_classes: int, trust: Sequen
 
 
 def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any], Path | None]:
-    """Read the settings of a run: its config.yaml, with which the checkpoint must agree, or else the checkpoint's own.
+    """Read a run's settings from its config.yaml, with which the checkpoint must agree, or else from the checkpoint.
 
     Args:
         checkpoint: The file.
@@ -162,8 +163,7 @@ def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[
         The settings, and the run's folder if it has one.
 
     Raises:
-        ConfigError: there are none, they cannot be read, or the two disagree on more than where the clips lie, how
-            fast they come, and what is shown.
+        ConfigError: there are none, they cannot be read, or the two disagree on a setting that changes the training.
     """
     places = (RunFolder.of_checkpoint(checkpoint).path, checkpoint.absolute().parent)
     folder = next((place for place in places if RunFolder(place).config.is_file()), None)
@@ -187,7 +187,7 @@ def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[
 
 
 def _frame_rates(content: Mapping[str, Any], config: Mapping[str, Any], *, source: Path) -> FrameRates | None:
-    """Read the frame rates that the data module put into a checkpoint; without them, the config may name one."""
+    """Read the frame rates that the data module has saved in a checkpoint, else the one that the config names."""
     state = content.get(VideoDataModule.__qualname__)
     kept = state.get("frame_rates") if isinstance(state, dict) else None
     if isinstance(kept, dict):
@@ -201,7 +201,7 @@ def _frame_rates(content: Mapping[str, Any], config: Mapping[str, Any], *, sourc
 
 
 def tell_other_rates(content: Mapping[str, Any], now: FrameRates | None) -> None:
-    """Warn where the clips to be measured have other frames per second than those that a checkpoint learned from."""
+    """Warn if the clips have other frame rates than those that a checkpoint was trained on."""
     learned = _frame_rates(content, {"data": {}}, source=Path("the checkpoint"))
     if learned and now and (told := learned.unlike(now)):
         rank_zero_warn(told)
@@ -241,7 +241,7 @@ def _read_config(text: str, checkpoint: Path) -> dict[str, Any]:
 
 
 def window_of(run: Run, *, overlap: float = 0.5) -> WindowSettings:
-    """Say how a run's network sees a video.
+    """Give the settings by which a run's network sees a video.
 
     Raises:
         ConfigError: an overlap that is no share of a window.

@@ -1,4 +1,4 @@
-"""Compare how a run's clips were divided when it was trained with how they are divided now; it divides nothing."""
+"""Read the split that a run was trained with, and refuse to resume or measure it with clips that do not fit."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,13 +26,13 @@ def read_kept_split(folder: Path | None) -> Mapping[str, Any]:
 
 
 def require_same_clips(kept: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path) -> None:
-    """Refuse to train on with other clips: what is gone or new moves clips from one side to another.
+    """Refuse to resume training with other clips than before: clips that are gone or new change all sides of the split.
 
-    Clips of the same names are the same only if their files are; a split that keeps no hashes does not tell.
+    Clips of the same name count as the same only if their files do; splits of older versions have no hashes to compare.
 
     Args:
         kept: From `read_kept_split`; nothing is compared where it is empty.
-        now: The split of now, in the same form.
+        now: The present split, in the same form.
         folder: The run folder, to be named.
 
     Raises:
@@ -60,12 +60,12 @@ def require_same_clips(kept: Mapping[str, Any], now: Mapping[str, Any], *, folde
 
 
 def keeps_contents(split: Mapping[str, Any]) -> bool:
-    """True where a split says what the files of its clips held; those of older versions do not."""
+    """Say whether a split has hashes of its files; those of older versions have none."""
     return isinstance(split.get(CONTENTS), Mapping)
 
 
 def _changed(clips: Iterable[str], kept: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
-    """Choose the clips whose files are not the same, or can be read only then or only now."""
+    """List the clips whose files differ, or were readable only then or only now."""
     before, after = kept[CONTENTS], now[CONTENTS]
     return {clip for clip in clips if before.get(clip, "") != after.get(clip, "")}
 
@@ -77,10 +77,10 @@ def require_unseen(
 
     Args:
         kept: From `read_kept_split`; nothing is compared where it is empty.
-        clips: The ids of those that it is to be measured on.
-        part: Which they are: `validation` or `test`.
+        clips: Ids of the clips to measure it on.
+        part: Their name: `validation` or `test`.
         folder: The run folder of the training, to be named.
-        can_divide: Whether there is an option by which the clips can be divided anew.
+        can_divide: Whether the verb has the option --data.split.
 
     Raises:
         ConfigError: some are the same.

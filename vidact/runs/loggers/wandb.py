@@ -1,6 +1,6 @@
-"""Give a run its folder and its loggers: CSV files, and wandb, online or offline.
+"""Build a run's loggers: CSV files, and wandb, online or offline.
 
-Only this file and `pictures.py` know wandb itself; everybody else goes through Lightning's logger.
+Only this file and `media.py` import wandb; all others use Lightning's logger.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ FINISH_TIMEOUT_SECONDS = 120
 
 
 class GuardedWandbLogger(WandbLogger):
-    """Lightning's logger, without the power to end a training: what wandb does not take is left out, and said once."""
+    """Lightning's logger, but failures of wandb end no training: what it does not take is skipped, with a warning."""
 
-    id_path: Path | None = None  # of the file by which a run folder knows its run of wandb
+    id_path: Path | None = None  # file in the run folder that holds the id of wandb's run
 
     @property
     def experiment(self) -> Any:
-        """The run; where wandb's server cannot be reached in INIT_TIMEOUT_SECONDS, one that is kept offline.
+        """The run in wandb; an offline one if the server cannot be reached in INIT_TIMEOUT_SECONDS.
 
         Raises:
             EnvironmentProblem: the server refuses the key, or no run can be started at all.
@@ -62,7 +62,7 @@ class GuardedWandbLogger(WandbLogger):
             return run
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Log numbers, and what others make for wandb; one thing that it does not take costs that one alone."""
+        """Log numbers and media; if wandb does not take one of them, only that one is skipped."""
         whole = super().log_metrics
         named = {printable(name): value for name, value in metrics.items()}
         guard_of(self).attempt_all("a value", named, lambda part: whole(part, step))
@@ -72,7 +72,7 @@ class GuardedWandbLogger(WandbLogger):
         guard_of(self).attempt("settings", lambda: super(GuardedWandbLogger, self).log_hyperparams(params))
 
     def log_files(self, paths: Mapping[str, Path], *, name: str, kind: str) -> None:
-        """Keep files, by their names there, as an artifact; they are uploaded, or synchronised, from where they lie."""
+        """Log files, by their names there, as an artifact; they are uploaded from where they are."""
 
         def log() -> None:
             artifact = wandb.Artifact(artifact_name(name), type=kind)
@@ -105,13 +105,13 @@ def _finish(run: Any) -> str:
 
 
 def guard_of(logger: WandbLogger) -> Guard:
-    """Give the guard of a logger, also of one that the user has brought."""
+    """Give the guard of a logger, also of one that the user's config names."""
     guard: Guard = logger.__dict__.setdefault("_guard", Guard(_leave))
     return guard
 
 
 def _leave() -> None:
-    """Let wandb's process go, where it lives: else it would be missed again at exit."""
+    """End wandb's process if it still lives; else wandb would fail again at exit."""
     with contextlib.suppress(Exception):
         wandb.teardown()
 
@@ -124,7 +124,7 @@ def media_key_of(logger: WandbLogger, key: str) -> str:
 def build_loggers(runs: Path, *, use_wandb: bool = True, folder: Path | None = None) -> list[Logger]:
     """Build the loggers of a run: CSV files in a run folder of its own, `<runs>/version_<n>`, and wandb.
 
-    `folder` is that of a run that goes on, with the same run of wandb.
+    `folder` is that of a resumed run, which continues the same run of wandb.
     `WANDB_MODE`, `WANDB_PROJECT` and `WANDB_DIR` are obeyed. With no mode and no key, wandb is offline.
 
     Raises:
@@ -144,7 +144,7 @@ def build_loggers(runs: Path, *, use_wandb: bool = True, folder: Path | None = N
 
 
 def _run_id(folder: Path) -> str | None:
-    """Name wandb's run of a run folder, the same whenever it goes on; only the first process logs to it."""
+    """Give the id of wandb's run, the same when the run is resumed; None in all processes but the first, which logs."""
     if getattr(rank_zero_only, "rank", 0) != 0:
         return None
     path = RunFolder(folder).wandb_id
@@ -163,7 +163,7 @@ def _run_id(folder: Path) -> str | None:
 
 
 def build_wandb_logger(folder: Path) -> GuardedWandbLogger | None:
-    """Build wandb's logger alone, for a run that is written into a folder; None where `WANDB_MODE` is disabled.
+    """Build wandb's logger alone, for what is written into a folder; None if `WANDB_MODE` is disabled.
 
     Raises:
         EnvironmentProblem: a folder cannot be written, or wandb is to be online and has no key.
@@ -204,14 +204,14 @@ _own_staging: set[str] = set()
 
 
 def _stage_in(folder: Path) -> None:
-    """Let wandb keep the media of tables with the run, not in the user's home, unless `WANDB_DATA_DIR` says where."""
+    """Make wandb keep the media of tables in the run folder, not in the user's home, unless `WANDB_DATA_DIR` is set."""
     if os.environ.get("WANDB_DATA_DIR") in {None, *_own_staging}:
         os.environ["WANDB_DATA_DIR"] = str(folder.absolute())
         _own_staging.add(str(folder.absolute()))
 
 
 def wandb_mode() -> str:
-    """Choose wandb's mode without ever asking: `WANDB_MODE`, else online with a key, else offline, said once."""
+    """Choose wandb's mode without a prompt: `WANDB_MODE`, else online with a key, else offline."""
     mode = os.environ.get("WANDB_MODE")
     if mode is not None and mode not in MODES:
         raise ConfigError(f"WANDB_MODE is one of {', '.join(MODES)}, got {mode!r}")
