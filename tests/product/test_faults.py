@@ -93,7 +93,7 @@ class TestALossThatIsNoNumber:
         assert main([*args, *network("NotANumber", training_call=3, in_gradient="true")]) == 2
         (line,) = error_lines(capsys.readouterr().err)
         assert line.startswith(
-            "vidact: error: the weights of network.layers.2.weight are no numbers after epoch 1, step 4, though each "
+            "vidact: error: the weights of network.layers.2.weight are not finite after epoch 1, step 4, although every "
             "loss was one: a gradient was not; last.ckpt is that of the epoch before; start anew with a smaller "
         )
         assert last_checkpoint()["epoch"] == 0
@@ -104,7 +104,7 @@ class TestALossThatIsNoNumber:
         found = start(*args, *network("NotANumber", training_call=2, terminate="true", **settings))
         assert found.returncode == 143, found.stderr[-3000:]
         assert (
-            "network.layers.2.weight are no numbers, so they are not saved: last.ckpt stays as it was" in found.stderr
+            "network.layers.2.weight are not finite and are not saved: last.ckpt stays as it was" in found.stderr
         )
         assert last_checkpoint()["epoch"] == 0
 
@@ -171,7 +171,7 @@ class TestTheBestEpoch:
 
     def test_is_a_later_one_where_the_first_is_no_number(self, small_set: Path) -> None:
         args = ["fit", "--data.root", str(small_set), *SMALL, "--trainer.max_epochs", "2"]
-        with pytest.warns(UserWarning, match="val/loss of epoch 0 is nan: it is not kept as the best"):
+        with pytest.warns(UserWarning, match="val/loss of epoch 0 is nan: not saved as the best"):
             assert main([*args, *network("NotANumber", evaluation_calls=[0]), "--model.optimizer.init_args.lr=0"]) == 0
         best = torch.load("runs/version_0/checkpoints/best.ckpt", weights_only=True)
         assert best["epoch"] == 1
@@ -187,7 +187,7 @@ def test_a_signal_while_the_report_is_written_does_not_call_for_training_anew(
     args = ["fit", "--data.root", str(small_set), *SMALL, *network("Pooled"), "--report", "true"]
     before = signal.getsignal(signal.SIGTERM)
     assert main([*args, "--trainer.max_epochs", "1"]) == status
-    told = "vidact: stopped; the same command with --ckpt_path last goes on from runs/version_0/checkpoints/last.ckpt"
+    told = "vidact: stopped; the same command with --ckpt_path last resumes from runs/version_0/checkpoints/last.ckpt"
     assert capsys.readouterr().err.splitlines()[-1] == told
     assert last_checkpoint()["epoch"] == 0
     assert signal.getsignal(signal.SIGTERM) == before

@@ -111,12 +111,12 @@ def test_settings_that_work(args: list[str], fit: Any) -> None:
         (
             _callback("EarlyStopping", monitor="val/los"),
             2,
-            "EarlyStopping: there is no measure val/los; nearest: val/loss;",
+            "EarlyStopping: no metric val/los is logged; nearest: val/loss;",
         ),
         (
             _callback("ModelCheckpoint", monitor="accuracy"),
             2,
-            "ModelCheckpoint: there is no measure accuracy; nearest: val/",
+            "ModelCheckpoint: no metric accuracy is logged; nearest: val/",
         ),
         (
             _callback("ModelCheckpoint", filename="best"),
@@ -133,7 +133,7 @@ def test_settings_that_work(args: list[str], fit: Any) -> None:
         (_schedule(f"{SCHEDULES}.ReduceLROnPlateau", mode="max"), 2, "--model.lr_scheduler: val/loss with mode max"),
         (
             _schedule("lightning.pytorch.cli.ReduceLROnPlateau", monitor="val/lss"),
-            *(2, "--model.lr_scheduler: there is no measure val/lss; nearest: val/loss"),
+            *(2, "--model.lr_scheduler: no metric val/lss is logged; nearest: val/loss"),
         ),
         (_schedule(f"{SCHEDULES}.OneCycleLR"), 2, "--model.lr_scheduler: the following arguments are required: max_lr"),
         (
@@ -181,7 +181,7 @@ def test_a_schedule_per_batch_makes_all_its_steps(fit: Any) -> None:
     assert schedule["last_epoch"] == schedule["total_steps"] == checkpoint["global_step"] == 6
     longer = [*_schedule(f"{SCHEDULES}.OneCycleLR", max_lr=0.01), "--ckpt_path", "last"]
     status, line = fit(*longer, "--trainer.max_epochs", "4")
-    assert (status, "OneCycleLR goes on only for the 6 steps it began with" in line) == (2, True)
+    assert (status, "OneCycleLR can be resumed only for the 6 steps it began with" in line) == (2, True)
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -54,7 +54,7 @@ def require_same_clips(kept: Mapping[str, Any], now: Mapping[str, Any], *, folde
         ]
         if changes:
             raise ConfigError(
-                f"{folder}: training goes on only with the clips that it began with, but of its {side} clips "
+                f"{folder}: training can be resumed only with the clips that it began with, but of its {side} clips "
                 f"{' and '.join(changes)}; bring back the data as it was, or start anew without --ckpt_path"
             )
 

@@ -67,8 +67,8 @@ class Guard:
             self._told.add(kind)
             named = f" {name!r}" if name else ""
             rank_zero_warn(
-                f"wandb does not take {kind}{named} ({told}): it is skipped there, as are later ones, without another "
-                "warning"
+                f"wandb does not take {kind}{named}: it is skipped there, as are later ones, without another warning "
+                f"({told})"
             )
 
 

@@ -1,4 +1,4 @@
-"""Draw the confusion matrix at the end of training, validation or test; it does not know how clips are scored."""
+"""Draw the confusion matrix at the end of fit, validate and test."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
@@ -37,7 +37,7 @@ class ConfusionMatrix(Callback):
             title = f"Confusion of {PARTS[part]} clips"
             try:
                 save_png(confusion_matrix(pl_module.confusion[part].numpy(), pl_module.class_names, title=title), path)
-            except EnvironmentProblem as error:  # what was learned and measured is worth more than its picture
+            except EnvironmentProblem as error:  # a missing picture must not end the run
                 rank_zero_warn(f"there is no confusion matrix: {error}")
                 return
             log_pictures(trainer, f"{part}/confusion", [path], [title])

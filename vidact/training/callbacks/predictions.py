@@ -1,4 +1,4 @@
-"""Write what `predict` finds into a file; it does not know how a clip is scored."""
+"""Write the class probabilities that `predict` computes to `predictions.csv`."""
 
 import csv
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ class PredictionWriter(BasePredictionWriter):
 
     With `--data.datapoint_names` a column `datapoint` names the windows as the 2020 report did.
 
-    With several processes, each predicts its share and rank zero writes; a window that was given to two of them
-    is written once.
+    With several processes, each predicts its share and rank zero writes; a window that two of them had is
+    written once.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class PredictionWriter(BasePredictionWriter):
         predictions: Sequence[Any],
         batch_indices: Sequence[Any],
     ) -> None:
-        """Bring all rows together and write them in the order of the windows."""
+        """Gather all rows and write them in the order of the windows."""
         rows = {row[0]: row for row in gather([row for batch in predictions for row in _rows(batch)])}
         path = RunFolder.of(trainer).predictions
         source = getattr(trainer, "datamodule", None)

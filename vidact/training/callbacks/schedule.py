@@ -1,8 +1,8 @@
-"""Decide after which epochs of training something is due; it does not know what."""
+"""Decide after which epochs a callback does its work."""
 
 
 class Schedule:
-    """Every n-th epoch, at the first occasion from then on, and the last epoch.
+    """Due after every n-th epoch, at the first validation from then on, and after the last one.
 
     Args:
         every_n_epochs: 0 for never.
@@ -13,12 +13,12 @@ class Schedule:
         self.epoch = self.done = -1
 
     def is_due(self) -> bool:
-        """Tell whether an n-th epoch has come since the last time."""
+        """Say whether an n-th epoch has passed since the last time."""
         n = self.every_n_epochs
         return n > 0 and (self.epoch + 1) // n > (self.done + 1) // n
 
     def is_last_due(self) -> bool:
-        """Tell, when training has ended, whether its last epoch is still to be done."""
+        """Say, when training has ended, whether its last epoch is still to be done."""
         return self.every_n_epochs > 0 and self.done < self.epoch
 
     def note_done(self) -> None:

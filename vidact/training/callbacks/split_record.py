@@ -1,7 +1,4 @@
-"""Keep with each run how its clips were divided, and what leaks; it does not know how that is measured.
-
-It lets no network be trained on with other clips, nor be measured on those that it was trained on.
-"""
+"""Save the split with each run, and refuse to resume training on other clips, or to measure on training clips."""
 
 import json
 from pathlib import Path
@@ -24,12 +21,12 @@ MEASURED = {"validate": VALIDATION, "test": TEST}
 
 
 class SplitRecord(Callback):
-    """Writes `split.json` into the run folder, and hands the report on leaks to every logger.
+    """Writes `split.json` into the run folder, and logs what leaks between the sides of the split.
 
     The file is one that `--data.split` takes, so a run's split can be used again and published.
 
     Args:
-        checkpoint: What the run begins with, if anything; in the folder above lies the split that it was trained with.
+        checkpoint: Checkpoint that the run starts from, if any; its run folder has the split that it was trained with.
     """
 
     def __init__(self, checkpoint: str | None = None) -> None:
@@ -37,7 +34,7 @@ class SplitRecord(Callback):
         self._trained = None if trained is None else Path(relative(trained))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write before the first batch, so that a run that is stopped early has it too.
+        """Check and write the split before the first batch, so that a run that is stopped early has it, too.
 
         Raises:
             ConfigError: the clips are not divided as they were when the checkpoint was trained.
@@ -53,7 +50,7 @@ class SplitRecord(Callback):
                 if kept and not keeps_contents(kept):
                     path = RunFolder(self._trained).split
                     rank_zero_info(
-                        f"{path}: an older vidact wrote it; whether clips have changed, names alone can tell"
+                        f"{path}: written by an older vidact without hashes, so clips are compared by their names only"
                     )
                 require_same_clips(kept, record, folder=self._trained)
             elif (part := MEASURED.get(stage)) is not None:

@@ -1,7 +1,4 @@
-"""Follow, while a network trains, whether explanations of it are right.
-
-It connects Lightning with attribution, evaluation and report; it measures and draws nothing itself.
-"""
+"""The callback that measures the faithfulness of explanations every few epochs, logs it and draws its curves."""
 
 import math
 import warnings
@@ -74,10 +71,10 @@ class FaithfulnessCallback(Callback):
         self._clips: ClipBatch | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make sure that the network can be explained, before training costs anything.
+        """Refuse a network that cannot be explained, before training starts.
 
         Raises:
-            ExplanationError: it cannot; says what to do.
+            ExplanationError: it cannot be explained, with what to do.
         """
         if not self._schedule.every_n_epochs:
             return
@@ -85,7 +82,7 @@ class FaithfulnessCallback(Callback):
         try:
             with self._explainer(self.method, pl_module, check_network=True) as explain:
                 explain.prepare(as_float(clips.video[:1].to(pl_module.device)))
-        except NetworkError:  # with which training could do nothing, either
+        except NetworkError:  # which cannot be trained, either
             raise
         except ExplanationError as error:
             raise ExplanationError(
@@ -94,19 +91,19 @@ class FaithfulnessCallback(Callback):
             ) from error
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note which epoch it is, also where training goes on inside one."""
+        """Note the epoch, also when training is resumed within one."""
         self._schedule.epoch = trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note which epoch it is: when training ends, the trainer counts one more."""
+        """Note the epoch, as the trainer counts one more when training ends."""
         self._schedule.epoch = trainer.current_epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Keep which epoch is done, for training that goes on."""
+        """Save which epoch is done, for resuming."""
         return {"done": self._schedule.done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Know which epoch is done."""
+        """Restore which epoch is done."""
         self._schedule.done = int(state_dict["done"])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -126,7 +123,7 @@ class FaithfulnessCallback(Callback):
         if self._clips is None:
             self._clips = source.example_clips("validate", self.clips_per_class)
             if left_out := self._clips.left_out:
-                rank_zero_warn(f"{len(left_out)} clips that were to be measured cannot be read: {left_out[0]}")
+                rank_zero_warn(f"{len(left_out)} clips cannot be read and are not measured: {left_out[0]}")
         return self._clips
 
     def _explainer(self, method: str, pl_module: LightningModule, *, check_network: bool = False) -> Explainer:
@@ -169,7 +166,7 @@ class FaithfulnessCallback(Callback):
 
 
 def summary(found: Sequence[Faithfulness]) -> dict[str, float]:
-    """Average over clips, by the name to log; what is defined of no clip is left out."""
+    """Average over clips, by the name to log; what is undefined for all clips is skipped."""
     values: dict[str, float] = {}
     for method in dict.fromkeys(one.method for one in found):
         own = [one for one in found if one.method == method]
@@ -203,6 +200,6 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _band(curves: Sequence[Float[np.ndarray, " P"]]) -> Band:
-    """Average curves; a few clips give no interval."""
+    """Average curves; few clips give no interval."""
     mean = np.mean(np.stack(list(curves)), axis=0)
     return Band(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))

@@ -1,7 +1,4 @@
-"""Explain a few validation clips while a network trains, and show what it looks at.
-
-It connects Lightning with attribution, analysis and report; it knows no rule and draws nothing itself.
-"""
+"""The callback that explains a few clips every few epochs: it writes pictures and videos, and logs them to wandb."""
 
 import warnings
 from collections.abc import Sequence
@@ -78,17 +75,17 @@ class RelevanceCallback(Callback):
         self._has_warned = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make sure that the network can be explained, before training costs anything.
+        """Refuse a network that cannot be explained, before training starts.
 
         Raises:
-            ExplanationError: it cannot; says what to do.
+            ExplanationError: it cannot be explained, with what to do.
         """
         if not self._schedule.every_n_epochs:
             return
         clips = self._example_clips(trainer, stage="validate")
         try:
             self._prepare(pl_module, clips)
-        except NetworkError:  # with which training could do nothing, either
+        except NetworkError:  # which cannot be trained, either
             raise
         except ExplanationError as error:
             raise ExplanationError(
@@ -104,19 +101,19 @@ class RelevanceCallback(Callback):
             self._explain_epoch(trainer, pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note which epoch it is, also where training goes on inside one."""
+        """Note the epoch, also when training is resumed within one."""
         self._schedule.epoch = trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note which epoch it is: when training ends, the trainer counts one more."""
+        """Note the epoch, as the trainer counts one more when training ends."""
         self._schedule.epoch = trainer.current_epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """Keep which epoch is done, for training that goes on."""
+        """Save which epoch is done, for resuming."""
         return {"done": self._schedule.done}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Know which epoch is done."""
+        """Restore which epoch is done."""
         self._schedule.done = int(state_dict["done"])
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -139,7 +136,7 @@ class RelevanceCallback(Callback):
         if stage not in self._clips:
             self._clips[stage] = source.example_clips(stage, self.clips_per_class)
             if left_out := self._clips[stage].left_out:
-                rank_zero_warn(f"{len(left_out)} clips that were to be explained cannot be read: {left_out[0]}")
+                rank_zero_warn(f"{len(left_out)} clips cannot be read and are not explained: {left_out[0]}")
         return self._clips[stage]
 
     def _explainer(self, pl_module: LightningModule, **settings: Any) -> Explainer:
@@ -175,7 +172,7 @@ class RelevanceCallback(Callback):
                 rank_zero_warn(f"explanations of {name} are not complete, {len(failed)} files are missing: {failed[0]}")
 
     def _warn_of_lost_relevance(self, clips: ClipBatch, findings: Sequence[Finding]) -> None:
-        """Say once, of the worst clip, when its voxels do not make up its score, and what does."""
+        """Warn once, for the worst clip, if the relevance of its voxels does not add up to its score."""
         is_followed = self.method.partition(":")[0] == LRP
         lost = most_lost(findings) if is_followed and not self._has_warned else None
         if lost is None or lost.parts is None:
@@ -187,7 +184,7 @@ class RelevanceCallback(Callback):
     def _findings(self, pl_module: LightningModule, clips: ClipBatch, positions: Sequence[int]) -> list[Finding]:
         try:
             return explain_clips(self._explainer(pl_module), clips, positions=positions, device=pl_module.device)
-        except ExplanationError as error:  # memory that ends, for one: training goes on
+        except ExplanationError as error:  # such as too little memory: training goes on
             warnings.warn(f"no explanations: {error}", stacklevel=2)
             return []
 
@@ -199,7 +196,7 @@ class RelevanceCallback(Callback):
         findings: Sequence[Finding],
         class_names: Sequence[str],
     ) -> list[str]:
-        """Write and log everything that can be; says of each file that cannot, why."""
+        """Write and log all files that can be written; gives the reasons for those that cannot."""
         drawn: list[dict[str, Path]] = []
         failed: list[str] = []
         captions = [title_of(clips, finding, class_names=class_names) for finding in findings]
