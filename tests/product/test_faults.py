@@ -93,8 +93,8 @@ class TestALossThatIsNoNumber:
         assert main([*args, *network("NotANumber", training_call=3, in_gradient="true")]) == 2
         (line,) = error_lines(capsys.readouterr().err)
         assert line.startswith(
-            "vidact: error: the weights of network.layers.2.weight are not finite after epoch 1, step 4, although every "
-            "loss was one: a gradient was not; last.ckpt is that of the epoch before; start anew with a smaller "
+            "vidact: error: the weights of network.layers.2.weight are not finite after epoch 1, step 4, although "
+            "every loss was: a gradient was not; last.ckpt is that of the epoch before; start anew with a smaller "
         )
         assert last_checkpoint()["epoch"] == 0
 
