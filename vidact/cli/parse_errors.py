@@ -1,6 +1,6 @@
 """Say in one line what jsonargparse says in a page: which setting is wrong, what was expected, what was given.
 
-The page lists every type that was tried; what was wrong stands in the error that all the others came of.
+jsonargparse lists every type that it tried; its innermost error, from which all others come, says what was wrong.
 """
 
 import inspect
@@ -90,7 +90,7 @@ def _one_line(error: BaseException) -> str:
 def _parameters(kind: Any) -> list[str]:
     try:
         return list(inspect.signature(kind).parameters)
-    except (TypeError, ValueError):  # some of C have no signature
+    except (TypeError, ValueError):  # classes written in C may have no signature
         return []
 
 

@@ -1,4 +1,4 @@
-"""What a run says and leaves at its end: a few lines, a report, a list of what was left out."""
+"""Print a summary at the end of a run, and write its report and the list of skipped clips."""
 
 import atexit
 import re
@@ -23,15 +23,15 @@ REPORTED = tuple(
 )
 
 
-def passing_folder() -> str:
-    """Make a folder for a run that is to leave nothing; it goes when this process ends."""
+def temporary_folder() -> str:
+    """Make a temporary folder for a trial run; it is removed when this process ends."""
     folder = tempfile.mkdtemp(prefix="vidact-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def summary(trainer: Trainer, folder: RunFolder, left_out: list[str]) -> dict[str, str]:
-    """Say in a few lines what a run found and where it lies."""
+    """Summarise a run: its best accuracies, and where its files are."""
     lines = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in REPORTED}
     if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
         return lines | {"run folder": "none, as fast_dev_run keeps nothing"}
@@ -41,7 +41,7 @@ def summary(trainer: Trainer, folder: RunFolder, left_out: list[str]) -> dict[st
     if left_out := one_line_a_clip(left_out, getattr(trainer, "datamodule", None)):
         text = "\n".join(left_out) + "\n"
         folder.skipped_clips.write_text(text, encoding="utf-8", errors="backslashreplace")
-        lines["left out"] = f"{len(left_out)} clips, listed in {relative(folder.skipped_clips)}"
+        lines["skipped"] = f"{len(left_out)} clips, listed in {relative(folder.skipped_clips)}"
     lines["run folder"] = relative(folder.path)
     if folder.predictions.is_file():
         lines["predictions"] = relative(folder.predictions)
@@ -51,11 +51,11 @@ def summary(trainer: Trainer, folder: RunFolder, left_out: list[str]) -> dict[st
 
 
 def one_line_a_clip(lines: list[str], data: object) -> list[str]:
-    """Keep the first line of each clip, where several of its windows have one.
+    """Keep one line per clip, as several of its windows may have one.
 
     Args:
         lines: As `id: reason`; an id may hold a colon itself.
-        data: Knows the ids, if it is data that was divided; else every line is kept.
+        data: The data module, which knows the ids; if it does not, every line is kept.
     """
     record = data.split_record if isinstance(data, SplitSource) else {}
     known = {clip_id for side in ("training", "validation", "test", "unused") for clip_id in record.get(side, ())}
@@ -74,7 +74,7 @@ def report_run(trainer: Trainer, folder: RunFolder) -> str:
             data=trainer.datamodule,  # type: ignore[attr-defined]
             device=trainer.strategy.root_device,
         )
-    except VidactError as error:  # the training is done: a report that cannot be written must not spoil it
+    except VidactError as error:  # a report that cannot be written must not end a finished training with an error
         return f"none: {error}"
     for problem in report.problems:
         rank_zero_warn(problem)
@@ -85,7 +85,7 @@ def report_run(trainer: Trainer, folder: RunFolder) -> str:
 
 
 def guesses_without_pixels(leakage: LeakageReport, verb: str | None) -> dict[str, str]:
-    """Say how well the class is guessed by what is no pixel, on the clips that the verb measures."""
+    """Say how well rules without a pixel guess the class, on the clips that the verb measures."""
     side = "validation" if verb in {"fit", "validate"} else "test"
     shares = {guess.feature: getattr(guess, side) for guess in leakage.guesses}
     told = ", ".join(f"{feature} {100 * share:.1f} %" for feature, share in shares.items() if share is not None)
