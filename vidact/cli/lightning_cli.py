@@ -131,9 +131,7 @@ class VidactCLI(LightningCLI):
     def _check_same_training(self, path: Path) -> None:
         content = self._checkpoint or {}  # none in a process that is not the first
         if "state_dict" in content and not content.get("optimizer_states"):
-            raise CheckpointError(
-                f"{path}: the checkpoint holds weights only; training goes on from last.ckpt of the same run"
-            )
+            raise CheckpointError(f"{path}: the checkpoint holds weights only; resume from last.ckpt of the same run")
         if not (saved := content.get("vidact_config")):  # of a version that kept none
             return
         verb = self.config.subcommand

@@ -5,10 +5,10 @@ jsonargparse lists every type that it tried; its innermost error, from which all
 
 import inspect
 import re
+import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import is_dataclass
-from pydoc import locate
 from typing import Any
 
 from vidact.core.errors import causes, nearest
@@ -45,7 +45,7 @@ def explain_parse_error(error: Exception, known: Sequence[str]) -> str:
         return page
     *_, innermost = causes(error)
     problem, found = _KEY.sub("", _one_line(innermost)), _CLASS.search(page)
-    kind: Any = locate(found[1] or found[2]) if found else None
+    kind = _imported(found[1] or found[2]) if found else None
     if problem == "Option 'class_path' is not accepted":
         return f"--{keys[0]}: expected class_path, its settings under init_args, and nothing beside these two"
     if _EXPECTED.match(problem) or _EXPECTED.match(f"Expected a {problem}") or "Not of type Tensor: " + problem in page:
@@ -55,7 +55,9 @@ def explain_parse_error(error: Exception, known: Sequence[str]) -> str:
     if option := _NO_OPTION.search(problem):
         problem += _nearest(option[1], _parameters(kind))
     elif attribute := _NO_ATTRIBUTE.search(problem):
-        problem += _nearest(attribute[2], [name for name in dir(locate(attribute[1])) if not name.startswith("_")])
+        problem += _nearest(
+            attribute[2], [name for name in dir(sys.modules.get(attribute[1])) if not name.startswith("_")]
+        )
     elif problem.endswith("subclass of Module"):
         problem += "; a function that builds one says so: def build(num_classes: int) -> torch.nn.Module"
     where = f"{found[1] or found[2]}: " if found else ""
@@ -85,6 +87,12 @@ def explain_import_error(error: Exception) -> str | None:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
+
+
+def _imported(class_path: str) -> Any:
+    """Give a class if its module has been imported; explaining an error must not import what was refused."""
+    home, _, name = class_path.rpartition(".")
+    return getattr(sys.modules.get(home), name, None)
 
 
 def _parameters(kind: Any) -> list[str]:

@@ -1,9 +1,4 @@
-"""Name each file of a run folder once; whoever writes or reads one of them asks here.
-
-`runs/version_0` holds config.yaml, split.json, metrics.csv, predictions.csv, left_out.txt, report.html, pictures as
-confusion_val.png, checkpoints/best.ckpt and last.ckpt, explanations/epoch_009/, faithfulness/epoch_009.png,
-evaluation/, wandb_id.txt and .training.lock.
-"""
+"""Name each file of a run folder once; whoever writes or reads one of them asks here."""
 
 import itertools
 import os
@@ -17,8 +12,6 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 CONFIG = "config.yaml"
-METRICS = "metrics.csv"
-SPLIT = "split.json"
 EVALUATION = "evaluation"
 BEST, LAST = "best.ckpt", "last.ckpt"
 _CHECKPOINTS = "checkpoints"
@@ -28,6 +21,16 @@ _VERSION = "version_"
 def relative(path: str | Path) -> str:
     """Write a path as seen from the current folder."""
     return os.path.relpath(path)
+
+
+class _Name:
+    """The name of a file; read from a RunFolder, it gives the file's path."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: "RunFolder", kind: type) -> Path:
+        return folder.path / self.name
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,20 @@ class RunFolder:
 
     path: Path
 
+    config = _Name(CONFIG)  # every setting of the run
+    split = _Name("split.json")  # which clips trained, validated and tested, and what leaks; `--data.split` reads it
+    metrics = _Name("metrics.csv")  # losses and accuracies, a row per logged step or epoch
+    predictions = _Name("predictions.csv")  # class probabilities of each window, from `predict`
+    skipped_clips = _Name("left_out.txt")  # clips that could not be read, one per line with the reason
+    report = _Name("report.html")  # written at the end of `fit`
+    checkpoints = _Name(_CHECKPOINTS)
+    best_checkpoint = _Name(f"{_CHECKPOINTS}/{BEST}")  # weights of the epoch with the best validation accuracy
+    last_checkpoint = _Name(f"{_CHECKPOINTS}/{LAST}")  # full state after the last epoch, to resume from
+    explanations = _Name("explanations")  # pictures and videos of explained clips, a folder per epoch
+    evaluation = _Name(EVALUATION)  # what `evaluate` measured on the validation clips
+    wandb_id = _Name("wandb_id.txt")  # the id of the run in wandb, which a resumed training continues
+    lock = _Name(".training.lock")  # locked while a process trains here
+
     @classmethod
     def of(cls, trainer: "Trainer") -> "RunFolder":
         """Give the folder of a trainer's run; call it on every process, as Lightning asks all of them."""
@@ -49,71 +66,6 @@ class RunFolder:
     def of_checkpoint(cls, checkpoint: str | Path) -> "RunFolder":
         """Give the folder in whose `checkpoints` folder a checkpoint is."""
         return cls(Path(checkpoint).absolute().parent.parent)
-
-    @property
-    def config(self) -> Path:
-        """Every setting of the run, as YAML."""
-        return self.path / CONFIG
-
-    @property
-    def split(self) -> Path:
-        """Which clips trained, validated and tested, and what leaks; `--data.split` reads it."""
-        return self.path / SPLIT
-
-    @property
-    def metrics(self) -> Path:
-        """Losses and accuracies, a row per logged step or epoch."""
-        return self.path / METRICS
-
-    @property
-    def predictions(self) -> Path:
-        """What `predict` writes: class probabilities of each window."""
-        return self.path / "predictions.csv"
-
-    @property
-    def skipped_clips(self) -> Path:
-        """The clips that could not be read, one per line with the reason."""
-        return self.path / "left_out.txt"
-
-    @property
-    def report(self) -> Path:
-        """The report that `fit` writes at its end."""
-        return self.path / "report.html"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of all checkpoints."""
-        return self.path / _CHECKPOINTS
-
-    @property
-    def best_checkpoint(self) -> Path:
-        """The weights of the epoch with the best validation accuracy."""
-        return self.checkpoints / BEST
-
-    @property
-    def last_checkpoint(self) -> Path:
-        """The full state after the last epoch, from which training resumes."""
-        return self.checkpoints / LAST
-
-    @property
-    def explanations(self) -> Path:
-        """Pictures and videos of explained clips, a folder per epoch."""
-        return self.path / "explanations"
-
-    @property
-    def evaluation(self) -> Path:
-        """Where `evaluate` writes what it measured on the validation clips."""
-        return self.path / EVALUATION
-
-    @property
-    def wandb_id(self) -> Path:
-        """The id of the run in wandb, so that a resumed training logs to the same one."""
-        return self.path / "wandb_id.txt"
-
-    @property
-    def lock(self) -> Path:
-        """Locked while a process trains here."""
-        return self.path / ".training.lock"
 
     def picture(self, name: str, part: str) -> Path:
         """Name a picture of a whole part: `confusion`, `accuracy` or `class_accuracy` of `val` or `test`."""

@@ -86,12 +86,12 @@ def check_parts(trainer: Mapping[str, Any], *, verb: str, goes_on: bool = False)
         )
     if verb == "fit" and trainer.get("enable_checkpointing") is False:
         raise ConfigError(
-            "--trainer.enable_checkpointing false: a run keeps last.ckpt to go on from, and best.ckpt to explain; "
+            "--trainer.enable_checkpointing false: a run keeps last.ckpt to resume from, and best.ckpt to explain; "
             "leave it out, or try settings with --trainer.fast_dev_run true, which keeps nothing"
         )
     if verb == "fit" and trainer.get("fast_dev_run") and goes_on:
         raise ConfigError(
-            "--trainer.fast_dev_run tries a run from its beginning and keeps nothing: leave out --ckpt_path, or go on "
+            "--trainer.fast_dev_run tries a run from its beginning and keeps nothing: leave out --ckpt_path, or resume "
             "without it"
         )
 

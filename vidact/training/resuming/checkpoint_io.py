@@ -42,7 +42,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         except OSError as error:
             kept = "the previous checkpoint there is whole" if target.is_file() else "no checkpoint is there"
             last = target.with_name(LAST)
-            then = f"go on with --ckpt_path {last}" if last.is_file() else "start again"
+            then = f"resume with --ckpt_path {last}" if last.is_file() else "start again"
             raise EnvironmentProblem(
                 f"{target} cannot be written ({error.strerror}); {kept}; make room or mend its rights, then {then}"
             ) from error

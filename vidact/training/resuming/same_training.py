@@ -20,7 +20,7 @@ TRAINING_CALLBACKS = (
 
 
 def run_folder_of(checkpoint: Path) -> Path | None:
-    """Name the run folder that a `checkpoints/last.ckpt` lies in; None for any other checkpoint."""
+    """Name the run folder that a `checkpoints/last.ckpt` is in; None for any other checkpoint."""
     folder = RunFolder.of_checkpoint(checkpoint)
     return folder.path if checkpoint.absolute() == folder.last_checkpoint else None
 
@@ -96,7 +96,7 @@ def check_same_training(saved: str, own: Mapping[str, Any], defaults: Mapping[st
         saved: The config in the checkpoint, as YAML.
         own: The present settings.
         defaults: Values of settings that the checkpoint's version of vidact did not have.
-        checkpoint: Where it lies.
+        checkpoint: Its file, for the message.
 
     Raises:
         ConfigError: settings differ that change the training, or that the checkpoint would silently override; names

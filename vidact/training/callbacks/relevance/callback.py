@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.attribution.account import warning_of
@@ -13,7 +13,7 @@ from vidact.attribution.base import Explainer
 from vidact.attribution.lrp.composites import CompositeSpec, read_recipe
 from vidact.attribution.names import DEFAULT_COMPOSITE, HOTSPOT_THRESHOLD, LRP, PREDICTED
 from vidact.attribution.registry import build_explainer, check_method
-from vidact.core.clips import ClipBatch, ClipSource, as_float
+from vidact.core.clips import ClipBatch, as_float
 from vidact.core.devices import gather
 from vidact.core.errors import ConfigError, ExplanationError, NetworkError
 from vidact.core.explanation import check_threshold
@@ -28,10 +28,10 @@ from vidact.training.callbacks.relevance.findings import (
     table_rows,
     title_of,
 )
-from vidact.training.callbacks.schedule import Schedule
+from vidact.training.callbacks.schedule import ScheduledCallback
 
 
-class RelevanceCallback(Callback):
+class RelevanceCallback(ScheduledCallback):
     """Explains the same few validation clips every few epochs, by layer-wise relevance propagation or another method.
 
     For each clip, for its predicted and its true class, it writes under `<run folder>/explanations/` and logs to
@@ -67,11 +67,9 @@ class RelevanceCallback(Callback):
             )
         check_method(method)
         read_recipe(composite)
-        self._schedule = Schedule(every_n_epochs)
-        self.clips_per_class = clips_per_class
+        super().__init__(every_n_epochs, clips_per_class)
         self.method, self.composite = method, composite
         self.threshold = threshold
-        self._clips: dict[str, ClipBatch] = {}
         self._has_warned = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,9 +78,9 @@ class RelevanceCallback(Callback):
         Raises:
             ExplanationError: it cannot be explained, with what to do.
         """
-        if not self._schedule.every_n_epochs:
+        if not self.every_n_epochs:
             return
-        clips = self._example_clips(trainer, stage="validate")
+        clips = self.example_clips(trainer)
         try:
             self._prepare(pl_module, clips)
         except NetworkError:  # which cannot be trained, either
@@ -97,47 +95,15 @@ class RelevanceCallback(Callback):
         """Explain validation clips, in fit only in the epochs that are due."""
         if trainer.state.fn != "fit":
             self._explain(trainer, pl_module, stage="validate")
-        elif not trainer.sanity_checking and self._schedule.is_due():
-            self._explain_epoch(trainer, pl_module)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the epoch, also when training is resumed within one."""
-        self._schedule.epoch = trainer.current_epoch
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the epoch, as the trainer counts one more when training ends."""
-        self._schedule.epoch = trainer.current_epoch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Save which epoch is done, for resuming."""
-        return {"done": self._schedule.done}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore which epoch is done."""
-        self._schedule.done = int(state_dict["done"])
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Explain the last epoch, however training came to its end."""
-        if self._schedule.is_last_due():
-            self._explain_epoch(trainer, pl_module)
+        super().on_validation_epoch_end(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Explain test clips."""
         self._explain(trainer, pl_module, stage="test")
 
-    def _explain_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._schedule.note_done()
+    def work(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Explain validation clips."""
         self._explain(trainer, pl_module, stage="validate")
-
-    def _example_clips(self, trainer: Trainer, *, stage: str) -> ClipBatch:
-        source = getattr(trainer, "datamodule", None)
-        if not isinstance(source, ClipSource):
-            raise ConfigError(f"the relevance callback needs a data module that gives example clips, got {source}")
-        if stage not in self._clips:
-            self._clips[stage] = source.example_clips(stage, self.clips_per_class)
-            if left_out := self._clips[stage].left_out:
-                rank_zero_warn(f"{len(left_out)} clips cannot be read and are not explained: {left_out[0]}")
-        return self._clips[stage]
 
     def _explainer(self, pl_module: LightningModule, **settings: Any) -> Explainer:
         if self.method.startswith(LRP):
@@ -157,10 +123,10 @@ class RelevanceCallback(Callback):
             rank_zero_warn(str(error))
 
     def _explain(self, trainer: Trainer, pl_module: LightningModule, *, stage: str) -> None:
-        clips = self._example_clips(trainer, stage=stage)
+        clips = self.example_clips(trainer, stage)
         if trainer.state.fn != "fit":
             self._warn_of_obstacles(pl_module, clips)
-        name = epoch_name(self._schedule.epoch) if trainer.state.fn == "fit" else stage
+        name = epoch_name(self.epoch) if trainer.state.fn == "fit" else stage
         folder = RunFolder.of(trainer).explanations / name
         shard = range(trainer.global_rank, len(clips), trainer.world_size)
         findings = gather(self._findings(pl_module, clips, shard))
