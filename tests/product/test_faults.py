@@ -103,9 +103,7 @@ class TestALossThatIsNoNumber:
         args = ["fit", "--data.root", small_set, *SMALL, "--trainer.max_epochs", 3]
         found = start(*args, *network("NotANumber", training_call=2, terminate="true", **settings))
         assert found.returncode == 143, found.stderr[-3000:]
-        assert (
-            "network.layers.2.weight are not finite and are not saved: last.ckpt stays as it was" in found.stderr
-        )
+        assert "network.layers.2.weight are not finite and are not saved: last.ckpt stays as it was" in found.stderr
         assert last_checkpoint()["epoch"] == 0
 
     def test_ends_all_processes_whichever_sees_it(self, small_set: Path) -> None:
