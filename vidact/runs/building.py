@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 from torch import nn
 
 from vidact.core.errors import ConfigError, VidactError, causes, nearest
-from vidact.core.networks import builds_networks, accepted_settings, require_built
+from vidact.core.networks import accepted_settings, builds_networks, require_built
 from vidact.data.datamodule import VideoDataModule
 
 MAX_LETTERS = 300  # of what somebody else's code or parser says
