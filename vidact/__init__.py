@@ -3,7 +3,7 @@
     from vidact import load, explain
     explain(load("runs/version_0"), "clip.mp4")
 
-Importing this package imports nothing heavy: what these two need comes when they are asked for.
+Importing vidact is fast: torch and the rest are imported when one of its functions is first used.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Run the command line, `python -m vidact` or `vidact`, as a process of its own."""
+"""Start the command line, for `python -m vidact` and the command `vidact`."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def run() -> None:
-    """Run it, and end the process with its status."""
+    """Run the command line, and end the process with its exit status."""
     find_modules_here_last()
     from vidact.cli.main import main
     from vidact.cli.memory import keep_freed_memory
@@ -23,13 +23,13 @@ def run() -> None:
 
 
 def find_modules_here_last() -> None:
-    """Let a module in the current folder be found by its name, after all that is installed.
+    """Let modules in the current folder be imported, but after all that is installed.
 
-    `python -m` puts the folder first, where a `random.py` in it would stand in for Python's own; `vidact`, as pip
-    installs it, does without. Where Python is told to do without (`-P`, PYTHONSAFEPATH), so it stays; and where the
-    folder is that of vidact itself, which other processes have to find there, too.
+    `python -m` puts the folder first in `sys.path`, so that a `random.py` there would replace Python's own; the command
+    `vidact` does not put it there at all. Nothing is changed if Python was told to leave the folder out (`-P`,
+    PYTHONSAFEPATH), or in the folder of vidact's source, where its child processes have to find it.
     """
-    with contextlib.suppress(FileNotFoundError):  # of a folder that is gone
+    with contextlib.suppress(FileNotFoundError):  # the folder has been removed
         here = Path.cwd()
         if sys.flags.safe_path or here == Path(__file__).resolve().parents[1]:
             return

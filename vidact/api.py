@@ -1,7 +1,4 @@
-"""Explain clips in a notebook, in a few lines: `load` a run, `explain` a path or an array, look at it.
-
-It holds no arithmetic of its own.
-"""
+"""Explain clips in a notebook in a few lines: `load` a run, `explain` a video file or an array, look at it."""
 
 import html
 import tempfile
@@ -37,11 +34,11 @@ FRAME_HEIGHT_PIXELS = 620
 
 @dataclass(frozen=True)
 class ClipExplanation:
-    """Why a network sees a class in a clip; in a notebook it draws itself.
+    """The explanation of a clip; a notebook shows it as a player.
 
     Attributes:
         found: All numbers: probabilities, scores, frames and times.
-        relevance: Signed, of each frame that the network saw, summed over colour.
+        relevance: Signed, for each frame that the network saw, summed over colour.
         view: What is drawn.
         threshold: A voxel is a hotspot from this share of the clip's largest |R| on.
     """
@@ -64,8 +61,8 @@ def load(run: str | Path, *, trust: Sequence[str] = ()) -> Run:
 
     Args:
         run: The folder or the file.
-        trust: Modules whose code the run's config may name, as `["my_net"]`; vidact, torch, torchvision and lightning
-            need no naming.
+        trust: Modules that the run's config may import, as `["my_net"]`; vidact, torch, torchvision and lightning need
+            no naming.
 
     Raises:
         CheckpointError: there is none, or it is damaged.
@@ -88,16 +85,16 @@ def explain(
 
     Args:
         run: From `load`.
-        clip: What is explained.
+        clip: The video file or array.
         target: `predicted`, a class, or `A-vs-B`.
-        method: One of `explainers.METHODS`.
+        method: One of `attribution.registry.METHODS`.
         composite: The rules per layer, for `lrp`.
-        fps: Frames per second of an array; those that the network learned from if None.
+        fps: Frames per second of an array; that of the network's training clips if None.
         threshold: A voxel is a hotspot from this share of the clip's largest |R| on.
 
     Raises:
         DataError: the clip cannot be read.
-        ExplanationError: no such class, or a network that cannot be explained so.
+        ExplanationError: there is no such class, or the network cannot be explained by this method.
     """
     own = fps or (run.frame_rates.usual if run.frame_rates else 30.0)
     video: Video = VideoFile(Path(clip)) if isinstance(clip, str | Path) else VideoArray(clip, fps=own)
@@ -116,9 +113,9 @@ def explain(
 
 
 def show(explanation: ClipExplanation) -> Path:
-    """Open an explanation in the browser, where there is no notebook; gives the page's file.
+    """Open an explanation in the browser, without a notebook; gives the page's file.
 
-    The file stays in the system's folder for temporary files.
+    The file is in the system's folder for temporary files and is not removed.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".html", prefix="vidact-", delete=False, encoding="utf-8") as file:
         file.write(clip_page(explanation.view, threshold=explanation.threshold))
@@ -128,7 +125,7 @@ def show(explanation: ClipExplanation) -> Path:
 
 
 def _view(video: Video, found: VideoExplanation, relevance: Float[np.ndarray, "T h w"]) -> ClipView:
-    """Choose the frames that are drawn, at most MAX_SHOWN_FRAMES."""
+    """Gather what is shown, with at most MAX_SHOWN_FRAMES frames."""
     chosen = evenly_spread(len(relevance), at_most=MAX_SHOWN_FRAMES)
     ratios = found.window_conservation
     if found.warning:

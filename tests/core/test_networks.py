@@ -164,7 +164,7 @@ def _classifier(batch_size: int, num_batches: int, monkeypatch: pytest.MonkeyPat
 def test_a_last_batch_of_one_clip_teaches_nothing_and_is_reported_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = _classifier(3, 4, monkeypatch)
     one = made_batch(np.array([[1, 2]]), [0], [0], [0])
-    with pytest.warns(UserWarning, match="nothing is learnt from batches of one clip.*--data.batch_size 2 or more"):
+    with pytest.warns(UserWarning, match="batches of one clip are skipped.*--data.batch_size 2 or more"):
         loss = model.training_step(one)
     loss.backward()
     assert all(not parameter.grad.any() for parameter in model.parameters())  # type: ignore[union-attr]

@@ -93,8 +93,8 @@ class TestALossThatIsNoNumber:
         assert main([*args, *network("NotANumber", training_call=3, in_gradient="true")]) == 2
         (line,) = error_lines(capsys.readouterr().err)
         assert line.startswith(
-            "vidact: error: the weights of network.layers.2.weight are no numbers after epoch 1, step 4, though each "
-            "loss was one: a gradient was not; last.ckpt is that of the epoch before; start anew with a smaller "
+            "vidact: error: the weights of network.layers.2.weight are not finite after epoch 1, step 4, although "
+            "every loss was: a gradient was not; last.ckpt is that of the epoch before; start anew with a smaller "
         )
         assert last_checkpoint()["epoch"] == 0
 
@@ -103,9 +103,7 @@ class TestALossThatIsNoNumber:
         args = ["fit", "--data.root", small_set, *SMALL, "--trainer.max_epochs", 3]
         found = start(*args, *network("NotANumber", training_call=2, terminate="true", **settings))
         assert found.returncode == 143, found.stderr[-3000:]
-        assert (
-            "network.layers.2.weight are no numbers, so they are not saved: last.ckpt stays as it was" in found.stderr
-        )
+        assert "network.layers.2.weight are not finite and are not saved: last.ckpt stays as it was" in found.stderr
         assert last_checkpoint()["epoch"] == 0
 
     def test_ends_all_processes_whichever_sees_it(self, small_set: Path) -> None:
@@ -171,7 +169,7 @@ class TestTheBestEpoch:
 
     def test_is_a_later_one_where_the_first_is_no_number(self, small_set: Path) -> None:
         args = ["fit", "--data.root", str(small_set), *SMALL, "--trainer.max_epochs", "2"]
-        with pytest.warns(UserWarning, match="val/loss of epoch 0 is nan: it is not kept as the best"):
+        with pytest.warns(UserWarning, match="val/loss of epoch 0 is nan: not saved as the best"):
             assert main([*args, *network("NotANumber", evaluation_calls=[0]), "--model.optimizer.init_args.lr=0"]) == 0
         best = torch.load("runs/version_0/checkpoints/best.ckpt", weights_only=True)
         assert best["epoch"] == 1
@@ -183,11 +181,11 @@ def test_a_signal_while_the_report_is_written_does_not_call_for_training_anew(
     small_set: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: int, status: int
 ) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background is born deaf to it
-    monkeypatch.setattr("vidact.cli.lightning_cli.write_run_report", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr("vidact.cli.lightning_cli.report_run", lambda *_: os.kill(os.getpid(), number))
     args = ["fit", "--data.root", str(small_set), *SMALL, *network("Pooled"), "--report", "true"]
     before = signal.getsignal(signal.SIGTERM)
     assert main([*args, "--trainer.max_epochs", "1"]) == status
-    told = "vidact: stopped; the same command with --ckpt_path last goes on from runs/version_0/checkpoints/last.ckpt"
+    told = "vidact: stopped; the same command with --ckpt_path last resumes from runs/version_0/checkpoints/last.ckpt"
     assert capsys.readouterr().err.splitlines()[-1] == told
     assert last_checkpoint()["epoch"] == 0
     assert signal.getsignal(signal.SIGTERM) == before

@@ -89,7 +89,7 @@ def test_sigterm_ends_two_processes_after_the_same_step(small_set: Path) -> None
     for ranks, path in (("0", last[1]), ("0,1", last[2])):
         found = start(*args, ENDED_RANKS=ranks)
         assert found.returncode == 143, found.stderr[-3000:]
-        told = f"vidact: stopped; the same command with --ckpt_path last goes on from {path}"
+        told = f"vidact: stopped; the same command with --ckpt_path last resumes from {path}"
         assert found.stderr.splitlines().count(told) == 1
         assert torch.load(path, weights_only=True)["global_step"] == 5
         found = start(*args, "--ckpt_path", path)

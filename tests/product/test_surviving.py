@@ -232,7 +232,7 @@ def test_sigterm_saves_where_it_stops(
         assert before + after == whole[0].clips("first"), "not one step is made twice"
         said = (attempt.folder / "first.txt").read_text().splitlines()
         told = (
-            "vidact: stopped; the same command with --ckpt_path last goes on from runs/version_0/checkpoints/last.ckpt"
+            "vidact: stopped; the same command with --ckpt_path last resumes from runs/version_0/checkpoints/last.ckpt"
         )
         assert said.count(told) == 1
         # The mean loss of the epoch that was stopped is of the batches since; there may be none.
@@ -309,7 +309,7 @@ def test_sigterm_to_all_processes_of_a_job_saves_where_it_stops(
     args = [*settings, *WORKERS[2], "--trainer.callbacks+", "ending.Ending"]
     found = _vidact("fit", *args, cwd=tmp_path, VIDACT_CACHE=str(cache), **env)
     assert found.returncode == 143, found.stderr[-3000:]
-    assert "goes on from runs/version_0/checkpoints/last.ckpt" in found.stderr
+    assert "resumes from runs/version_0/checkpoints/last.ckpt" in found.stderr
     assert "Traceback" not in found.stderr, found.stderr[-3000:]
     assert _state(tmp_path / "runs/version_0")["global_step"] == step + 1
 
@@ -531,7 +531,7 @@ class Signalling(Callback):
     [
         ("test", "SIGTERM", 143, "vidact: stopped; the same command starts anew"),
         ("predict", "SIGTERM", 143, "vidact: stopped; the same command starts anew"),
-        ("fit", "SIGINT", 130, "vidact: stopped; the same command with --ckpt_path last goes on from "),
+        ("fit", "SIGINT", 130, "vidact: stopped; the same command with --ckpt_path last resumes from "),
     ],
 )
 def test_a_signal_ends_a_verb_with_its_status(

@@ -93,9 +93,8 @@ def test_settings_that_work(args: list[str], fit: Any) -> None:
             "--trainer.limit_train_batches 0.01: less than one of 3 batches; try 1",
         ),
         (["--trainer.val_check_interval", "99"], 2, "--trainer.val_check_interval: .*"),
-        (["--trainer.max_time", "abc"], 2, "--trainer.max_time: expected a time above 0: .* 00:12:00:00.* got abc"),
-        (["--trainer.max_time", "00:00:00:00"], 2, "--trainer.max_time: expected a time above 0"),
-        (["--trainer.max_time", "{minuets: 1}"], 2, "--trainer.max_time: expected a time above 0"),
+        (["--trainer.max_time", "abc"], 2, "--trainer: .*Expected a string in the format DD:HH:MM:SS"),
+        (["--trainer.max_time", "{minuets: 1}"], 2, "--trainer: 'minuets' is an invalid keyword"),
         (["--trainer.min_epochs", "3"], 2, "--trainer.min_epochs 3: more than --trainer.max_epochs, which is 1"),
         (["--trainer.max_epochs", "-7"], 2, "--trainer.max_epochs: "),
         (["--trainer.devices", "a"], 2, "--trainer.devices: "),
@@ -108,16 +107,16 @@ def test_settings_that_work(args: list[str], fit: Any) -> None:
         (_callback("BackboneFinetuning"), 2, "--trainer.callbacks: BackboneFinetuning: .*frozen_stages"),
         (_callback("BatchSizeFinder"), 2, "--trainer.callbacks: BatchSizeFinder: .* --data.batch_size"),
         (_callback("LearningRateFinder"), 2, "--trainer.callbacks: LearningRateFinder: .* --model.optimizer"),
-        (_callback("Timer", duration="abc"), 2, rf"--trainer.callbacks: {CALLBACKS}.Timer: .*DD:HH:MM:SS"),
+        (_callback("Timer", duration="abc"), 2, r"--trainer.callbacks: `Timer\(duration='abc'\)` is not .*DD:HH:MM:SS"),
         (
             _callback("EarlyStopping", monitor="val/los"),
             2,
-            "EarlyStopping: there is no measure val/los; nearest: val/loss;",
+            "EarlyStopping: no metric val/los is logged; nearest: val/loss;",
         ),
         (
             _callback("ModelCheckpoint", monitor="accuracy"),
             2,
-            "ModelCheckpoint: there is no measure accuracy; nearest: val/",
+            "ModelCheckpoint: no metric accuracy is logged; nearest: val/",
         ),
         (
             _callback("ModelCheckpoint", filename="best"),
@@ -134,9 +133,9 @@ def test_settings_that_work(args: list[str], fit: Any) -> None:
         (_schedule(f"{SCHEDULES}.ReduceLROnPlateau", mode="max"), 2, "--model.lr_scheduler: val/loss with mode max"),
         (
             _schedule("lightning.pytorch.cli.ReduceLROnPlateau", monitor="val/lss"),
-            *(2, "--model.lr_scheduler: there is no measure val/lss; nearest: val/loss"),
+            *(2, "--model.lr_scheduler: no metric val/lss is logged; nearest: val/loss"),
         ),
-        (_schedule(f"{SCHEDULES}.OneCycleLR"), 2, "needs --model.lr_scheduler.init_args.max_lr$"),
+        (_schedule(f"{SCHEDULES}.OneCycleLR"), 2, "--model.lr_scheduler: the following arguments are required: max_lr"),
         (
             [
                 "--trainer.logger",
@@ -144,14 +143,14 @@ def test_settings_that_work(args: list[str], fit: Any) -> None:
                 "--trainer.logger.offline=true",
                 "--trainer.logger.log_model=all",
             ],
-            *(2, f"--trainer.logger: {LOGGERS}.WandbLogger: Providing log_model=all and offline=True"),
+            *(2, "--trainer.logger: Providing log_model=all and offline=True"),
         ),
         (
             ["--trainer.logger", f"{LOGGERS}.MLFlowLogger"],
             3,
-            "not installed: pip install mlflow; or leave it out: a run k",
+            "--trainer.logger: Requirement 'mlflow.*pip install -U 'mlflow",
         ),
-        (["--trainer.logger", f"{LOGGERS}.CometLogger"], 3, "not installed: pip install comet-ml; or leave it out"),
+        (["--trainer.logger", f"{LOGGERS}.CometLogger"], 3, "--trainer.logger: Requirement 'comet-ml.*pip install"),
         (
             [
                 "--trainer.logger",
@@ -159,7 +158,7 @@ def test_settings_that_work(args: list[str], fit: Any) -> None:
             ],
             *(
                 3,
-                f"--trainer.logger: {LOGGERS}.MLFlowLogger: needs a package that is not installed: pip install mlflow",
+                "--trainer.logger: Requirement 'mlflow.*pip install -U 'mlflow",
             ),
         ),
     ],
@@ -182,7 +181,7 @@ def test_a_schedule_per_batch_makes_all_its_steps(fit: Any) -> None:
     assert schedule["last_epoch"] == schedule["total_steps"] == checkpoint["global_step"] == 6
     longer = [*_schedule(f"{SCHEDULES}.OneCycleLR", max_lr=0.01), "--ckpt_path", "last"]
     status, line = fit(*longer, "--trainer.max_epochs", "4")
-    assert (status, "OneCycleLR goes on only for the 6 steps it began with" in line) == (2, True)
+    assert (status, "OneCycleLR can be resumed only for the 6 steps it began with" in line) == (2, True)
 
 
 @pytest.mark.filterwarnings("ignore")

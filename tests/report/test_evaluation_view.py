@@ -21,7 +21,8 @@ from vidact.evaluation.output.pictures import (
 from vidact.evaluation.results.comparison import Comparison
 from vidact.evaluation.results.tables import Evaluation, better
 from vidact.report.contents import EvaluationView
-from vidact.report.evaluation_view import FOLDER, find_evaluation, view_evaluation
+from vidact.report.evaluation_view import find_evaluation, view_evaluation
+from vidact.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -157,10 +158,10 @@ def test_a_report_finds_what_evaluate_left_in_the_run_folder(
 ) -> None:
     assert find_evaluation(None) == (None, "")
     assert find_evaluation(tmp_path) == (None, "")
-    (tmp_path / FOLDER).mkdir()
-    write_evaluation(tmp_path / FOLDER, evaluation)
+    (RunFolder(tmp_path).evaluation).mkdir()
+    write_evaluation(RunFolder(tmp_path).evaluation, evaluation)
     assert find_evaluation(tmp_path) == (view, "")
-    (tmp_path / FOLDER / "evaluation.json").write_text("{}")
+    (RunFolder(tmp_path).evaluation / "evaluation.json").write_text("{}")
     broken, problem = find_evaluation(tmp_path)
     assert broken is None
     assert "evaluate again" in problem

@@ -82,8 +82,11 @@ def _with_config(small_run: Path, tmp_path: Path, text: str) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"class_path": "vidact.models.stacked.None_", "init_args": {}}, r"None_ cannot be imported"),
-        ({"class_path": "vidact.models.stacked.StackedFramesCNN", "init_args": {"hed": "pooled"}}, "does not fit"),
+        ({"class_path": "vidact.models.stacked.None_", "init_args": {}}, r"stacked has no class None_"),
+        (
+            {"class_path": "vidact.models.stacked.StackedFramesCNN", "init_args": {"hed": "pooled"}},
+            "'hed' is not accepted",
+        ),
         ({"class_path": "vidact.models.fusion.SlowFusion", "init_args": {}}, "frames of|other network"),
         (None, "expected class_path and init_args"),
     ],

@@ -118,7 +118,7 @@ def test_clips_that_vanish_do_not_move_others_from_training_to_test(
         path.unlink()
     capsys.readouterr()
     assert main([*fit, "--trainer.max_epochs", "2", "--ckpt_path", "last"]) == 2
-    assert "training goes on only with the clips that it began with" in capsys.readouterr().err.splitlines()[-1]
+    assert "training can be resumed only with the clips that it began with" in capsys.readouterr().err.splitlines()[-1]
     assert json.loads((RUN / "split.json").read_text()) == kept
     best = RUN / "checkpoints/best.ckpt"
     for measure in (["test", "--config", str(RUN / "config.yaml"), "--ckpt_path", str(best)], ["accuracy", str(RUN)]):

@@ -115,7 +115,7 @@ def _reword(error: Exception, function: Callable[..., int]) -> str:
     message = " ".join(str(error).split())
     found = re.search(r'Parser key "(\w+)": Does not validate against any of the Union .* Given value: (.*)$', message)
     if found is None:
-        return explain_parse_error(message, list(inspect.signature(function).parameters))
+        return explain_parse_error(error, list(inspect.signature(function).parameters))
     key, value = found.groups()
     return f"--{key}: expected {inspect.signature(function).parameters[key].annotation}, got {value}"
 

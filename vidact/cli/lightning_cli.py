@@ -1,4 +1,4 @@
-"""LightningCLI with vidact's parts."""
+"""Adapt LightningCLI: run folders, loggers, checkpoints, early checks, a summary at the end."""
 
 import os
 from pathlib import Path
@@ -16,16 +16,16 @@ from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vidact.cli.parse_errors import explain_import_error, explain_parse_error
-from vidact.cli.run_end import guesses_without_pixels, passing_folder, summary, write_run_report
+from vidact.cli.run_end import guesses_without_pixels, report_run, summary, temporary_folder
 from vidact.cli.stopping import INTERRUPTED, TERMINATED, Stopped, ended_by_sigterm
 from vidact.core.devices import gather, local_rank
 from vidact.core.errors import CheckpointError, ConfigError
 from vidact.core.networks import reword_build_error
 from vidact.core.terminal import printable
 from vidact.runs.checkpoints import find_checkpoint, load_checkpoint
-from vidact.runs.loggers.media import run_folder
+from vidact.runs.folder import CONFIG, RunFolder
 from vidact.runs.loggers.wandb import build_loggers, finish_wandb
-from vidact.runs.run import CONFIG, read_run_config, tell_other_rates
+from vidact.runs.run import read_run_config, tell_other_rates
 from vidact.training.callback_checks import check_before_fit, check_callbacks
 from vidact.training.callbacks.every_run import build_callbacks
 from vidact.training.callbacks.faithfulness.callback import FaithfulnessCallback
@@ -58,13 +58,13 @@ RUNS_FOLDER = "runs"
 
 
 class VidactCLI(LightningCLI):
-    """LightningCLI with vidact's parts: run folders, loggers, checkpoints, and errors of one line."""
+    """LightningCLI with vidact's run folders, loggers, callbacks and checks; `verbs/trainer.py` runs it."""
 
     _checkpoint: dict[str, Any] | None = None
     _resumed: Path | None = None
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the callbacks' settings, and hand the data's settings to the network."""
+        """Add the settings of the callbacks, and link the data's settings to the network's."""
         parser.add_lightning_class_args(RelevanceCallback, "relevance")
         parser.add_lightning_class_args(FaithfulnessCallback, "faithfulness")
         for name in ("method", "composite"):
@@ -79,7 +79,7 @@ class VidactCLI(LightningCLI):
         parser.set_defaults({"trainer.default_root_dir": RUNS_FOLDER})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse, and turn what argparse says into one line with the nearest name.
+        """Parse the command line, and turn the parser's errors into one line.
 
         Raises:
             ConfigError: an unknown key, a wrong type, a missing file.
@@ -88,7 +88,7 @@ class VidactCLI(LightningCLI):
             self.config = parser.parse_args(cast(list[str], args))
         except jsonargparse.ArgumentError as error:
             verb = args[0] if isinstance(args, list) and args else ""
-            raise ConfigError(explain_parse_error(str(error), self._known_keys(str(verb)))) from error
+            raise ConfigError(explain_parse_error(error, self._known_keys(str(verb)))) from error
         except Exception as error:
             if (told := explain_import_error(error)) is None:
                 raise
@@ -99,7 +99,7 @@ class VidactCLI(LightningCLI):
         return [action.dest for action in parser._actions] if parser else []
 
     def _parse_ckpt_path(self) -> None:
-        """Look at the checkpoint before any expensive work; the config says everything else, not the checkpoint."""
+        """Check settings and the checkpoint before any expensive work; no settings are taken from the checkpoint."""
         verb = self.config.subcommand
         config = self.config[verb]
         config["seed_everything"] = check_seed(config.get("seed_everything", False))
@@ -110,16 +110,16 @@ class VidactCLI(LightningCLI):
         check_parts(trainer, verb=verb, goes_on=config.get("ckpt_path") is not None)
         if config.get("ckpt_path") is not None:
             given = [Path(str(path)) for path in config.get("config") or ()]
-            own = [path.parent for path in given if path.name == CONFIG]  # that of a run
+            own = [path.parent for path in given if path.name == CONFIG]  # the config of a run
             runs = [*own, Path(config.trainer.default_root_dir)]
             path = find_checkpoint(config["ckpt_path"], runs)
             config["ckpt_path"] = str(path)
             self._resumed = run_folder_of(path) if verb == "fit" else None
-            if self._resumed is not None:  # before it is read: who trains there may write another one
-                self._keep_to_itself(self._resumed)
+            if self._resumed is not None:  # before it is read, as another process that trains there may replace it
+                self._lock_folder(self._resumed)
             if local_rank() == 0:  # one process reads it for all
                 self._checkpoint = load_checkpoint(path)
-                if verb != "fit" and path.absolute().parent.parent in [folder.absolute() for folder in own]:
+                if verb != "fit" and RunFolder.of_checkpoint(path).path in [folder.absolute() for folder in own]:
                     read_run_config(path, self._checkpoint)  # which must agree
             if verb == "fit":
                 self._check_same_training(path)
@@ -131,9 +131,7 @@ class VidactCLI(LightningCLI):
     def _check_same_training(self, path: Path) -> None:
         content = self._checkpoint or {}  # none in a process that is not the first
         if "state_dict" in content and not content.get("optimizer_states"):
-            raise CheckpointError(
-                f"{path}: the checkpoint holds weights only; training goes on from last.ckpt of the same run"
-            )
+            raise CheckpointError(f"{path}: the checkpoint holds weights only; resume from last.ckpt of the same run")
         if not (saved := content.get("vidact_config")):  # of a version that kept none
             return
         verb = self.config.subcommand
@@ -145,15 +143,15 @@ class VidactCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build the trainer with vidact's callbacks, and its loggers where the config names none."""
         trainer = self.config_init[self.subcommand].trainer
-        own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others come on top of them
+        own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others are added
         if self._resumed is not None and self._checkpoint is not None:
             go_on_in(self._resumed, self._checkpoint)
-        if trainer.fast_dev_run:  # of which Lightning keeps nothing
-            trainer.default_root_dir = passing_folder()
+        if trainer.fast_dev_run:  # of which nothing is to be kept
+            trainer.default_root_dir = temporary_folder()
         runs = Path(trainer.default_root_dir)
         loggers = build_loggers(runs, use_wandb=own in (None, True), folder=self._resumed)
         if self.subcommand == "fit":
-            self._keep_to_itself(Path(loggers[0].log_dir or ""))
+            self._lock_folder(Path(loggers[0].log_dir or ""))
         kwargs["plugins"] = _plugins(trainer.get("plugins"))
         kwargs["logger"] = loggers + (own if isinstance(own, list) else [own] if isinstance(own, Logger) else [])
         users = trainer.get("callbacks") or []
@@ -183,13 +181,13 @@ class VidactCLI(LightningCLI):
             require_synchronisable(built)
         return built
 
-    def _keep_to_itself(self, folder: Path) -> None:
-        """Let nobody else train there; of several processes the one that writes sees to it."""
+    def _lock_folder(self, folder: Path) -> None:
+        """Keep other trainings out of a run folder; of several processes the first one does it."""
         if getattr(rank_zero_only, "rank", 0) == 0:
             run_lock.hold(folder)
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run the verb, and say how it goes on if a signal has ended it; Lightning ends with 0 or 1."""
+        """Run the verb; raise Stopped, with how to resume, if a signal ends it (Lightning exits with 0 or 1)."""
         try:
             super()._run_subcommand(subcommand)
         except SystemExit as end:
@@ -200,9 +198,9 @@ class VidactCLI(LightningCLI):
             raise Stopped(how_to_go_on(subcommand, folder), TERMINATED if terminated else INTERRUPTED) from end
 
     def _prepare_data(self) -> None:
-        """Render, measure and split before other processes start, so that a mistake shows at once."""
+        """Prepare the data before other processes start, so that a mistake shows at once."""
         batches = None
-        if not {"LOCAL_RANK", "SLURM_LOCALID"} & os.environ.keys():  # else the others have started, too
+        if not {"LOCAL_RANK", "SLURM_LOCALID"} & os.environ.keys():  # else the others have started already
             if self._checkpoint is not None:
                 self.model.on_load_checkpoint(self._checkpoint)
             self.datamodule.prepare_data()
@@ -218,19 +216,19 @@ class VidactCLI(LightningCLI):
     before_fit = before_validate = before_test = before_predict = _prepare_data
 
     def _summarise(self) -> None:
-        if self.trainer.received_sigterm:  # in the last batch, which Lightning finishes
+        if self.trainer.received_sigterm:  # during the last batch, which Lightning finishes
             raise SIGTERMException
         with ended_by_sigterm():
-            self._tell_summary()
+            self._print_summary()
 
-    def _tell_summary(self) -> None:
-        folder = run_folder(self.trainer)  # asks all processes, so before the question which one this is
+    def _print_summary(self) -> None:
+        folder = RunFolder.of(self.trainer)  # asks all processes, so it comes before the check for the first one
         left_out = sorted({*self.datamodule.left_out, *gather(list(self.model.left_out))})
         if self.trainer.is_global_zero:
             lines = summary(self.trainer, folder, left_out)
             fit = self.config_init["fit"] if self.subcommand == "fit" else None
             if fit is not None and fit.report and not fit.trainer.fast_dev_run:
-                lines["report"] = write_run_report(self.trainer, folder)
+                lines["report"] = report_run(self.trainer, folder)
             if place := finish_wandb(self.trainer):
                 lines["wandb"] = place
             for name, value in (guesses_without_pixels(self.datamodule.leakage, self.subcommand) | lines).items():
@@ -240,7 +238,7 @@ class VidactCLI(LightningCLI):
 
 
 def _plugins(own: Any) -> list[Any]:
-    """Add the one that writes whole checkpoints, where the config names none that writes checkpoints."""
+    """Add the plugin that writes checkpoints atomically, unless the config names another one."""
     plugins = own if isinstance(own, list) else [] if own is None else [own]
     return plugins if any(isinstance(one, CheckpointIO) for one in plugins) else [*plugins, WholeCheckpointIO()]
 
@@ -250,10 +248,10 @@ def _num_channels(gray: bool) -> int:
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser, which also fills in what it links to where a function builds the network."""
+    """Lightning's parser, which also links settings to a network that a function builds."""
 
     def add_function_arguments(self, *args: Any, linked_targets: set[str] | None = None, **kwargs: Any) -> list[str]:
-        """Add a function's arguments; whoever links to some of them takes those away from what is required."""
+        """Add a function's arguments; jsonargparse passes `linked_targets`, which Lightning's parser does not take."""
         return super().add_function_arguments(*args, **kwargs)
 
     def instantiate_classes(self, cfg: Any, **kwargs: Any) -> Any:

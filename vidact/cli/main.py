@@ -1,4 +1,4 @@
-"""The command line: find the verb, run it, and say what went wrong in one line."""
+"""Find a verb, run it, and print errors as one line."""
 
 import io
 import os
@@ -21,7 +21,7 @@ from vidact.core.errors import ConfigError, VidactError, nearest
 
 PATIENCE_SECONDS = 10
 
-# Beside Lightning's own (`help.TRAINER_VERBS`), each verb is a function whose parameters are its options.
+# In addition to Lightning's (`help.TRAINER_VERBS`), each verb is a function whose parameters are its options.
 VERBS: dict[str, Callable[..., int]] = {
     "explain": explain_videos,
     "report": report,
@@ -47,7 +47,7 @@ def main(args: list[str] | None = None) -> int:
         The exit status: 0, 2 for a mistake that the user can mend, 3 for the environment.
     """
     args = list(sys.argv[1:] if args is None else args)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be text
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no valid text
         sys.stdout.reconfigure(errors="backslashreplace")
     if args in (["--version"], ["-V"]):
         print(f"vidact {__version__}")
@@ -64,7 +64,7 @@ def _run(args: list[str]) -> int:
         return 0
     try:
         return _dispatch(args)
-    except KeyboardInterrupt:  # while it is imported
+    except KeyboardInterrupt:  # while modules are imported
         print("vidact: stopped before anything was done", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
@@ -81,7 +81,7 @@ def _run(args: list[str]) -> int:
 
 
 def _first_process_ends() -> bool:
-    """Wait a little for the process that has started this one: mostly, it says the same and ends all of them."""
+    """Wait a little for the parent process to end; it mostly prints the same error and ends all its children."""
     parent, until = os.getppid(), time.monotonic() + PATIENCE_SECONDS
     while os.getppid() == parent and time.monotonic() < until:
         time.sleep(0.1)
@@ -89,7 +89,7 @@ def _first_process_ends() -> bool:
 
 
 def _without_prefix(message: str, args: list[str]) -> str:
-    """Name options as data verbs have them: `--classes`, where `fit` has `--data.classes`."""
+    """Name options as other verbs do: `--classes`, where `fit` has `--data.classes`."""
     scheme = "--scheme" if args[1:2] == ["split"] else "--split"
     return message.replace("--data.split ", f"{scheme} ").replace("--data.root", "it").replace("--data.", "--")
 

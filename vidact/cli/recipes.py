@@ -1,7 +1,4 @@
-"""Find config files by path or by the name of a recipe, and refuse those that are not what they seem.
-
-It does not know what the settings mean.
-"""
+"""Find config files by path or by the name of a recipe, and refuse those that are not valid."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +11,7 @@ from vidact.runs.config import with_current_class_paths
 
 
 def resolve_configs(args: list[str]) -> list[str]:
-    """Put the configs first, so that flags win wherever they stand, and find recipes by their name."""
+    """Find recipes by their names, and put configs first on the command line, so that flags override them."""
     configs, others = [], []
     words = iter(args)
     for word in words:
@@ -28,7 +25,7 @@ def resolve_configs(args: list[str]) -> list[str]:
 
 
 def update_class_paths(args: list[str]) -> list[str]:
-    """Replace class paths of older versions by today's: in words, and in configs, which are given as text then.
+    """Replace class paths of older versions, in words and in configs; a config that changes is given as text.
 
     Args:
         args: With `--config` and its file as two words, as `resolve_configs` gives them.
@@ -46,7 +43,7 @@ def find_config(name: str) -> Path:
     """Find a config file: a path, or the name of a recipe that comes with vidact.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: it is neither.
     """
     recipes = configs_folder()
     for path in (Path(name), recipes / f"{name}.yaml"):
@@ -70,7 +67,7 @@ def check_yaml(path: Path) -> None:
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(f"{path}: expected settings (`data:`, `model:`, `trainer:`), got none")
     if {"method", "parameters"} <= {key.value for key, _ in root.value}:
-        raise ConfigError(f"{path}: a sweep, not settings; give it to wandb: wandb sweep {path}")
+        raise ConfigError(f"{path}: this is a sweep, not a config; run it with: wandb sweep {path}")
     _refuse_double_keys(path, root)
 
 

@@ -1,4 +1,4 @@
-"""What a run says and leaves at its end: a few lines, a report, a list of what was left out."""
+"""Print a summary at the end of a run, and write its report and the list of skipped clips."""
 
 import atexit
 import re
@@ -12,33 +12,26 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.core.clips import SplitSource
 from vidact.core.errors import VidactError
-from vidact.core.folders import refuse_foreign_file
 from vidact.data.splits.leakage import LeakageReport
-from vidact.drawing.figure import save_png
-from vidact.report.page import is_page, report_page, write_page
-from vidact.report.run_pictures import run_figures
-from vidact.report.run_view import ReportSettings, view_run
+from vidact.report.run_report import write_run_report
+from vidact.runs.folder import RunFolder, relative
 from vidact.runs.loggers.media import log_file, log_pictures
-from vidact.runs.run import CONFIG, relative
-from vidact.runs.trust import modules_of_file
 from vidact.training.callbacks.best_checkpoint import MONITOR
-from vidact.training.callbacks.predictions import FILE_NAME as PREDICTIONS
 
-REPORT = "report.html"
 REPORTED = tuple(
     f"{part}/{name}" for part in ("val", "test") for name in ("clip_accuracy", "clip_accuracy_macro", "window_accuracy")
 )
 
 
-def passing_folder() -> str:
-    """Make a folder for a run that is to leave nothing; it goes when this process ends."""
+def temporary_folder() -> str:
+    """Make a temporary folder for a trial run; it is removed when this process ends."""
     folder = tempfile.mkdtemp(prefix="vidact-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
-def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, str]:
-    """Say in a few lines what a run found and where it lies."""
+def summary(trainer: Trainer, folder: RunFolder, left_out: list[str]) -> dict[str, str]:
+    """Summarise a run: its best accuracies, and where its files are."""
     lines = {name: f"{float(value):.3f}" for name, value in trainer.callback_metrics.items() if name in REPORTED}
     if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it by name
         return lines | {"run folder": "none, as fast_dev_run keeps nothing"}
@@ -47,22 +40,22 @@ def summary(trainer: Trainer, folder: Path, left_out: list[str]) -> dict[str, st
         lines[f"best {MONITOR}"] = f"{float(best.best_model_score):.3f}, {relative(Path(best.best_model_path))}"
     if left_out := one_line_a_clip(left_out, getattr(trainer, "datamodule", None)):
         text = "\n".join(left_out) + "\n"
-        (folder / "left_out.txt").write_text(text, encoding="utf-8", errors="backslashreplace")
-        lines["left out"] = f"{len(left_out)} clips, listed in {relative(folder / 'left_out.txt')}"
-    lines["run folder"] = relative(folder)
-    if (folder / PREDICTIONS).is_file():
-        lines["predictions"] = relative(folder / PREDICTIONS)
-    if (folder / "explanations").is_dir():
-        lines["pictures"] = f"{relative(folder / 'explanations')}, {relative(folder)}/confusion_*.png"
+        folder.skipped_clips.write_text(text, encoding="utf-8", errors="backslashreplace")
+        lines["skipped"] = f"{len(left_out)} clips, listed in {relative(folder.skipped_clips)}"
+    lines["run folder"] = relative(folder.path)
+    if folder.predictions.is_file():
+        lines["predictions"] = relative(folder.predictions)
+    if folder.explanations.is_dir():
+        lines["pictures"] = f"{relative(folder.explanations)}, {relative(folder.picture('confusion', '*'))}"
     return lines
 
 
 def one_line_a_clip(lines: list[str], data: object) -> list[str]:
-    """Keep the first line of each clip, where several of its windows have one.
+    """Keep one line per clip, as several of its windows may have one.
 
     Args:
         lines: As `id: reason`; an id may hold a colon itself.
-        data: Knows the ids, if it is data that was divided; else every line is kept.
+        data: The data module, which knows the ids; if it does not, every line is kept.
     """
     record = data.split_record if isinstance(data, SplitSource) else {}
     known = {clip_id for side in ("training", "validation", "test", "unused") for clip_id in record.get(side, ())}
@@ -73,33 +66,26 @@ def one_line_a_clip(lines: list[str], data: object) -> list[str]:
     return list(found.values())
 
 
-def write_run_report(trainer: Trainer, folder: Path) -> str:
-    """Write `report.html` into the run folder and hand it to wandb; says where it is, or why there is none."""
-    path = folder / REPORT
+def report_run(trainer: Trainer, folder: RunFolder) -> str:
+    """Write the run's report and hand it to wandb; says where it is, or why there is none."""
     try:
-        refuse_foreign_file(path, is_page)
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        own = sorted(modules_of_file(folder / CONFIG))  # what has just been trained is known to the user
-        device = trainer.strategy.root_device
-        view = view_run(folder, settings=ReportSettings(), device=device, data=data, trust=own)
-        write_page(report_page([view]), path)
-        figures = run_figures(view)
-    except VidactError as error:  # the training is done: a report that cannot be written must not spoil it
+        report = write_run_report(
+            folder,
+            data=trainer.datamodule,  # type: ignore[attr-defined]
+            device=trainer.strategy.root_device,
+        )
+    except VidactError as error:  # a report that cannot be written must not end a finished training with an error
         return f"none: {error}"
-    for name, figure in figures.items():
-        picture = folder / f"{name}_val.png"
-        try:
-            save_png(figure, picture)
-        except VidactError as error:
-            rank_zero_warn(f"there is no picture {picture.name}: {error}")
-        else:
-            log_pictures(trainer, f"val/{name}", [picture], [name])
-    log_file(trainer, path, name=f"report-{folder.name}", kind="report")
-    return relative(path)
+    for problem in report.problems:
+        rank_zero_warn(problem)
+    for name, picture in report.pictures.items():
+        log_pictures(trainer, f"val/{name}", [picture], [name])
+    log_file(trainer, report.page, name=f"report-{folder.path.name}", kind="report")
+    return relative(report.page)
 
 
 def guesses_without_pixels(leakage: LeakageReport, verb: str | None) -> dict[str, str]:
-    """Say how well the class is guessed by what is no pixel, on the clips that the verb measures."""
+    """Say how well rules without a pixel guess the class, on the clips that the verb measures."""
     side = "validation" if verb in {"fit", "validate"} else "test"
     shares = {guess.feature: getattr(guess, side) for guess in leakage.guesses}
     told = ", ".join(f"{feature} {100 * share:.1f} %" for feature, share in shares.items() if share is not None)

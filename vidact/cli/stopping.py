@@ -1,15 +1,15 @@
-"""What a verb that a signal has ended comes to; it imports next to nothing, so that the command line starts with it."""
+"""Exceptions and exit statuses for Ctrl-C and SIGTERM."""
 
 import contextlib
 import signal
 from collections.abc import Iterator
 from types import FrameType
 
-INTERRUPTED, TERMINATED = 130, 143  # what shells say of a program that Ctrl-C or SIGTERM ended
+INTERRUPTED, TERMINATED = 130, 143  # the shell's exit statuses for SIGINT and SIGTERM: 128 + their numbers
 
 
 class Stopped(Exception):
-    """A signal has ended a verb: what to say, and the exit status."""
+    """Raised when a signal has ended a verb, with the message and the exit status."""
 
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
@@ -17,12 +17,12 @@ class Stopped(Exception):
 
 
 class Terminated(BaseException):
-    """SIGTERM has come; no `except Exception` may hold it up."""
+    """Raised on SIGTERM; a BaseException, so that `except Exception` does not catch it."""
 
 
 @contextlib.contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise Terminated in here, as Ctrl-C raises KeyboardInterrupt."""
+    """Make SIGTERM raise Terminated within the context, as Ctrl-C raises KeyboardInterrupt."""
     before = signal.signal(signal.SIGTERM, _end)
     try:
         yield

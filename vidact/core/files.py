@@ -109,8 +109,12 @@ def require_space(folder: Path, num_bytes: int, *, what: str) -> None:
         )
 
 
-def check_writable(out: Path) -> None:
+def check_writable(out: Path, *, hint: str = "choose another --out") -> None:
     """Write a test file into a folder, before anything expensive starts.
+
+    Args:
+        out: The folder; it is made if there is none.
+        hint: What the user can do if it cannot be written.
 
     Raises:
         EnvironmentProblem: the folder cannot be written.
@@ -120,4 +124,4 @@ def check_writable(out: Path) -> None:
         with tempfile.TemporaryFile(dir=out) as file:
             file.write(b"vidact")
     except OSError as error:
-        raise EnvironmentProblem(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+        raise EnvironmentProblem(f"{out}: cannot be written ({error.strerror}); {hint}") from error

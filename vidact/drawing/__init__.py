@@ -1,1 +1,1 @@
-"""Arrays to pictures, charts and videos."""
+"""Turn arrays into pictures, charts and videos."""

@@ -1,8 +1,6 @@
-"""Draw an explanation over the frames of its clip: hotspots, and signed relevance.
+"""Draw hotspots and signed relevance over the frames of a clip, and give all other figures their frame and colours.
 
-It does not know which network, method or data set the arrays come from.
-
-Every size on a page is in inches, measured before it is drawn: nothing overlaps, nothing is cut off.
+Every size in a figure is in inches and measured before it is drawn, so that nothing overlaps and nothing is cut off.
 """
 
 import math
@@ -146,7 +144,7 @@ def save_figures(folder: Path, figures: Mapping[str, Figure]) -> dict[str, Path]
 
 
 def svg_text(figure: Figure) -> str:
-    """Draw a figure as SVG: text stays text, and the same figure gives the same bytes on every day."""
+    """Draw a figure as SVG with real text; the same figure always gives the same bytes."""
     buffer = StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vidact"}):
         figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})
@@ -238,7 +236,7 @@ def frame_grid(
 
 @cache
 def relevance_colours() -> Colormap:
-    """Blend ColorBrewer's RdBu, safe for the colour-blind, through pure white; an odd count has zero in the middle."""
+    """Build the colour map of relevance: ColorBrewer's RdBu, with pure white at zero."""
     return LinearSegmentedColormap.from_list("relevance", RELEVANCE_COLOURS, N=NUM_RELEVANCE_SHADES)
 
 
@@ -267,14 +265,14 @@ _DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
 
 def draw_line(axes: Axes, *points: Shaped[np.ndarray, " N"], number: int, label: str) -> None:
-    """Draw the line through x and y that differs in colour and dashes from those of other numbers."""
+    """Draw a line through x and y; each number has a colour and dashes of its own."""
     marker = "o" if len(points[0]) <= 40 else ""
     style = {"color": _COLOURS[number], "linestyle": _DASHES[number], "marker": marker, "markersize": 3}
     axes.plot(*points, label=label, linewidth=1.4, **style)
 
 
 def legend_above(axes: Axes) -> None:
-    """Name the lines above their axes, one below the other; names are not taken for formulas."""
+    """Put a legend above axes, one line below the other; names with `$` are not parsed as formulas."""
     place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderpad": 0.1, "handlelength": 3}
     for text in axes.legend(fontsize=TICK_POINTS, frameon=False, **place).get_texts():
         text.set_parse_math(False)

@@ -1,6 +1,6 @@
-"""Show frames, and what is relevant in them, at places of a figure; it does not know who lays them out, nor labels.
+"""Draw frames and their hotspots into places of a figure.
 
-All frames are drawn by a few artists of the figure itself: axes for each would cost ten times as much.
+A few artists of the figure draw all frames, as axes for each frame would take ten times as long.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class FrameImage(Artist):
         """Give the box, in pixels of the figure from its lower left corner."""
         return self.box.frozen()
 
-    def draw(self, renderer: Any) -> None:  # a RendererBase, or for SVG what stands in for one
+    def draw(self, renderer: Any) -> None:  # a RendererBase, or for SVG its substitute
         """Draw the picture on whole pixels."""
         left, bottom, right, top = (round(side) for side in self.box.extents)
         finer = renderer.get_image_magnification()  # an SVG keeps more pixels than its own 72 per inch

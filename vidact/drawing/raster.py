@@ -1,6 +1,6 @@
-"""Turn a figure into pixels, and pixels into a file; it does not know what the figure shows.
+"""Render a figure to pixels, and pixels to a PNG file, faster than matplotlib does.
 
-Most of the time that a small figure takes is text, and labels are the same from picture to picture: they are kept.
+Text takes most of the time of a small figure, and labels repeat from picture to picture, so drawn texts are cached.
 """
 
 import math
@@ -38,7 +38,7 @@ def png(picture: UInt8[np.ndarray, "height width 3"], *, dpi: int) -> bytes:
 
 
 class _Renderer(RendererAgg):
-    """Agg, but level texts without formulas stand on whole pixels, and each is drawn once for all figures."""
+    """Matplotlib's Agg renderer with a cache of texts: horizontal ones without formulas, placed on whole pixels."""
 
     def draw_text(
         self,
@@ -74,7 +74,7 @@ def _text_size(text: str, font: FontProperties, dpi: int | float) -> tuple[float
 def _text_picture(
     text: str, font: FontProperties, dpi: int | float, colour: str
 ) -> tuple[UInt8[np.ndarray, "height width 4"], int]:
-    """Draw a text on nothing, the lowest row first; gives too how many rows lie below the base line."""
+    """Draw a text on a transparent ground, lowest row first; gives also the number of rows below the base line."""
     width, height, descent = _text_size(text, font, dpi)
     below = math.ceil(descent) + _PAD
     renderer = RendererAgg(math.ceil(width) + 2 * _PAD, math.ceil(height - descent) + below + _PAD, dpi)

@@ -1,4 +1,4 @@
-"""Measure text before it is drawn, and make it fit; it does not know what the text says."""
+"""Measure text before it is drawn, and break or cut it so that it fits."""
 
 import re
 from bisect import bisect_right

@@ -1,4 +1,4 @@
-"""Choose frames evenly, and average many frames into few bars; it does not know what the frames hold."""
+"""Choose frames evenly from many, and average many frames into few bars."""
 
 import math
 
@@ -9,7 +9,7 @@ from vidact.core.errors import VidactError
 
 
 def evenly_spread(count: int, *, at_most: int) -> Int[np.ndarray, " n"]:
-    """Choose at most so many of `count` places, as evenly as whole numbers allow: first and last always.
+    """Choose at most `at_most` of `count` places, as evenly as whole numbers allow, always the first and the last.
 
     Raises:
         VidactError: there is no place, or fewer than two may be chosen of several.
@@ -47,7 +47,7 @@ def shown_until(times_seconds: Float[np.ndarray, " T"], *, start: float, end: fl
 def means_over_time(
     values: Float[np.ndarray, " T"], edges: Float[np.ndarray, " T+1"], *, grid: Float[np.ndarray, " grid"]
 ) -> Float[np.ndarray, " n"]:
-    """Average steps, each value from its edge to the next one, over each cell of a coarser grid, by duration."""
+    """Average a step function over the cells of a coarser grid, weighted by duration."""
     integral = np.concatenate([[0.0], np.cumsum(values * np.diff(edges))])
     means: Float[np.ndarray, " n"] = np.diff(np.interp(grid, edges, integral)) / np.diff(grid)
     return means

@@ -22,6 +22,7 @@ from vidact.evaluation.results.statistics import ClipResult, Table
 from vidact.evaluation.results.tables import Evaluation
 from vidact.evaluation.results.verdict import decide, why_undecided
 from vidact.evaluation.settings import Choice, EvaluateSettings, headline
+from vidact.runs.folder import EVALUATION
 from vidact.runs.run import Run, open_run
 
 CHECKPOINT = "checkpoint_sha1"
@@ -111,8 +112,8 @@ def prepare(
 def folder_name(choice: Choice) -> str:
     """Name the default folder of an evaluation: each part and each other data set has its own."""
     if choice.root is not None:
-        return f"{NAME}_{_root_name(choice.root)}"
-    return NAME if choice.part == Choice.part else f"{NAME}_{choice.part}"
+        return f"{EVALUATION}_{_root_name(choice.root)}"
+    return EVALUATION if choice.part == Choice.part else f"{EVALUATION}_{choice.part}"
 
 
 def _root_name(root: str) -> str:

@@ -1,6 +1,6 @@
-"""What a report on trained networks tells, as plain arrays and words, ready to be drawn or written.
+"""Dataclasses for everything that a report shows, as plain arrays and words.
 
-It does not know where any of it comes from, nor what the page looks like.
+`run_view` fills them from a run, `api` from a single clip, and `page` writes them as HTML.
 """
 
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class Picture:
     Attributes:
         title: What it shows.
         alt: The same for those who cannot see it, with the numbers that matter.
-        svg: From `images.svg_text`.
+        svg: From `drawing.figure.svg_text`.
     """
 
     title: str
@@ -52,10 +52,10 @@ class RelevanceView:
         target: What was explained in words: a class, or `A vs B`.
         role: Why this target: `predicted`, `true` or `chosen`.
         score: The logit explained, or the difference of logits.
-        conservation: ΣR / score; None for methods that do not hand the score down.
+        conservation: ΣR / score; None for methods whose relevance does not add up to the score.
         relevance: Signed, summed over colour, at the network's resolution.
         unit: Of the relevance.
-        where: Where the score has gone, in words; empty for methods that hand none down.
+        where: Where the score has gone, in words; empty for methods without an account.
     """
 
     method: str
@@ -74,7 +74,7 @@ class ClipView:
 
     Attributes:
         clip_id: `class/name`, or a file's name.
-        true_class: None where nobody knows it.
+        true_class: None if unknown.
         probabilities: Class and probability, the most probable first; the first is the prediction.
         video: Pixels to look at, at any resolution; the aspect may differ from the relevance's.
         frame_numbers: Which frames of the file these are, from 0.
@@ -122,7 +122,7 @@ class MeasureColumn:
         name: Short: `ABPC`.
         detail: What it was measured with, may be empty: `tubes, blur`.
         meaning: What it is and which end is the good one, in one line.
-        chance: What it is without any knowledge; empty where there is no such value.
+        chance: Its value without any knowledge; empty if there is none.
     """
 
     name: str
@@ -133,7 +133,7 @@ class MeasureColumn:
 
 @dataclass(frozen=True)
 class MeasureCell:
-    """A method's value of a measure, written.
+    """A method's value of a measure, as text.
 
     Attributes:
         value: The mean; empty where nothing was measured.
@@ -171,9 +171,9 @@ class EvaluationView:
         facts: How many clips of what, in one line.
         columns: The measures.
         methods: The best first.
-        controls: What looks at no network, the best first.
+        controls: Controls, which do not look at the network, the best first.
         pictures: Ranks and curves.
-        notes: What else is to be known, a line each.
+        notes: Further remarks, a line each.
     """
 
     sentence: str
@@ -187,6 +187,23 @@ class EvaluationView:
 
 
 @dataclass(frozen=True)
+class Curves:
+    """How training went, epoch by epoch.
+
+    Attributes:
+        epochs: Their numbers, from 0.
+        losses: Of each epoch, by name; NaN where an epoch has none.
+        accuracies: The same.
+        best_epoch: After which the weights were saved.
+    """
+
+    epochs: Int[np.ndarray, " E"]
+    losses: dict[str, Float[np.ndarray, " E"]]
+    accuracies: dict[str, Float[np.ndarray, " E"]]
+    best_epoch: int
+
+
+@dataclass(frozen=True)
 class RunView:
     """All that a report tells of one trained network.
 
@@ -196,17 +213,18 @@ class RunView:
         class_names: In the order of their numbers.
         accuracy: Of clips; None where nothing could be measured.
         chance: Share that guessing reaches.
-        baselines: What guesses the class without a pixel, and its share: `tags`, 0.32.
+        baselines: Rules that guess the class without a pixel, and the share they get right: `tags`, 0.32.
         facts: What was trained on what, by name.
-        split: How clips were divided and what that gives away, by name.
+        split: How clips were divided and what leaks from one side to another, by name.
         conservation: Where the scores have gone, by name.
         per_class: Accuracy of each class.
         outcomes: Of every clip that was measured.
         pictures: Confusion, training curves, accuracy per class.
         clips: Those that are shown.
         config: The run's whole config as YAML.
-        left_out: What could not be shown or measured, and why; a line each.
-        evaluation: Whether its explanations are right; None where nobody has asked.
+        left_out: What was skipped, a line each with the reason.
+        evaluation: Whether its explanations are right; None if `evaluate` has not been run.
+        curves: Of the training; None if the run kept none.
     """
 
     name: str
@@ -225,3 +243,4 @@ class RunView:
     config: str = field(repr=False)
     left_out: tuple[str, ...] = ()
     evaluation: EvaluationView | None = None
+    curves: Curves | None = field(default=None, repr=False)

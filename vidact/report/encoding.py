@@ -1,6 +1,6 @@
 """Pack frames and relevance into text that a browser unpacks: a sprite of pictures, a byte per voxel.
 
-It does not know which page the text goes into.
+`players` packs clips with it, and `drawing.js` in the page unpacks them.
 """
 
 import base64
@@ -44,7 +44,7 @@ class Sprite:
 
 @dataclass(frozen=True)
 class PackedRelevance:
-    """One explanation, small: what is drawn from bytes, and the sums that bytes would blur.
+    """One explanation in a byte per voxel, with the sums that rounding to bytes would make inexact.
 
     A byte is 128 + 127 · sign(R) · √(|R| / max|R|), rounded: fine steps near zero, where most voxels are.
 

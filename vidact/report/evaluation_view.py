@@ -1,4 +1,4 @@
-"""Put an evaluation into the words, rows and pictures that a report shows; it measures nothing and draws no page."""
+"""Turn what `evaluate` wrote into the sentence, the table and the pictures that a report shows."""
 
 import math
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ from vidact.evaluation.output.pictures import (
 )
 from vidact.evaluation.results.tables import MEASURES, Evaluation, better
 from vidact.report.contents import EvaluationView, MeasureCell, MeasureColumn, MethodRow, Picture
+from vidact.runs.folder import RunFolder
 
-FOLDER = "evaluation"  # in the run folder: where `evaluate` writes and a report looks
 WORDS = {"abpc": "logit with the least relevant {units} replaced first, less that with the most relevant first"}
 READING = {1: "more is better", -1: "less is better", 0: ""}
 
 
 def find_evaluation(folder: Path | None) -> tuple[EvaluationView | None, str]:
-    """Read what `evaluate` left in a run folder.
+    """Read what `evaluate` has written into a run folder.
 
     Args:
         folder: The run's; None for a checkpoint on its own.
 
     Returns:
-        The view, None where nobody has evaluated the run; and why what is there cannot be shown, empty if it can.
+        The view, None if the run has not been evaluated; and why its file cannot be shown, empty if it can.
     """
-    if folder is None or not (path := folder / FOLDER / f"{NAME}.json").is_file():
+    if folder is None or not (path := RunFolder(folder).evaluation / f"{NAME}.json").is_file():
         return None, ""
     try:
         return view_evaluation(read_evaluation(path)), ""
@@ -43,7 +43,7 @@ def find_evaluation(folder: Path | None) -> tuple[EvaluationView | None, str]:
 
 
 def view_evaluation(evaluation: Evaluation) -> EvaluationView:
-    """Say what an evaluation found as a report shows it."""
+    """Turn an evaluation into the words and pictures of a report."""
     keys = main_keys(evaluation)
     cells = {key: _cells(evaluation, key) for key in keys}
     order = sorted(all_methods(evaluation), key=lambda name: _badness(evaluation, name, keys))
@@ -63,7 +63,7 @@ def view_evaluation(evaluation: Evaluation) -> EvaluationView:
         methods=tuple(row for row in rows if row.method not in controls),
         controls=tuple(row for row in rows if row.method in controls),
         pictures=tuple(_pictures(evaluation)),
-        notes=(*evaluation.notes, *(f"left out: {line}" for line in evaluation.left_out)),
+        notes=(*evaluation.notes, *(f"skipped: {line}" for line in evaluation.left_out)),
     )
 
 

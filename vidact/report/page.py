@@ -1,7 +1,4 @@
-"""Write what a report tells as one HTML file that needs no network, no server and no other file.
-
-It does not know where runs and clips come from.
-"""
+"""Render run views as one HTML page, and write it; the page needs no network, no server and no other file."""
 
 import base64
 import hashlib
@@ -38,13 +35,13 @@ def report_page(
     threshold: float = HOTSPOT_THRESHOLD,
     limit_bytes: int = LIMIT_BYTES,
 ) -> str:
-    """Tell of one trained network, or of several side by side, in one HTML page.
+    """Render one trained network, or several side by side, as one HTML page.
 
     Args:
         runs: At least one; clips that several of them show are played side by side.
         title: Of the page; empty names the runs.
         threshold: A voxel is a hotspot if its relevance is at least this share of max|R| over the clip.
-        limit_bytes: Of the page. Clips that do not fit are left out, evenly over runs, classes, and right and
+        limit_bytes: Of the page. Clips that do not fit are omitted, evenly over runs, classes, and right and
             wrong ones, and the page says so.
 
     Raises:
@@ -72,7 +69,7 @@ def clip_page(clip: ClipView, *, threshold: float = HOTSPOT_THRESHOLD) -> str:
 
 
 def is_page(path: Path) -> bool:
-    """Say whether a file is a page that was written here.
+    """Say whether a file is a page that `write_page` wrote.
 
     Raises:
         OSError: it cannot be read.
@@ -92,7 +89,7 @@ def write_page(html: str, path: Path) -> None:
 
 
 class _Report:
-    """A report whose clips can be left out."""
+    """A report that is rendered with as many clips as fit into its limit of bytes."""
 
     def __init__(
         self,
@@ -107,7 +104,7 @@ class _Report:
         self.limit_bytes = limit_bytes
 
     def fitted(self) -> str:
-        """Give the page with as many clips as fit."""
+        """Render the page with as many clips as fit."""
         limit_bytes = self.limit_bytes
         shown = list(range(len(self.players)))
         order = fair_order(self.players)
@@ -145,7 +142,7 @@ class _Report:
 
 
 def _that_fit(sizes: Sequence[int], order: Sequence[int], *, room: int) -> list[int]:
-    """Choose clips in the order of fairness; one that is too large does not keep out a smaller one after it."""
+    """Choose clips that fit, in the given order; a smaller one may follow one that is too large."""
     chosen = []
     for number in order:
         if sizes[number] <= room:
@@ -180,7 +177,7 @@ def _page(template: str, *, threshold: float, **values: Any) -> str:
 
 
 def _constants(threshold: float) -> dict[str, Any]:
-    """Give the script the colours and numbers of `images`, `grid` and `encoding`, so that nothing is said twice."""
+    """Give the script the colours and numbers of `figure`, `grid` and `encoding`, so that each is defined once."""
     return {
         "relevanceColours": images.RELEVANCE_COLOURS,
         "numShades": images.NUM_RELEVANCE_SHADES,
@@ -236,7 +233,7 @@ def _base64(text: str) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """Escape a name, and let lines break after its signs."""
+    """Escape a name, and allow line breaks after `_`, `/`, `.` and `-`."""
     return Markup("<wbr>").join(escape(part) for part in re.findall(r"[^_/.-]*[_/.-]*", name))
 
 

@@ -1,7 +1,4 @@
-"""Arrange clips for their players: what one run or several say of a clip, on one time line, as plain values.
-
-It does not know the page around them.
-"""
+"""Arrange clips for the players in the page: what one or several runs show of a clip, on one time line."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -25,7 +22,7 @@ class Panel:
     Attributes:
         run: The run's name.
         probabilities: Class and probability, the most probable first.
-        is_right: Whether the prediction is the true class; None where nobody knows.
+        is_right: Whether the prediction is the true class; None if unknown.
         width: Of the pictures, in pixels.
         height: Of the pictures, in pixels.
     """
@@ -43,13 +40,13 @@ class Player:
 
     Attributes:
         clip_id: `class/name`, or a file's name.
-        true_class: None where nobody knows it.
+        true_class: None if unknown.
         panels: In the order of the runs.
-        methods: What the reader can choose from.
-        targets: What the reader can choose from.
+        methods: Methods that the reader can choose.
+        targets: Targets that the reader can choose.
         num_steps: Moments of the time line.
         data: What the script draws from; plain values.
-        left_out: What could not be shown, a line each.
+        left_out: What could not be shown, a line each with the reason.
     """
 
     clip_id: str
@@ -132,7 +129,7 @@ def _packed(explanation: RelevanceView, *, threshold: float) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    """JSON has neither NaN nor infinity."""
+    """Replace NaN and infinity, which JSON does not have, by None."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -161,7 +158,7 @@ def _target_key(explanation: RelevanceView) -> tuple[str, str]:
 
 
 def _target_labels(explanations: Iterable[Iterable[RelevanceView]]) -> dict[tuple[str, str], str]:
-    """Name each target that can be chosen: `predicted: run`, or `predicted class` where runs predict another one."""
+    """Name each target that can be chosen: `predicted: run`, or `predicted class` if runs predict different ones."""
     found: dict[tuple[str, str], set[str]] = {}
     for one_run in explanations:
         for explanation in one_run:

@@ -1,7 +1,4 @@
-"""Say in words and numbers what a run folder holds: what was trained on what, how clips were divided, training curves.
-
-It measures nothing and knows no page.
-"""
+"""Read what a run folder tells without measuring: what was trained on what, how clips were divided, training curves."""
 
 import csv
 from collections.abc import Mapping
@@ -11,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from vidact.core import __version__
 from vidact.core.clips import height_and_width
+from vidact.report.contents import Curves
+from vidact.runs.folder import RunFolder
 from vidact.runs.run import Run
 
 SERIES = {"train/loss_epoch": "training", "val/loss": "validation"}
@@ -26,7 +25,7 @@ def facts(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
 
     Args:
         run: The run.
-        record: Its split, from `kept_splits`.
+        record: Its split, from `read_kept_split`.
     """
     data, model, trainer = run.data_settings, run.config["model"], run.config.get("trainer", {})
     weights = sum(parameter.numel() for parameter in run.network.parameters())
@@ -57,10 +56,10 @@ def _size(size: Any) -> str:
 
 
 def split_facts(record: Mapping[str, Any], *, part: str) -> dict[str, str]:
-    """Say how clips were divided and what that gives away of a part.
+    """Say how clips were divided, and how many clips of a part share a source with training.
 
     Args:
-        record: From `kept_splits`.
+        record: From `read_kept_split`.
         part: `validation` or `test`.
     """
     if not record:
@@ -76,25 +75,22 @@ def split_facts(record: Mapping[str, Any], *, part: str) -> dict[str, str]:
     return told
 
 
-def curves(
-    folder: Path | None,
-) -> tuple[Int[np.ndarray, " E"], dict[str, Float[np.ndarray, " E"]], dict[str, Float[np.ndarray, " E"]]]:
-    """Read the training curves of a run folder: epochs, losses by name, accuracies by name.
-
-    Values that an epoch lacks are NaN; without `metrics.csv` there are no epochs.
-    """
-    path = folder / "metrics.csv" if folder else None
+def read_curves(folder: Path | None, *, best_epoch: int) -> Curves | None:
+    """Read the training curves of a run folder; None if `metrics.csv` has no epoch."""
+    path = RunFolder(folder).metrics if folder else None
     rows = []
     if path and path.is_file():
         with path.open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
     epochs = sorted({int(row["epoch"]) for row in rows if row.get("epoch")})
+    if not epochs:
+        return None
     found = {name: _series(rows, column, epochs) for column, name in (SERIES | ACCURACIES).items()}
     known = {name: values for name, values in found.items() if np.isfinite(values).any()}
     losses, accuracies = (
         {name: known[name] for name in names.values() if name in known} for names in (SERIES, ACCURACIES)
     )
-    return np.asarray(epochs, dtype=np.int64), losses, accuracies
+    return Curves(np.asarray(epochs, dtype=np.int64), losses, accuracies, best_epoch)
 
 
 def _series(rows: list[dict[str, str]], column: str, epochs: list[int]) -> Float[np.ndarray, " E"]:

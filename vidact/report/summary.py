@@ -1,7 +1,4 @@
-"""Put what was measured of a run into words and rows: is it better than guessing, which class is taken for which.
-
-It does not know what the page looks like.
-"""
+"""Say in words and tables, for the page, how good a run is: better than guessing or not, which classes it confuses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -54,14 +51,14 @@ def interval_text(interval: Interval) -> str:
 
 
 def levels(run: RunView) -> tuple[Level, ...]:
-    """List what shares an axis: the network, each baseline, chance."""
+    """List the shares on one axis: the network's, each baseline's, chance."""
     network = Level("this network", run.accuracy.value if run.accuracy else None, run.accuracy)
     baselines = (Level(f"{name} alone", share) for name, share in run.baselines)
     return (network, *baselines, Level("chance", run.chance))
 
 
 def verdict(run: RunView) -> str:
-    """Say in one sentence how well the network does, and whether it beats what guesses without a pixel.
+    """Say in one sentence how well the network does, and whether it beats rules that guess without a pixel.
 
     It is better than a rival whose share lies below its 95 % interval, worse than one whose share lies above.
     """

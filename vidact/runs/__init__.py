@@ -1,1 +1,1 @@
-"""A run's folder, and what is read from it."""
+"""Read a run: its folder, config, network, checkpoints, split, predictions and accuracy; log to CSV files and wandb."""

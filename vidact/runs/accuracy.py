@@ -1,6 +1,6 @@
-"""Measure how well trained networks do on clips they have not seen, also with less than the clips tell.
+"""Measure how many clips trained networks recognise, also with frozen, shuffled or reversed frames.
 
-It trains and explains nothing.
+`python -m vidact accuracy` uses it.
 """
 
 import json
@@ -21,8 +21,9 @@ from vidact.core.intervals import ClusteredMean, clustered_mean
 from vidact.core.terminal import printable
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.video.sampling import FrameOrder
+from vidact.runs.folder import relative
 from vidact.runs.measuring import measure_part
-from vidact.runs.run import Run, relative
+from vidact.runs.run import Run
 
 TAGS = "tags"
 ALL, ENSEMBLE = "all", "ensemble"
@@ -34,14 +35,14 @@ class Accuracy:
 
     Attributes:
         name: Where the run is; `all` for several runs together, `ensemble` where their probabilities are averaged.
-        frame_order: In what order it saw the frames, see `sampling.reorder`.
+        frame_order: Order in which it saw the frames, see `sampling.reorder`.
         clips: Share of the clips, with the 95 % interval by source; where several runs measure the same clips, or
             clips of the same source, these are one group.
         classes: Mean of the classes' shares.
         chance: One in K.
-        tags: What the tags of the file names reach without a pixel; None where they cannot be read.
-        parameters: Numbers that the network has learned, of an ensemble those of all its networks; None for several
-            networks of different sizes.
+        tags: Accuracy of guessing from the tags in file names; None where there are none.
+        parameters: Number of weights, of an ensemble that of all its networks; None for several networks of
+            different sizes.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What one network, or several whose probabilities are averaged, says of a part."""
+    """Predictions on a part, by one network or by several whose probabilities are averaged."""
 
     clips: tuple[str, ...]
     sources: tuple[str, ...]
@@ -70,10 +71,10 @@ class _Measured:
 
 
 def frame_orders_named(names: Sequence[str]) -> list[FrameOrder]:
-    """Give the orders of frames by their names.
+    """Check names of frame orders.
 
     Raises:
-        ConfigError: an order that there is not, or one named twice, or none.
+        ConfigError: an unknown order, one given twice, or none.
     """
     known: dict[str, FrameOrder] = {order: order for order in get_args(FrameOrder)}
     for number, name in enumerate(names or [""]):
@@ -85,10 +86,10 @@ def frame_orders_named(names: Sequence[str]) -> list[FrameOrder]:
 
 
 def own_frame_order(runs: Sequence[Run]) -> FrameOrder:
-    """Name the order of frames that runs were trained with.
+    """Give the frame order that all runs were trained with.
 
     Raises:
-        ConfigError: not all with the same.
+        ConfigError: they were trained with different ones.
     """
     orders = [str(run.data_settings.get("frame_order", "natural")) for run in runs]
     if len(set(orders)) > 1:
@@ -98,7 +99,7 @@ def own_frame_order(runs: Sequence[Run]) -> FrameOrder:
 
 
 def check_part(part: str) -> None:
-    """Make sure that a part is one that can be measured.
+    """Refuse a part that is neither validation nor test.
 
     Raises:
         ConfigError: it is another one.
@@ -110,7 +111,7 @@ def check_part(part: str) -> None:
 def measure_accuracies(
     runs: Sequence[Run], *, part: str, orders: Sequence[FrameOrder], device: torch.device
 ) -> list[Accuracy]:
-    """Measure runs, and all of them together where they are several; as ensembles, too, where each part has several.
+    """Measure runs one by one, several also together, and those that share their clips also as an ensemble.
 
     Args:
         runs: Of the same classes.
@@ -167,7 +168,7 @@ def _measure(run: Run, data: VideoDataModule, *, part: str, order: FrameOrder, d
 
 
 def _ensembles(measured: Sequence[_Measured]) -> list[_Measured]:
-    """Average the probabilities of the networks that were measured on the same clips; none where one stands alone."""
+    """Average the probabilities of networks measured on the same clips; none if a network has clips of its own."""
     alike: dict[tuple[str, ...], list[_Measured]] = {}
     for one in measured:
         alike.setdefault(one.clips, []).append(one)
@@ -205,7 +206,7 @@ def _class_mean(measured: _Measured) -> float:
 
 
 def table(rows: Sequence[Accuracy]) -> str:
-    """Lay accuracies out as Markdown."""
+    """Format accuracies as a Markdown table."""
     head = (
         "run",
         "frames",

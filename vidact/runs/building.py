@@ -1,64 +1,95 @@
-"""Build networks and data modules by the class paths that a config names."""
+"""Build the network and the data module that a run's config, or `inspect`, names."""
 
-from collections.abc import Mapping, Sequence
+import importlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser
+from jsonargparse import ArgumentParser
 from torch import nn
 
-from vidact.core.errors import ConfigError, VidactError, causes
-from vidact.core.networks import accepted_settings
-from vidact.runs.trust import importing_only, require_trusted
+from vidact.core.errors import ConfigError, VidactError, causes, nearest
+from vidact.core.networks import accepted_settings, builds_networks, require_built
+from vidact.data.datamodule import VideoDataModule
+
+MAX_LETTERS = 300  # of what somebody else's code or parser says
+_PAGE = "Does not validate against any of the Union subtypes"
 
 
-def _build_network(config: Mapping[str, Any], *, num_classes: int, trust: Sequence[str], source: Path) -> nn.Module:
-    network, data = config["model"].get("network"), config["data"]
-    if not isinstance(network, dict) or "class_path" not in network:
-        raise ConfigError(f"model.network: expected class_path and init_args in the run's config, got {network!r}")
-    if not isinstance(network.get("init_args") or {}, dict):
-        raise ConfigError(f"model.network.init_args: expected settings by their names, got {network['init_args']!r}")
-    require_trusted(str(network["class_path"]), trust, source=source)
-    given = {
-        "num_classes": num_classes,
-        "num_frames": data["num_frames"],
-        "size": data["size"],
-        "channels": 1 if data["gray"] else 3,
-    }
+def build_network(class_path: str, *, given: Mapping[str, Any], settings: Mapping[str, Any]) -> nn.Module:
+    """Build a network as `fit` does.
+
+    Args:
+        class_path: Of a class of networks, or of a function that returns one.
+        given: Arguments that the network gets if its constructor takes them: num_classes, num_frames, size, channels.
+        settings: Further arguments, as a config has them under `init_args`.
+
+    Raises:
+        ConfigError: nothing of that name can be imported, it builds no network, or it does not take the arguments.
+        NetworkError: the network has no weights yet.
+    """
+    taken = accepted_settings(find_builder(class_path))
+    arguments = {name: value for name, value in given.items() if name in taken} | dict(settings)
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(nn.Module, "network", fail_untyped=False)  # as fit takes them
-    own = dict(network.get("init_args") or {})
-    taken = _names_taken(network["class_path"])
-    own |= {name: value for name, value in given.items() if name in taken}
-    with importing_only(trust, source=source):
-        built: nn.Module = _instantiate(parser, {"network": {**network, "init_args": own}}, "network")
-    return built
+    parser.add_subclass_arguments(nn.Module, "network", fail_untyped=False)  # as `fit` adds them
+    config = {"network": {"class_path": class_path, "init_args": arguments}}
+    network: nn.Module = _instantiate(parser, config, "network", what=f"{class_path} cannot be built with {arguments}")
+    require_built(network)
+    return network
 
 
-def _names_taken(class_path: str) -> frozenset[str]:
-    """Name what a class's constructor, or a function that builds a network, takes, as `fit` asks for it."""
-    home, _, kind = class_path.rpartition(".")
-    try:
-        module = __import__(home, fromlist=[kind])
-        return accepted_settings(getattr(module, kind))
-    except (ImportError, AttributeError, ValueError) as error:
+def find_builder(class_path: str) -> Callable[..., nn.Module]:
+    """Import a class of networks, or a function that returns one.
+
+    Raises:
+        ConfigError: there is none; names the networks of that module.
+    """
+    home, _, name = class_path.rpartition(".")
+    if not home or not class_path.replace(".", "").isidentifier():
         raise ConfigError(
-            f"model.network: {class_path} cannot be imported from {Path.cwd()} ({error}); run this where `fit` ran"
+            f"{class_path}: expected a class path, as my_module.Net; for a file my_module.py with a class Net"
+        )
+    try:
+        module = importlib.import_module(home)
+    except Exception as error:  # whatever a module that is not ours may raise
+        raise ConfigError(
+            f"{class_path}: {home} cannot be imported from {Path.cwd()}: {_line(error)}; run this where the file is, "
+            "or put its folder into PYTHONPATH"
         ) from error
+    found = getattr(module, name, None)
+    if found is not None and builds_networks(found):
+        builder: Callable[..., nn.Module] = found
+        return builder
+    known = [key for key, value in vars(module).items() if builds_networks(value) and value.__module__ == home]
+    problem = f"{class_path} is neither a torch.nn.Module nor a function annotated to return one (-> nn.Module)"
+    problem = f"{home} has no class {name}" if found is None else problem
+    raise ConfigError(f"{problem}; networks in {home}: {', '.join(nearest(name, known) or known) or 'none'}")
 
 
-def _instantiate(parser: ArgumentParser, config: dict[str, Any], name: str) -> Any:
+def build_data(settings: Mapping[str, Any]) -> VideoDataModule:
+    """Build a data module from the `data` part of a config; nothing is read yet.
+
+    Raises:
+        ConfigError: a setting that this version does not have.
+        DataError: the data is not where it was.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(VideoDataModule, "data")
+    data: VideoDataModule = _instantiate(parser, {"data": dict(settings)}, "data", what="the run's config: data")
+    return data
+
+
+def _instantiate(parser: ArgumentParser, config: dict[str, Any], name: str, *, what: str) -> Any:
     try:
         return getattr(parser.instantiate(parser.parse_object(config)), name)
     except VidactError:
         raise
-    except ArgumentError as error:
-        raise ConfigError(f"the run's config does not fit this version: {' '.join(str(error).split())}") from error
-    except (TypeError, ValueError) as error:
-        raise _said_inside(error) from error
+    except Exception as error:  # whatever a constructor that is not ours may raise
+        # jsonargparse wraps what went wrong in errors of its own, the outermost being a page about all types it tried.
+        found = [cause for cause in causes(error) if _PAGE not in str(cause)] or [error]
+        told = next((cause for cause in found if isinstance(cause, VidactError)), None)
+        raise told or ConfigError(f"{what}: {_line(found[0])}") from error
 
 
-def _said_inside(error: BaseException) -> VidactError:
-    """Find what a settings class has said: jsonargparse hides it in errors of its own."""
-    told = next((cause for cause in causes(error) if isinstance(cause, VidactError)), None)
-    return told or ConfigError(f"the run's config cannot be built: {' '.join(str(error).split())}")
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_LETTERS]}"

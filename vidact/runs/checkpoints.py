@@ -1,7 +1,4 @@
-"""Find and read the checkpoints that a training wrote; no code in them is run.
-
-It knows neither configs nor clips.
-"""
+"""Find, check and read the checkpoints that training wrote, without running code in them."""
 
 import io
 import zipfile
@@ -16,6 +13,7 @@ from torch import Tensor, nn
 
 from vidact.core.errors import CheckpointError
 from vidact.core.terminal import printable
+from vidact.runs.folder import RunFolder, newest_last_checkpoint
 
 NETWORK_PREFIX = "network."
 NO_COMMENT = b"\0\0"  # how an archive without a comment ends: the comment's length
@@ -25,11 +23,11 @@ WEIGHTS_ONLY = " (weights only: measure or explain with it; to train, start anew
 
 
 def load_checkpoint(path: Path, *, numbers: bool = False) -> dict[str, Any]:
-    """Read what a checkpoint holds; no code in it is run.
+    """Read a checkpoint; no code in it is run.
 
     Args:
         path: The file.
-        numbers: Whether to read the numbers in its tensors, too.
+        numbers: Whether to read the values of its tensors, too; else they are on the meta device.
 
     Raises:
         CheckpointError: cut, damaged, or no checkpoint of Lightning.
@@ -49,9 +47,9 @@ def _read(path: Path, *, map_location: str) -> Any:
 
 
 def seal(archive: io.BytesIO) -> None:
-    """Write a checksum of all bytes of a checkpoint behind them, as the comment of the zip archive that it is.
+    """Append a checksum of all bytes to a checkpoint, as the comment of its zip archive.
 
-    The archive's own sums leave out what stands between its parts. Nothing is copied: a checkpoint may be large.
+    The archive's own checksums skip the bytes between its parts. Nothing is copied: checkpoints may be large.
     """
     with archive.getbuffer() as content:
         if content[-len(NO_COMMENT) :] != NO_COMMENT:
@@ -62,7 +60,7 @@ def seal(archive: io.BytesIO) -> None:
 
 
 def check_sums(path: Path) -> None:
-    """Compare the bytes of a checkpoint with the sums in it.
+    """Compare the bytes of a checkpoint with the checksums in it.
 
     Raises:
         CheckpointError: cut or damaged; names the last good checkpoint beside it, if there is one.
@@ -84,7 +82,7 @@ def _damaged_part(path: Path) -> str:
     with zipfile.ZipFile(path) as archive:
         if part := archive.testzip():
             return f"the part {part}"
-        return "what stands between its parts" if archive.comment else ""  # Lightning's own have no comment
+        return "the data between its parts" if archive.comment else ""  # Lightning's own have no comment
 
 
 def _not_whole(path: Path, error: Exception) -> CheckpointError:
@@ -93,7 +91,7 @@ def _not_whole(path: Path, error: Exception) -> CheckpointError:
 
 
 def _another(path: Path) -> str:
-    """Name the newest checkpoint in the same folder that is whole, and say what it is good for."""
+    """Name the newest undamaged checkpoint in the same folder, and say what it can be used for."""
     others = [other for other in path.parent.glob("*.ckpt") if other.is_file() and not other.samefile(path)]
     for other in sorted(others, key=lambda one: one.stat().st_mtime, reverse=True):
         try:
@@ -101,13 +99,13 @@ def _another(path: Path) -> str:
             if "state_dict" in content:
                 only = "" if content.get("optimizer_states") else WEIGHTS_ONLY
                 return f"the last good one there is {other}{only}"
-        except Exception:  # as damaged as this one
+        except Exception:  # damaged, too
             continue
     return "there is no good one beside it; try another checkpoint, or train anew without --ckpt_path"
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Give a network the weights of a checkpoint; no code in it is run.
+    """Load the weights of a checkpoint file into a network; no code in it is run.
 
     Raises:
         CheckpointError: damaged, or of another network.
@@ -116,7 +114,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 def give_weights(network: nn.Module, content: Any, *, path: Path) -> None:
-    """Give a network the weights of what was read from a checkpoint.
+    """Load the weights of a checkpoint that was read into a network.
 
     Raises:
         CheckpointError: of another network.
@@ -163,14 +161,14 @@ def find_checkpoint(name: str, runs: Sequence[Path]) -> Path:
 
 def _last_checkpoint(runs: Sequence[Path]) -> Path:
     for folder in runs:
-        if (own := folder / "checkpoints" / "last.ckpt").is_file():
-            return own
-        if own.parent.is_dir():
+        run = RunFolder(folder)
+        if run.last_checkpoint.is_file():
+            return run.last_checkpoint
+        if run.checkpoints.is_dir():
             raise CheckpointError(f"--ckpt_path last: the run in {folder} has no last.ckpt; nothing was started")
-        found = sorted(folder.glob("version_*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
-        if found:
-            rank_zero_info(printable(f"--ckpt_path last: {found[-1]}, of the newest run in {folder}"))
-            return found[-1]
+        if (newest := newest_last_checkpoint(folder)) is not None:
+            rank_zero_info(printable(f"--ckpt_path last: {newest}, of the newest run in {folder}"))
+            return newest
     raise CheckpointError(f"--ckpt_path last: no run in {runs[-1]} has a last.ckpt; nothing was started")
 
 

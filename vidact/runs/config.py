@@ -1,11 +1,11 @@
-"""Compare the settings that a run keeps, in its config.yaml and in each checkpoint, setting by setting."""
+"""Compare two configs setting by setting, and bring class paths of older versions up to date."""
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# What may change: where the clips lie, how fast they come, what is shown and written, how long training goes on.
+# May differ between two configs of the same training: where the clips are, speed, output, and how long it trains.
 FREE = (
     *("ckpt_path", "weights_only", "config", "report", "relevance", "faithfulness", "trainer", "model.top_k"),
     *("data.root", "data.splits_folder", "data.follow_links", "data.num_workers", "data.cache_gigabytes", "data.masks"),
@@ -32,7 +32,7 @@ def with_current_class_paths(text: str) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """A setting that has two values."""
+    """A setting that differs."""
 
     name: str
     theirs: Any
@@ -42,12 +42,12 @@ class Difference:
 def differences(
     theirs: Mapping[str, Any], mine: Mapping[str, Any], usual: Mapping[str, Any] | None = None
 ) -> list[Difference]:
-    """List the settings that make another training and that two configs do not agree on.
+    """List the settings that change the training and differ between two configs.
 
     Args:
         theirs: One config.
         mine: The other.
-        usual: What a setting is where `theirs` does not name it.
+        usual: Value of a setting that `theirs` does not have.
     """
     one, other, default = (dict(_flat(config)) for config in (theirs, mine, usual or {}))
     found = (
@@ -59,7 +59,7 @@ def differences(
 
 
 def listed(found: list[Difference], *, there: str, here: str) -> str:
-    """Say what differs: the first few, and how many more."""
+    """Write the first few differences as text, and how many more there are."""
     shown = ", ".join(f"--{one.name} is {one.theirs} {there} and {one.mine} {here}" for one in found[:MAX_LISTED])
     return shown + (f" and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else "")
 

@@ -1,7 +1,4 @@
-"""Measure a trained network on one part of its data, and choose the clips that are worth a look.
-
-It draws nothing and explains nothing.
-"""
+"""Run a trained network over one part of its data, and choose clips to look at; `report` and `accuracy` use it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -28,16 +25,16 @@ SEED = 0
 
 @dataclass(frozen=True)
 class MeasuredPart:
-    """What a network says of each clip of a part of its data.
+    """A network's predictions for each clip of a part of its data.
 
     Attributes:
         part: Which part.
         data: The data module, set up.
         dataset: The part's windows.
-        rows: For each clip the row of the window in its middle.
+        rows: For each clip the row of its middle window.
         label: The true class.
         probabilities: Mean over the clip's windows.
-        left_out: A line for each clip that could not be read.
+        left_out: A line for each skipped clip, which could not be read.
     """
 
     part: str
@@ -55,22 +52,22 @@ class MeasuredPart:
 
     @property
     def is_right(self) -> Bool[Tensor, " N"]:
-        """Whether each clip is taken for what it is."""
+        """Whether each clip is classified correctly."""
         return self.predicted == self.label
 
     def window(self, clip: int) -> Window:
-        """Give the window in the middle of a clip."""
+        """Give the middle window of a clip."""
         return self.dataset.windows[self.rows[clip]]
 
     def batch(self, clips: Sequence[int]) -> ClipBatch:
-        """Read the windows in the middle of some clips."""
+        """Read the middle windows of some clips."""
         return join([self.dataset[self.rows[clip]] for clip in clips])
 
     def accuracy(self, label: int | None = None) -> ClusteredMean | None:
         """Give the accuracy with its 95 % interval, clustered by source video.
 
         Args:
-            label: Of the clips of this class; of all if None.
+            label: Class whose clips are counted; all clips if None.
 
         Returns:
             None where there is no such clip.
@@ -83,7 +80,7 @@ class MeasuredPart:
 
 
 def measure_part(run: Run, part: str, *, device: torch.device, data: VideoDataModule | None = None) -> MeasuredPart:
-    """Let a run's network score the clips of a part of its data.
+    """Score the clips of a part of a run's data with its network.
 
     Args:
         run: The trained network.
@@ -120,7 +117,7 @@ def measure_part(run: Run, part: str, *, device: torch.device, data: VideoDataMo
 def _predict(
     run: Run, loader: DataLoader[ClipBatch], device: torch.device
 ) -> tuple[Predictions | None, tuple[str, ...]]:
-    # One process measures all; others may have ended.
+    # No synchronisation: only one process measures, and others may have ended.
     metric, left_out, done = WindowPredictions(sync_on_compute=False).to(device), set[str](), 0
     network = run.network.to(device).eval()
     mirror = run.mirror_at_test
@@ -138,14 +135,14 @@ def _predict(
 
 
 def choose_clips(measured: MeasuredPart, *, clips_per_class: int, num_mistakes: int) -> list[int]:
-    """Choose clips to look at: some of each class, drawn by a seed, and the surest mistakes.
+    """Choose clips to look at: some of each class, drawn at random with a fixed seed, and the most confident mistakes.
 
-    The draw does not know what the network says, so that nobody can have picked what looks well.
+    The draw does not depend on the predictions, so that nobody can have picked what looks good.
 
     Args:
         measured: The clips.
         clips_per_class: How many of each class are drawn; fewer where it has fewer.
-        num_mistakes: How many more clips, those that are most surely taken for another class.
+        num_mistakes: How many misclassified clips more, the most confident first.
     """
     order = torch.randperm(len(measured.label), generator=torch.Generator().manual_seed(SEED)).tolist()
     drawn: dict[int, list[int]] = {}

@@ -1,7 +1,4 @@
-"""What a network said of windows: gathered over batches and processes, and brought together per clip.
-
-It does not know the network.
-"""
+"""Collect a network's scores of windows over batches and processes, and average them per clip."""
 
 import math
 from typing import Any
@@ -16,14 +13,14 @@ from vidact.core.clips import ClipBatch
 
 
 class Predictions:
-    """What a network said of some windows.
+    """A network's scores of some windows.
 
-    No dataclass: torchmetrics would squeeze the tensors of a single window.
+    Not a dataclass: torchmetrics would squeeze the tensors of a single window.
 
     Args:
         scores: Logits.
         label: The true class.
-        clip_index: Which clip a window is of.
+        clip_index: Number of the clip that each window is from.
     """
 
     def __init__(self, scores: Float[Tensor, "N K"], label: Int[Tensor, " N"], clip_index: Int[Tensor, " N"]) -> None:
@@ -43,9 +40,9 @@ class Predictions:
 
 
 class WindowPredictions(Metric):
-    """Gathers the predictions of all windows, over batches and processes.
+    """Metric that collects the scores of all windows, over batches and processes.
 
-    A window that was given to two processes, because the windows do not divide evenly, counts once.
+    A window that two processes have scored, because windows do not divide evenly among them, counts once.
 
     Args:
         settings: Of torchmetrics, such as `sync_on_compute`.
@@ -70,7 +67,7 @@ class WindowPredictions(Metric):
         self.scores.append(scores.detach().float())
 
     def compute(self) -> Predictions | None:
-        """Give each window's prediction once, in the order of the windows; None if there was none."""
+        """Give each window's scores once, in the order of the windows; None if there was none."""
         if isinstance(self.label, list) and not self.label:
             return None
         label = dim_zero_cat(self.label)

@@ -1,11 +1,11 @@
-"""Read what a training left behind: its checkpoints, its config, its classes, and the network with its weights.
+"""Open a run: its network with the trained weights, its config and its classes.
 
-A config is code: the class that it names is imported, where it is vidact's or torch's or the user has named its module.
+A config decides which code is imported, so it may name only vidact, torch, torchvision, lightning, and modules that the
+user trusts.
 """
 
 import contextlib
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
@@ -22,17 +21,16 @@ from vidact.core.errors import CheckpointError, ConfigError
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.loading.streaming import WindowSettings
 from vidact.data.video.timeline import FrameRates
-from vidact.runs.building import _build_network, _instantiate
+from vidact.runs.building import build_data, build_network
 from vidact.runs.checkpoints import give_weights, load_checkpoint
 from vidact.runs.config import differences, listed, with_current_class_paths
-from vidact.runs.trust import importing_only, modules_of_file, modules_on_command_line
-
-CONFIG = "config.yaml"
+from vidact.runs.folder import CONFIG, RunFolder
+from vidact.runs.trust import importing_only, modules_of_file, modules_on_command_line, require_trusted
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained network and all that is known of its training.
+    """A trained network with its config and classes.
 
     Attributes:
         name: Of the run's folder or, without one, of the checkpoint.
@@ -42,8 +40,8 @@ class Run:
         class_names: In the order of their numbers.
         epoch: The epoch after which the weights were saved, from 0.
         network: In eval mode.
-        trust: Modules beside vidact's and torch's that its config may name.
-        frame_rates: Of the clips that it learned from; None where its version of vidact kept none.
+        trust: Further modules that its config may import from.
+        frame_rates: Of its training clips; None if the checkpoint keeps none.
     """
 
     name: str
@@ -64,33 +62,30 @@ class Run:
 
     @property
     def mirror_at_test(self) -> bool:
-        """Whether the run's accuracies are of each window and its mirror image together."""
+        """Whether each window is scored together with its mirror image."""
         return bool(self.config["model"].get("mirror_at_test", False))
 
     def build_data(self) -> VideoDataModule:
-        """Build the data module that the run was trained with; nothing is read yet.
+        """Build the data module that the run was trained with; no file is read yet.
 
         Raises:
             ConfigError: a setting that this version does not have.
             DataError: the data is not where it was.
         """
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(VideoDataModule, "data")
         with importing_only(self.trust, source=self.checkpoint):
-            data: VideoDataModule = _instantiate(parser, {"data": dict(self.data_settings)}, "data")
-        return data
+            return build_data(self.data_settings)
 
 
 def config_of_run(args: Sequence[str]) -> Path | None:
-    """Find the config of the run that `--ckpt_path` is of; None where there is none."""
+    """Find the config of the run that the checkpoint of `--ckpt_path` belongs to; None if there is none."""
     words = [word for arg in args for word in arg.split("=", 1)]
     given = next((value for word, value in pairwise(words) if word == "--ckpt_path"), "")
-    path = Path(given).absolute().parent.parent / CONFIG
+    path = RunFolder.of_checkpoint(given).config
     return path if given.endswith(".ckpt") and path.is_file() else None
 
 
 def importing_of(args: Sequence[str], trusted: Sequence[str]) -> contextlib.AbstractContextManager[None]:
-    """Let the config of a run, where a command line takes one, import only the code that the command line names.
+    """Restrict what the config of a run, if `--config` names one, may import to modules that the command line names.
 
     Args:
         args: With `--config` and its file as two words.
@@ -107,7 +102,7 @@ def importing_of(args: Sequence[str], trusted: Sequence[str]) -> contextlib.Abst
 
 def _lies_in_run(config: Path) -> bool:
     folder = config.absolute().parent
-    return (folder / "checkpoints").is_dir() or any(folder.glob("*.ckpt"))
+    return RunFolder(folder).checkpoints.is_dir() or any(folder.glob("*.ckpt"))
 
 
 def open_run(path: str | Path, *, trust: Sequence[str] = ()) -> Run:
@@ -138,8 +133,27 @@ def open_run(path: str | Path, *, trust: Sequence[str] = ()) -> Run:
     return Run(name, folder, checkpoint, config, tuple(names), epoch, network.eval(), tuple(trust), rates)
 
 
+def _build_network(config: Mapping[str, Any], *, num_classes: int, trust: Sequence[str], source: Path) -> nn.Module:
+    network, data = config["model"].get("network"), config["data"]
+    if not isinstance(network, dict) or "class_path" not in network:
+        raise ConfigError(f"model.network: expected class_path and init_args in the run's config, got {network!r}")
+    settings = network.get("init_args") or {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"model.network.init_args: expected settings by their names, got {settings!r}")
+    class_path = str(network["class_path"])
+    require_trusted(class_path, trust, source=source)
+    given = {
+        "num_classes": num_classes,
+        "num_frames": data["num_frames"],
+        "size": data["size"],
+        "channels": 1 if data["gray"] else 3,
+    }
+    with importing_only(trust, source=source):
+        return build_network(class_path, given=given, settings=settings)
+
+
 def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any], Path | None]:
-    """Read the settings of a run: its config.yaml, with which the checkpoint must agree, or else the checkpoint's own.
+    """Read a run's settings from its config.yaml, with which the checkpoint must agree, or else from the checkpoint.
 
     Args:
         checkpoint: The file.
@@ -149,31 +163,31 @@ def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[
         The settings, and the run's folder if it has one.
 
     Raises:
-        ConfigError: there are none, they cannot be read, or the two disagree on more than where the clips lie, how
-            fast they come, and what is shown.
+        ConfigError: there are none, they cannot be read, or the two disagree on a setting that changes the training.
     """
-    places = (checkpoint.absolute().parent.parent, checkpoint.absolute().parent)
-    folder = next((place for place in places if (place / CONFIG).is_file()), None)
+    places = (RunFolder.of_checkpoint(checkpoint).path, checkpoint.absolute().parent)
+    folder = next((place for place in places if RunFolder(place).config.is_file()), None)
     saved = content.get("vidact_config")
     if not saved and folder is None:
         raise ConfigError(f"{checkpoint}: expected its {CONFIG} in it, beside it or in its run folder; found none")
     inside = _read_config(str(saved), checkpoint) if saved else None
     if folder is None:
         return inside or {}, None
-    config = _read_config(_text_of(folder / CONFIG), folder / CONFIG)
+    file = RunFolder(folder).config
+    config = _read_config(_text_of(file), file)
     if inside is not None:
         theirs, mine = ({part: one[part] for part in ("data", "model")} for one in (inside, config))
         if found := differences(theirs, mine):
             told = listed(found, there="in the checkpoint", here="in the file")
             raise ConfigError(
-                f"{folder / CONFIG} and {checkpoint.name} disagree: {told}; bring back the file as `fit` wrote it, or "
+                f"{file} and {checkpoint.name} disagree: {told}; bring back the file as `fit` wrote it, or "
                 "copy the checkpoint into a folder of its own, where its own settings count"
             )
     return config, folder
 
 
 def _frame_rates(content: Mapping[str, Any], config: Mapping[str, Any], *, source: Path) -> FrameRates | None:
-    """Read the frame rates that the data module put into a checkpoint; without them, the config may name one."""
+    """Read the frame rates that the data module has saved in a checkpoint, else the one that the config names."""
     state = content.get(VideoDataModule.__qualname__)
     kept = state.get("frame_rates") if isinstance(state, dict) else None
     if isinstance(kept, dict):
@@ -187,7 +201,7 @@ def _frame_rates(content: Mapping[str, Any], config: Mapping[str, Any], *, sourc
 
 
 def tell_other_rates(content: Mapping[str, Any], now: FrameRates | None) -> None:
-    """Warn where the clips to be measured have other frames per second than those that a checkpoint learned from."""
+    """Warn if the clips have other frame rates than those that a checkpoint was trained on."""
     learned = _frame_rates(content, {"data": {}}, source=Path("the checkpoint"))
     if learned and now and (told := learned.unlike(now)):
         rank_zero_warn(told)
@@ -198,11 +212,11 @@ def _checkpoint_of(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run folder or checkpoint")
-    for name in ("best.ckpt", "last.ckpt"):
-        if (found := path / "checkpoints" / name).is_file():
+    for found in (RunFolder(path).best_checkpoint, RunFolder(path).last_checkpoint):
+        if found.is_file():
             return found
-    inside = sorted(place.parent.parent for place in path.glob("*/checkpoints/*.ckpt"))
-    hint = f"; there are runs in it: {', '.join(dict.fromkeys(map(str, inside)))}" if inside else ""
+    inside = sorted(one for one in path.glob("*") if any(RunFolder(one).checkpoints.glob("*.ckpt")))
+    hint = f"; there are runs in it: {', '.join(map(str, inside))}" if inside else ""
     raise CheckpointError(f"{path}: expected checkpoints/best.ckpt or last.ckpt in it, found none{hint}")
 
 
@@ -226,13 +240,8 @@ def _read_config(text: str, checkpoint: Path) -> dict[str, Any]:
     return parts
 
 
-def relative(path: str | Path) -> str:
-    """Write a path as seen from where the person is."""
-    return os.path.relpath(path)
-
-
 def window_of(run: Run, *, overlap: float = 0.5) -> WindowSettings:
-    """Say how a run's network sees a video.
+    """Give the settings by which a run's network sees a video.
 
     Raises:
         ConfigError: an overlap that is no share of a window.

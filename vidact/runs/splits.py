@@ -1,4 +1,4 @@
-"""Compare how a run's clips were divided when it was trained with how they are divided now; it divides nothing."""
+"""Read the split that a run was trained with, and refuse to resume or measure it with clips that do not fit."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vidact.core.errors import ConfigError
+from vidact.runs.folder import RunFolder
 
-FILE_NAME = "split.json"
 CONTENTS = "sha1"  # from the ids of the clips that train and validate to the hashes of their files
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 MAX_NAMED = 3
@@ -15,7 +15,7 @@ MAX_NAMED = 3
 
 def read_kept_split(folder: Path | None) -> Mapping[str, Any]:
     """Read the split that a run kept; empty if it kept none that can be read."""
-    path = folder / FILE_NAME if folder else None
+    path = RunFolder(folder).split if folder else None
     if path is None or not path.is_file():
         return {}
     try:
@@ -26,13 +26,13 @@ def read_kept_split(folder: Path | None) -> Mapping[str, Any]:
 
 
 def require_same_clips(kept: Mapping[str, Any], now: Mapping[str, Any], *, folder: Path) -> None:
-    """Refuse to train on with other clips: what is gone or new moves clips from one side to another.
+    """Refuse to resume training with other clips than before: clips that are gone or new change all sides of the split.
 
-    Clips of the same names are the same only if their files are; a split that keeps no hashes does not tell.
+    Clips of the same name count as the same only if their files do; splits of older versions have no hashes to compare.
 
     Args:
         kept: From `read_kept_split`; nothing is compared where it is empty.
-        now: The split of now, in the same form.
+        now: The present split, in the same form.
         folder: The run folder, to be named.
 
     Raises:
@@ -54,18 +54,18 @@ def require_same_clips(kept: Mapping[str, Any], now: Mapping[str, Any], *, folde
         ]
         if changes:
             raise ConfigError(
-                f"{folder}: training goes on only with the clips that it began with, but of its {side} clips "
+                f"{folder}: training can be resumed only with the clips that it began with, but of its {side} clips "
                 f"{' and '.join(changes)}; bring back the data as it was, or start anew without --ckpt_path"
             )
 
 
 def keeps_contents(split: Mapping[str, Any]) -> bool:
-    """True where a split says what the files of its clips held; those of older versions do not."""
+    """Say whether a split has hashes of its files; those of older versions have none."""
     return isinstance(split.get(CONTENTS), Mapping)
 
 
 def _changed(clips: Iterable[str], kept: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
-    """Choose the clips whose files are not the same, or can be read only then or only now."""
+    """List the clips whose files differ, or were readable only then or only now."""
     before, after = kept[CONTENTS], now[CONTENTS]
     return {clip for clip in clips if before.get(clip, "") != after.get(clip, "")}
 
@@ -77,17 +77,17 @@ def require_unseen(
 
     Args:
         kept: From `read_kept_split`; nothing is compared where it is empty.
-        clips: The ids of those that it is to be measured on.
-        part: Which they are: `validation` or `test`.
+        clips: Ids of the clips to measure it on.
+        part: Their name: `validation` or `test`.
         folder: The run folder of the training, to be named.
-        can_divide: Whether there is an option by which the clips can be divided anew.
+        can_divide: Whether the verb has the option --data.split.
 
     Raises:
         ConfigError: some are the same.
     """
     measured = set(clips)
     if seen := measured & set(kept.get(TRAINING, ())):
-        divide = f", or divide by what the training kept: --data.split {folder / FILE_NAME}" if can_divide else ""
+        divide = f", or divide by what the training kept: --data.split {RunFolder(folder).split}" if can_divide else ""
         raise ConfigError(
             f"{len(seen)} of the {len(measured)} {part} clips are among those that the network was trained on "
             f"({_named(seen)}), so the data or its split is another one now; bring back what is missing{divide}"

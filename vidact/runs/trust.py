@@ -1,6 +1,6 @@
-"""Let a run's config import only code that the user has named: a config decides which code is run.
+"""Restrict what a run's config may import to known packages and to modules that the user names with `--trust`.
 
-jsonargparse asks its list of allowed import paths before it imports what a value names; here is what is on that list.
+jsonargparse checks its list of allowed import paths before it imports a class; this module fills that list.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from jsonargparse import _common, set_parsing_settings
 from vidact.core.errors import ConfigError, causes
 
 KNOWN = ("vidact", "torch", "torchvision", "lightning", "pytorch_lightning")
-# What they bring that reads code or any file, or starts programs.
+# Parts of these packages that read code or any file, or start programs.
 DENIED = (
     *("torch.hub", "torch.load", "torch.serialization", "torch.jit.load", "torch.jit._serialization", "torch.package"),
     *("torch.export", "torch.classes", "torch.ops", "torch.utils.cpp_extension", "torch.utils.model_zoo"),
@@ -40,14 +40,14 @@ def modules_named(text: str | None) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def importing_only(trusted: Collection[str], *, source: Path) -> Iterator[None]:
-    """Let values of a config name code in `KNOWN` and in `trusted` modules alone, while this is open.
+    """Allow imports from `KNOWN` packages and `trusted` modules only, within the context.
 
     Args:
         trusted: Modules, with all that they hold.
-        source: Where the config is from, to be named.
+        source: File of the config, for the message.
 
     Raises:
-        ConfigError: a value names other code; nothing of that was imported.
+        ConfigError: a value names other code, which was not imported.
     """
     kept = dict(_common.parsing_settings)  # jsonargparse itself can only add to them
     try:
@@ -87,7 +87,7 @@ def _lies_in(class_path: str, module: str) -> bool:
 
 
 def refusal(class_path: str, *, source: Path) -> ConfigError:
-    """Explain in one line why a class is not imported, and what to do."""
+    """Make the error that says why a class is not imported, and what to do."""
     module = class_path.rpartition(".")[0] or class_path
     return ConfigError(
         f"{source}: its config names {class_path}, which is not part of vidact, torch, torchvision or lightning; to "
@@ -114,7 +114,7 @@ def _module_of(value: Any) -> set[str]:
 
 
 def take_trust(args: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Take `--trust` out of a command line; gives the rest, and the modules that it names."""
+    """Split a command line into all but `--trust`, and the modules that it names."""
     rest, named = list[str](), list[str]()
     words = iter(args)
     for word in words:
@@ -129,7 +129,7 @@ def take_trust(args: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
 def modules_on_command_line(args: Sequence[str]) -> set[str]:
     """Name the modules of all classes that flags name, as in `--model.network my_net.Net`.
 
-    Files look alike (`--config config.yaml`, `--ckpt_path best.ckpt`), and name no module.
+    Other flags take files, which look like modules: `--config config.yaml`, `--ckpt_path best.ckpt`.
     """
     words = [word for arg in args for word in arg.split("=", 1)]
     values = (value for flag, value in pairwise(words) if flag.startswith(("--model.", "--trainer.")))

@@ -1,1 +1,1 @@
-"""Train networks: the LightningModule, callbacks, resuming."""
+"""Train networks with Lightning: the LightningModule, its losses and schedules, callbacks, and resuming."""

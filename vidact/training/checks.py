@@ -1,7 +1,4 @@
-"""Refuse what Lightning's trainer takes and stumbles over later, and tell in one line what it raises.
-
-It builds no trainer.
-"""
+"""Refuse settings that Lightning's trainer accepts but fails on later, and turn its errors into one line."""
 
 import contextlib
 import inspect
@@ -9,7 +6,6 @@ import os
 import re
 import traceback
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
 from typing import Any
 
 import torch
@@ -21,18 +17,19 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
 from vidact.core.errors import ConfigError, EnvironmentProblem, VidactError, causes, reword_machine_error
+from vidact.runs.folder import BEST, LAST
 
 PROCESSES_PER_CORE = 4  # more is a mistake
-COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")  # of which 0 divides something
-PRECISIONS = (None, 32, 16, "32", "16", "32-true", "16-mixed", "bf16", "bf16-mixed")  # the clips stay float32
-VALIDATED_NEVER = "nothing is validated, so there will be no best.ckpt, only last.ckpt"
+COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")  # 0 would be a divisor
+PRECISIONS = (None, 32, 16, "32", "16", "32-true", "16-mixed", "bf16", "bf16-mixed")  # clips stay float32
+VALIDATED_NEVER = f"nothing is validated, so there will be no {BEST}, only {LAST}"
 
 
 def check_seed(seed: bool | int) -> bool | int:
-    """Give the seed that Lightning will take: for true, that of PL_GLOBAL_SEED or 0; false for none.
+    """Give the seed that Lightning will use: for true, PL_GLOBAL_SEED or 0; false for none.
 
     Raises:
-        ConfigError: not one of NumPy's seeds.
+        ConfigError: outside the range of NumPy's seeds.
     """
     if seed is True:
         given = os.environ.get("PL_GLOBAL_SEED", "0")
@@ -56,7 +53,7 @@ def check_counts(trainer: Mapping[str, Any]) -> None:
 
 
 def check_run(trainer: Mapping[str, Any]) -> None:
-    """Refuse settings of the trainer that no run of vidact can have.
+    """Refuse settings of the trainer that do not work in vidact.
 
     Raises:
         ConfigError: names the first.
@@ -74,25 +71,10 @@ def check_run(trainer: Mapping[str, Any]) -> None:
         least, most = trainer.get(f"min_{what}"), trainer.get(f"max_{what}")
         if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
             raise ConfigError(f"--trainer.min_{what} {least}: more than --trainer.max_{what}, which is {most}")
-    _check_max_time(trainer.get("max_time"))
-
-
-def _check_max_time(given: Any) -> None:
-    wanted = "a time above 0: days, hours, minutes and seconds as 00:12:00:00, or {hours: 12}"
-    duration = given
-    if isinstance(given, str) and (found := re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", given.strip())):
-        duration = timedelta(
-            **dict(zip(("days", "hours", "minutes", "seconds"), map(int, found.groups()), strict=True))
-        )
-    elif isinstance(given, Mapping):
-        with contextlib.suppress(TypeError):
-            duration = timedelta(**given)
-    if given is not None and not (isinstance(duration, timedelta) and duration > timedelta()):
-        raise ConfigError(f"--trainer.max_time: expected {wanted}, got {given}")
 
 
 def check_parts(trainer: Mapping[str, Any], *, verb: str, goes_on: bool = False) -> None:
-    """Refuse to take away what a run has in any case, and to go on where nothing is kept.
+    """Refuse to switch off parts that every run needs, and to resume a trial run, which keeps nothing.
 
     Raises:
         ConfigError: names the flag.
@@ -104,18 +86,18 @@ def check_parts(trainer: Mapping[str, Any], *, verb: str, goes_on: bool = False)
         )
     if verb == "fit" and trainer.get("enable_checkpointing") is False:
         raise ConfigError(
-            "--trainer.enable_checkpointing false: a run keeps last.ckpt to go on from, and best.ckpt to explain; "
+            "--trainer.enable_checkpointing false: a run keeps last.ckpt to resume from, and best.ckpt to explain; "
             "leave it out, or try settings with --trainer.fast_dev_run true, which keeps nothing"
         )
     if verb == "fit" and trainer.get("fast_dev_run") and goes_on:
         raise ConfigError(
-            "--trainer.fast_dev_run tries a run from its beginning and keeps nothing: leave out --ckpt_path, or go on "
+            "--trainer.fast_dev_run tries a run from its beginning and keeps nothing: leave out --ckpt_path, or resume "
             "without it"
         )
 
 
 def why_no_best_epoch(trainer: Mapping[str, Any]) -> str | None:
-    """Say so where the trainer's limits let no epoch be validated; None where they do, or where it is not known."""
+    """Explain why the trainer's limits leave no epoch validated; None if one is, or if it is not known."""
     epochs, every = trainer.get("max_epochs"), trainer.get("check_val_every_n_epoch")
     if trainer.get("limit_val_batches") == 0:
         return f"--trainer.limit_val_batches 0: {VALIDATED_NEVER}"
@@ -125,16 +107,15 @@ def why_no_best_epoch(trainer: Mapping[str, Any]) -> str | None:
 
 
 def explain_trainer_error(error: Exception, accelerator: object) -> ConfigError | EnvironmentProblem:
-    """Make one line of what Lightning says of a setting that it does not take."""
+    """Turn Lightning's error about a setting into one line."""
     told = " ".join(str(error).split())
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         return EnvironmentProblem(f"--trainer.accelerator {accelerator}: torch finds no GPU; try cpu ({told})")
-    kind = EnvironmentProblem if missing_package(told) else ConfigError
-    return kind(_named(told))
+    return _kind_of(told)(_named(told))
 
 
 def _named(told: str) -> str:
-    """Begin what Lightning says with the flag that it is about, if it names one."""
+    """Prefix Lightning's message with the flag that it is about, if it names one."""
     names = inspect.signature(Trainer).parameters
     marked = re.findall(r"[`'\"(](\w+)(?==|[`'\"])", told)
     about = next((name for name in [*marked, *re.findall(r"\w+_\w+", told)] if name in names), None)
@@ -142,7 +123,7 @@ def _named(told: str) -> str:
 
 
 def explain_training_error(error: Exception) -> ConfigError | EnvironmentProblem | None:
-    """Make one line of what optimizers, schedules and Lightning say of settings in a traceback; None of all else."""
+    """Turn errors of optimizers, schedules and Lightning about settings into one line; None for all others."""
     frames = traceback.extract_tb(error.__traceback__)
     told = " ".join(str(error).split())
     if frames and "/torch/optim/" in frames[-1].filename.replace(os.sep, "/"):
@@ -150,28 +131,25 @@ def explain_training_error(error: Exception) -> ConfigError | EnvironmentProblem
     if frames and (
         found := re.search(r"/lightning/pytorch/(callback|logger)s/", frames[-1].filename.replace(os.sep, "/"))
     ):
-        kind = EnvironmentProblem if missing_package(told) else ConfigError
-        return kind(f"--trainer.{found[1].replace('back', 'backs')}: {told}")  # such as a metric that there is not
-    if isinstance(error, ValueError) and "val_check_interval" in told:  # compared with the batches that there are
+        return _kind_of(told)(f"--trainer.{found[1].replace('back', 'backs')}: {told}")  # as an unknown metric
+    if isinstance(error, ValueError) and "val_check_interval" in told:  # larger than the number of batches
         return ConfigError(_named(told))
     return None
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn into one line what Lightning says of settings, and what the machine does to a run; an end has its status."""
+    """Turn errors about settings, and faults of the machine, into errors of one line."""
     try:
         yield
     except VidactError:
         raise
     except MisconfigurationException as error:
         raise ConfigError(_named(" ".join(str(error).split()))) from error
-    except ValueError as error:  # jsonargparse hides what a settings class has said
+    except ValueError as error:  # jsonargparse wraps what a settings class has raised
         if (told := next((cause for cause in causes(error) if isinstance(cause, VidactError)), None)) is not None:
             raise told from error
-        if (part := explain_refused_part(error)) is not None:
-            raise (EnvironmentProblem if part[1] else ConfigError)(part[0]) from error
-        if (explained := explain_training_error(error)) is None:
+        if (explained := explain_refused_part(error) or explain_training_error(error)) is None:
             raise
         raise explained from error
     except Exception as error:
@@ -181,7 +159,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def require_cores(trainer: Trainer) -> None:
-    """Refuse so many processes that the machine would do nothing but start them.
+    """Refuse more processes than the machine can run.
 
     Raises:
         ConfigError: more than PROCESSES_PER_CORE per core.
@@ -195,11 +173,11 @@ def require_cores(trainer: Trainer) -> None:
 
 
 def require_launcher(trainer: Trainer) -> None:
-    """Refuse processes that would wait for each other without end, or train apart without knowing it.
+    """Refuse numbers of processes that would wait for each other forever, or train independently by mistake.
 
     Raises:
-        ConfigError: a launcher has started another number of processes, there is none for several machines, or the
-            strategy starts processes that do not begin with the command.
+        ConfigError: a launcher has started another number of processes, there is no launcher for several machines,
+            or the strategy starts processes that do not run the command from its beginning.
     """
     if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
         raise ConfigError("--trainer.strategy: its processes share a memory that a run does not expect; try ddp")
@@ -217,10 +195,10 @@ def require_launcher(trainer: Trainer) -> None:
 
 
 def require_synchronisable(trainer: Trainer) -> None:
-    """Refuse on a CPU what torch says only in the first step, in a traceback.
+    """Refuse BatchNorm synchronised between CPUs, for which torch fails in the first step.
 
     Raises:
-        ConfigError: several processes without a GPU are to share BatchNorm's statistics.
+        ConfigError: several processes without a GPU and `sync_batchnorm`.
     """
     if trainer.world_size > 1 and trainer.strategy.root_device.type == "cpu":
         raise ConfigError(
@@ -229,42 +207,27 @@ def require_synchronisable(trainer: Trainer) -> None:
         )
 
 
-_PACKAGES = re.compile(r"Requirement '([\w-]+)|pip install (?:-U )?[`']?([\w-]+)|No module named '([\w]+)")
-
-
-_FAILED = re.compile(r"Errors:\n  - (.*?)(?=\n *- |\nGiven value)", flags=re.DOTALL)
-
-
-_PROBLEM = re.compile(r"Problem with given class_path '([\w.]+)':(.*?)(?=\n *- |\nGiven value)", flags=re.DOTALL)
-
-
 _OF_TRAINER = {"loggers.logger.Logger": "--trainer.logger", "callbacks.callback.Callback": "--trainer.callbacks"}
+_REQUIREMENT = re.compile(r"Requirement '[^']+' not met\.(?: HINT: Try running `[^`]+`)?")
 
 
-def explain_refused_part(error: Exception) -> tuple[str, bool] | None:
-    """Say what a logger or a callback of the trainer has said of its settings, which the parser wraps in many lines.
+def explain_refused_part(error: Exception) -> ConfigError | EnvironmentProblem | None:
+    """Extract the message of a logger or a callback from the page that the parser writes around it.
 
     Returns:
-        One line, and whether a package is missing; None if it is no such error.
+        None if it is no such error.
     """
-    message = str(error)
-    option = next((name for kind, name in _OF_TRAINER.items() if f"{kind}'>" in message), None)
+    page = " ".join(str(error).split())
+    option = next((name for kind, name in _OF_TRAINER.items() if f"{kind}'>" in page), None)
     if option is None:
         return None
-    if problem := _PROBLEM.search(message):
-        kinds, told = {problem[1]}, problem[2]
-    elif failed := _FAILED.search(message):
-        kinds, told = set(re.findall(r"class_path='([\w.]+)'", message[failed.end() :])), failed[1]
-    else:
-        return None
-    where = f"{option}: {kinds.pop()}: " if len(kinds) == 1 else f"{option}: "
-    if package := missing_package(told):
-        instead = "; or leave it out: a run keeps metrics.csv in any case" if "logger" in option else ""
-        return f"{where}needs a package that is not installed: pip install {package}{instead}", True
-    return where + " ".join(told.split()), False
+    *_, innermost = causes(error)
+    missing = _REQUIREMENT.search(page)  # of a list of loggers the innermost error does not tell
+    told = missing[0] if missing else " ".join(str(innermost).split())
+    return _kind_of(told)(f"{option}: {told}")
 
 
-def missing_package(message: str) -> str | None:
-    """Name the package that a message says is not installed; None where it says nothing of the kind."""
-    found = [next(filter(None, names)) for names in _PACKAGES.findall(message)]
-    return found[-1] if found else None
+def _kind_of(told: str) -> type[ConfigError | EnvironmentProblem]:
+    """Tell a package that is not installed from a mistake in the settings."""
+    is_missing = re.search(r"Requirement '|pip install|No module named '", told)
+    return EnvironmentProblem if is_missing else ConfigError

@@ -1,7 +1,4 @@
-"""Train a network to recognise actions, and measure it per window and per clip.
-
-It does not know where clips come from, nor how a network is explained.
-"""
+"""The LightningModule: train a network to recognise actions, and measure it per window and per clip."""
 
 import warnings
 from collections.abc import Sequence
@@ -82,7 +79,7 @@ class ActionClassifier(LightningModule):
         self.loss: Loss = loss or nn.CrossEntropyLoss()
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
         self.lr_scheduler_interval: Interval = lr_scheduler_interval
-        self._schedule_before: dict[str, Any] | None = None  # that of the checkpoint that training goes on from
+        self._schedule_before: dict[str, Any] | None = None  # of the checkpoint that training is resumed from
         if top_k < 1:
             raise ConfigError(f"--model.top_k must be at least 1, got {top_k}")
         self.top_k = top_k
@@ -93,10 +90,10 @@ class ActionClassifier(LightningModule):
         self.confusion = {}
         self.left_out: set[str] = set()
         self.run_config = ""  # every setting as YAML, from the callback that saves it
-        self._trained = self._has_passed_over = False
+        self._trained = self._has_skipped = False
         require_built(network)
         check_loss(self.loss, len(self.class_names), takes_probabilities=self.mixing.mix is not None)
-        self.configure_optimizers()  # refuses its settings before clips are decoded
+        self.configure_optimizers()  # refuses wrong settings before clips are decoded
 
     def forward(self, video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""
@@ -105,7 +102,7 @@ class ActionClassifier(LightningModule):
     def _scores(
         self, video: Float[Tensor, "B C T H W"], *, penalised: bool = False
     ) -> tuple[Float[Tensor, "B K"], dict[str, Tensor]]:
-        """Run the network; gives the logits and, if it is `penalised`, what its training adds to the loss."""
+        """Run the network; gives the logits and, if `penalised`, the terms that its training adds to the loss."""
         penalties: dict[str, Tensor] = {}
         with reword_network_errors(self.network, video):
             if penalised:
@@ -132,11 +129,11 @@ class ActionClassifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_fit_start(self) -> None:
-        """Refuse to go on with a schedule of another length, or say so."""
+        """Refuse to resume with a schedule of another length, or say so."""
         check_going_on(self.lr_schedulers(), self._schedule_before)
 
     def metric_names(self) -> list[str]:
-        """Name what is logged of training and validation, for callbacks that wait for a measure."""
+        """List the metrics that are logged in training and validation, which callbacks may monitor."""
         names = ["loss", "window_accuracy", "clip_accuracy", "clip_accuracy_macro"]
         names += [f"clip_top{self.top_k}_accuracy"] if self.top_k < len(self.class_names) else []
         names += [f"class_accuracy/{name}" for name in self.class_names]
@@ -146,30 +143,30 @@ class ActionClassifier(LightningModule):
         """Compute the loss of one batch."""
         self._note_left_out(batch)
         if not len(batch):  # all of its clips failed
-            return self._nothing_learnt()
+            return self._zero_loss()
         try:
             loss = self._training_loss(batch)
         except OneClipError as error:
-            self._pass_over(error)
-            return self._nothing_learnt()
+            self._skip_batch(error)
+            return self._zero_loss()
         self._trained = True
         self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=False, batch_size=len(batch))
         self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=len(batch), sync_dist=True)
         return loss
 
-    def _nothing_learnt(self) -> Tensor:
-        """Give a loss with a gradient of zero, which keeps several processes in step."""
+    def _zero_loss(self) -> Tensor:
+        """Give a loss with zero gradient, so that several processes stay in step."""
         loss = torch.stack([parameter.sum() * 0 for parameter in self.network.parameters()]).sum()
         self.log("train/loss_epoch", loss, on_step=False, on_epoch=True, batch_size=0, sync_dist=True)
         return loss
 
-    def _pass_over(self, error: OneClipError) -> None:
-        """Say once that nothing is learnt from a last batch of one clip; where every batch is one, nothing ever is."""
+    def _skip_batch(self, error: OneClipError) -> None:
+        """Warn once that a last batch of one clip is skipped; raise if every batch has one clip."""
         if self.trainer.num_training_batches == 1 or self._clips_per_batch() == 1:
             raise error
-        if not self._has_passed_over:
-            rank_zero_warn(f"nothing is learnt from batches of one clip, as the last of an epoch may be: {error}")
-        self._has_passed_over = True
+        if not self._has_skipped:
+            rank_zero_warn(f"batches of one clip are skipped, such as the last of an epoch: {error}")
+        self._has_skipped = True
 
     def _clips_per_batch(self) -> int | None:
         size: int | None = getattr(self.trainer.train_dataloader, "batch_size", None)
@@ -183,11 +180,11 @@ class ActionClassifier(LightningModule):
         return torch.stack([loss, *penalties.values()]).sum() if penalties else loss
 
     def on_train_epoch_start(self) -> None:
-        """Forget the last epoch's batches."""
+        """Start to note whether this epoch has something to train on."""
         self._trained = False
 
     def on_train_epoch_end(self) -> None:
-        """Make sure that there was something to learn from.
+        """Refuse an epoch without a readable clip.
 
         Raises:
             DataError: not one clip of the epoch could be read.
@@ -227,7 +224,7 @@ class ActionClassifier(LightningModule):
         return cast(WindowPredictions, self.predictions[part])
 
     def _collect(self, batch: ClipBatch) -> Float[Tensor, "B K"]:
-        """Score a batch; an empty one, too, so that every process has something to bring together."""
+        """Score a batch, also an empty one, so that every process has something to gather."""
         self._note_left_out(batch)
         if len(batch):
             scores: Tensor = self(batch.video)
@@ -236,7 +233,7 @@ class ActionClassifier(LightningModule):
 
     def _note_left_out(self, batch: ClipBatch) -> None:
         for line in set(batch.left_out) - self.left_out:
-            warnings.warn(f"left out of this and later epochs' batches while it fails: {line}", stacklevel=2)
+            warnings.warn(f"clip skipped; it is tried again every epoch: {line}", stacklevel=2)
         self.left_out.update(batch.left_out)
 
     def _log_measures(self, part: str) -> None:
@@ -254,7 +251,7 @@ class ActionClassifier(LightningModule):
         probabilities, label = predictions.per_clip()
         confusion = multiclass_confusion_matrix(probabilities, label, num_classes=num_classes)
         self.confusion[part] = confusion.cpu()
-        # Only of classes that are there: torchmetrics counts an absent class that is predicted as 0.
+        # Only classes that have clips: torchmetrics counts an absent class that is predicted as 0.
         present = confusion.sum(dim=1).nonzero().flatten().tolist()
         classes = {self.class_names[k]: confusion[k, k] / confusion[k].sum() for k in present}
         accuracy = partial(multiclass_accuracy, num_classes=num_classes, average="micro")
@@ -279,11 +276,11 @@ class ActionClassifier(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another network.
+        """Refuse a checkpoint of another network or other classes.
 
         Raises:
             CheckpointError: says which layers differ.
         """
         require_same_network(checkpoint, self.state_dict(), self.class_names)
-        self._trained = bool(checkpoint.get("vidact", {}).get("trained"))  # of an epoch that goes on
+        self._trained = bool(checkpoint.get("vidact", {}).get("trained"))  # of an epoch that is resumed
         self._schedule_before = next(iter(checkpoint.get("lr_schedulers") or ()), None)

@@ -1,4 +1,4 @@
-"""Make sure that a loss can be trained with, before clips are decoded; it knows no clip and no network."""
+"""Check, before clips are decoded, that a loss from the config can be trained with."""
 
 import warnings
 from collections.abc import Callable
@@ -13,15 +13,15 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def check_loss(loss: Loss, num_classes: int, *, takes_probabilities: bool) -> None:
-    """Make sure that a loss makes a number of labels, and of what mixed clips give it.
+    """Check that a loss gives one number for labels and, if clips are mixed, for probabilities.
 
     Args:
         loss: From logits [B, K] and labels [B] to a number.
         num_classes: K.
-        takes_probabilities: Whether it will be given probabilities [B, K] in place of labels, as mixed clips have them.
+        takes_probabilities: Whether it will get probabilities [B, K] in place of labels, as for mixed clips.
 
     Raises:
-        ConfigError: it does not; says why.
+        ConfigError: it does not, with the reason.
     """
     name = type(loss).__name__
     weight = loss.weight if isinstance(loss, _WeightedLoss) else None
@@ -45,7 +45,7 @@ def check_loss(loss: Loss, num_classes: int, *, takes_probabilities: bool) -> No
 
 
 def _why_no_loss(loss: Loss, target: Tensor, *, num_classes: int) -> str | None:
-    """Say why a loss does not make a number with a gradient of some clips' logits; None if it does."""
+    """Explain why a loss gives no number with a gradient; None if it does."""
     logits = torch.zeros(len(target), num_classes, requires_grad=True)
     try:
         with warnings.catch_warnings(action="ignore"):  # of shapes that do not fit, before the error

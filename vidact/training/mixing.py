@@ -1,7 +1,4 @@
-"""Mix the clips of a training batch, pixels and labels, by MixUp or CutMix.
-
-It does not know networks, nor where clips come from.
-"""
+"""Mix the clips of a training batch, pixels and labels, by MixUp or CutMix."""
 
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn

@@ -1,7 +1,4 @@
-"""Learning rates over epochs and steps: schedules of torch's kind, made as long as the training is.
-
-It does not know what is trained.
-"""
+"""Build learning rate schedules that are as long as the training, and check their settings."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -40,7 +37,7 @@ class Length:
     steps_per_epoch: int
 
 
-UNKNOWN = Length(100, 1000, 10)  # stands in where no trainer says what it is
+UNKNOWN = Length(100, 1000, 10)  # used to check settings when there is no trainer yet
 
 
 class WarmupCosine(LambdaLR):
@@ -78,7 +75,7 @@ class WarmupCosine(LambdaLR):
         return (1 + math.cos(math.pi * done)) / 2
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where training has stopped, with the length that training has now."""
+        """Continue where training has stopped, with the length that training has now."""
         own = {name: getattr(self, name) for name in ("max_epochs", "warmup_epochs", "steps_per_epoch")}
         super().load_state_dict({"lr_lambdas": [None] * len(self.lr_lambdas), **state_dict, **own})
         self._last_lr = [base * self._share(self.last_epoch) for base in self.base_lrs]
@@ -87,13 +84,13 @@ class WarmupCosine(LambdaLR):
 
 
 def build_schedule(make: MakeSchedule, optimizer: Optimizer, *, interval: Interval, trainer: Trainer | None) -> Any:
-    """Build a schedule as Lightning takes it: with its interval, as long as training where it says no length itself.
+    """Build a schedule as Lightning expects it: with its interval, and as long as training if its settings do not say.
 
     Args:
         make: As the config has it.
         optimizer: Whose rate it is.
-        interval: `auto` for a step per batch where torch means it so, else one per epoch.
-        trainer: Knows how long training is; None to try the settings alone.
+        interval: `auto` for a step per batch for OneCycleLR and CyclicLR, else one per epoch.
+        trainer: Tells how long training is; None to check the settings alone.
 
     Raises:
         ConfigError: its settings are refused, or do not fit training.
@@ -116,7 +113,7 @@ def build_schedule(make: MakeSchedule, optimizer: Optimizer, *, interval: Interv
 
 
 def _kind(make: Any) -> tuple[type | None, dict[str, Any]]:
-    """Look into a `functools.partial`, such as the parser makes: which class, and the settings that are given."""
+    """Give the class and the settings in a `functools.partial`, as the parser makes it."""
     if isinstance(make, type):
         return make, {}
     if not isinstance(make, partial):
@@ -126,7 +123,7 @@ def _kind(make: Any) -> tuple[type | None, dict[str, Any]]:
 
 
 def _missing(kind: type | None, given: dict[str, Any], length: Length | None, unit: str) -> dict[str, Any]:
-    """Give a schedule what depends on training: its length where its settings do not say it, and an epoch's steps."""
+    """Compute the settings that depend on training: the length if it is not given, and the steps of an epoch."""
     warms_up = kind is not None and issubclass(kind, WarmupCosine)
     cycles = kind is not None and issubclass(kind, OneCycleLR) and given.get("total_steps") is None
     fixed = not cycles and given.get("max_epochs") is not None
@@ -150,7 +147,7 @@ def _missing(kind: type | None, given: dict[str, Any], length: Length | None, un
 
 
 def _on_plateau(schedule: ReduceLROnPlateau, unit: str, trainer: Trainer | None) -> dict[str, Any]:
-    """Step when there is a new measure: after each validation."""
+    """Step after each validation, when there is a new value of the metric."""
     if unit == "step":
         raise ConfigError(f"{SETTING}_interval step: ReduceLROnPlateau steps once per validation; leave it out")
     if trainer is not None and trainer.limit_val_batches == 0:
@@ -165,7 +162,7 @@ def _on_plateau(schedule: ReduceLROnPlateau, unit: str, trainer: Trainer | None)
 
 
 def training_length(trainer: Trainer) -> Length | None:
-    """Count what training will have from its beginning; None where no limit of epochs or steps is known.
+    """Count the epochs and steps of the whole training; None if no limit of either is known.
 
     Lightning's own `estimated_stepping_batches` begins an epoch's iterator before a checkpoint has said which.
     """
@@ -192,7 +189,7 @@ def training_length(trainer: Trainer) -> Length | None:
 
 
 def _num_batches(trainer: Trainer) -> int | None:
-    """Count an epoch's batches as Lightning will; None where it cannot be known."""
+    """Count an epoch's batches as Lightning will; None if unknown."""
     source = trainer.fit_loop._data_source
     loader: Any = None if source.instance is None else source.dataloader()
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
@@ -202,7 +199,7 @@ def _num_batches(trainer: Trainer) -> int | None:
 
 
 def _check_length(schedule: Any, length: Length, unit: str) -> None:
-    """Refuse a schedule that would raise, as it has no length or ends before training; say so of another length."""
+    """Refuse a schedule of length 0, or OneCycleLR that ends before training; tell of any other difference."""
     found = next((name for name in ("max_epochs", "T_max", "total_steps") if hasattr(schedule, name)), None)
     if found is None:
         return
@@ -222,10 +219,10 @@ def _check_length(schedule: Any, length: Length, unit: str) -> None:
 
 
 def check_going_on(schedule: Any, before: Mapping[str, Any] | None) -> None:
-    """Compare a schedule's length with that in the checkpoint that training goes on from.
+    """Compare a schedule's length with that in the checkpoint that training is resumed from.
 
     Raises:
-        ConfigError: it cannot go on with another length.
+        ConfigError: it cannot continue with another length.
     """
     if not before or not isinstance(schedule, WarmupCosine | OneCycleLR):
         return
@@ -234,8 +231,8 @@ def check_going_on(schedule: Any, before: Mapping[str, Any] | None) -> None:
     what = name.partition("_")[2]
     if was != now and isinstance(schedule, OneCycleLR):
         raise ConfigError(
-            f"{SETTING}: OneCycleLR goes on only for the {was} {what} it began with, and these settings make {now}: "
-            "give the --trainer.max_epochs (or max_steps) it began with"
+            f"{SETTING}: OneCycleLR can be resumed only for the {was} {what} it began with, and these settings make "
+            f"{now}: give the --trainer.max_epochs (or max_steps) it began with"
         )
     if was != now:
         rank_zero_info(f"the learning rate's schedule was for {was} {what}, and is for {now} from here on")

@@ -194,14 +194,14 @@ def test_a_real_clip_is_read(capsys: pytest.CaptureFixture[str], small_set: Path
         (["own_network"], "expected a class path, as my_module.Net"),
         (
             ["own_network.NoModule"],
-            "is no torch.nn.Module, nor a function that says that it builds one (-> nn.Module); networks in",
+            "is neither a torch.nn.Module nor a function annotated to return one (-> nn.Module); networks in",
         ),
         (
             ["own_network.function"],
-            "is no torch.nn.Module, nor a function that says that it builds one (-> nn.Module); networks in",
+            "is neither a torch.nn.Module nor a function annotated to return one (-> nn.Module); networks in",
         ),
         (["own_network.Broken"], "cannot be built with {}: ValueError: two lines"),
-        (["own_network.Explainable", "--init", '{"depth": 3}'], "unexpected keyword argument 'depth'"),
+        (["own_network.Explainable", "--init", '{"depth": 3}'], "Option 'depth' is not accepted"),
         (["own_network.Explainable", "--size", "0"], "--size must be at least 1, got 0"),
         (["own_network.Explainable", "--composite", "none"], "composite 'none' is unknown"),
         (["own_network.Explainable", "--ckpt_path", "none.ckpt"], "--ckpt_path none.ckpt: no such file"),

@@ -106,7 +106,7 @@ def test_a_video_without_sound_has_none(tmp_path: Path) -> None:
 
 def test_sound_that_cannot_be_read_costs_no_picture(tmp_path: Path) -> None:
     (tmp_path / "none.mp4").write_bytes(b"no video")
-    assert write_overlay(tmp_path / "none.mp4", tmp_path / "overlay.mp4").startswith("left out, as it cannot be read: ")
+    assert write_overlay(tmp_path / "none.mp4", tmp_path / "overlay.mp4").startswith("skipped, as it cannot be read: ")
 
 
 @pytest.mark.parametrize("layout", ["beside", "over"])

@@ -157,7 +157,7 @@ def test_a_disk_that_fails_keeps_the_previous_checkpoint(
         with pytest.raises(EnvironmentProblem, match="the previous checkpoint there is whole") as found:
             WholeCheckpointIO().save_checkpoint(_checkpoint(2), path)
     assert str(found.value).startswith(f"{path} cannot be written ({said}); ")
-    assert str(found.value).endswith(f"; make room or mend its rights, then go on with --ckpt_path {path}")
+    assert str(found.value).endswith(f"; make room or mend its rights, then resume with --ckpt_path {path}")
     assert "\n" not in str(found.value)
     assert _load(path)["number"] == 1
     assert [one.name for one in tmp_path.iterdir()] == ["last.ckpt"]

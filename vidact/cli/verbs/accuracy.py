@@ -1,4 +1,4 @@
-"""What `accuracy` does: a plain function that prints, and returns an exit status."""
+"""The verb `accuracy`: measure how many clips runs recognise."""
 
 
 def accuracy(
@@ -9,20 +9,19 @@ def accuracy(
     trust: str | None = None,
     accelerator: str = "auto",
 ) -> int:
-    """Say how many clips trained networks recognise, with intervals by source video, beside chance and tags alone.
+    """Measure how many clips trained networks recognise, with 95 % intervals, beside chance and guessing from tags.
 
-    Several runs (the folds of a split, several seeds) are measured one by one and together: the mean over them, and its
-    interval with all clips of one source as one group. Where several see the same clips (several seeds), they are
-    measured as an ensemble, too: the mean of their probabilities. Each run is measured as its config says: windows per
-    clip, mirror images, the order of frames unless others are named.
+    Several runs, such as the folds of a split, are measured one by one and together; clips of one source video are one
+    group of the interval. Runs that share their test clips, such as several seeds, are also measured as an ensemble, by
+    the mean of their probabilities. Each run uses the windows per clip, mirror images and frame order of its config.
 
     Args:
         runs: Run folders (runs/version_0) or checkpoints; of a folder, the best one on validation.
         part: The clips that are measured: test or validation.
         frame_orders: natural, frozen (the middle frame repeated), shuffled or reversed, as '[natural, frozen]'; if
-            empty, what the runs were trained with.
-        out: A JSON file for the numbers.
-        trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
+            empty, that of the runs' training.
+        out: A JSON file to write the numbers to.
+        trust: Modules that a run's config may import, as my_net or my_net,other.nets; vidact, torch, torchvision
             and lightning need no naming.
         accelerator: auto, cpu or gpu.
     """

@@ -1,6 +1,6 @@
-"""What each verb of `python -m vidact data` does: plain functions that print, and return an exit status.
+"""The verbs `data check`, `data split` and `data frames`.
 
-They hold no arithmetic. Heavy imports happen when a verb runs, so that its help answers at once.
+Heavy imports happen when a verb runs, so that its help answers at once.
 """
 
 import json as json_format
@@ -26,21 +26,21 @@ def check(
     num_processes: int | None = None,
     follow_links: bool = False,
 ) -> int:
-    """Decode every clip once, in processes that may die, and say which can be trusted; nothing is changed.
+    """Decode every clip once, in processes that may crash, and list those that are damaged; nothing is changed.
 
-    Exit status 0 if no clip is at fault, else 1.
+    Exit status 0 if no clip has a fault, else 1.
 
     Args:
         root: A folder with <class>/*, videos/<class>/* or train/<class>/* and so on, or a CSV file of clips.
         classes: Which classes, as '[run, jump]'; all if not given.
         num_frames: Frames of a window; clips that are shorter than a window get a note.
         stride: Distance between two frames of a window, or adaptive (3 to 6, by the clip's length).
-        split: A split file, or a scheme such as official: look-alikes are then faults where they are on two sides.
+        split: A split file, or a scheme such as official; look-alikes on two sides of it are then faults.
         fold: Which of the official splits.
-        table: Write the manifest there, a CSV file with a row for each clip.
+        table: A CSV file to write, with a row for each clip.
         json: Print everything as JSON.
-        strict: Notes (a file for PyAV alone, a header that overstates, a clip shorter than a window) are faults, too.
-        time_limit_seconds: For one clip; what takes longer is ended and noted.
+        strict: Count notes (a file that only PyAV reads, a header with too many frames, a short clip) as faults, too.
+        time_limit_seconds: For one clip; a clip that takes longer is a fault.
         num_processes: How many processes measure; as many as there are cores if not given.
         follow_links: Follow links that lead out of the root.
     """
@@ -69,7 +69,7 @@ def check(
 
 
 def _tell_notes(root: str, *, option: str = "--data.split", scheme: str | None = None) -> None:
-    """Say what of a data set is not used, on standard error: what is printed may be JSON."""
+    """Print what of a data set is not used, on standard error, as standard output may be JSON."""
     from vidact.data.datasets.index import list_notes
 
     for note in list_notes(Path(root), scheme=scheme):
@@ -102,7 +102,7 @@ def split(
 ) -> int:
     """Divide a data set into training, validation and test, and report what leaks from one side to another.
 
-    The file that is written can be given to fit as --data.split. It is the same for the same seed on every machine.
+    Give the file that is written to fit as --data.split. The same seed gives the same file on every machine.
 
     Args:
         root: A folder with <class>/*, videos/<class>/* or train/<class>/* and so on, or a CSV file of clips.
@@ -116,10 +116,10 @@ def split(
         num_folds: How many folds kfold makes.
         seed: Chooses the groups.
         splits_folder: Where the official files are; searched in and beside the root if not given.
-        use_unused: Clips that the official split leaves aside may train where their film is on no other side.
+        use_unused: Train also on clips that the official split does not use, if their film is on no other side.
         validation_share: How much of the training side validates.
-        keep_out: Another data set that the network is to be measured on: clips of the films that it tests on are on the
-            test side, whatever the scheme.
+        keep_out: Another data set that the network will be measured on: clips that share a film with its test clips
+            go to the test side, whatever the scheme.
         keep_out_fold: The other one tests on its official test side of that fold; on all its clips if all, or if it has
             no official split files.
         json: Print the records as JSON.
@@ -167,9 +167,9 @@ def frames(
     num_threads: int | None = None,
     follow_links: bool = False,
 ) -> int:
-    """Compare the frames that are read with a sequential decode of every clip, and with decord's sparse reads.
+    """Check that the right frames are read, by a sequential decode of every clip, and compare decord's sparse reads.
 
-    Exit status 0 if vidact reads every frame of every clip that is asked for, else 1.
+    Exit status 0 if vidact reads every requested frame of every clip, else 1.
 
     Args:
         root: A folder with <class>/*, videos/<class>/* or train/<class>/* and so on, or a CSV file of clips.

@@ -1,4 +1,4 @@
-"""What `data transcode`, `data download` and `data synthesize` do: functions that return an exit status."""
+"""The verbs `data transcode`, `data download` and `data synthesize`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from vidact.core.terminal import printable, printable_lines
 def transcode(root: str, out: str, short_side: int = 128, codec: Literal["mpeg4", "h264"] = "mpeg4") -> int:
     """Write a small copy of a data set, with the same names, layout and frames; split files and masks come along.
 
-    A run that was stopped goes on where it ended. Exit status 1 if a clip could not be copied.
+    The same command resumes a copy that was stopped. Exit status 1 if a clip could not be copied.
 
     Args:
         root: The data set's folder.
@@ -26,7 +26,7 @@ def transcode(root: str, out: str, short_side: int = 128, codec: Literal["mpeg4"
     with progress_bar("transcoding") as progress:
         done = make_copies(Path(root), Path(out), settings=settings, progress=progress)
     for line in done.skipped:
-        print(printable(f"left out: {line}"))
+        print(printable(f"skipped: {line}"))
     print(
         f"{printable(out)}: {done.written} clips written, {done.kept} were there; other files: {done.copied} copied, "
         f"{done.ignored} ignored; {done.bytes_before / 1e6:,.1f} MB became {done.bytes_after / 1e6:,.1f} MB"
@@ -42,7 +42,7 @@ def download(
     classes: list[str] | None = None,
     keep_archives: bool = True,
 ) -> int:
-    """Fetch HMDB51 and its official split files, and unpack them; a run that was stopped goes on where it ended.
+    """Download HMDB51 and its official split files, and unpack them; the same command resumes a download.
 
     RAR archives need `pip install 'vidact[download]'` and the program unrar or unar; ZIP archives need neither.
 
@@ -50,9 +50,9 @@ def download(
         dataset: Which; hmdb51.
         out: Gets videos/<class>/*.avi, splits/*.txt and archives/.
         mirrors: Addresses of folders that hold the archives, as '[https://…]'; they are tried first.
-        only_mirrors: Try no address but those.
+        only_mirrors: Try no other address.
         classes: Which classes to unpack, as '[run, jump]'; all if not given.
-        keep_archives: Whether the archives stay.
+        keep_archives: Whether to keep the archives.
     """
     from vidact.core.errors import ConfigError
     from vidact.core.progress import named_progress_bar
@@ -88,17 +88,17 @@ def synthesize(
 ) -> int:
     """Render a synthetic set: eight motion-only classes as video files in HMDB51's layout, and the truth about them.
 
-    Beside the videos: five kinds of masks, a JSON file of the truth for each clip, and split files by scene.
+    With the videos come five kinds of masks, a JSON file of the truth for each clip, and split files by scene.
 
     Args:
         out: The folder to make.
         preset: demo, motion (a walker, a drifting camera and cuts as well) or clever-hans (a patch that agrees with
-            the class in 95 % of the clips); what is given besides goes before it.
+            the class in 95 % of the clips); other options override it.
         num_sources: Scenes, each with a clip of every class.
         num_frames: Frames per clip.
         size: Height and width in pixels, even, as '[64, 64]'.
         action_frames: Least and greatest number of frames that an action takes, as '[4, 16]'.
-        walkers: Discs that step to and fro with the action's motion energy, at most 4.
+        walkers: Discs that move to and fro with the action's motion energy, at most 4.
         blobs: Pairs of a dark and a bright blob that lie still.
         drift: How far the camera drifts per frame at most, in shares of the frame's shorter side.
         cut_probability: Share of the clips with a cut.

@@ -86,7 +86,7 @@ def _write_results(
     from vidact.evaluation.output.logging import draw_comparison, draw_evaluation, log_evaluations, written_files
     from vidact.evaluation.results.comparison import compare
     from vidact.evaluation.runs import summarise
-    from vidact.runs.run import relative
+    from vidact.runs.folder import relative
 
     evaluations: list[Evaluation] = []
     pictures: dict[str, Path] = {}

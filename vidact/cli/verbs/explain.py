@@ -80,7 +80,7 @@ def _read_beside(beside: str, run: "Run", settings: ExplainSettings) -> "Beside"
 
 
 def _print_results(results: "list[Result]") -> int:
-    from vidact.runs.run import relative
+    from vidact.runs.folder import relative
 
     for result in results:
         place = f"  {relative(result.folder)}" if result.state != "failed" else ""

@@ -3,11 +3,10 @@
 Heavy imports happen when the verb runs, so that its help answers at once.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from vidact.core.errors import ConfigError, nearest
+from vidact.core.errors import ConfigError
 from vidact.core.terminal import printable
 
 if TYPE_CHECKING:
@@ -93,57 +92,19 @@ def _check_at_least_1(**settings: int | tuple[int, int]) -> None:
 
 
 def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int) -> "nn.Module":
-    """Build a network from `init`, and from those of the `given` arguments that its constructor takes."""
-    import torch
-    from torch import nn
-
-    from vidact.core.errors import VidactError
-    from vidact.core.networks import accepted_settings, require_built
-
-    kind, arguments = _find_class(path), init
-    try:
-        taken = accepted_settings(kind)
-        arguments = {name: value for name, value in given.items() if name in taken} | init
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            network: nn.Module = kind(**arguments)
-    except VidactError:
-        raise
-    except Exception as error:  # a user's constructor may raise anything
-        raise ConfigError(f"{path} cannot be built with {arguments}: {_line(error)}") from error
-    require_built(network)
-    return network
-
-
-def _find_class(path: str) -> "Callable[..., nn.Module]":
-    import importlib
+    """Build a network with seeded weights; modules in the current folder are found."""
     import sys
     from pathlib import Path
 
-    from vidact.core.networks import builds_networks
+    import torch
+
+    from vidact.runs.building import build_network
 
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    home, _, name = path.rpartition(".")
-    if not home or not path.replace(".", "").isidentifier():
-        raise ConfigError(f"{path}: expected a class path, as my_module.Net; for a file my_module.py with a class Net")
-    try:
-        module = importlib.import_module(home)
-    except Exception as error:  # a user's module may raise anything
-        raise ConfigError(f"{path}: {home} cannot be imported from {Path.cwd()}: {_line(error)}") from error
-    found = getattr(module, name, None)
-    if found is None or not builds_networks(found):
-        known = [key for key, value in vars(module).items() if builds_networks(value) and value.__module__ == home]
-        near = nearest(name, known) or known
-        what = f"{path} is no torch.nn.Module, nor a function that says that it builds one (-> nn.Module)"
-        what = f"{home} has no class {name}" if found is None else what
-        raise ConfigError(f"{what}; networks in {home}: {', '.join(near) or 'none'}")
-    built: Callable[..., nn.Module] = found
-    return built
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build_network(path, given=given, settings=init)
 
 
 def _noise(shape: tuple[int, int, int, int], seed: int) -> "Tensor":

@@ -1,4 +1,4 @@
-"""What `report` does: a plain function that prints, and returns an exit status."""
+"""The verb `report`: write an HTML page about runs."""
 
 from vidact.core.terminal import printable
 
@@ -14,7 +14,7 @@ def report(
     trust: str | None = None,
     accelerator: str = "auto",
 ) -> int:
-    """Write one HTML file that shows what a run learned and what it looks at; it needs no network and no server.
+    """Write one HTML file that shows what a run learned and what it looks at; it opens without a network or a server.
 
     Several runs are shown side by side. The clips are measured and explained anew with each run's best checkpoint.
 
@@ -22,11 +22,11 @@ def report(
         runs: Run folders (runs/version_0) or checkpoints.
         out: The file.
         part: The clips that are measured: validation or test.
-        methods: Ways of explaining that the page switches between, as '[lrp, grad_cam]'.
-        clips_per_class: Clips of each class that are drawn at random to be looked at.
-        mistakes: Further clips, those most surely taken for another class.
-        megabytes: At most so large; what is left out is said in the page.
-        trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
+        methods: Methods of explaining that the page switches between, as '[lrp, grad_cam]'.
+        clips_per_class: Clips of each class to show, drawn at random.
+        mistakes: Further clips to show: the most confident mistakes.
+        megabytes: Limit of the file's size; the page lists the clips that it omits.
+        trust: Modules that a run's config may import, as my_net or my_net,other.nets; vidact, torch, torchvision
             and lightning need no naming.
         accelerator: auto, cpu or gpu.
     """

@@ -1,7 +1,4 @@
-"""Wire the parts together: what each verb of the command line does.
-
-It holds no arithmetic and draws nothing.
-"""
+"""Run Lightning's verbs `fit`, `validate`, `test` and `predict` with vidact's data module and classifier."""
 
 import contextlib
 import logging
@@ -19,23 +16,18 @@ from vidact.data.datamodule import VideoDataModule
 from vidact.runs.run import config_of_run, importing_of
 from vidact.runs.trust import take_trust
 from vidact.training.callbacks.run_config import RunConfig
-from vidact.training.checks import (
-    one_line_errors,
-)
+from vidact.training.checks import one_line_errors
 from vidact.training.classifier import ActionClassifier
 from vidact.training.resuming import lock as run_lock
-from vidact.training.resuming.same_training import (
-    how_to_go_on,
-    remove_unbegun,
-)
+from vidact.training.resuming.same_training import how_to_go_on, remove_unbegun
 
 HARMLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own code, on newer torch
-    r"Experiment logs directory .* exists and is not empty",  # it holds this run's config, written a moment before
-    r"You're resuming from a checkpoint that ended before the epoch ended",  # its data start where it ended
-    r"Checkpoint directory .* exists and is not empty",  # the run that goes on
+    r"Experiment logs directory .* exists and is not empty",  # it has just been made for this run
+    r"You're resuming from a checkpoint that ended before the epoch ended",  # the data loader resumes at that batch
+    r"Checkpoint directory .* exists and is not empty",  # a resumed run
     r"Precision bf16-mixed is not supported by the model summary",
-    r"The number of training batches .* is smaller than the logging interval",  # epochs are logged in any case
+    r"The number of training batches .* is smaller than the logging interval",  # epochs are logged anyway
 )
 
 
@@ -44,7 +36,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
 
     Args:
         verb: fit, validate, test or predict.
-        args: The rest of the command line; without `--config` the embedded default is used.
+        args: The rest of the command line; without `--config` the run's own config, or the recipe demo, is used.
     """
     if not any(arg.split("=")[0] in {"-c", "--config"} for arg in args):
         args = ["--config", str((verb != "fit" and config_of_run(args)) or "demo"), *args]
@@ -55,7 +47,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
     for message in HARMLESS_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     if "SLURM_JOB_ID" in os.environ:
-        # SLURM signals all processes of a job: only the one that trains is to save, not those that decode for it.
+        # SLURM signals all processes of a job; DataLoader workers must ignore it.
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN))
     args, trusted = (args, ()) if verb == "fit" else take_trust(args)
     args = resolve_configs(args)
@@ -67,7 +59,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
                 VideoDataModule,
                 parser_class=Parser,
                 save_config_callback=RunConfig,
-                save_config_kwargs={"overwrite": True},  # by the run that goes on
+                save_config_kwargs={"overwrite": True},  # by a resumed run
                 seed_everything_default=0,
                 parser_kwargs={**strict, **dict.fromkeys(VidactCLI.subcommands(), strict)},
                 auto_configure_optimizers=False,

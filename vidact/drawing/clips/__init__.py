@@ -1,1 +1,1 @@
-"""Draw one clip."""
+"""Draw one clip: bars per frame, contact sheet, explanations side by side."""

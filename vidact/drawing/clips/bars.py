@@ -1,7 +1,4 @@
-"""Draw bars over the frames of a clip, and the confusion matrix of a run.
-
-It does not know which network, method or data set the numbers come from.
-"""
+"""Draw bar charts over the frames of a clip: relevance per frame, hotspots per frame."""
 
 import math
 
@@ -35,7 +32,7 @@ def frame_relevance_bars(
     title: str,
     unit: str,
 ) -> Figure:
-    """Draw what speaks for the target in each frame upwards, what speaks against it downwards, and their sum.
+    """Draw each frame's positive relevance upwards, its negative relevance downwards, and their sum as a line.
 
     Of more than 100 frames, neighbours share a bar, their mean; the axis says how many.
 

@@ -1,4 +1,4 @@
-"""Draw several explanations of one clip under each other; it does not know whose they are, methods or checkpoints."""
+"""Draw several explanations of one clip, such as those of two methods or two checkpoints, under each other."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,4 @@
-"""Draw a few frames of a whole video with their hotspots on one sheet.
-
-It does not know which network, method or data set the arrays come from.
-"""
+"""Draw a few frames of a whole video with their hotspots on one sheet."""
 
 from collections.abc import Sequence
 

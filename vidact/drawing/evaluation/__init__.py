@@ -1,1 +1,1 @@
-"""Draw what an evaluation found."""
+"""Draw what `evaluate` measured: curves, ranks, agreement of runs."""

@@ -1,6 +1,6 @@
-"""Draw what several runs say together: whether they rank methods alike, and whether relevance follows reliance.
+"""Draw how several runs agree: whether they rank methods alike, and whether relevance follows reliance on a confounder.
 
-It does not know how anything was measured.
+`evaluate` draws these for its comparison of runs.
 """
 
 import math
@@ -30,13 +30,13 @@ FOOT_INCHES = 0.55
 
 @dataclass(frozen=True)
 class MethodResponse:
-    """What a method says of a confounder, run by run.
+    """How much relevance a method puts on a confounder, run by run.
 
     Attributes:
         method: Its name.
-        reliance: What the logit loses when the confounder is removed, the mean of each run; NaN where it is unknown.
+        reliance: Drop of the logit when the confounder is removed, mean of each run; NaN if unknown.
         share: The share of positive relevance on the confounder, the mean of each run.
-        spearman: Their rank correlation; None with too few runs.
+        spearman: Spearman's rank correlation of the two; None with too few runs.
     """
 
     method: str
@@ -127,7 +127,7 @@ def dose_response(
 
 
 def spread_out(places: Sequence[float], *, least: float, low: float, high: float) -> list[float]:
-    """Move places as little as order allows, until neighbours are at least `least` apart and all lie in the range."""
+    """Move places as little as possible, in the same order, until neighbours in the range are `least` or more apart."""
     order = np.argsort(places, kind="stable")
     least = min(least, (high - low) / max(1, len(places) - 1))
     moved: Float[np.ndarray, " N"] = np.clip(np.asarray(places, dtype=np.float64)[order], low, high)

@@ -1,7 +1,4 @@
-"""Draw how a score falls when parts of a clip are replaced in the order that an explanation gives.
-
-It does not know which network, method or data set the numbers come from.
-"""
+"""Draw perturbation curves: how a score falls when parts of a clip are replaced in the order of their relevance."""
 
 import math
 from collections.abc import Sequence
@@ -57,7 +54,7 @@ class Band:
 
 @dataclass(frozen=True)
 class MethodCurves:
-    """What a method's order does to the score.
+    """The two perturbation curves of a method.
 
     Attributes:
         method: Its name, of any length.
@@ -103,7 +100,7 @@ class FillPanel:
 def perturbation_curves(panels: Sequence[FillPanel], *, controls: Sequence[str], unit_name: str, title: str) -> Figure:
     """Draw a panel per fill-in: each method's two curves with their bands, and those of random order in gray.
 
-    Of more than three methods, only the best and the best control have bands: more of them hide each other.
+    With more than three methods only the best one and the best control have bands, as more bands would hide each other.
 
     Beside a panel its methods are listed by the area between their curves, the widest first: the list is the legend.
 
@@ -188,7 +185,7 @@ def _draw_panel(axes: Axes, panel: FillPanel, styles: dict[str, MethodStyle], *,
 
 
 def _limit_to_means(axes: Axes, panel: FillPanel) -> None:
-    """Leave out of sight how far bands reach beyond the curves: clips differ more in their scores than orders do."""
+    """Limit the axis to the means: bands reach far beyond them, as clips differ more in their scores than orders do."""
     bands = [band for one in panel.methods for band in (one.most_first, one.least_first)]
     bands += [panel.random_order] if panel.random_order else []
     means = np.concatenate([band.mean[np.isfinite(band.mean)] for band in bands])

@@ -1,7 +1,4 @@
-"""Draw which methods are better by which measure, beside controls that look at no network.
-
-It does not know how anything was measured.
-"""
+"""Draw which methods are better by which measure, beside controls that do not look at the network."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -53,7 +50,7 @@ class RankPanel:
         label: Of the axis: what the numbers are, with their unit.
         values: Of each method; None where nothing was measured.
         higher_is_better: Which end is the good one.
-        reference: A value that says nothing, as 0 of a difference, or chance; None for none.
+        reference: The value of no effect, as 0 for a difference, or chance; None if there is none.
     """
 
     measure: str
@@ -79,7 +76,7 @@ def ranked(panel: RankPanel, *, controls: Sequence[str]) -> tuple[list[str], lis
 def rank_dots(panels: Sequence[RankPanel], *, methods: Sequence[str], controls: Sequence[str], title: str) -> Figure:
     """Draw a panel per measure: each method as a dot with its 95 % interval, the best on top, controls below in gray.
 
-    A dotted line goes up from the best control, a full one stands where a value says nothing.
+    A dotted line goes up from the best control, a solid one marks the value of no effect.
 
     Args:
         panels: At least one.

@@ -1,4 +1,4 @@
-"""Choose how each method looks in every figure: colours for methods, grays for controls; it knows no measure."""
+"""Give each method the same look in all figures of an evaluation: colours for methods, grays for controls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

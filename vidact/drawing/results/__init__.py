@@ -1,1 +1,1 @@
-"""Draw how good a network is."""
+"""Draw how good a network is: accuracies, confusion matrix, training curves."""

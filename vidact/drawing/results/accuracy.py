@@ -1,7 +1,4 @@
-"""Draw how good a classifier is: its classes for one clip, each class over many, and itself beside baselines.
-
-It does not know which network or data set the numbers come from.
-"""
+"""Draw how good a classifier is: its classes for one clip, each class over many clips, and itself beside baselines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +31,7 @@ class Score:
         value: The accuracy.
         low: The lower end of its 95 % interval; None where there is none.
         high: The upper end.
-        is_baseline: A rule that has not seen a picture, or another network to compare with.
+        is_baseline: Whether it is a rule that sees no pixel, or another network to compare with.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Draw how training went; it does not know what was trained."""
+"""Draw loss and accuracy over the epochs of a training."""
 
 from collections.abc import Mapping
 

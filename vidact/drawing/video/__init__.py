@@ -1,1 +1,1 @@
-"""Draw videos."""
+"""Write videos with the relevance on top and a time line below."""

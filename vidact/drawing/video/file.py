@@ -1,6 +1,6 @@
-"""Write a video that shows where the relevance is while it plays; it does not know where frames and maps come from.
+"""Write a video that shows the relevance while it plays.
 
-Frames pass one at a time, so memory does not grow with the length. Every frame keeps its own time.
+Frames are handled one at a time, so memory does not grow with the length. Every frame keeps its own time.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class DisplayFrame:
     Attributes:
         picture: RGB, all of one size.
         seconds: When it is shown.
-        duration_seconds: How long; only the last frame's counts. None: as long as the one before.
+        duration_seconds: How long; used for the last frame only. None: as long as the one before.
     """
 
     picture: UInt8[np.ndarray, "H W 3"]

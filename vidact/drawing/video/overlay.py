@@ -1,6 +1,6 @@
-"""Compose the picture of one moment: the frame, its hotspots, and the strip below; it does not know video files.
+"""Compose the picture of one moment of a video: the frame, its hotspots, and the strip below.
 
-The canvas is made once. Where the hotspots are is worked out only when another sampled frame is the nearest.
+The canvas is allocated once; hotspots are recomputed only when the nearest sampled frame changes.
 """
 
 import math
@@ -113,7 +113,7 @@ class Stage:
 
 
 def text_size(height: int, width: int) -> int:
-    """Choose the size of the text, in pixels, that is read when the picture fills a small window."""
+    """Choose a size of text, in pixels, that stays legible when the picture fills a small window."""
     return round(max(12, width / 90, height / 50))
 
 

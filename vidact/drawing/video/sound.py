@@ -1,7 +1,4 @@
-"""Carry the sound of a video over into another file, in step with its frames; it knows nothing of pictures.
-
-It is encoded anew as AAC, which every player of MP4 has, a little at a time.
-"""
+"""Copy the sound of a video into another file, in step with its frames, encoded as AAC, which every MP4 player has."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -16,9 +13,9 @@ _AHEAD_SECONDS = 0.5  # players want sound and pictures near each other in the f
 
 
 class Sound:
-    """The sound of a video, which is put into another one while that is written.
+    """The sound of a video, copied into another one while that is written.
 
-    `account` says what became of it: `none`, `kept`, or why it, or its end, is left out.
+    `account` says what became of it: `none`, `kept`, or why it, or its end, is missing.
 
     Args:
         path: A video file, with or without sound; None for no sound.
@@ -86,17 +83,17 @@ class Sound:
 
     @contextlib.contextmanager
     def _forgiving(self) -> Iterator[None]:
-        """Go on without sound where it cannot be read: what is to be seen matters more."""
+        """Go on without sound if it cannot be read: the pictures matter more."""
         try:
             yield
         except (OSError, ValueError, av.error.FFmpegError) as error:
             self._next = None
             reason = " ".join(str(getattr(error, "strerror", None) or error).split())
-            self.account = f"{'cut off' if self._target is not None else 'left out'}, as it cannot be read: {reason}"
+            self.account = f"{'cut off' if self._target is not None else 'skipped'}, as it cannot be read: {reason}"
 
 
 def _decode(source: av.container.InputContainer, stream: av.AudioStream, *, since: float) -> Iterator[av.AudioFrame]:
-    """Give frames of sound with their times from the first picture on; what is heard before it is left out."""
+    """Give frames of sound with their times from the first picture on; what is heard before it is dropped."""
     following = Fraction(0)
     for frame in source.decode(stream):
         time = following if frame.time is None else Fraction(frame.time) - Fraction(since)

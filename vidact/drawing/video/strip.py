@@ -1,6 +1,6 @@
 """Draw the strip under a video: relevance per frame over time, a title, a cursor and a clock.
 
-It does not know videos: the strip is drawn once, and the cursor and the clock are stamped on copies of it.
+The strip is drawn once; the cursor and the clock are stamped on copies of it.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ class Timeline:
     end_seconds: float
 
     def edges(self) -> Float[np.ndarray, " edges"]:
-        """Give the times between which each sampled frame stands for the video."""
+        """Give the times between which each sampled frame is the nearest one."""
         edges = shown_until(self.times_seconds, start=self.start_seconds, end=self.end_seconds)
         edges[-1] = max(edges[-1], edges[0] + 1e-3)  # a lone frame has a width
         return edges

@@ -1,4 +1,4 @@
-"""Let wandb end no training, nor one thing that it does not take keep all others from it."""
+"""Keep failures of wandb from ending a training, or from keeping other things from being logged."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,10 +14,10 @@ GONE = {"MailboxClosedError", "HandleAbandonedError", "WandbServiceConnectionErr
 
 
 class Guard:
-    """What wandb has failed at: said once for each kind of thing; once its connection has failed, it is left alone.
+    """Runs calls to wandb and warns once per kind of failure; once its connection has failed, no more calls are made.
 
     Args:
-        leave: What is left to do then.
+        leave: Called when the connection has failed.
 
     Attributes:
         is_gone: Whether the connection has failed.
@@ -29,7 +29,7 @@ class Guard:
         self._told: set[str] = set()
 
     def attempt(self, kind: str, action: Callable[[], T], *, name: str = "") -> T | None:
-        """Do something; None where it fails.
+        """Do something; gives None if it fails.
 
         Args:
             kind: Of the thing, as in "a chart".
@@ -45,7 +45,7 @@ class Guard:
             return None
 
     def attempt_all(self, kind: str, things: Mapping[str, T], action: Callable[[Mapping[str, T]], None]) -> None:
-        """Do something with all things together; where that fails, with each alone."""
+        """Do something with all things together; if that fails, with each alone."""
         if self.is_gone:
             return
         try:
@@ -67,12 +67,12 @@ class Guard:
             self._told.add(kind)
             named = f" {name!r}" if name else ""
             rank_zero_warn(
-                f"wandb does not take {kind}{named}: it is left out there, as later ones will be without a word, and "
-                f"all else goes on ({told})"
+                f"wandb does not take {kind}{named}: it is skipped there, as are later ones, without another warning "
+                f"({told})"
             )
 
 
 def is_connection_error(error: Exception) -> bool:
-    """Tell whether nothing else will be taken, either."""
+    """Say whether wandb's process or server is gone, so that all further calls would fail, too."""
     names = {one.__name__ for one in type(error).__mro__}
     return isinstance(error, (ConnectionError, EnvironmentProblem)) or bool(names & GONE)

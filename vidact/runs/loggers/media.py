@@ -1,6 +1,6 @@
-"""Put pictures where a person finds them: files under the run folder, and the same files in wandb.
+"""Log pictures, videos, tables, charts and files to wandb, if it is used.
 
-It does not know what the pictures show. What wandb does not take is left out there, and said once for each kind.
+What wandb does not take is skipped there, with one warning per kind.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ PICTURE, VIDEO, TABLE, CHART = "a picture", "a video", "a table", "a chart"
 
 @dataclass(frozen=True)
 class BarChart:
-    """Numbers that wandb draws itself.
+    """A bar chart that wandb draws itself.
 
     Attributes:
         title: What they show.
@@ -36,13 +36,8 @@ class BarChart:
     bars: Sequence[tuple[str, float | int]]
 
 
-def run_folder(trainer: Trainer) -> Path:
-    """Name the folder of this run's checkpoints, config and pictures; call it on every process."""
-    return Path(trainer.log_dir or trainer.default_root_dir)
-
-
 def log_pictures(trainer: Trainer, key: str, paths: Sequence[Path], captions: Sequence[str]) -> None:
-    """Hand PNG files to wandb, if it is used; as `key`, `key_2`, … where they are more than wandb shows of one."""
+    """Log PNG files to wandb, under `key`, `key_2`, … if they are more than wandb shows of one key."""
     for logger in _wandb_loggers(trainer):
         for number, start in enumerate(range(0, len(paths), MAX_WANDB_IMAGES), start=1):
             part = slice(start, start + MAX_WANDB_IMAGES)
@@ -51,32 +46,32 @@ def log_pictures(trainer: Trainer, key: str, paths: Sequence[Path], captions: Se
 
 
 def log_videos(trainer: Trainer, key: str, paths: Sequence[Path], captions: Sequence[str]) -> None:
-    """Hand MP4 files to wandb, if it is used; at most as many as wandb shows of one list."""
+    """Log MP4 files to wandb, at most as many as it shows of one key."""
     for logger in _wandb_loggers(trainer):
         _log_list(logger, key, paths[:MAX_WANDB_IMAGES], captions[:MAX_WANDB_IMAGES], kind=VIDEO)
 
 
 def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Hand a table to wandb, if it is used; a path in it becomes the picture or the video that lies there."""
+    """Log a table to wandb; a path in it becomes the picture or video of that file."""
     for logger in _wandb_loggers(trainer):
         data = [[_cell(logger, value) for value in row] for row in rows]
         _log(logger, key, partial(wandb.Table, columns=list(columns), data=data), kind=TABLE)
 
 
 def log_bars(trainer: Trainer, charts: Mapping[str, BarChart]) -> None:
-    """Hand numbers to wandb, if it is used, as charts of its own: its slider goes through the epochs."""
+    """Log charts that wandb draws itself; its slider goes through the epochs."""
     for logger in _wandb_loggers(trainer):
         for key, chart in charts.items():
             _log(logger, key, partial(_drawn_by_wandb, chart), kind=CHART)
 
 
 def log_file(trainer: Trainer, path: Path, *, name: str, kind: str) -> None:
-    """Keep a file as an artifact of the run in wandb, if it is used."""
+    """Log a file to wandb as an artifact of the run."""
     log_files(trainer, {path.name: path}, name=name, kind=kind)
 
 
 def log_files(trainer: Trainer, paths: Mapping[str, Path], *, name: str, kind: str) -> None:
-    """Keep files, by their names there, as an artifact of the run in wandb, if it is used."""
+    """Log files to wandb, by their names there, as an artifact of the run."""
     for logger in _wandb_loggers(trainer):
         if isinstance(logger, GuardedWandbLogger):
             logger.log_files(paths, name=name, kind=kind)
@@ -93,7 +88,7 @@ def _log(logger: WandbLogger, key: str, make: Callable[[], Any], *, kind: str) -
 
 
 def _log_list(logger: WandbLogger, key: str, paths: Sequence[Path], captions: Sequence[str], *, kind: str) -> None:
-    """Log files as one list, without those that cannot be read."""
+    """Log files under one key, without those that cannot be read."""
     pairs = zip(paths, captions, strict=True)
     made = [_media(logger, path, caption=caption) for path, caption in pairs]
     if known := [one for one in made if one is not None]:
@@ -105,7 +100,7 @@ def _cell(logger: WandbLogger, value: Any) -> Any:
 
 
 def _media(logger: WandbLogger, path: Path, **settings: Any) -> Any:
-    """Make wandb's picture or video of a file; None if it is none."""
+    """Make wandb's picture or video of a file; None if wandb cannot read it."""
     is_video = path.suffix == ".mp4"
     make = wandb.Video if is_video else wandb.Image
     kind = VIDEO if is_video else PICTURE

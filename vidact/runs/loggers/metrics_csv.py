@@ -1,4 +1,4 @@
-"""Keep a run's `metrics.csv` when it goes on: no row lost, none twice; it does not know what the numbers mean."""
+"""Keep the rows of `metrics.csv` when a run is resumed: none is lost, and none is there twice."""
 
 import csv
 import io
@@ -15,11 +15,9 @@ from typing_extensions import override
 from vidact.core.errors import DataError
 from vidact.core.files import write_whole
 
-FILE_NAME = ExperimentWriter.NAME_METRICS_FILE
-
 
 class KeptRows(ExperimentWriter):
-    """Lightning's writer, which begins with the rows that are there, where Lightning's removes them."""
+    """Lightning's writer of `metrics.csv`, but it keeps the rows that are there, which Lightning's removes."""
 
     @override
     def _check_log_dir_exists(self) -> None:
@@ -33,7 +31,7 @@ class KeptRows(ExperimentWriter):
 
 
 class KeepingCSVLogger(CSVLogger):
-    """Lightning's logger, which goes on in a folder that has rows."""
+    """Lightning's logger, but it appends to the rows of a resumed run."""
 
     @property
     @rank_zero_experiment

@@ -1,14 +1,12 @@
-"""Give a run its folder and its loggers: CSV files, and wandb, online or offline.
+"""Build a run's loggers: CSV files, and wandb, online or offline.
 
-Only this file and `pictures.py` know wandb itself; everybody else goes through Lightning's logger.
+Only this file and `media.py` import wandb; all others use Lightning's logger.
 """
 
 import contextlib
-import itertools
 import os
 import re
 import secrets
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,13 +17,13 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only, rank_zero_warn
 
 from vidact.core.errors import ConfigError, EnvironmentProblem
-from vidact.core.files import write_whole
+from vidact.core.files import check_writable, write_whole
+from vidact.runs.folder import RunFolder, new_run_folder
 from vidact.runs.loggers.guard import Guard
 from vidact.runs.loggers.metrics_csv import KeepingCSVLogger
 from vidact.runs.loggers.wandb_names import artifact_name, media_key, printable
 
 PROJECT = "vidact"
-RUN_ID = "wandb_id.txt"
 MODES = ("online", "offline", "disabled", "shared", "dryrun")
 REFUSED_CHARACTERS = "/\\#?%:"
 MAX_PROJECT_LENGTH = 128
@@ -34,13 +32,13 @@ FINISH_TIMEOUT_SECONDS = 120
 
 
 class GuardedWandbLogger(WandbLogger):
-    """Lightning's logger, without the power to end a training: what wandb does not take is left out, and said once."""
+    """Lightning's logger, but failures of wandb end no training: what it does not take is skipped, with a warning."""
 
-    id_path: Path | None = None  # of the file by which a run folder knows its run of wandb
+    id_path: Path | None = None  # file in the run folder that holds the id of wandb's run
 
     @property
     def experiment(self) -> Any:
-        """The run; where wandb's server cannot be reached in INIT_TIMEOUT_SECONDS, one that is kept offline.
+        """The run in wandb; an offline one if the server cannot be reached in INIT_TIMEOUT_SECONDS.
 
         Raises:
             EnvironmentProblem: the server refuses the key, or no run can be started at all.
@@ -64,7 +62,7 @@ class GuardedWandbLogger(WandbLogger):
             return run
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        """Log numbers, and what others make for wandb; one thing that it does not take costs that one alone."""
+        """Log numbers and media; if wandb does not take one of them, only that one is skipped."""
         whole = super().log_metrics
         named = {printable(name): value for name, value in metrics.items()}
         guard_of(self).attempt_all("a value", named, lambda part: whole(part, step))
@@ -74,7 +72,7 @@ class GuardedWandbLogger(WandbLogger):
         guard_of(self).attempt("settings", lambda: super(GuardedWandbLogger, self).log_hyperparams(params))
 
     def log_files(self, paths: Mapping[str, Path], *, name: str, kind: str) -> None:
-        """Keep files, by their names there, as an artifact; they are uploaded, or synchronised, from where they lie."""
+        """Log files, by their names there, as an artifact; they are uploaded from where they are."""
 
         def log() -> None:
             artifact = wandb.Artifact(artifact_name(name), type=kind)
@@ -107,13 +105,13 @@ def _finish(run: Any) -> str:
 
 
 def guard_of(logger: WandbLogger) -> Guard:
-    """Give the guard of a logger, also of one that the user has brought."""
+    """Give the guard of a logger, also of one that the user's config names."""
     guard: Guard = logger.__dict__.setdefault("_guard", Guard(_leave))
     return guard
 
 
 def _leave() -> None:
-    """Let wandb's process go, where it lives: else it would be missed again at exit."""
+    """End wandb's process if it still lives; else wandb would fail again at exit."""
     with contextlib.suppress(Exception):
         wandb.teardown()
 
@@ -126,7 +124,7 @@ def media_key_of(logger: WandbLogger, key: str) -> str:
 def build_loggers(runs: Path, *, use_wandb: bool = True, folder: Path | None = None) -> list[Logger]:
     """Build the loggers of a run: CSV files in a run folder of its own, `<runs>/version_<n>`, and wandb.
 
-    `folder` is that of a run that goes on, with the same run of wandb.
+    `folder` is that of a resumed run, which continues the same run of wandb.
     `WANDB_MODE`, `WANDB_PROJECT` and `WANDB_DIR` are obeyed. With no mode and no key, wandb is offline.
 
     Raises:
@@ -134,20 +132,22 @@ def build_loggers(runs: Path, *, use_wandb: bool = True, folder: Path | None = N
         ConfigError: `WANDB_MODE` is none of wandb's.
     """
     mode = wandb_mode() if use_wandb else "disabled"
-    folder = new_run_folder(runs) if folder is None else folder
+    if folder is None:
+        _check_writable(runs, hint="set --trainer.default_root_dir to a folder that can")
+        folder = new_run_folder(runs)
     csv = KeepingCSVLogger(save_dir=folder.parent, name="", version=folder.name)
     if mode == "disabled":
         return [csv]
     logger = _wandb_logger(folder, mode, name=folder.name, run_id=_run_id(folder))
-    logger.id_path = folder / RUN_ID
+    logger.id_path = RunFolder(folder).wandb_id
     return [csv, logger]
 
 
 def _run_id(folder: Path) -> str | None:
-    """Name wandb's run of a run folder, the same whenever it goes on; only the first process logs to it."""
+    """Give the id of wandb's run, the same when the run is resumed; None in all processes but the first, which logs."""
     if getattr(rank_zero_only, "rank", 0) != 0:
         return None
-    path = folder / RUN_ID
+    path = RunFolder(folder).wandb_id
     given = os.environ.get("WANDB_RUN_ID")  # a sweep names its runs itself
     if given or not path.is_file():
         _check_writable(folder, hint="set --trainer.default_root_dir to a folder that can")
@@ -163,7 +163,7 @@ def _run_id(folder: Path) -> str | None:
 
 
 def build_wandb_logger(folder: Path) -> GuardedWandbLogger | None:
-    """Build wandb's logger alone, for a run that is written into a folder; None where `WANDB_MODE` is disabled.
+    """Build wandb's logger alone, for what is written into a folder; None if `WANDB_MODE` is disabled.
 
     Raises:
         EnvironmentProblem: a folder cannot be written, or wandb is to be online and has no key.
@@ -204,33 +204,14 @@ _own_staging: set[str] = set()
 
 
 def _stage_in(folder: Path) -> None:
-    """Let wandb keep the media of tables with the run, not in the user's home, unless `WANDB_DATA_DIR` says where."""
+    """Make wandb keep the media of tables in the run folder, not in the user's home, unless `WANDB_DATA_DIR` is set."""
     if os.environ.get("WANDB_DATA_DIR") in {None, *_own_staging}:
         os.environ["WANDB_DATA_DIR"] = str(folder.absolute())
         _own_staging.add(str(folder.absolute()))
 
 
-def new_run_folder(runs: Path) -> Path:
-    """Make the next free `version_<n>`; two runs that start at once get two folders.
-
-    Processes other than the first only get a name: the first one's folder counts.
-    """
-    _check_writable(runs, hint="set --trainer.default_root_dir to a folder that can")
-    taken = [int(path.name.removeprefix("version_")) for path in runs.glob("version_*") if path.name[8:].isdigit()]
-    for number in itertools.count(max(taken, default=-1) + 1):
-        folder = runs / f"version_{number}"
-        if getattr(rank_zero_only, "rank", 0) != 0:
-            return folder
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        return folder
-    raise AssertionError("count does not end")
-
-
 def wandb_mode() -> str:
-    """Choose wandb's mode without ever asking: `WANDB_MODE`, else online with a key, else offline, said once."""
+    """Choose wandb's mode without a prompt: `WANDB_MODE`, else online with a key, else offline."""
     mode = os.environ.get("WANDB_MODE")
     if mode is not None and mode not in MODES:
         raise ConfigError(f"WANDB_MODE is one of {', '.join(MODES)}, got {mode!r}")
@@ -253,10 +234,4 @@ def finish_wandb(trainer: Trainer) -> str:
 
 @rank_zero_only
 def _check_writable(folder: Path, *, hint: str) -> None:
-    """Try by a real write: rights alone do not tell of a full disk or a read-only one."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"vidact")
-    except OSError as error:
-        raise EnvironmentProblem(f"{folder}: cannot be written ({error.strerror}); {hint}") from error
+    check_writable(folder, hint=hint)

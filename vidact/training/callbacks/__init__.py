@@ -1,1 +1,1 @@
-"""Lightning callbacks."""
+"""Lightning callbacks that vidact adds to a run: checkpoints, config, pictures, explanations, logs."""

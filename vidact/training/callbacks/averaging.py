@@ -1,4 +1,4 @@
-"""Measure, explain and keep a running mean of the weights; it does not know the network."""
+"""Average the weights over training steps, so that the average is what is validated, explained and saved."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from vidact.core.errors import ConfigError
 
 
 class MeanWeights(EMAWeightAveraging):
-    """Lightning's exponential moving average of the weights, in place from a validation's start to the next step.
+    """Lightning's exponential moving average of the weights, in the network from validation to the next step.
 
     Lightning's own puts the trained weights back before later callbacks have explained the averaged ones, and before
     a checkpoint of weights alone is saved, which then is not of the network that was measured. Full checkpoints hold
@@ -19,7 +19,7 @@ class MeanWeights(EMAWeightAveraging):
         decay: Share of the mean that a step keeps; 0.99 looks back some hundred steps.
 
     Raises:
-        ConfigError: no such share.
+        ConfigError: it is not a share.
     """
 
     def __init__(self, decay: float = 0.99) -> None:
@@ -29,25 +29,25 @@ class MeanWeights(EMAWeightAveraging):
         self._in_place = False
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the mean in place."""
+        """Swap the average into the network."""
         if not self._in_place and self._average_model is not None:
             self._swap_models(pl_module)
             self._in_place = True
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the mean in place."""
+        """Keep the average in the network, where Lightning would swap it out."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Go on with the trained weights."""
+        """Swap the trained weights back."""
         self._put_back(pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the mean as the network's weights."""
+        """Make the average the network's weights for good."""
         self._put_back(pl_module)
         super().on_train_end(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Write both; a swap would change what other checkpoints of this moment hold, so it is undone at once."""
+        """Save both; the swap for this is undone at once, as it would change other checkpoints saved at this moment."""
         in_place, self._in_place = self._in_place, False
         if in_place:
             self._swap_models(pl_module)

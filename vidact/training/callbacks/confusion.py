@@ -1,4 +1,4 @@
-"""Draw the confusion matrix at the end of training, validation or test; it does not know how clips are scored."""
+"""Draw the confusion matrix at the end of fit, validate and test."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
@@ -6,7 +6,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from vidact.core.errors import ConfigError, EnvironmentProblem
 from vidact.drawing.figure import save_png
 from vidact.drawing.results.confusion import confusion_matrix
-from vidact.runs.loggers.media import log_pictures, run_folder
+from vidact.runs.folder import RunFolder
+from vidact.runs.loggers.media import log_pictures
 from vidact.training.classifier import ActionClassifier
 
 PARTS = {"val": "validation", "test": "test"}
@@ -31,12 +32,12 @@ class ConfusionMatrix(Callback):
     def _draw(self, trainer: Trainer, pl_module: LightningModule, *, part: str) -> None:
         if not isinstance(pl_module, ActionClassifier):
             raise ConfigError(f"the confusion matrix needs an ActionClassifier, got {type(pl_module).__name__}")
-        path = run_folder(trainer) / f"confusion_{part}.png"
+        path = RunFolder.of(trainer).picture("confusion", part)
         if trainer.is_global_zero and part in pl_module.confusion:
             title = f"Confusion of {PARTS[part]} clips"
             try:
                 save_png(confusion_matrix(pl_module.confusion[part].numpy(), pl_module.class_names, title=title), path)
-            except EnvironmentProblem as error:  # what was learned and measured is worth more than its picture
+            except EnvironmentProblem as error:  # a missing picture must not end the run
                 rank_zero_warn(f"there is no confusion matrix: {error}")
                 return
             log_pictures(trainer, f"{part}/confusion", [path], [title])

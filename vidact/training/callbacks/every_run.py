@@ -1,4 +1,4 @@
-"""The callbacks that every run has, whatever its config asks for."""
+"""Build the callbacks that every run has, in addition to those of its config."""
 
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
@@ -12,11 +12,11 @@ from vidact.training.resuming.signals import SignalsBetweenBatches
 
 
 def build_callbacks(verb: str, *, checkpoint: str | None, progress_bar: bool) -> list[Callback]:
-    """Build the callbacks that every run has; training also keeps its best epoch."""
+    """Build the callbacks of a verb."""
     callbacks: list[Callback] = [EndTogether(), SplitRecord(checkpoint), ConfusionMatrix()]
     if verb == "fit":
         callbacks += [FiniteLoss(), SignalsBetweenBatches(), BestCheckpoint()]
     if verb == "predict":
         callbacks.append(PredictionWriter())
-    # After all that ask the other processes: only the first one has it, and it asks them for its numbers.
+    # Last, as only the first process has it: it gathers numbers from the others, as do the callbacks before it.
     return [*callbacks, RichProgressBar()] if progress_bar else callbacks

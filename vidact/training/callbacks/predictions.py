@@ -1,4 +1,4 @@
-"""Write what `predict` finds into a file; it does not know how a clip is scored."""
+"""Write the class probabilities that `predict` computes to `predictions.csv`."""
 
 import csv
 from collections.abc import Sequence
@@ -10,9 +10,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from vidact.core.clips import ClipSource
 from vidact.core.devices import gather
 from vidact.core.terminal import escape_cell
-from vidact.runs.loggers.media import run_folder
-
-FILE_NAME = "predictions.csv"
+from vidact.runs.folder import RunFolder
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -20,8 +18,8 @@ class PredictionWriter(BasePredictionWriter):
 
     With `--data.datapoint_names` a column `datapoint` names the windows as the 2020 report did.
 
-    With several processes, each predicts its share and rank zero writes; a window that was given to two of them
-    is written once.
+    With several processes, each predicts its share and rank zero writes; a window that two of them had is
+    written once.
     """
 
     def __init__(self) -> None:
@@ -34,9 +32,9 @@ class PredictionWriter(BasePredictionWriter):
         predictions: Sequence[Any],
         batch_indices: Sequence[Any],
     ) -> None:
-        """Bring all rows together and write them in the order of the windows."""
+        """Gather all rows and write them in the order of the windows."""
         rows = {row[0]: row for row in gather([row for batch in predictions for row in _rows(batch)])}
-        path = run_folder(trainer) / FILE_NAME
+        path = RunFolder.of(trainer).predictions
         source = getattr(trainer, "datamodule", None)
         names = source.class_names if isinstance(source, ClipSource) else ()
         if trainer.is_global_zero:

@@ -7,12 +7,12 @@ import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
-# Such as the interval of a Timer: a text for Lightning, and nothing that YAML knows.
+# Enums, such as the interval of a Timer, as their text, which Lightning reads; YAML has no enums.
 yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, value: dumper.represent_data(value.value))
 
 
 class RunConfig(SaveConfigCallback):
-    """Lightning's callback, which writes `config.yaml` into the run folder, and two more places.
+    """Lightning's callback that writes `config.yaml`, and hands the config to the loggers and to checkpoints, too.
 
     Each run has a folder of its own, so the file never collides (with Lightning's callback and only a
     `WandbLogger`, the second run in a folder dies).
@@ -24,10 +24,10 @@ class RunConfig(SaveConfigCallback):
             logger.log_hyperparams(yaml.safe_load(self._text()))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Save the config, and hand it to the model, whose checkpoints bear it: one file says everything."""
+        """Save the config, and hand it to the model, which writes it into its checkpoints."""
         own = (trainer.log_dir, self.config.get("ckpt_path"))  # the first asks all processes
         if all(own) and Path(own[1]).absolute().is_relative_to(Path(str(own[0])).absolute()):
-            self.config = self.config.clone()  # the run that goes on: where it was stopped is no setting of it
+            self.config = self.config.clone()  # a resumed run: where it was stopped is no setting of it
             self.config["ckpt_path"] = None
         super().setup(trainer, pl_module, stage)
         pl_module.run_config = self._text()  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Decide how often training logs the numbers of a step, and log the learning rate among them."""
+"""Log the learning rate, and choose how often numbers of a training step are logged."""
 
 import math
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ KEY = "train/learning_rate"
 
 
 class StepLog(Callback):
-    """Logs `train/learning_rate`, that of each step that is logged, in the row of its `train/loss`.
+    """Logs `train/learning_rate` of each logged step, in the row of its `train/loss`.
 
-    Where the parameters are in several groups, the second one's is `train/learning_rate/2`, and so on.
+    With several parameter groups, that of the second one is `train/learning_rate/2`, and so on.
 
     Args:
         chooses_rate: Whether the trainer logs about POINTS_PER_EPOCH steps of an epoch, at least every
@@ -26,13 +26,13 @@ class StepLog(Callback):
         self.chooses_rate = chooses_rate
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Choose, when it is known how many steps an epoch has."""
+        """Choose the interval, now that the number of steps of an epoch is known."""
         if self.chooses_rate and math.isfinite(trainer.num_training_batches):
             steps = trainer.num_training_batches // trainer.accumulate_grad_batches
             trainer.log_every_n_steps = max(1, min(MAX_STEPS_BETWEEN, steps // POINTS_PER_EPOCH))  # type: ignore[attr-defined]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Log the rate that the step is made with."""
+        """Log the rate of this step."""
         for number, rate in enumerate(_learning_rates(trainer.optimizers), 1):
             name = KEY if number == 1 else f"{KEY}/{number}"
             pl_module.log(name, rate, on_step=True, on_epoch=False, batch_size=1)

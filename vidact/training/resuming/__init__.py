@@ -1,1 +1,1 @@
-"""Go on with a training that was interrupted."""
+"""Resume a training that was interrupted, with the same result as if it had not been."""

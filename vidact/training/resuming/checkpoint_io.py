@@ -1,7 +1,4 @@
-"""Write checkpoints so that a file under its final name is always whole; read none that is damaged.
-
-It knows neither configs nor networks.
-"""
+"""Write checkpoints atomically and with a checksum, and refuse damaged ones; Lightning uses it as its plugin."""
 
 import io
 import os
@@ -15,13 +12,14 @@ from typing_extensions import override
 from vidact.core.errors import EnvironmentProblem
 from vidact.core.files import write_whole
 from vidact.runs.checkpoints import check_sums, seal
+from vidact.runs.folder import LAST
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Lightning's plugin, for a disk that fills up and a process that dies at any moment.
+    """Lightning's plugin, made safe for full disks and processes that are killed.
 
-    A checkpoint is written beside its place under a hidden name, forced to the disk, and only then moved there. What a
-    killed process has left under the hidden name is overwritten by the next save of the same checkpoint.
+    A checkpoint is written under a hidden name, flushed to the disk, and then renamed. What a killed process has left
+    under the hidden name is overwritten by the next save of the same checkpoint.
     """
 
     @override
@@ -36,15 +34,15 @@ class WholeCheckpointIO(TorchCheckpointIO):
         if storage_options is not None:
             raise TypeError(f"{type(self).__name__} takes no storage options, got {storage_options!r}")
         target = Path(path)
-        buffer = io.BytesIO()  # of a file that torch writes itself, nobody could say why it cannot be written
+        buffer = io.BytesIO()  # if torch wrote the file itself, its error would not say why
         torch.save(checkpoint, buffer)
         seal(buffer)
         try:
             write_whole(target, buffer.getbuffer())
         except OSError as error:
             kept = "the previous checkpoint there is whole" if target.is_file() else "no checkpoint is there"
-            last = target.with_name("last.ckpt")
-            then = f"go on with --ckpt_path {last}" if last.is_file() else "start again"
+            last = target.with_name(LAST)
+            then = f"resume with --ckpt_path {last}" if last.is_file() else "start again"
             raise EnvironmentProblem(
                 f"{target} cannot be written ({error.strerror}); {kept}; make room or mend its rights, then {then}"
             ) from error
@@ -56,7 +54,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         map_location: Any = lambda storage, _: storage,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read a checkpoint whose sums are right; no code in it is run, unless `weights_only` is false.
+        """Read a checkpoint whose checksum is right; no code in it is run, unless `weights_only` is false.
 
         Raises:
             CheckpointError: damaged; names the last good checkpoint beside it.

@@ -1,4 +1,4 @@
-"""Stop a training whose loss or weights are no numbers; it does not know how a loss is made."""
+"""Stop a training whose loss or weights are NaN or infinite."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -31,19 +31,19 @@ class _Step:
 class FiniteLoss(Callback):
     """Ends training when a loss or a weight is NaN or infinite: before it is saved, on all processes at once.
 
-    Each step's loss is looked at one step later, so that the device never waits; before each validation and at the end
-    of each epoch no step is left to look at. Then the weights are looked at, too: a gradient that is no number spoils
-    them although the loss is one.
+    Each step's loss is checked one step later, so that the device never waits, and before each validation and at the
+    end of each epoch at once. At the end of an epoch the weights are checked, too: a NaN gradient spoils them even if
+    the loss is finite.
     """
 
     def __init__(self) -> None:
         self._step: _Step | None = None
-        self._first_rank = Agreement()  # whose loss is no number; the number of processes if there is none
+        self._first_rank = Agreement()  # whose loss is not finite; the number of processes if there is none
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: ClipBatch, batch_idx: int
     ) -> None:
-        """Look at the step before, and note this one."""
+        """Check the step before, and note this one."""
         self._check(trainer)
         loss: Tensor = outputs["loss"].detach()
         self._first_rank.tell(torch.where(loss.isfinite(), trainer.world_size, trainer.global_rank))
@@ -51,23 +51,23 @@ class FiniteLoss(Callback):
         self._step = _Step(loss, where, batch.clip_id)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the last step before a validation."""
+        """Check the last step before a validation."""
         self._check(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at the last step of an epoch and what it has made of the weights, before they are saved."""
+        """Check the last step of an epoch and the weights, before they are saved."""
         self._check(trainer)
         if name := first_not_finite(pl_module):
             raise TrainingError(
-                f"the weights of {name} are no numbers after epoch {trainer.current_epoch}, step "
-                f"{trainer.global_step}, though each loss was one: a gradient was not; {_REMEDY}"
+                f"the weights of {name} are not finite after epoch {trainer.current_epoch}, step "
+                f"{trainer.global_step}, although every loss was: a gradient was not; {_REMEDY}"
             )
 
     def _check(self, trainer: Trainer) -> None:
         rank = self._first_rank.least()
         if self._step is None or rank is None or rank == trainer.world_size:
             return
-        # Known to all processes, so all of them ask.
+        # All processes know the rank, so all of them gather.
         (line,) = gather([_describe(self._step, rank)] if rank == trainer.global_rank else [])
         raise TrainingError(line)
 
@@ -84,10 +84,10 @@ def _describe(step: _Step, rank: int) -> str:
 def first_not_finite(network: nn.Module) -> str | None:
     """Name the first parameter with a value that is NaN or infinite; None if there is none.
 
-    Buffers may hold what they like, such as a mask of −∞.
+    Buffers are not checked; they may hold −∞, as masks do.
     """
     named = list(network.named_parameters())
     if not named:
         return None
-    finite = torch.stack([parameter.detach().isfinite().all() for _, parameter in named]).tolist()  # one wait
+    finite = torch.stack([parameter.detach().isfinite().all() for _, parameter in named]).tolist()  # one transfer
     return next((name for (name, _), good in zip(named, finite, strict=True) if not good), None)

@@ -1,4 +1,4 @@
-"""Keep `last.ckpt`, from which training goes on as if it had never stopped; it does not know what is trained."""
+"""Save `last.ckpt`, from which training is resumed as if it had never stopped."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from vidact.core.errors import CheckpointError
-from vidact.runs.loggers.media import run_folder
+from vidact.runs.folder import LAST, RunFolder
 from vidact.training.resuming.finite import first_not_finite
-
-FILE_NAME = "last.ckpt"
 
 
 class LastCheckpoint(Callback):
@@ -28,8 +26,8 @@ class LastCheckpoint(Callback):
         self._saved_batches = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save before the first step: a folder that cannot be written shows at once, and the first epoch is no gap."""
-        self._path = run_folder(trainer).absolute() / "checkpoints" / FILE_NAME
+        """Save before the first step, so that a folder that cannot be written shows at once."""
+        self._path = RunFolder.of(trainer).last_checkpoint.absolute()
         loop = trainer.fit_loop
         epochs: Any = loop.epoch_progress.current
         if epochs.ready == epochs.processed:
@@ -39,11 +37,11 @@ class LastCheckpoint(Callback):
         self._save_between_epochs(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save what the last epoch has come to."""
+        """Save the state after the last epoch."""
         self._save_between_epochs(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let a ReduceLROnPlateau take its step in an epoch that was resumed, too: its measure is there."""
+        """Let a ReduceLROnPlateau take its step in a resumed epoch, too: its metric is there."""
         trainer.fit_loop._restarting = False
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -54,13 +52,13 @@ class LastCheckpoint(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save where SIGTERM has stopped training; after any other exception, the state may be that of half a step.
 
-        Gradients that wait for more batches are in no checkpoint: then the one before this epoch stays. So it does if
-        the last step has spoiled the weights.
+        Accumulated gradients are in no checkpoint: while there are some, the checkpoint before this epoch stays, as it
+        does if the last step has made the weights NaN.
         """
         if not isinstance(exception, SIGTERMException) or self._path is None or _gradients_wait(trainer):
             return
         if name := first_not_finite(pl_module):
-            rank_zero_warn(f"the weights of {name} are no numbers, so they are not saved: {FILE_NAME} stays as it was")
+            rank_zero_warn(f"the weights of {name} are not finite and are not saved: {LAST} stays as it was")
             return
         self._save(trainer)
 
@@ -77,7 +75,7 @@ class LastCheckpoint(Callback):
         self._saved_batches = trainer.fit_loop.epoch_loop.batch_progress.total.completed
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let the state be one that Lightning goes on from rightly."""
+        """Correct the saved state so that Lightning resumes from the right epoch and batch."""
         state = checkpoint["loops"]["fit_loop"]
         epochs = state["epoch_progress"]
         if epochs["current"]["started"] == epochs["current"]["processed"] and _is_cut(trainer):
@@ -109,10 +107,10 @@ class LastCheckpoint(Callback):
         ):
             raise CheckpointError(
                 f"the checkpoint is from the middle of an epoch that {processes} processes shared, and "
-                f"{trainer.world_size} would see other clips of it; go on with --trainer.devices {processes}"
+                f"{trainer.world_size} would see other clips of it; resume with --trainer.devices {processes}"
             )
         path = Path(trainer.ckpt_path or "").absolute()
-        if path == run_folder(trainer).absolute() / "checkpoints" / FILE_NAME:
+        if path == RunFolder.of(trainer).last_checkpoint.absolute():
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, ModelCheckpoint) and callback.state_key in checkpoint.get("callbacks", {}):
                     _move(checkpoint["callbacks"][callback.state_key], str(callback.dirpath))

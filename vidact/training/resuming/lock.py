@@ -1,7 +1,7 @@
-"""Keep a run folder to one training at a time; it does not know what training is.
+"""Lock a run folder, so that only one process trains in it at a time.
 
-The lock is the system's own and ends with the process, however that ends. It is a POSIX lock (`lockf`), which forked
-processes do not inherit: those that decode may outlive a killed training by seconds.
+The lock is a POSIX lock (`lockf`), which ends with the process, however that ends. Forked processes do not inherit it:
+DataLoader workers may outlive a killed training by seconds.
 """
 
 import errno
@@ -9,13 +9,13 @@ import os
 from pathlib import Path
 
 from vidact.core.errors import EnvironmentProblem
+from vidact.runs.folder import RunFolder
 
 try:
     import fcntl
-except ImportError:  # Windows has none: there nothing keeps a second training out
+except ImportError:  # Windows has none: there a second training is not refused
     fcntl = None  # type: ignore[assignment]
 
-FILE_NAME = ".training.lock"
 _TAKEN = {errno.EACCES, errno.EAGAIN}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EINVAL}  # network file systems without locks
 
@@ -23,7 +23,7 @@ _held: dict[Path, int] = {}
 
 
 def hold(folder: Path) -> None:
-    """Keep other processes from training in a run folder until `release` or the end of this one.
+    """Lock a run folder until `release` or the end of this process.
 
     Raises:
         EnvironmentProblem: another process trains there, or the folder cannot be written.
@@ -31,7 +31,7 @@ def hold(folder: Path) -> None:
     folder = folder.resolve()
     if fcntl is None or folder in _held:
         return
-    path = folder / FILE_NAME
+    path = RunFolder(folder).lock
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:

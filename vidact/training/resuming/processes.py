@@ -1,4 +1,4 @@
-"""Bring together what several processes found, and end them together; it does not know what they do."""
+"""Agree on a number among the processes of a distributed training, and end them together when one fails."""
 
 import torch
 import torch.distributed as dist
@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 class Agreement:
-    """The least number that any process has told, known to all of them one step later: no device waits for it."""
+    """Minimum of the processes' numbers, read one step later so that no device waits for it."""
 
     def __init__(self) -> None:
         self._number: Tensor | None = None
         self._copied: torch.cuda.Event | None = None
 
     def tell(self, number: Tensor) -> None:
-        """Tell this process's number, on its device; call it on every process."""
+        """Contribute this process's number, on its device; call it on every process."""
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(number, op=dist.ReduceOp.MIN)
         self._number = number.to("cpu", non_blocking=True)
@@ -24,7 +24,7 @@ class Agreement:
             self._copied.record()
 
     def least(self) -> int | None:
-        """Give, once, what was agreed on last; None if nothing was told since."""
+        """Give the last minimum, once; None if there is no new one."""
         number, self._number = self._number, None
         if number is not None and self._copied is not None:
             self._copied.synchronize()
@@ -32,10 +32,10 @@ class Agreement:
 
 
 class EndTogether(Callback):
-    """Ends the processes that this one has started when it fails, so that none waits for it without end."""
+    """Kills the processes that this one has started when it fails, so that none waits for it forever."""
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Kill them; what stops a run in an orderly way (Ctrl-C, SIGTERM) is not an `Exception`."""
+        """Kill them; Ctrl-C and SIGTERM, which end a run in order, are not an `Exception`."""
         launcher = trainer.strategy.launcher
         if isinstance(exception, Exception) and isinstance(launcher, _SubprocessScriptLauncher):
             processes = list(launcher.procs)

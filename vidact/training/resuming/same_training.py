@@ -1,7 +1,6 @@
-"""Tell whether training can go on from a checkpoint as the same training, and where; it starts nothing."""
+"""Decide whether and where training can be resumed from a checkpoint, and tell the user how."""
 
 import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,10 @@ import yaml
 
 from vidact.core.errors import ConfigError, EnvironmentProblem
 from vidact.runs.config import differences, listed, with_current_class_paths
-from vidact.runs.loggers.metrics_csv import FILE_NAME as METRICS
+from vidact.runs.folder import RunFolder, relative
 from vidact.runs.loggers.metrics_csv import trim_rows
-from vidact.runs.loggers.wandb import RUN_ID
-from vidact.training.resuming.lock import FILE_NAME as LOCK
 
-CHECKPOINTS, LAST = "checkpoints", "last.ckpt"
-# Callbacks without which, or with others of which, it is another training; all others may come and go.
+# Callbacks that change the training, so they must be the same when it is resumed.
 TRAINING_CALLBACKS = (
     *("MeanWeights", "WeightAveraging", "EMAWeightAveraging", "StochasticWeightAveraging"),
     *("GradientAccumulationScheduler", "BackboneFinetuning"),
@@ -24,42 +20,46 @@ TRAINING_CALLBACKS = (
 
 
 def run_folder_of(checkpoint: Path) -> Path | None:
-    """Name the run folder that a `checkpoints/last.ckpt` lies in; None for any other checkpoint."""
-    own = checkpoint.absolute()
-    return own.parent.parent if (own.parent.name, own.name) == (CHECKPOINTS, LAST) else None
+    """Name the run folder that a `checkpoints/last.ckpt` is in; None for any other checkpoint."""
+    folder = RunFolder.of_checkpoint(checkpoint)
+    return folder.path if checkpoint.absolute() == folder.last_checkpoint else None
 
 
 def how_to_go_on(verb: str, folder: Path | None) -> str:
-    """Say in one line that a run, which may have a folder by now, was stopped, and how it goes on."""
-    if verb == "fit" and folder is not None and (path := folder / CHECKPOINTS / LAST).is_file():
-        return f"stopped; the same command with --ckpt_path last goes on from {os.path.relpath(path)}"
+    """Say in one line that a run was stopped and how to resume it."""
+    if verb == "fit" and folder is not None and (path := RunFolder(folder).last_checkpoint).is_file():
+        return f"stopped; the same command with --ckpt_path last resumes from {relative(path)}"
     return "stopped; the same command starts anew"
 
 
 def remove_unbegun(folder: Path | None) -> None:
-    """Remove a run folder in which nothing came to be, because the run was refused."""
-    if folder is not None and folder.is_dir() and {path.name for path in folder.iterdir()} <= {LOCK, RUN_ID}:
+    """Remove the folder of a run that was refused before it wrote anything."""
+    if folder is None or not folder.is_dir():
+        return
+    first = (RunFolder(folder).lock, RunFolder(folder).wandb_id)  # written before anything can be refused
+    if set(folder.iterdir()) <= set(first):
         with contextlib.suppress(OSError):
-            for name in (LOCK, RUN_ID):
-                (folder / name).unlink(missing_ok=True)
+            for path in first:
+                path.unlink(missing_ok=True)
             folder.rmdir()
 
 
 def go_on_in(folder: Path, checkpoint: Mapping[str, Any]) -> None:
-    """Let a run's metrics end where its checkpoint does.
+    """Remove the rows of metrics.csv that were logged after the checkpoint.
 
     Raises:
         EnvironmentProblem: they cannot be written.
     """
     epoch, step = first_unfinished(checkpoint)
+    metrics = RunFolder(folder).metrics
     try:
-        trim_rows(folder / METRICS, epoch=epoch, step=step)
+        trim_rows(metrics, epoch=epoch, step=step)
     except OSError as error:
-        raise EnvironmentProblem(f"{folder / METRICS} cannot be written ({error.strerror})") from error
+        raise EnvironmentProblem(f"{metrics} cannot be written ({error.strerror})") from error
 
 
 def first_unfinished(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
-    """Name the epoch and the logged step with which training goes on."""
+    """Give the epoch and the logged step with which training resumes."""
     state = checkpoint["loops"]["fit_loop"]
     batches = state["epoch_loop.batch_progress"]["total"]["completed"]
     steps = state["epoch_loop.state_dict"]["_batches_that_stepped"]
@@ -69,7 +69,7 @@ def first_unfinished(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def why_nothing_is_trained(trainer: Mapping[str, Any], checkpoint: Mapping[str, Any] | None) -> str | None:
-    """Say so where the trainer's limits let training make no step; None where they let it.
+    """Explain why the trainer's limits leave no step to train; None if they leave some.
 
     Raises:
         ConfigError: the checkpoint has more epochs than training is to have.
@@ -90,29 +90,29 @@ def why_nothing_is_trained(trainer: Mapping[str, Any], checkpoint: Mapping[str, 
 
 
 def check_same_training(saved: str, own: Mapping[str, Any], defaults: Mapping[str, Any], *, checkpoint: Path) -> None:
-    """Compare the settings of a checkpoint with those of now.
+    """Compare the settings in a checkpoint with the present ones.
 
     Args:
         saved: The config in the checkpoint, as YAML.
-        own: Every setting of now.
-        defaults: What a setting is, that the checkpoint's version of vidact did not know.
-        checkpoint: Where it lies.
+        own: The present settings.
+        defaults: Values of settings that the checkpoint's version of vidact did not have.
+        checkpoint: Its file, for the message.
 
     Raises:
-        ConfigError: settings differ of which the checkpoint's would silently win, or with which it would be another
-            training; names the first few.
+        ConfigError: settings differ that change the training, or that the checkpoint would silently override; names
+            the first few.
     """
     theirs, mine, usual = (_comparable(one) for one in (yaml.safe_load(with_current_class_paths(saved)), own, defaults))
     if differing := differences(theirs, mine, usual):
         shown = listed(differing, there="there", here="now")
         raise ConfigError(
-            f"{checkpoint}: training goes on only with the settings it began with, but {shown}; give the command "
-            "it began with (or its config.yaml as --config), or start anew without --ckpt_path"
+            f"{checkpoint}: training can be resumed only with the settings it began with, but {shown}; give the "
+            "command it began with (or its config.yaml as --config), or start anew without --ckpt_path"
         )
 
 
 def _comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """List only those callbacks that change the training, whether one or several are given."""
+    """Keep only the callbacks that change the training."""
     trainer = config.get("trainer") or {}
     given = trainer.get("callbacks") or []
     changing = [

@@ -1,7 +1,7 @@
-"""Stop training for a signal between two batches, the same ones on all processes; it does not know what is trained.
+"""Handle SIGTERM and SLURM's requeue signal between two batches, the same ones on all processes.
 
-Lightning does the saving and the asking for a requeue, but wherever the signal finds a process: in the middle of an
-optimizer's step, or each process in another one, where they would wait for each other without end.
+Lightning saves and requeues at once, wherever the signal arrives: in the middle of an optimizer's step, or in different
+steps of different processes, which then wait for each other forever.
 """
 
 import signal
@@ -16,11 +16,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from vidact.training.resuming.processes import Agreement
 
-END, REQUEUE, NEITHER = 0, 1, 2  # what a process was asked for; the least of all processes counts
+END, REQUEUE, NEITHER = 0, 1, 2  # what a process was asked to do; the minimum over processes counts
 
 
 class SignalsBetweenBatches(Callback):
-    """Lets a job of SLURM be saved and requeued, and several processes end for SIGTERM, after a batch.
+    """Saves and requeues a SLURM job, and ends several processes on SIGTERM, after a batch.
 
     A single process without SLURM is left to Lightning, which then does the same.
     """
@@ -33,7 +33,7 @@ class SignalsBetweenBatches(Callback):
         self._agreement = Agreement()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the signals before Lightning does."""
+        """Install handlers before Lightning does."""
         if stage != "fit":
             return
         connector: Any = trainer._signal_connector
@@ -43,11 +43,11 @@ class SignalsBetweenBatches(Callback):
             # Lightning leaves alone what has a handler.
             self._before = signal.signal(self._requeue_signal, self._noting(REQUEUE))
         if trainer.world_size > 1:
-            connector._sigterm_notifier_fn = self._noting(END)  # its own asks the other processes from amidst a step
+            connector._sigterm_notifier_fn = self._noting(END)  # Lightning's own asks the others within a step
         self._heeds = self._requeue_signal is not None or trainer.world_size > 1
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signal back; Lightning gives SIGTERM back."""
+        """Restore the handler; Lightning restores that of SIGTERM."""
         if self._requeue_signal is not None:
             signal.signal(self._requeue_signal, self._before)
             self._requeue_signal = None
@@ -59,13 +59,13 @@ class SignalsBetweenBatches(Callback):
         return note
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Do what some process was asked for before its last batch ended."""
+        """Do what any process was asked to do before its last batch ended."""
         if self._heeds:
             self._heed(trainer)
             self._tell(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Do what some process was asked for until now: training does not go on from amidst a validation."""
+        """Do at once what any process was asked to do, as training cannot be resumed within a validation."""
         if self._heeds:
             self._tell(trainer)
             self._heed(trainer)
@@ -79,7 +79,7 @@ class SignalsBetweenBatches(Callback):
         if agreed == END:
             launcher = trainer.strategy.launcher
             if isinstance(launcher, _SubprocessScriptLauncher):
-                launcher.procs.clear()  # they end by themselves; Lightning's watcher would kill this one, too
+                launcher.procs.clear()  # they end by themselves; else Lightning's watcher would kill this process, too
             connector.received_sigterm = True  # Lightning then ends training at its next opportunity
         elif agreed == REQUEUE and self._requeue_signal is not None:
             self._asked = NEITHER

@@ -1,4 +1,4 @@
-"""Make chance in training a function of seed, step and process, so that training that goes on draws the same."""
+"""Seed random numbers by run, step and process, so that a resumed training draws the same ones."""
 
 import hashlib
 import random
@@ -13,7 +13,7 @@ class StepSeeds(Callback):
     """Seeds torch, numpy and Python anew before every training step (dropout draws from them).
 
     Args:
-        seed: Of the run.
+        seed: Seed of the run.
     """
 
     def __init__(self, seed: int) -> None:

@@ -1,1 +1,1 @@
-"""Measure explanations while a network trains."""
+"""Measure how faithful explanations are while a network trains."""

@@ -1,39 +1,36 @@
-"""Follow, while a network trains, whether explanations of it are right.
-
-It connects Lightning with attribution, evaluation and report; it measures and draws nothing itself.
-"""
+"""The callback that measures the faithfulness of explanations every few epochs, logs it and draws its curves."""
 
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.attribution.base import Explainer
 from vidact.attribution.lrp.composites import CompositeSpec, read_recipe
 from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
 from vidact.attribution.registry import build_explainer, check_method
-from vidact.core.clips import ClipBatch, ClipSource, as_float
+from vidact.core.clips import ClipBatch, as_float
 from vidact.core.devices import gather
 from vidact.core.errors import ConfigError, ExplanationError, NetworkError, VidactError
 from vidact.drawing.evaluation.perturbation import Band, FillPanel, MethodCurves, perturbation_curves
 from vidact.drawing.figure import save_png
 from vidact.evaluation.measures.perturbation import build_units
 from vidact.evaluation.names import TUBES
-from vidact.runs.loggers.media import log_pictures, run_folder
+from vidact.runs.folder import RunFolder
+from vidact.runs.loggers.media import log_pictures
 from vidact.training.callbacks.faithfulness.findings import Faithfulness, fill_for, measure_clips, shares_replaced
-from vidact.training.callbacks.schedule import Schedule
+from vidact.training.callbacks.schedule import ScheduledCallback
 
 RANDOM, MOTION_ENERGY = "random", "motion_energy"
 CONTROLS = (RANDOM, MOTION_ENERGY)
 KEY = "val/faithfulness"
 
 
-class FaithfulnessCallback(Callback):
+class FaithfulnessCallback(ScheduledCallback):
     """Measures explanations of the same few validation clips every few epochs, beside two controls; off by default.
 
     Logged for the method, for `random` and for `motion_energy`: `val/faithfulness/<method>/abpc`, the area between the
@@ -67,24 +64,23 @@ class FaithfulnessCallback(Callback):
             )
         check_method(method)
         read_recipe(composite)
-        self.clips_per_class, self.num_steps = clips_per_class, num_steps
+        super().__init__(every_n_epochs, clips_per_class)
+        self.num_steps = num_steps
         self.method, self.composite = method, composite
-        self._schedule = Schedule(every_n_epochs)
-        self._clips: ClipBatch | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make sure that the network can be explained, before training costs anything.
+        """Refuse a network that cannot be explained, before training starts.
 
         Raises:
-            ExplanationError: it cannot; says what to do.
+            ExplanationError: it cannot be explained, with what to do.
         """
-        if not self._schedule.every_n_epochs:
+        if not self.every_n_epochs:
             return
-        clips = self._example_clips(trainer)
+        clips = self.example_clips(trainer)
         try:
             with self._explainer(self.method, pl_module, check_network=True) as explain:
                 explain.prepare(as_float(clips.video[:1].to(pl_module.device)))
-        except NetworkError:  # with which training could do nothing, either
+        except NetworkError:  # which cannot be trained, either
             raise
         except ExplanationError as error:
             raise ExplanationError(
@@ -92,56 +88,20 @@ class FaithfulnessCallback(Callback):
                 "another method, --relevance.method gradient"
             ) from error
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note which epoch it is, also where training goes on inside one."""
-        self._schedule.epoch = trainer.current_epoch
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note which epoch it is: when training ends, the trainer counts one more."""
-        self._schedule.epoch = trainer.current_epoch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Keep which epoch is done, for training that goes on."""
-        return {"done": self._schedule.done}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Know which epoch is done."""
-        self._schedule.done = int(state_dict["done"])
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure, in the epochs that are due."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking and self._schedule.is_due():
-            self._measure(trainer, pl_module)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the last epoch, however training came to its end."""
-        if self._schedule.is_last_due():
-            self._measure(trainer, pl_module)
-
-    def _example_clips(self, trainer: Trainer) -> ClipBatch:
-        source = getattr(trainer, "datamodule", None)
-        if not isinstance(source, ClipSource):
-            raise ConfigError(f"the faithfulness callback needs a data module that gives example clips, got {source}")
-        if self._clips is None:
-            self._clips = source.example_clips("validate", self.clips_per_class)
-            if left_out := self._clips.left_out:
-                rank_zero_warn(f"{len(left_out)} clips that were to be measured cannot be read: {left_out[0]}")
-        return self._clips
-
     def _explainer(self, method: str, pl_module: LightningModule, *, check_network: bool = False) -> Explainer:
         settings = {"composite": self.composite, "check_network": check_network} if method.startswith(LRP) else {}
         return build_explainer(method, pl_module.network, **settings)  # type: ignore[arg-type]
 
-    def _measure(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._schedule.note_done()
-        clips = self._example_clips(trainer)
-        path = run_folder(trainer) / "faithfulness" / f"epoch_{self._schedule.epoch:03d}.png"  # asks all processes
+    def work(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measure explanations of the validation clips, log the means and draw the curves."""
+        clips = self.example_clips(trainer)
+        path = RunFolder.of(trainer).faithfulness_picture(self.epoch)  # asks all processes
         shard = range(trainer.global_rank, len(clips), trainer.world_size)
         found = gather(self._findings(pl_module, clips, shard))
         found.sort(key=lambda one: one.position)
         if not (trainer.is_global_zero and found):
             return
-        values = summary(found) | {"epoch": float(self._schedule.epoch)}
+        values = summary(found) | {"epoch": float(self.epoch)}
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
             logger.save()
@@ -150,7 +110,7 @@ class FaithfulnessCallback(Callback):
             panel = curves_panel(found, clips, num_steps=self.num_steps)
             save_png(perturbation_curves([panel], controls=CONTROLS, unit_name="tubes", title=title), path)
         except VidactError as error:  # a full disk or a network that has diverged: training goes on
-            rank_zero_warn(f"faithfulness of epoch {self._schedule.epoch} is not drawn: {error}")
+            rank_zero_warn(f"faithfulness of epoch {self.epoch} is not drawn: {error}")
         else:
             log_pictures(trainer, "faithfulness/curves", [path], [title])
 
@@ -168,7 +128,7 @@ class FaithfulnessCallback(Callback):
 
 
 def summary(found: Sequence[Faithfulness]) -> dict[str, float]:
-    """Average over clips, by the name to log; what is defined of no clip is left out."""
+    """Average over clips, by the name to log; what is undefined for all clips is skipped."""
     values: dict[str, float] = {}
     for method in dict.fromkeys(one.method for one in found):
         own = [one for one in found if one.method == method]
@@ -202,6 +162,6 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _band(curves: Sequence[Float[np.ndarray, " P"]]) -> Band:
-    """Average curves; a few clips give no interval."""
+    """Average curves; few clips give no interval."""
     mean = np.mean(np.stack(list(curves)), axis=0)
     return Band(mean, np.full_like(mean, np.nan), np.full_like(mean, np.nan))

@@ -1,6 +1,6 @@
-"""Measure explanations of a few clips while a network trains: plain values per clip and method, which can travel.
+"""Measure explanations of a few clips: perturbation curves and the share of relevance in masks.
 
-It knows neither Lightning's hooks nor pictures.
+The results are plain values per clip and method, which can be gathered from several processes.
 """
 
 import math
@@ -21,12 +21,12 @@ from vidact.evaluation.measures.units import Units, sum_by_unit
 from vidact.evaluation.names import TUBES
 
 BATCH_SIZE = 8
-FILL, OTHER_FILL = "temporal_mean", "blur"  # the other where tubes have a single frame
+FILL, OTHER_FILL = "temporal_mean", "blur"  # the second for tubes of a single frame
 
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """What one explanation of one clip is worth.
+    """How faithful one explanation of one clip is.
 
     Attributes:
         position: The clip's place among those that are measured.
@@ -93,7 +93,7 @@ def _curves(
     *,
     num_steps: int,
 ) -> list[Float[Tensor, "B P"]]:
-    """Follow the target's logit, the most relevant tubes being replaced first, and the least relevant."""
+    """Compute the target's logit while the most relevant tubes are replaced first, and while the least relevant are."""
     units = build_units(TUBES, video)
     fill = build_fill(fill_for(units), video, units=units)
 

@@ -1,14 +1,11 @@
-"""Explain a few validation clips while a network trains, and show what it looks at.
-
-It connects Lightning with attribution, analysis and report; it knows no rule and draws nothing itself.
-"""
+"""The callback that explains a few clips every few epochs: it writes pictures and videos, and logs them to wandb."""
 
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.attribution.account import warning_of
@@ -16,11 +13,12 @@ from vidact.attribution.base import Explainer
 from vidact.attribution.lrp.composites import CompositeSpec, read_recipe
 from vidact.attribution.names import DEFAULT_COMPOSITE, HOTSPOT_THRESHOLD, LRP, PREDICTED
 from vidact.attribution.registry import build_explainer, check_method
-from vidact.core.clips import ClipBatch, ClipSource, as_float
+from vidact.core.clips import ClipBatch, as_float
 from vidact.core.devices import gather
 from vidact.core.errors import ConfigError, ExplanationError, NetworkError
 from vidact.core.explanation import check_threshold
-from vidact.runs.loggers.media import log_bars, log_pictures, log_table, log_videos, run_folder
+from vidact.runs.folder import RunFolder, epoch_name
+from vidact.runs.loggers.media import log_bars, log_pictures, log_table, log_videos
 from vidact.training.callbacks.relevance.drawing import PICTURES, VIDEO, draw_finding, frame_charts
 from vidact.training.callbacks.relevance.findings import (
     TABLE_COLUMNS,
@@ -30,10 +28,10 @@ from vidact.training.callbacks.relevance.findings import (
     table_rows,
     title_of,
 )
-from vidact.training.callbacks.schedule import Schedule
+from vidact.training.callbacks.schedule import ScheduledCallback
 
 
-class RelevanceCallback(Callback):
+class RelevanceCallback(ScheduledCallback):
     """Explains the same few validation clips every few epochs, by layer-wise relevance propagation or another method.
 
     For each clip, for its predicted and its true class, it writes under `<run folder>/explanations/` and logs to
@@ -69,25 +67,23 @@ class RelevanceCallback(Callback):
             )
         check_method(method)
         read_recipe(composite)
-        self._schedule = Schedule(every_n_epochs)
-        self.clips_per_class = clips_per_class
+        super().__init__(every_n_epochs, clips_per_class)
         self.method, self.composite = method, composite
         self.threshold = threshold
-        self._clips: dict[str, ClipBatch] = {}
         self._has_warned = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make sure that the network can be explained, before training costs anything.
+        """Refuse a network that cannot be explained, before training starts.
 
         Raises:
-            ExplanationError: it cannot; says what to do.
+            ExplanationError: it cannot be explained, with what to do.
         """
-        if not self._schedule.every_n_epochs:
+        if not self.every_n_epochs:
             return
-        clips = self._example_clips(trainer, stage="validate")
+        clips = self.example_clips(trainer)
         try:
             self._prepare(pl_module, clips)
-        except NetworkError:  # with which training could do nothing, either
+        except NetworkError:  # which cannot be trained, either
             raise
         except ExplanationError as error:
             raise ExplanationError(
@@ -99,47 +95,15 @@ class RelevanceCallback(Callback):
         """Explain validation clips, in fit only in the epochs that are due."""
         if trainer.state.fn != "fit":
             self._explain(trainer, pl_module, stage="validate")
-        elif not trainer.sanity_checking and self._schedule.is_due():
-            self._explain_epoch(trainer, pl_module)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note which epoch it is, also where training goes on inside one."""
-        self._schedule.epoch = trainer.current_epoch
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note which epoch it is: when training ends, the trainer counts one more."""
-        self._schedule.epoch = trainer.current_epoch
-
-    def state_dict(self) -> dict[str, Any]:
-        """Keep which epoch is done, for training that goes on."""
-        return {"done": self._schedule.done}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Know which epoch is done."""
-        self._schedule.done = int(state_dict["done"])
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Explain the last epoch, however training came to its end."""
-        if self._schedule.is_last_due():
-            self._explain_epoch(trainer, pl_module)
+        super().on_validation_epoch_end(trainer, pl_module)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Explain test clips."""
         self._explain(trainer, pl_module, stage="test")
 
-    def _explain_epoch(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._schedule.note_done()
+    def work(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Explain validation clips."""
         self._explain(trainer, pl_module, stage="validate")
-
-    def _example_clips(self, trainer: Trainer, *, stage: str) -> ClipBatch:
-        source = getattr(trainer, "datamodule", None)
-        if not isinstance(source, ClipSource):
-            raise ConfigError(f"the relevance callback needs a data module that gives example clips, got {source}")
-        if stage not in self._clips:
-            self._clips[stage] = source.example_clips(stage, self.clips_per_class)
-            if left_out := self._clips[stage].left_out:
-                rank_zero_warn(f"{len(left_out)} clips that were to be explained cannot be read: {left_out[0]}")
-        return self._clips[stage]
 
     def _explainer(self, pl_module: LightningModule, **settings: Any) -> Explainer:
         if self.method.startswith(LRP):
@@ -159,11 +123,11 @@ class RelevanceCallback(Callback):
             rank_zero_warn(str(error))
 
     def _explain(self, trainer: Trainer, pl_module: LightningModule, *, stage: str) -> None:
-        clips = self._example_clips(trainer, stage=stage)
+        clips = self.example_clips(trainer, stage)
         if trainer.state.fn != "fit":
             self._warn_of_obstacles(pl_module, clips)
-        name = f"epoch_{self._schedule.epoch:03d}" if trainer.state.fn == "fit" else stage
-        folder = run_folder(trainer) / "explanations" / name
+        name = epoch_name(self.epoch) if trainer.state.fn == "fit" else stage
+        folder = RunFolder.of(trainer).explanations / name
         shard = range(trainer.global_rank, len(clips), trainer.world_size)
         findings = gather(self._findings(pl_module, clips, shard))
         findings.sort(key=lambda finding: (finding.position, finding.kind))
@@ -174,7 +138,7 @@ class RelevanceCallback(Callback):
                 rank_zero_warn(f"explanations of {name} are not complete, {len(failed)} files are missing: {failed[0]}")
 
     def _warn_of_lost_relevance(self, clips: ClipBatch, findings: Sequence[Finding]) -> None:
-        """Say once, of the worst clip, when its voxels do not make up its score, and what does."""
+        """Warn once, for the worst clip, if the relevance of its voxels does not add up to its score."""
         is_followed = self.method.partition(":")[0] == LRP
         lost = most_lost(findings) if is_followed and not self._has_warned else None
         if lost is None or lost.parts is None:
@@ -186,7 +150,7 @@ class RelevanceCallback(Callback):
     def _findings(self, pl_module: LightningModule, clips: ClipBatch, positions: Sequence[int]) -> list[Finding]:
         try:
             return explain_clips(self._explainer(pl_module), clips, positions=positions, device=pl_module.device)
-        except ExplanationError as error:  # memory that ends, for one: training goes on
+        except ExplanationError as error:  # such as too little memory: training goes on
             warnings.warn(f"no explanations: {error}", stacklevel=2)
             return []
 
@@ -198,7 +162,7 @@ class RelevanceCallback(Callback):
         findings: Sequence[Finding],
         class_names: Sequence[str],
     ) -> list[str]:
-        """Write and log everything that can be; says of each file that cannot, why."""
+        """Write and log all files that can be written; gives the reasons for those that cannot."""
         drawn: list[dict[str, Path]] = []
         failed: list[str] = []
         captions = [title_of(clips, finding, class_names=class_names) for finding in findings]

@@ -1,7 +1,4 @@
-"""Draw what was found of a clip while a network trains: pictures, a video, and numbers for wandb's own charts.
-
-It does not know how it was found, nor who looks at it.
-"""
+"""Draw the explanation of a clip for the relevance callback: pictures, a video, and charts for wandb."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -34,7 +31,7 @@ def draw_finding(
     """Write the pictures and the video of one finding.
 
     Returns:
-        Their files by name, and why others are missing.
+        The files by name, and the reasons why others are missing.
     """
     relevance = torch.from_numpy(finding.relevance)[None, None]  # [B, C, T, H, W]
     spots = hotspots(relevance, threshold=threshold)
@@ -80,7 +77,7 @@ def _write_video(
     threshold: float,
     unit: str,
 ) -> None:
-    """Show each frame of a window once: a short clip's last frame has all the relevance of its repeats."""
+    """Write each frame of a window once: the last frame of a short clip is repeated, and gets its summed relevance."""
     times, first, place = np.unique(times_seconds, return_index=True, return_inverse=True)
     maps = np.zeros((len(times), *relevance.shape[1:]), relevance.dtype)
     np.add.at(maps, place, relevance)
@@ -108,9 +105,9 @@ def _display_frames(
 
 
 def frame_charts(clips: ClipBatch, findings: Sequence[Finding], *, threshold: float) -> dict[str, BarChart]:
-    """Make the numbers of two charts per clip, for its predicted class: relevance and hotspots of each frame.
+    """Make two charts per clip, for its predicted class: relevance and hotspots of each frame.
 
-    Of the first MAX_CHARTED_CLIPS clips; their names stay the same over the epochs.
+    Only of the first MAX_CHARTED_CLIPS clips; the names are the same in every epoch.
     """
     charts: dict[str, BarChart] = {}
     for finding in [one for one in findings if one.kind == PREDICTED][:MAX_CHARTED_CLIPS]:

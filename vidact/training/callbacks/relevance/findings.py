@@ -1,6 +1,6 @@
-"""What a clip's explanation comes to while a network trains: one row per clip and class, plain enough to travel.
+"""Explain clips for the relevance callback, and summarise them in a table.
 
-It knows neither Lightning's hooks nor pictures.
+A finding is one clip explained for one class, as plain values that can be gathered from several processes.
 """
 
 from collections.abc import Sequence
@@ -39,8 +39,8 @@ class Finding:
         largest_logit: max |logit| of the clip.
         relevance_sum: ΣR.
         relevance: Per voxel, summed over colour.
-        method: What explained it.
-        parts: Where the score has gone, by names in words; None for methods that hand none down.
+        method: Name of the method.
+        parts: Where the score has gone, by names in words; None for methods without an account.
     """
 
     position: int
@@ -55,18 +55,18 @@ class Finding:
 
     @property
     def conservation(self) -> float:
-        """ΣR / score, as in `core.Explanation`; not a number where the score is 0 or the method hands none down."""
-        is_handed_down = unit_of(self.method) == LOGIT
-        return self.relevance_sum / self.score if self.score and is_handed_down else float("nan")
+        """ΣR / score, as in `core.Explanation`; NaN if the score is 0 or the method does not conserve it."""
+        is_conserving = unit_of(self.method) == LOGIT
+        return self.relevance_sum / self.score if self.score and is_conserving else float("nan")
 
     @property
     def where(self) -> str:
-        """Where the score has gone, in words; empty where the method hands none down."""
+        """Where the score has gone, in words; empty for methods without an account."""
         return "" if self.parts is None else in_words(self.parts, self.score)
 
     @property
     def is_negligible(self) -> bool:
-        """Whether the score is so small that ΣR / score means little, as `shares.NEGLIGIBLE_SCORE` says."""
+        """Whether the score is so small that ΣR / score means little, see `account.NEGLIGIBLE_SCORE`."""
         return abs(self.score) <= NEGLIGIBLE_SCORE * self.largest_logit
 
 
@@ -112,7 +112,7 @@ def _findings(
 
 
 def most_lost(findings: Sequence[Finding]) -> Finding | None:
-    """Find the explanation whose relevance is farthest from its score; None if all add up, within TOLERANCE."""
+    """Find the explanation whose relevance is farthest from its score; None if all add up within TOLERANCE."""
     clear = [finding for finding in findings if not finding.is_negligible]
     worst = max(clear, key=lambda finding: np.nan_to_num(abs(finding.conservation - 1), nan=np.inf), default=None)
     return None if worst is None or abs(worst.conservation - 1) <= TOLERANCE else worst
