@@ -57,7 +57,7 @@ check: $(READY)  ## Run ruff (format and lint), mypy --strict and import-linter
 
 .PHONY: docs
 docs: $(VENV)/.docs_ready  ## Build the documentation into docs/_build/html; a warning is an error
-	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet docs docs/_build/html
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --nitpicky --quiet --doctree-dir docs/_build/doctrees docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 $(VENV)/.docs_ready: $(READY)

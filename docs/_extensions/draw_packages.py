@@ -48,7 +48,9 @@ def imports() -> networkx.DiGraph:
     for package in packages:
         name = package.partition(".")[2]
         found.add_node(name)
-        found.add_edges_from((name, other.partition(".")[2]) for other in graph.find_modules_directly_imported_by(package))
+        found.add_edges_from(
+            (name, other.partition(".")[2]) for other in graph.find_modules_directly_imported_by(package)
+        )
     found.remove_node("core")
     return networkx.transitive_reduction(found)
 
@@ -83,7 +85,9 @@ def _box(axes: Axes, name: str) -> None:
     corner = (across - width / 2, level - HEIGHT / 2)
     axes.add_patch(FancyBboxPatch(corner, width, HEIGHT, boxstyle="round,pad=0.02", fc=FILL, ec=EDGE, zorder=3))
     axes.text(across, level + 0.13, name, ha="center", va="center", color=INK, fontsize=11, fontweight="bold", zorder=4)
-    axes.text(across, level - 0.13, purpose.replace("\n", " "), ha="center", va="center", color=INK, fontsize=8.5, zorder=4)
+    axes.text(
+        across, level - 0.13, purpose.replace("\n", " "), ha="center", va="center", color=INK, fontsize=8.5, zorder=4
+    )
 
 
 def _arrow(axes: Axes, name: str, other: str) -> None:

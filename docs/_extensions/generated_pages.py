@@ -112,8 +112,12 @@ def _parser_of(function: Callable[..., int], name: str) -> jsonargparse.Argument
 
 
 def _verb(name: str, parser: jsonargparse.ArgumentParser) -> Iterator[str]:
-    actions = [action for action in parser._actions if action.dest not in {"help", "config"} and action.help != "==SUPPRESS=="]
-    words = [action.dest.upper() + ("…" if action.nargs == "+" else "") for action in actions if not action.option_strings]
+    actions = [
+        action for action in parser._actions if action.dest not in {"help", "config"} and action.help != "==SUPPRESS=="
+    ]
+    words = [
+        action.dest.upper() + ("…" if action.nargs == "+" else "") for action in actions if not action.option_strings
+    ]
     yield f"## {name}\n"
     yield f"```text\npython -m vidact {' '.join([name, *words])} [options]\n```\n"
     yield _text(parser.description or "") + "\n"
@@ -121,7 +125,9 @@ def _verb(name: str, parser: jsonargparse.ArgumentParser) -> Iterator[str]:
         if not action.option_strings:
             yield f"`{action.dest.upper()}`\n: {_cell(action.help or '')}\n"
         else:
-            yield _entry(action.option_strings[-1], getattr(action, "_typehint", action.type), action.default, action.help)
+            yield _entry(
+                action.option_strings[-1], getattr(action, "_typehint", action.type), action.default, action.help
+            )
 
 
 def _entry(name: str, annotation: Any, default: Any, meaning: str | None) -> str:
@@ -144,7 +150,11 @@ def _settings_of(kind: Callable[..., Any], path: str) -> Iterator[str]:
     meanings = {item.arg_name: item.description or "" for item in described.params}
     yield f"`{path}`\n"
     yield _prose(described) + "\n"
-    parameters = [item for name, item in inspect.signature(kind).parameters.items() if name not in GIVEN or kind is VideoDataModule]
+    parameters = [
+        item
+        for name, item in inspect.signature(kind).parameters.items()
+        if name not in GIVEN or kind is VideoDataModule
+    ]
     parameters = [item for item in parameters if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL)]
     if not parameters:
         return
