@@ -94,7 +94,7 @@ def command_line() -> Iterator[str]:
 
 
 def _trainer_options(text: str) -> Iterator[str]:
-    """Give the options of a help text: two spaces, the option, spaces, its meaning, which may go on in further lines."""
+    """Give the options of a help text: two spaces, the option, spaces, and its meaning in one line or more."""
     for option, meaning in re.findall(r"^  (--\S+(?: [A-Z]+)?)  +(.*(?:\n {10,}.*)*)", text, flags=re.MULTILINE):
         yield f"`{option}`\n: {_cell(meaning)}\n"
 

@@ -27,7 +27,8 @@ def _name(page: Path) -> str:
 def _commands(page: Path) -> Iterator[list[str]]:
     """Give the words after `python -m vidact` of each command in a block of bash."""
     for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
+        lines = re.sub(r"('[^']*')", lambda quoted: " ".join(quoted[1].split()), block).replace("\\\n", " ")
+        for line in lines.splitlines():
             _, is_command, words = line.partition("python -m vidact ")
             if is_command and "$" not in words and not line.lstrip().startswith(("#", "srun", "torchrun")):
                 yield shlex.split(words, comments=True)
