@@ -189,7 +189,7 @@ def methods() -> Iterator[str]:
         described = docstring_parser.parse(inspect.getdoc(kind) or "", style=docstring_parser.DocstringStyle.GOOGLE)
         yield _prose(described) + "\n"
         own = [item for item in inspect.signature(kind).parameters.values() if item.kind is item.KEYWORD_ONLY]
-        meanings = {item.arg_name: item.description or "" for item in described.params}
+        meanings = _meanings(kind)
         for item in own:
             yield _entry(item.name, item.annotation, item.default, meanings.get(item.name))
     yield "## Composites and rules\n"
@@ -197,6 +197,15 @@ def methods() -> Iterator[str]:
     yield f"Composites\n: {_names(COMPOSITES)}\n"
     yield f"Rules\n: {_names(RULES)}\n"
     yield f"Layers\n: `first`, `recurrent`, {_names(LAYERS)}, or a class of `torch.nn`\n"
+
+
+def _meanings(kind: type) -> dict[str, str]:
+    """Read what the docstrings of a class and of what it inherits say of each parameter."""
+    found: dict[str, str] = {}
+    for one in reversed(kind.__mro__):
+        described = docstring_parser.parse(vars(one).get("__doc__") or "", style=docstring_parser.DocstringStyle.GOOGLE)
+        found |= {item.arg_name: item.description or "" for item in described.params}
+    return found
 
 
 def python() -> Iterator[str]:
