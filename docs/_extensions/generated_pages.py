@@ -126,7 +126,7 @@ def _verb(name: str, parser: jsonargparse.ArgumentParser) -> Iterator[str]:
             yield f"`{action.dest.upper()}`\n: {_cell(action.help or '')}\n"
         else:
             yield _entry(
-                action.option_strings[-1], getattr(action, "_typehint", action.type), action.default, action.help
+                action.option_strings[0], getattr(action, "_typehint", action.type), action.default, action.help
             )
 
 
@@ -251,6 +251,7 @@ def _kind(annotation: Any) -> str:
     if hasattr(annotation, "dim_str"):  # jaxtyping
         return f"{annotation.array_type.__name__} \\[{annotation.dim_str.strip()}]"
     text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", inspect.formatannotation(annotation).strip("'\""))
+    text = re.sub(r"^Optional\[(.*)\]$", r"\1 | None", text)
     return f"{text}".replace("[", "\\[") if text and text != "None" else ""
 
 
