@@ -168,15 +168,16 @@ def networks() -> Iterator[str]:
     yield "`--model.network CLASS`, and its settings as `--model.network.init_args.NAME VALUE`. `num_classes`, "
     yield "`num_frames`, `size` and `channels` come from the data.\n"
     for found in pkgutil.iter_modules(vidact.models.__path__, "vidact.models."):
-        module = importlib.import_module(found.name)
-        for name, kind in vars(module).items():
-            if _is_network(kind) and kind.__module__ == found.name and not name.startswith("_"):
-                yield f"## {name}\n"
-                yield from _settings_of(kind, f"{found.name}.{name}")
+        own = [kind for kind in vars(importlib.import_module(found.name)).values() if _is_network(kind, found.name)]
+        for kind in own:
+            if not set(kind.__subclasses__()) & set(own):  # no base of others in its file
+                yield f"## {kind.__name__}\n"
+                yield from _settings_of(kind, f"{found.name}.{kind.__name__}")
 
 
-def _is_network(kind: Any) -> bool:
-    return inspect.isclass(kind) and issubclass(kind, nn.Module) and "num_classes" in inspect.signature(kind).parameters
+def _is_network(kind: Any, module: str) -> bool:
+    is_own = inspect.isclass(kind) and issubclass(kind, nn.Module) and kind.__module__ == module
+    return is_own and "num_classes" in inspect.signature(kind).parameters
 
 
 def methods() -> Iterator[str]:

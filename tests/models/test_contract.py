@@ -58,7 +58,8 @@ def _networks() -> Iterator[type[nn.Module]]:
     for found in pkgutil.iter_modules(vidact.models.__path__, "vidact.models."):
         own = [kind for kind in vars(importlib.import_module(found.name)).values() if inspect.isclass(kind)]
         own = [kind for kind in own if issubclass(kind, nn.Module) and kind.__module__ == found.name]
-        yield from (kind for kind in own if "num_classes" in inspect.signature(kind).parameters)
+        own = [kind for kind in own if "num_classes" in inspect.signature(kind).parameters]
+        yield from (kind for kind in own if not set(kind.__subclasses__()) & set(own))  # no base of others in its file
 
 
 # A new network keeps the contract without a row here, unless it needs frames of another size.
