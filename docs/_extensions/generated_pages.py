@@ -147,7 +147,7 @@ def _settings_page(parts: dict[str, Any]) -> Iterator[str]:
 def _settings_of(kind: Callable[..., Any], path: str) -> Iterator[str]:
     """Describe a class and its parameters, by its signature and its docstring."""
     described = docstring_parser.parse(inspect.getdoc(kind) or "", style=docstring_parser.DocstringStyle.GOOGLE)
-    meanings = {item.arg_name: item.description or "" for item in described.params}
+    meanings = _meanings(kind) if inspect.isclass(kind) else {one.arg_name: one.description for one in described.params}
     yield f"`{path}`\n"
     yield _prose(described) + "\n"
     parameters = [
