@@ -10,13 +10,12 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import docstring_parser
 import jsonargparse
 from draw_packages import draw
-from sphinx.application import Sphinx
 from torch import nn
 
 import vidact.models
@@ -35,6 +34,9 @@ from vidact.training.callbacks.faithfulness.callback import FaithfulnessCallback
 from vidact.training.callbacks.relevance.callback import RelevanceCallback
 from vidact.training.classifier import ActionClassifier
 from vidact.training.schedules import WarmupCosine
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 # Filled in by the command line from the data, or by Lightning and torch.
 GIVEN = {"self", "optimizer", "class_names", "num_classes", "num_frames", "channels", "size"}
@@ -57,7 +59,7 @@ class _Parser(Exception):
     """Carries a verb's parser out of the function that builds it."""
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: "Sphinx") -> dict[str, bool]:
     """Let Sphinx write the pages first."""
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir)))
     return {"parallel_read_safe": True}
