@@ -42,7 +42,13 @@ SLOW_FILES = {
     "training/callbacks/faithfulness/test_callback.py",
     "training/callbacks/relevance/test_callback.py",
 }
-QUICK_PRODUCT_FILES = {"test_configs.py", "test_readme.py", "test_smoke.py"}
+QUICK_PRODUCT_FILES = {
+    "test_configs.py",
+    "test_contributing.py",
+    "test_readme.py",
+    "test_reference.py",
+    "test_smoke.py",
+}
 REAL_CLIPS = {"hmdb51", "jhmdb"}
 
 

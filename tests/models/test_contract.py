@@ -1,6 +1,9 @@
 """The contract that every network of the family keeps, so that LRP explains it correctly."""
 
 import copy
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from zennit.core import Composite
 
+import vidact.models
 from vidact.attribution.graph.canonizers import build_canonizers
 from vidact.attribution.lrp.checks import find_obstacles
 from vidact.attribution.lrp.composites import build_composite
@@ -48,6 +52,21 @@ FAMILY: dict[str, tuple[Build, int]] = {
     "slim residual": (SlimResNet3D, 32),
     "slim residual, time stride 2": (lambda **settings: SlimResNet3D(time_stride=2, **settings), 32),
 }
+
+
+def _networks() -> Iterator[type[nn.Module]]:
+    """Find the classes of vidact.models that take a number of classes."""
+    for found in pkgutil.iter_modules(vidact.models.__path__, "vidact.models."):
+        own = [kind for kind in vars(importlib.import_module(found.name)).values() if inspect.isclass(kind)]
+        own = [kind for kind in own if issubclass(kind, nn.Module) and kind.__module__ == found.name]
+        own = [kind for kind in own if "num_classes" in inspect.signature(kind).parameters]
+        yield from (kind for kind in own if not set(kind.__subclasses__()) & set(own))  # no base of others in its file
+
+
+# A new network keeps the contract without a row here, unless it needs frames of another size.
+LISTED = {StackedFramesCNN, SingleFrame, EarlyFusion, LateFusion, SlowFusion, CNNLSTM, SpatioTemporalAttention}
+LISTED |= {TorchvisionVideoNet, SlimResNet3D}
+FAMILY |= {kind.__name__: (kind, 32) for kind in _networks() if kind not in LISTED}
 GATED = {"CNN + LSTM", "attention"}
 LARGE = {"r3d_18", "mc3_18", "r2plus1d_18", "s3d"}
 NAMES = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in FAMILY]

@@ -23,7 +23,7 @@ from torch.nn.parameter import is_lazy
 
 from vidact.core.errors import NetworkError, reword_machine_error
 
-WRAP = "or wrap the network in three lines (docs/your-own-network.md)"
+WRAP = "or wrap the network in three lines (docs/how-to/your-own-network.md)"
 # What a bug in a network raises; subclasses are not meant: torch has its own for lack of memory and lost processes.
 _CODE_ERRORS = (
     *(TypeError, ValueError, RuntimeError, AttributeError, IndexError, KeyError, AssertionError),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vidact.core.errors import ConfigError
 
-# Mean and deviation of HMDB51's pixels in [0, 1] (measured on the seven classes of the README's table).
+# Mean and deviation of HMDB51's pixels in [0, 1] (measured on the seven classes of docs/background/results.md).
 PIXEL_MEAN, PIXEL_STD = 0.30, 0.26
 
 Choice = TypeVar("Choice")

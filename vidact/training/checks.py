@@ -185,7 +185,7 @@ def require_launcher(trainer: Trainer) -> None:
     if trainer.num_nodes > 1 and isinstance(environment, LightningEnvironment) and "MASTER_ADDR" not in os.environ:
         raise ConfigError(
             f"--trainer.num_nodes {trainer.num_nodes}: nothing says where the other machines are; start with torchrun "
-            "or SLURM (docs/many-gpus.md), or set MASTER_ADDR, MASTER_PORT and NODE_RANK"
+            "or SLURM (docs/how-to/many-gpus.md), or set MASTER_ADDR, MASTER_PORT and NODE_RANK"
         )
     if TorchElasticEnvironment.detect() and (started := int(os.environ["WORLD_SIZE"])) != trainer.world_size:
         raise ConfigError(

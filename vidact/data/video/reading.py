@@ -1,8 +1,9 @@
 """Read frames of video files by number, with decord or PyAV, and write video files.
 
 Only this module imports decord. decord's sparse reads return wrong frames, silently, wherever a stream has B-frames,
-which is every clip of HMDB51 (dmlc/decord#195; docs/sparse-reads.md). Decoding from frame 0 onwards and keeping the
-wanted frames is right. decord converts every frame that it decodes to RGB, PyAV only the wanted ones, in half the time.
+which is every clip of HMDB51 (dmlc/decord#195; docs/background/sparse-reads.md). Decoding from frame 0 onwards and
+keeping the wanted frames is right. decord converts every frame that it decodes to RGB, PyAV only the wanted ones, in
+half the time.
 """
 
 import stat

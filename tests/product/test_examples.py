@@ -1,0 +1,48 @@
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "examples").glob("*.ipynb"))
+
+
+def _code(notebook: Path) -> list[str]:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+
+
+def _plain(code: str) -> str:
+    """Write `!command {name}` as Python has it; a backslash at a line's end joins the next."""
+    return re.sub(
+        r"^!((?:.*\\\n)*.*)$",
+        lambda found: f"_run(f{' '.join(found[1].split())!r})".replace("\\\\ ", ""),
+        code,
+        flags=re.MULTILINE,
+    )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_its_explanation_is_right(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    names: dict[str, Any] = {"_run": lambda command: subprocess.run(command, shell=True, check=True)}
+    for code in _code(notebook):
+        exec(compile(_plain(code), str(notebook), "exec"), names)
+    assert "<iframe" in names["why"]._repr_html_()
+    shares = names["shares"]
+    assert shares["lrp"] > 3 * names["chance"]
+    assert shares["lrp"] > 3 * max(shares["centre"], shares["random"])
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_kept_without_outputs(notebook: Path) -> None:
+    """They would hold pictures and paths of whoever ran it last."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    assert [cell["outputs"] for cell in cells if cell["cell_type"] == "code" and cell["outputs"]] == []
