@@ -191,7 +191,7 @@ def _fault(counted: Inspection, info: VideoInfo, found: _Decoded) -> Inspection 
     """
     damage = f"{found.damaged} of {max(found.decoded + found.failed, info.header_frames)} frames are damaged"
     if found.intact == 0:
-        return _unusable(counted, f"no frame is intact ({damage})")
+        return _unusable(counted, f"no frame decodes intact ({damage})")
     only_cut = counted.missing_bytes and not found.failed and found.intact + found.damaged == found.decoded
     if found.damaged and not only_cut:
         return _unusable(counted, f"{damage}, the first {found.intact} are intact; {_RECODE}")
