@@ -255,6 +255,7 @@ def _kind(annotation: Any) -> str:
         return f"{annotation.array_type.__name__} \\[{annotation.dim_str.strip()}]"
     text = re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", inspect.formatannotation(annotation).strip("'\""))
     text = re.sub(r"^Optional\[(.*)\]$", r"\1 | None", text)
+    text = re.sub(r"Literal\[(.*?)\]", lambda found: found[1].replace("'", "").replace(",", " |"), text)
     return f"{text}".replace("[", "\\[") if text and text != "None" else ""
 
 

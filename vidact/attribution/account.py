@@ -1,4 +1,4 @@
-"""Say in words where a score went (to voxels, biases, the stabiliser), and warn where too little is on voxels.
+"""Join accounts (how a score is divided among voxels, biases and stabiliser), and put them into words.
 
 The command line, the callbacks and the report all use this wording.
 """

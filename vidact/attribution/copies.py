@@ -1,4 +1,4 @@
-"""Make the private copy of a network that explainers differentiate, and set torch's state while they do."""
+"""Copy a network, so that explaining never changes the user's, and restore torch's random state afterwards."""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""Reduce relevance to one value per voxel, per frame, and to hotspots; used by the callbacks that draw and log it."""
+"""Sum relevance per voxel and per frame, and count hotspots; `core.explanation` says what a hotspot is."""
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor

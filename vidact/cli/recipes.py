@@ -1,4 +1,4 @@
-"""Find config files by path or by the name of a recipe, and refuse those that are not valid."""
+"""Find the YAML config that `--config` names, check it, and update class paths of older versions."""
 
 from itertools import pairwise
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Exceptions and exit statuses for Ctrl-C and SIGTERM."""
+"""Exceptions and exit statuses for Ctrl-C and SIGTERM; `functions.py` and `verbs/trainer.py` catch them."""
 
 import contextlib
 import signal

@@ -1,4 +1,4 @@
-"""Draw hotspots and signed relevance over the frames of a clip, and give all other figures their frame and colours.
+"""Draw a clip's hotspots and heatmap; also the title, axes, colours and saving that all figures share.
 
 Every size in a figure is in inches and measured before it is drawn, so that nothing overlaps and nothing is cut off.
 """

@@ -1,4 +1,4 @@
-"""Choose frames evenly from many, and average many frames into few bars."""
+"""Choose evenly spaced frames, and average many frames into a few bars."""
 
 import math
 

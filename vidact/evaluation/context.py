@@ -1,4 +1,4 @@
-"""Open the explainers of a network, and hold the clips that are measured and the numbers found."""
+"""What measures work with: the explainers of a network, the clips, and where results are put."""
 
 import contextlib
 import math

@@ -1,4 +1,4 @@
-"""Measure the explanations of some clips by each method, family by family.
+"""Call every measure for some clips and methods; a new one is entered in `SCORES` or `MEASURE` here.
 
 A clip's numbers depend on that clip, the settings and the seed alone: random draws are seeded with the clip's id.
 """

@@ -1,4 +1,4 @@
-"""Name each file of a run folder once; whoever writes or reads one of them asks here."""
+"""`RunFolder` has the names of all files in a run folder; all code that reads or writes them takes them from here."""
 
 import itertools
 import os

@@ -1,17 +1,20 @@
 import csv
+import inspect
 import json
 import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from vidact.cli.main import VERBS, main
+from vidact.cli.main import VERBS
+from vidact.cli.verbs.data import split
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.datasets.index import index_clips
 from vidact.data.splits.files import read_split_file
+from vidact.data.splits.split import SplitScheme, main
 
 
 def _said(capsys: pytest.CaptureFixture[str], *args: object, status: int = 0) -> str:
@@ -293,3 +296,8 @@ class TestMistakes:
         monkeypatch.setattr("vidact.data.preparation.inspect_clips", interrupt)
         assert main(["data", "check", str(small_set)]) == 130
         assert "stopped; run the same command again" in capsys.readouterr().err
+
+
+def test_split_offers_every_scheme() -> None:
+    offered = get_args(inspect.signature(split).parameters["scheme"].annotation)
+    assert set(offered) == {"auto", *get_args(SplitScheme)}

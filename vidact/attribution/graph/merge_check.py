@@ -1,4 +1,4 @@
-"""Find BatchNorms that would be merged with a layer whose output others read as well."""
+"""Find BatchNorms that must not be merged into a layer, because other modules use that layer's output too."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Record, clip by clip, the relevance that rules give to biases and stabilisers instead of inputs.
+"""Note, clip by clip, how much relevance goes to biases and stabilisers, so that the sum can be checked.
 
 Each rule computes its share by its own formula and notes it here. Nothing is filled up to the score, so that a wrong
 rule shows as an account that does not close.

@@ -1,4 +1,4 @@
-"""LRP rules that run Zennit's formulas call by call: γ, αβ, w², flat and box.
+"""Rules that run Zennit's formulas (γ, αβ, w², flat, box), with a record of what biases take.
 
 They note what biases and the stabiliser take, for the account.
 """

@@ -1,4 +1,4 @@
-"""Read the relevance at the outputs and inputs of a network's layers, for the conservation table."""
+"""Record the relevance that enters and leaves each layer; `conservation.py` makes its table of it."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Find the operations and modules of a network that relevance rules cannot follow, with a remedy for each."""
+"""Define `Obstacle`, and judge each module and operation of a network for `checks.find_obstacles`."""
 
 import inspect
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The rules and the kinds of layers that a composite may name, and the lines that assign one to the other.
+"""The rules and kinds of layers that a composite may name, and `Line`, which gives a kind of layer its rule.
 
 A new rule is a class in `rules.py` and an entry of `RULES`.
 """

@@ -1,4 +1,4 @@
-"""Rules of layer-wise relevance propagation as Zennit hooks: its names, arguments and results, but faster.
+"""The rules of LRP, with Zennit's names and arguments; those that record what biases take are in `formulas.py`.
 
 ε, norm and z⁺ run the layer only once: a node at its input multiplies by the input, a node at its output divides by
 the layer's sums, and the layer's own backward between them does the rest. Rules that run Zennit's formulas are in

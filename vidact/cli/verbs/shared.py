@@ -1,4 +1,4 @@
-"""Lightning's trainer for verbs that share work out among devices without training: `explain` and `evaluate`."""
+"""Build Lightning's trainer, which shares the work of `explain` and `evaluate` out among devices."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

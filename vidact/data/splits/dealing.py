@@ -1,4 +1,4 @@
-"""Distribute groups over parts of equal size, with every class in every part and spread evenly, as far as possible.
+"""Divide groups of clips into equal parts, so that each part has every class; folds are made with it.
 
 `schemes` makes folds and validation parts with it. All random draws are SHA-256 of the seed and a group's name, and all
 sums are of integers: the result depends on neither the machine, nor versions of libraries, nor the order of the groups.

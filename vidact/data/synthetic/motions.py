@@ -1,4 +1,4 @@
-"""Draw the motions of a synthetic clip: one disc acts, three decoys make the same steps in random order, others walk.
+"""Choose the paths of a synthetic clip's discs: one performs the motion, decoys take its steps in disorder.
 
 Each of four discs has its own axis: it moves horizontally or vertically, rotates, or scales its texture. During the
 action the disc of the class's axis makes its steps in order (in reverse order for the opposite class), and each decoy

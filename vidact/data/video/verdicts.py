@@ -1,4 +1,4 @@
-"""Define what an inspection records about a clip's file: its verdict, its frames, and why it cannot be used."""
+"""Define `Inspection`: what decoding a clip's file showed (`VideoInfo`), and what is wrong with it (`Verdict`)."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum

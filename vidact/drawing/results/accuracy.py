@@ -1,4 +1,4 @@
-"""Draw how good a classifier is: its classes for one clip, each class over many clips, and itself beside baselines."""
+"""Draw accuracies: the top classes of one clip, each class of a run, and a run compared with baselines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

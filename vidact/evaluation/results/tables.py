@@ -1,4 +1,4 @@
-"""The results of an evaluation as plain values: rows of a long table, curves, and the verdict."""
+"""The results of an evaluation as dataclasses, and `MEASURES`: each measure's title, family and direction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,20 +27,22 @@ class Measure:
         family: One of `FAMILIES`, or `reliance`.
         title: In words.
         better: 1 where more is better, −1 where less is better, 0 where neither is.
+        is_share: Whether its values lie in [0, 1], so that its intervals must, too.
     """
 
     family: str
     title: str
     better: int
+    is_share: bool = False
 
 
 MEASURES: dict[str, Measure] = {
     "abpc": Measure(PERTURBATION, "area between the curves, LeRF less MoRF (logits)", 1),
     "aopc": Measure(PERTURBATION, "mean fall of the logit, most relevant first", 1),
-    "deletion": Measure(PERTURBATION, "area under the probability, most relevant removed first", -1),
-    "insertion": Measure(PERTURBATION, "area under the probability, most relevant inserted first", 1),
+    "deletion": Measure(PERTURBATION, "area under the probability, most relevant removed first", -1, is_share=True),
+    "insertion": Measure(PERTURBATION, "area under the probability, most relevant inserted first", 1, is_share=True),
     **{
-        f"{part}{name}": Measure(LOCALISATION, title + where, better)
+        f"{part}{name}": Measure(LOCALISATION, title + where, better, is_share=name != "lift")
         for part, where in (("", ""), ("time_", ", per frame"), ("space_", ", summed over time"))
         for name, title, better in (
             ("rma", "share of positive relevance in the mask", 1),
@@ -51,28 +53,25 @@ MEASURES: dict[str, Measure] = {
             ("auroc", "relevance tells mask from rest", 1),
         )
     },
-    "splice": Measure(COMPOSITION, "share of positive relevance in the class's own frames", 1),
-    "splice_chance": Measure(COMPOSITION, "the share of its own frames", 0),
-    "mosaic": Measure(COMPOSITION, "share of positive relevance in the class's own quadrants", 1),
-    "mosaic_chance": Measure(COMPOSITION, "the share of its own quadrants", 0),
+    "splice": Measure(COMPOSITION, "share of positive relevance in the class's own frames", 1, is_share=True),
+    "splice_chance": Measure(COMPOSITION, "the share of its own frames", 0, is_share=True),
+    "mosaic": Measure(COMPOSITION, "share of positive relevance in the class's own quadrants", 1, is_share=True),
+    "mosaic_chance": Measure(COMPOSITION, "the share of its own quadrants", 0, is_share=True),
     "random_logit": Measure(RANDOMISATION, "cosine with the map of another class", -1),
     "randomised_spearman": Measure(RANDOMISATION, "rank correlation with the map of a randomised network", -1),
     "randomised_ssim": Measure(RANDOMISATION, "structural similarity with the map of a randomised network", -1),
     "emprt": Measure(RANDOMISATION, "gain of the map's entropy when the network is randomised", 1),
     "max_sensitivity": Measure(SENSITIVITY, "largest change of the map for small noise", -1),
     "infidelity": Measure(SENSITIVITY, "squared error of the map as a prediction of what covered boxes do", -1),
-    "sparseness": Measure(SPARSENESS, "Gini index of |R|", 0),
+    "sparseness": Measure(SPARSENESS, "Gini index of |R|", 0, is_share=True),
     "reliance": Measure("reliance", "what the logit loses when the confounder is removed", 0),
 }
 
 
-_SHARES = {"deletion", "insertion", "rma", "chance", "rra", "pointing_game", "auroc", "sparseness"}
-_SHARES |= {"splice", "splice_chance", "mosaic", "mosaic_chance"}
-
-
 def is_share(key: str) -> bool:
     """Say whether a measure's values lie in [0, 1], as then its intervals do, too."""
-    return key.partition("/")[0].removeprefix("time_").removeprefix("space_") in _SHARES
+    measure = MEASURES.get(key.partition("/")[0])
+    return measure is not None and measure.is_share
 
 
 def better(key: str) -> int:

@@ -1,4 +1,4 @@
-"""Agree on a number among the processes of a distributed training, and end them together when one fails."""
+"""End all processes of a training when one of them fails, and agree with them on when to stop."""
 
 import torch
 import torch.distributed as dist

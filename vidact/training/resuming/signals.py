@@ -1,4 +1,4 @@
-"""Handle SIGTERM and SLURM's requeue signal between two batches, the same ones on all processes.
+"""Stop for SIGTERM, or for the signal before SLURM requeues a job, after the same batch on all processes.
 
 Lightning saves and requeues at once, wherever the signal arrives: in the middle of an optimizer's step, or in different
 steps of different processes, which then wait for each other forever.
