@@ -306,5 +306,5 @@ def test_small_logits_that_lose_relevance_are_found() -> None:
 
 def test_the_table_says_which_biases_it_counts() -> None:
     table = conservation_table(_made(_small), _video(), target=TARGET, composite="epsilon")
-    assert "biases: those of convolutions and linear layers that have a rule" in str(table)
+    assert "biases: those of convolutions and linear layers with a rule" in str(table)
     assert not any("near zero" in line for line in table.warnings())

@@ -9,12 +9,12 @@ from typing import Any, get_args
 
 import pytest
 
-from vidact.cli.main import VERBS
+from vidact.cli.main import VERBS, main
 from vidact.cli.verbs.data import split
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.datasets.index import index_clips
 from vidact.data.splits.files import read_split_file
-from vidact.data.splits.split import SplitScheme, main
+from vidact.data.splits.split import SplitScheme
 
 
 def _said(capsys: pytest.CaptureFixture[str], *args: object, status: int = 0) -> str:
