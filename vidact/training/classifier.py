@@ -29,7 +29,7 @@ from vidact.runs.checkpoints import require_same_network
 from vidact.runs.predictions import Predictions, WindowPredictions, mean_scores
 from vidact.training.losses import Loss, check_loss
 from vidact.training.mixing import Mixing
-from vidact.training.schedules import Interval, build_schedule, check_going_on
+from vidact.training.schedules import Interval, build_schedule, check_resumed_schedule
 
 
 class ActionClassifier(LightningModule):
@@ -130,7 +130,7 @@ class ActionClassifier(LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse to resume with a schedule of another length, or say so."""
-        check_going_on(self.lr_schedulers(), self._schedule_before)
+        check_resumed_schedule(self.lr_schedulers(), self._schedule_before)
 
     def metric_names(self) -> list[str]:
         """List the metrics that are logged in training and validation, which callbacks may monitor."""
