@@ -60,6 +60,8 @@ def reword_parse_error(error: Exception, known: Sequence[str]) -> str:
         )
     elif problem.endswith("subclass of Module"):
         problem += "; a function that builds one says so: def build(num_classes: int) -> torch.nn.Module"
+    elif problem.startswith("No module named"):
+        problem += "; it must be in this folder or in PYTHONPATH, or its package installed"
     where = f"{found[1] or found[2]}: " if found else ""
     return f"--{keys[0]}: {where}" + re.sub(r"<class '([\w.]+)'>", r"\1", problem)
 
