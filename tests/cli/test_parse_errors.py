@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from vidact.cli.main import main
-from vidact.cli.parse_errors import explain_import_error
+from vidact.cli.parse_errors import reword_import_error
 
 NETWORK = "--model.network"
 COSINE = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
@@ -228,4 +228,4 @@ def test_a_module_that_cannot_be_imported_is_named_with_its_line(
 
 
 def test_an_error_that_is_of_no_import_stays_what_it_is() -> None:
-    assert explain_import_error(KeyError("name")) is None
+    assert reword_import_error(KeyError("name")) is None

@@ -56,4 +56,4 @@ def test_a_module_here_is_found_alike_and_hides_no_other(here: Path, tmp_path: P
 def test_where_python_is_told_to_do_without_it_does(here: Path, tmp_path: Path) -> None:
     found = _run([str(tmp_path / "bin/vidact")], here, PYTHONSAFEPATH="1")
     assert found.returncode == 2
-    assert "there is no module my_network; it must be here or in PYTHONPATH" in found.stderr
+    assert "No module named 'my_network'; it must be in this folder or in PYTHONPATH" in found.stderr

@@ -14,7 +14,7 @@ from vidact.core.clips import as_float
 from vidact.core.errors import ConfigError, EnvironmentProblem
 from vidact.data import preparation
 from vidact.data.preparation import examine
-from vidact.runs.accuracy import _accuracy, _Measured, own_frame_order, table
+from vidact.runs.accuracy import _accuracy, _Measured, table, trained_frame_order
 from vidact.runs.run import open_run
 
 pytestmark = [
@@ -129,7 +129,7 @@ def test_runs_of_one_name_are_told_apart_by_their_order_of_frames(small_run: Pat
     run = open_run(small_run)
     other = replace(run, config={**run.config, "data": {**run.data_settings, "frame_order": "frozen"}})
     with pytest.raises(ConfigError, match="version_0 with natural, version_0 with frozen"):
-        own_frame_order([run, other])
+        trained_frame_order([run, other])
 
 
 def test_the_data_are_divided_and_searched_for_leaks_once_for_all_orders(

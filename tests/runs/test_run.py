@@ -9,7 +9,7 @@ import yaml
 from vidact.core.errors import CheckpointError, ConfigError, DataError
 from vidact.data.video.timeline import FrameRates
 from vidact.models.residual import SlimResNet3D
-from vidact.runs.run import open_run, tell_other_rates
+from vidact.runs.run import open_run, warn_of_other_rates
 
 
 def test_a_run_folder_gives_the_network_as_it_was_trained(small_run: Path) -> None:
@@ -151,6 +151,6 @@ def test_data_that_is_gone_is_told_when_it_is_wanted(small_run: Path, tmp_path: 
 def test_clips_of_other_rates_are_told_before_they_are_measured(now: float, told: str) -> None:
     content = {"VideoDataModule": {"frame_rates": {"lowest": 30.0, "usual": 30.0, "highest": 30.0}}}
     with pytest.warns(UserWarning, match=told) if told else contextlib.nullcontext():
-        tell_other_rates(content, FrameRates(now, now, now))
-    tell_other_rates(content, None)
-    tell_other_rates({}, FrameRates(now, now, now))
+        warn_of_other_rates(content, FrameRates(now, now, now))
+    warn_of_other_rates(content, None)
+    warn_of_other_rates({}, FrameRates(now, now, now))

@@ -154,7 +154,7 @@ def test_jsonargparse_is_as_free_afterwards_as_it_was(tmp_path: Path) -> None:
     parser.add_subclass_arguments(nn.Module, "network")
     foreign = {"network": {"class_path": "stacked_elsewhere.Net"}}
     for _ in range(2):
-        with pytest.raises(ConfigError, match=r"stacked_elsewhere\.Net"), trust.importing_only([], source=tmp_path):
+        with pytest.raises(ConfigError, match=r"stacked_elsewhere\.Net"), trust.restrict_imports([], source=tmp_path):
             parser.parse_object(foreign)
         with pytest.raises(jsonargparse.ArgumentError, match="No module named"):
             parser.parse_object(foreign)
@@ -164,14 +164,14 @@ def test_an_error_that_comes_of_itself_ends_the_search(tmp_path: Path) -> None:
     first, second = ConfigError("first"), ValueError("second")
     first.__cause__, second.__cause__ = second, first
     assert list(causes(first)) == [first, second]
-    with pytest.raises(ConfigError, match="first"), trust.importing_only([], source=tmp_path):
+    with pytest.raises(ConfigError, match="first"), trust.restrict_imports([], source=tmp_path):
         raise first
 
 
 @pytest.mark.parametrize("text", ["my net", "../my_net", "my_net.py/x", "a..b"])
 def test_what_is_no_module_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--trust: expected modules"):
-        trust.modules_named(text)
+        trust.parse_modules(text)
 
 
 def test_a_config_and_a_checkpoint_that_disagree_are_an_error(stranger: Callable[[Change], Path]) -> None:

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, CyclicLR, OneCycleLR, Re
 from torch.utils.data import DataLoader
 
 from vidact.core.errors import ConfigError
-from vidact.training.schedules import WarmupCosine, build_schedule, check_going_on, training_length
+from vidact.training.schedules import WarmupCosine, build_schedule, check_resumed_schedule, training_length
 
 SILENT: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
 SILENT |= {"enable_model_summary": False, "accelerator": "cpu"}
@@ -326,7 +326,7 @@ def test_a_training_that_goes_on_longer_has_the_rates_of_the_longer_one(
     assert rest.rates == longer.rates[-len(rest.rates) :]
     state = torch.load(path, weights_only=True)["lr_schedulers"][0]
     with caplog.at_level(logging.INFO, logger="lightning.pytorch"):
-        check_going_on(rest.lr_schedulers(), state)
+        check_resumed_schedule(rest.lr_schedulers(), state)
     assert "schedule was for 4 epochs, and is for 8 from here on" in caplog.text
 
 
@@ -337,7 +337,7 @@ def test_one_cycle_does_not_go_on_with_another_length(stopped: Callable[..., tup
     _fit(longer, max_epochs=8)
     state = torch.load(path, weights_only=True)["lr_schedulers"][0]
     with pytest.raises(ConfigError, match="can be resumed only for the 20 steps it began with, .* make 40: give"):
-        check_going_on(longer.lr_schedulers(), state)
+        check_resumed_schedule(longer.lr_schedulers(), state)
     again = _Model(ONE_CYCLE)
     _fit(again, max_epochs=4)
-    check_going_on(again.lr_schedulers(), state)  # the advice
+    check_resumed_schedule(again.lr_schedulers(), state)  # the advice

@@ -10,7 +10,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import jsonargparse
 
-from vidact.cli.parse_errors import explain_parse_error
+from vidact.cli.parse_errors import reword_parse_error
 from vidact.cli.stopping import INTERRUPTED, TERMINATED, Terminated, ended_by_sigterm
 from vidact.core.errors import ConfigError
 
@@ -115,7 +115,7 @@ def _reword(error: Exception, function: Callable[..., int]) -> str:
     message = " ".join(str(error).split())
     found = re.search(r'Parser key "(\w+)": Does not validate against any of the Union .* Given value: (.*)$', message)
     if found is None:
-        return explain_parse_error(error, list(inspect.signature(function).parameters))
+        return reword_parse_error(error, list(inspect.signature(function).parameters))
     key, value = found.groups()
     return f"--{key}: expected {inspect.signature(function).parameters[key].annotation}, got {value}"
 

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from vidact.cli.parse_errors import explain_import_error, explain_parse_error
+from vidact.cli.parse_errors import reword_import_error, reword_parse_error
 from vidact.cli.run_end import guesses_without_pixels, report_run, summary, temporary_folder
 from vidact.cli.stopping import INTERRUPTED, TERMINATED, Stopped, ended_by_sigterm
 from vidact.core.devices import gather, local_rank
@@ -25,7 +25,7 @@ from vidact.core.terminal import printable
 from vidact.runs.checkpoints import find_checkpoint, load_checkpoint
 from vidact.runs.folder import CONFIG, RunFolder
 from vidact.runs.loggers.wandb import build_loggers, finish_wandb
-from vidact.runs.run import read_run_config, tell_other_rates
+from vidact.runs.run import read_run_config, warn_of_other_rates
 from vidact.training.callback_checks import check_before_fit, check_callbacks
 from vidact.training.callbacks.every_run import build_callbacks
 from vidact.training.callbacks.faithfulness.callback import FaithfulnessCallback
@@ -36,10 +36,10 @@ from vidact.training.checks import (
     check_parts,
     check_run,
     check_seed,
-    explain_trainer_error,
     require_cores,
     require_launcher,
     require_synchronisable,
+    reword_trainer_error,
     why_no_best_epoch,
 )
 from vidact.training.resuming import lock as run_lock
@@ -47,9 +47,9 @@ from vidact.training.resuming.checkpoint_io import WholeCheckpointIO
 from vidact.training.resuming.last_checkpoint import LastCheckpoint
 from vidact.training.resuming.same_training import (
     check_same_training,
-    go_on_in,
-    how_to_go_on,
+    how_to_resume,
     run_folder_of,
+    trim_metrics,
     why_nothing_is_trained,
 )
 from vidact.training.resuming.step_seeds import StepSeeds
@@ -88,9 +88,9 @@ class VidactCLI(LightningCLI):
             self.config = parser.parse_args(cast(list[str], args))
         except jsonargparse.ArgumentError as error:
             verb = args[0] if isinstance(args, list) and args else ""
-            raise ConfigError(explain_parse_error(error, self._known_keys(str(verb)))) from error
+            raise ConfigError(reword_parse_error(error, self._known_keys(str(verb)))) from error
         except Exception as error:
-            if (told := explain_import_error(error)) is None:
+            if (told := reword_import_error(error)) is None:
                 raise
             raise ConfigError(told) from error
 
@@ -145,7 +145,7 @@ class VidactCLI(LightningCLI):
         trainer = self.config_init[self.subcommand].trainer
         own = trainer.get("logger")  # none: CSV files and wandb; false: CSV files only; others are added
         if self._resumed is not None and self._checkpoint is not None:
-            go_on_in(self._resumed, self._checkpoint)
+            trim_metrics(self._resumed, self._checkpoint)
         if trainer.fast_dev_run:  # of which nothing is to be kept
             trainer.default_root_dir = temporary_folder()
         runs = Path(trainer.default_root_dir)
@@ -174,7 +174,7 @@ class VidactCLI(LightningCLI):
         try:
             built = super().instantiate_trainer(**kwargs)
         except (TypeError, ValueError, MisconfigurationException) as error:  # such as an unknown accelerator
-            raise explain_trainer_error(error, trainer.get("accelerator")) from error
+            raise reword_trainer_error(error, trainer.get("accelerator")) from error
         require_cores(built)
         require_launcher(built)
         if self.subcommand == "fit" and trainer.get("sync_batchnorm"):
@@ -195,7 +195,7 @@ class VidactCLI(LightningCLI):
             if not terminated and not isinstance(end.__context__, KeyboardInterrupt):
                 raise
             folder = Path(self.trainer.log_dir or "")
-            raise Stopped(how_to_go_on(subcommand, folder), TERMINATED if terminated else INTERRUPTED) from end
+            raise Stopped(how_to_resume(subcommand, folder), TERMINATED if terminated else INTERRUPTED) from end
 
     def _prepare_data(self) -> None:
         """Prepare the data before other processes start, so that a mistake shows at once."""
@@ -207,7 +207,7 @@ class VidactCLI(LightningCLI):
             self.datamodule.setup(self.subcommand)
             if self.subcommand != "fit":
                 stage = "validate" if self.subcommand == "validate" else "test"
-                tell_other_rates(self._checkpoint or {}, self.datamodule.rates_of(stage))
+                warn_of_other_rates(self._checkpoint or {}, self.datamodule.rates_of(stage))
             batches = len(self.datamodule.train_dataloader()) if self.subcommand == "fit" else None
         if self.subcommand == "fit":
             settings = self.config["fit"].model.as_dict()

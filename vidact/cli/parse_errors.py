@@ -30,7 +30,7 @@ _WORDS |= {"dot import path": "a class (my_module.Net) or its settings by their 
 _WORDS |= {"Tensor": "a list of two or more numbers"}
 
 
-def explain_parse_error(error: Exception, known: Sequence[str]) -> str:
+def reword_parse_error(error: Exception, known: Sequence[str]) -> str:
     """Make one line of a parser's error, with the nearest known name where a name is unknown.
 
     Args:
@@ -60,6 +60,8 @@ def explain_parse_error(error: Exception, known: Sequence[str]) -> str:
         )
     elif problem.endswith("subclass of Module"):
         problem += "; a function that builds one says so: def build(num_classes: int) -> torch.nn.Module"
+    elif problem.startswith("No module named"):
+        problem += "; it must be in this folder or in PYTHONPATH, or its package installed"
     where = f"{found[1] or found[2]}: " if found else ""
     return f"--{keys[0]}: {where}" + re.sub(r"<class '([\w.]+)'>", r"\1", problem)
 
@@ -74,7 +76,7 @@ def _expected_and_got(text: str) -> str:
     return f"expected {', '.join(most)}{' or ' if most else ''}{last}, got {got}"
 
 
-def explain_import_error(error: Exception) -> str | None:
+def reword_import_error(error: Exception) -> str | None:
     """Say where a module that the settings name fails while it is imported; None if that is not what has failed."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: this module cannot be imported ({error.msg})"

@@ -111,9 +111,10 @@ def pack_relevance(relevance: Float[np.ndarray, "T h w"], *, threshold: float) -
     relevance = relevance.astype(np.promote_types(relevance.dtype, np.float32), copy=False)
     largest = np.abs(relevance).max()
     spots = find_hotspots(relevance, largest=largest, threshold=threshold)
+    # The byte of a voxel exactly at the threshold, by the companding below.
     step = math.ceil(FULL_SCALE * math.sqrt(threshold)) if largest else FULL_SCALE + 1
     _, height, width = relevance.shape
-    precise = relevance.astype(np.float64)
+    precise = relevance.astype(np.float64)  # sums in float32 would differ from those of the explanation
     return PackedRelevance(
         data=_base64(zlib.compress(_companded(precise, spots, step=step).tobytes(), 9)),
         height=height,

@@ -117,6 +117,7 @@ class _Report:
                     "raise the limit or report on fewer runs"
                 )
             shown = _that_fit([_size(body) for body in self.bodies], order, room=room)
+            # Around a body the page has links and names as well, so the last few may not fit after all.
             while _size(html := self.render(shown)) > limit_bytes:
                 shown.remove(max(shown, key=order.index))
         return html
@@ -163,6 +164,7 @@ def _page(template: str, *, threshold: float, **values: Any) -> str:
         .render(
             style=Markup(style),
             script=Markup(script),
+            # Names of files and classes are escaped; should one get through, the browser runs no script but ours.
             policy=(
                 "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
                 f"style-src '{_digest(style)}'; script-src '{_digest(script)}'"
@@ -201,6 +203,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    # Browsers parse neither NaN nor Infinity in JSON, so they must fail here.
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     environment.filters |= {
         "percent": percent,

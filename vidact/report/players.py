@@ -88,7 +88,8 @@ def make_player(views: Sequence[tuple[str, ClipView]], *, threshold: float) -> P
     methods = list(dict.fromkeys(e.method for explanations in usable for e in explanations))
     targets = _target_labels(usable)
     times, steps = _time_line(clips)
-    pictures = list(dict.fromkeys(sprite.uri for sprite in sprites))  # runs often show the same frames
+    # Runs often show the same frames: each sprite is in the page once.
+    pictures = list(dict.fromkeys(sprite.uri for sprite in sprites))
     runs = []
     for clip, sprite, explanations, places in zip(clips, sprites, usable, steps, strict=True):
         packed = [_packed(explanation, threshold=threshold) for explanation in explanations]

@@ -85,6 +85,7 @@ def read_curves(folder: Path | None, *, best_epoch: int) -> Curves | None:
     epochs = sorted({int(row["epoch"]) for row in rows if row.get("epoch")})
     if not epochs:
         return None
+    # A metric may be logged in some epochs only, as validation every second one.
     found = {name: _series(rows, column, epochs) for column, name in (SERIES | ACCURACIES).items()}
     known = {name: values for name, values in found.items() if np.isfinite(values).any()}
     losses, accuracies = (

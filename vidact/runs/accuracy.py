@@ -70,7 +70,7 @@ class _Measured:
         return self.probabilities.argmax(dim=1) == self.label
 
 
-def frame_orders_named(names: Sequence[str]) -> list[FrameOrder]:
+def parse_frame_orders(names: Sequence[str]) -> list[FrameOrder]:
     """Check names of frame orders.
 
     Raises:
@@ -85,7 +85,7 @@ def frame_orders_named(names: Sequence[str]) -> list[FrameOrder]:
     return [known[name] for name in names]
 
 
-def own_frame_order(runs: Sequence[Run]) -> FrameOrder:
+def trained_frame_order(runs: Sequence[Run]) -> FrameOrder:
     """Give the frame order that all runs were trained with.
 
     Raises:
@@ -95,7 +95,7 @@ def own_frame_order(runs: Sequence[Run]) -> FrameOrder:
     if len(set(orders)) > 1:
         told = ", ".join(f"{run.name} with {order}" for run, order in zip(runs, orders, strict=True))
         raise ConfigError(f"the runs were trained with different orders of frames ({told}); name --frame_orders")
-    return frame_orders_named(orders[:1])[0]
+    return parse_frame_orders(orders[:1])[0]
 
 
 def check_part(part: str) -> None:

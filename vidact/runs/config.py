@@ -58,7 +58,7 @@ def differences(
     return [difference for difference in found if difference.theirs != difference.mine]
 
 
-def listed(found: list[Difference], *, there: str, here: str) -> str:
+def describe_differences(found: list[Difference], *, there: str, here: str) -> str:
     """Write the first few differences as text, and how many more there are."""
     shown = ", ".join(f"--{one.name} is {one.theirs} {there} and {one.mine} {here}" for one in found[:MAX_LISTED])
     return shown + (f" and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else "")

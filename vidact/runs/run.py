@@ -23,9 +23,9 @@ from vidact.data.loading.streaming import WindowSettings
 from vidact.data.video.timeline import FrameRates
 from vidact.runs.building import build_data, build_network
 from vidact.runs.checkpoints import give_weights, load_checkpoint
-from vidact.runs.config import differences, listed, with_current_class_paths
+from vidact.runs.config import describe_differences, differences, with_current_class_paths
 from vidact.runs.folder import CONFIG, RunFolder
-from vidact.runs.trust import importing_only, modules_of_file, modules_on_command_line, require_trusted
+from vidact.runs.trust import modules_of_file, modules_on_command_line, require_trusted, restrict_imports
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Run:
             ConfigError: a setting that this version does not have.
             DataError: the data is not where it was.
         """
-        with importing_only(self.trust, source=self.checkpoint):
+        with restrict_imports(self.trust, source=self.checkpoint):
             return build_data(self.data_settings)
 
 
@@ -84,7 +84,7 @@ def config_of_run(args: Sequence[str]) -> Path | None:
     return path if given.endswith(".ckpt") and path.is_file() else None
 
 
-def importing_of(args: Sequence[str], trusted: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+def restrict_imports_of(args: Sequence[str], trusted: Sequence[str]) -> contextlib.AbstractContextManager[None]:
     """Restrict what the config of a run, if `--config` names one, may import to modules that the command line names.
 
     Args:
@@ -97,7 +97,7 @@ def importing_of(args: Sequence[str], trusted: Sequence[str]) -> contextlib.Abst
         return contextlib.nullcontext()
     named = {*trusted, *modules_on_command_line(args)}
     own = (modules_of_file(path) for path in configs if path not in brought)
-    return importing_only(named.union(*own), source=brought[0])
+    return restrict_imports(named.union(*own), source=brought[0])
 
 
 def _lies_in_run(config: Path) -> bool:
@@ -148,7 +148,7 @@ def _build_network(config: Mapping[str, Any], *, num_classes: int, trust: Sequen
         "size": data["size"],
         "channels": 1 if data["gray"] else 3,
     }
-    with importing_only(trust, source=source):
+    with restrict_imports(trust, source=source):
         return build_network(class_path, given=given, settings=settings)
 
 
@@ -178,7 +178,7 @@ def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[
     if inside is not None:
         theirs, mine = ({part: one[part] for part in ("data", "model")} for one in (inside, config))
         if found := differences(theirs, mine):
-            told = listed(found, there="in the checkpoint", here="in the file")
+            told = describe_differences(found, there="in the checkpoint", here="in the file")
             raise ConfigError(
                 f"{file} and {checkpoint.name} disagree: {told}; bring back the file as `fit` wrote it, or "
                 "copy the checkpoint into a folder of its own, where its own settings count"
@@ -200,7 +200,7 @@ def _frame_rates(content: Mapping[str, Any], config: Mapping[str, Any], *, sourc
     return None if fps is None else FrameRates.of([], fps=float(fps))
 
 
-def tell_other_rates(content: Mapping[str, Any], now: FrameRates | None) -> None:
+def warn_of_other_rates(content: Mapping[str, Any], now: FrameRates | None) -> None:
     """Warn if the clips have other frame rates than those that a checkpoint was trained on."""
     learned = _frame_rates(content, {"data": {}}, source=Path("the checkpoint"))
     if learned and now and (told := learned.unlike(now)):

@@ -25,7 +25,7 @@ DENIED = (
 _DENIAL = re.compile(r"Importing '([\w.]+)' is not allowed")
 
 
-def modules_named(text: str | None) -> tuple[str, ...]:
+def parse_modules(text: str | None) -> tuple[str, ...]:
     """Split what `--trust` was given, `my_net,other.nets`, into modules.
 
     Raises:
@@ -39,7 +39,7 @@ def modules_named(text: str | None) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def importing_only(trusted: Collection[str], *, source: Path) -> Iterator[None]:
+def restrict_imports(trusted: Collection[str], *, source: Path) -> Iterator[None]:
     """Allow imports from `KNOWN` packages and `trusted` modules only, within the context.
 
     Args:
@@ -56,7 +56,7 @@ def importing_only(trusted: Collection[str], *, source: Path) -> Iterator[None]:
     except Exception as error:
         if (name := _denied(error)) is None:
             raise
-        raise refusal(name, source=source) from error
+        raise import_refused(name, source=source) from error
     finally:
         _common.parsing_settings.update(kept)
 
@@ -79,14 +79,14 @@ def require_trusted(class_path: str, trusted: Collection[str], *, source: Path) 
     if any(_lies_in(class_path, one) for one in DENIED if one not in trusted) or not any(
         _lies_in(class_path, one) for one in allowed
     ):
-        raise refusal(class_path, source=source)
+        raise import_refused(class_path, source=source)
 
 
 def _lies_in(class_path: str, module: str) -> bool:
     return f"{class_path}.".startswith(f"{module}.")
 
 
-def refusal(class_path: str, *, source: Path) -> ConfigError:
+def import_refused(class_path: str, *, source: Path) -> ConfigError:
     """Make the error that says why a class is not imported, and what to do."""
     module = class_path.rpartition(".")[0] or class_path
     return ConfigError(
@@ -113,7 +113,7 @@ def _module_of(value: Any) -> set[str]:
     return {".".join(parts[:-1])} if len(parts) > 1 and all(part.isidentifier() for part in parts) else set()
 
 
-def take_trust(args: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+def split_off_trust(args: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     """Split a command line into all but `--trust`, and the modules that it names."""
     rest, named = list[str](), list[str]()
     words = iter(args)
@@ -123,7 +123,7 @@ def take_trust(args: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
             named.append(value if sign else next(words, ""))
         else:
             rest.append(word)
-    return rest, modules_named(",".join(named))
+    return rest, parse_modules(",".join(named))
 
 
 def modules_on_command_line(args: Sequence[str]) -> set[str]:

@@ -106,7 +106,7 @@ def why_no_best_epoch(trainer: Mapping[str, Any]) -> str | None:
     return None
 
 
-def explain_trainer_error(error: Exception, accelerator: object) -> ConfigError | EnvironmentProblem:
+def reword_trainer_error(error: Exception, accelerator: object) -> ConfigError | EnvironmentProblem:
     """Turn Lightning's error about a setting into one line."""
     told = " ".join(str(error).split())
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
@@ -122,7 +122,7 @@ def _named(told: str) -> str:
     return f"--trainer: {told}" if about is None else f"--trainer.{about}: {told}"
 
 
-def explain_training_error(error: Exception) -> ConfigError | EnvironmentProblem | None:
+def reword_training_error(error: Exception) -> ConfigError | EnvironmentProblem | None:
     """Turn errors of optimizers, schedules and Lightning about settings into one line; None for all others."""
     frames = traceback.extract_tb(error.__traceback__)
     told = " ".join(str(error).split())
@@ -138,7 +138,7 @@ def explain_training_error(error: Exception) -> ConfigError | EnvironmentProblem
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
+def reword_run_errors() -> Iterator[None]:
     """Turn errors about settings, and faults of the machine, into errors of one line."""
     try:
         yield
@@ -149,11 +149,11 @@ def one_line_errors() -> Iterator[None]:
     except ValueError as error:  # jsonargparse wraps what a settings class has raised
         if (told := next((cause for cause in causes(error) if isinstance(cause, VidactError)), None)) is not None:
             raise told from error
-        if (explained := explain_refused_part(error) or explain_training_error(error)) is None:
+        if (explained := reword_refused_part(error) or reword_training_error(error)) is None:
             raise
         raise explained from error
     except Exception as error:
-        if (fault := reword_machine_error(error) or explain_training_error(error)) is None:
+        if (fault := reword_machine_error(error) or reword_training_error(error)) is None:
             raise
         raise fault from error
 
@@ -211,7 +211,7 @@ _OF_TRAINER = {"loggers.logger.Logger": "--trainer.logger", "callbacks.callback.
 _REQUIREMENT = re.compile(r"Requirement '[^']+' not met\.(?: HINT: Try running `[^`]+`)?")
 
 
-def explain_refused_part(error: Exception) -> ConfigError | EnvironmentProblem | None:
+def reword_refused_part(error: Exception) -> ConfigError | EnvironmentProblem | None:
     """Extract the message of a logger or a callback from the page that the parser writes around it.
 
     Returns:

@@ -29,7 +29,7 @@ from vidact.runs.checkpoints import require_same_network
 from vidact.runs.predictions import Predictions, WindowPredictions, mean_scores
 from vidact.training.losses import Loss, check_loss
 from vidact.training.mixing import Mixing
-from vidact.training.schedules import Interval, build_schedule, check_going_on
+from vidact.training.schedules import Interval, build_schedule, check_resumed_schedule
 
 
 class ActionClassifier(LightningModule):
@@ -43,19 +43,19 @@ class ActionClassifier(LightningModule):
     Args:
         network: The network to train.
         class_names: The classes in the order of their numbers; the command line fills them in from the data.
-        loss: From logits and labels to a number; cross-entropy if None.
-        optimizer: Made from the network's parameters; Adam with learning rate 1e-3 if not given.
-        lr_scheduler: Made from the optimizer; constant if None. WarmupCosine and OneCycleLR are as long as training,
-            where their settings do not say how long. ReduceLROnPlateau goes by `val/loss`, after each validation.
+        loss: Gives a number for logits and labels; cross-entropy if None.
+        optimizer: Built with the network's parameters; Adam with learning rate 1e-3 by default.
+        lr_scheduler: Built with the optimizer; the rate is constant if None. WarmupCosine and OneCycleLR are as long as
+            training, unless their settings say how long. ReduceLROnPlateau monitors `val/loss`, after each validation.
         lr_scheduler_interval: When the schedule is stepped: each epoch, or each step of the optimizer. `auto` is each
             step for OneCycleLR and CyclicLR, whose settings count steps, and each epoch for all others.
-        top_k: How many guesses `clip_top<k>_accuracy` allows.
-        mixup_alpha: Training clips are mixed in pairs as MixUp does, by shares drawn from Beta(α, α); 0 for never.
-            The loss is then given probabilities [B, K] in place of labels.
-        cutmix_alpha: The same for CutMix: a box of one clip, in all its frames, is put into another; with both, each
-            batch is mixed by one of them, at even odds.
-        mirror_at_test: In validation, test and prediction, a window's probabilities are the mean of its own and of its
-            mirror image's. Wrong where a class is a direction.
+        top_k: The k of `clip_top<k>_accuracy`: a clip counts if its class is among the k most probable.
+        mixup_alpha: MixUp mixes training clips in pairs, by shares drawn from Beta(α, α); 0 for never. The loss then
+            gets probabilities [B, K] in place of labels.
+        cutmix_alpha: CutMix puts a box of one clip, in all its frames, into another; 0 for never. With both, each batch
+            is mixed by one of them, at even odds.
+        mirror_at_test: In validation, test and prediction, average a window's probabilities with those of its mirror
+            image. Wrong if a class is a direction.
     """
 
     confusion: dict[str, Int[Tensor, "K K"]]
@@ -130,7 +130,7 @@ class ActionClassifier(LightningModule):
 
     def on_fit_start(self) -> None:
         """Refuse to resume with a schedule of another length, or say so."""
-        check_going_on(self.lr_schedulers(), self._schedule_before)
+        check_resumed_schedule(self.lr_schedulers(), self._schedule_before)
 
     def metric_names(self) -> list[str]:
         """List the metrics that are logged in training and validation, which callbacks may monitor."""

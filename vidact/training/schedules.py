@@ -218,7 +218,7 @@ def _check_length(schedule: Any, length: Length, unit: str) -> None:
     rank_zero_info(told)
 
 
-def check_going_on(schedule: Any, before: Mapping[str, Any] | None) -> None:
+def check_resumed_schedule(schedule: Any, before: Mapping[str, Any] | None) -> None:
     """Compare a schedule's length with that in the checkpoint that training is resumed from.
 
     Raises:

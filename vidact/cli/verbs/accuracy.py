@@ -32,24 +32,24 @@ def accuracy(
     from vidact.core.folders import refuse_foreign_file
     from vidact.runs.accuracy import (
         check_part,
-        frame_orders_named,
         holds_accuracies,
         measure_accuracies,
-        own_frame_order,
+        parse_frame_orders,
         table,
+        trained_frame_order,
         write_accuracies,
     )
     from vidact.runs.run import open_run
-    from vidact.runs.trust import modules_named
+    from vidact.runs.trust import parse_modules
 
-    orders = frame_orders_named(frame_orders) if frame_orders else []
+    orders = parse_frame_orders(frame_orders) if frame_orders else []
     device = choose_device(accelerator)
     check_part(part)
     if out is not None:
         refuse_foreign_file(Path(out), holds_accuracies)
         check_writable(Path(out).parent)
-    opened = [open_run(run, trust=modules_named(trust)) for run in runs]
-    rows = measure_accuracies(opened, part=part, orders=orders or [own_frame_order(opened)], device=device)
+    opened = [open_run(run, trust=parse_modules(trust)) for run in runs]
+    rows = measure_accuracies(opened, part=part, orders=orders or [trained_frame_order(opened)], device=device)
     print(table(rows))  # before it is written: if that fails, nothing is lost
     if out is not None:
         write_accuracies(Path(out), rows, part=part)

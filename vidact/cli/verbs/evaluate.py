@@ -52,10 +52,10 @@ def evaluate(
     from vidact.evaluation.output.files import claim_folder
     from vidact.evaluation.runs import folder_name, measure, prepare
     from vidact.runs.loggers.wandb import build_wandb_logger
-    from vidact.runs.trust import modules_named
+    from vidact.runs.trust import parse_modules
 
     built = build_trainer(trainer)
-    named = modules_named(trust)
+    named = parse_modules(trust)
     shared = Path(out or folder_name(choice))
     if out is not None or len(runs) > 1:
         check_writable(shared)

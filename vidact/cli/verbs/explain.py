@@ -49,10 +49,10 @@ def explain_videos(
     """
     from vidact.explaining.jobs import VideoExplainer, explain_all, list_jobs
     from vidact.runs.run import open_run, window_of
-    from vidact.runs.trust import modules_named
+    from vidact.runs.trust import parse_modules
 
     jobs = list_jobs(videos, Path(out))
-    named = modules_named(trust)
+    named = parse_modules(trust)
     opened = open_run(run, trust=named)
     settings.check_target(opened.class_names)
     window = window_of(opened, overlap=overlap)

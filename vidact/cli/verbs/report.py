@@ -36,12 +36,12 @@ def report(
     from vidact.core.folders import refuse_foreign_file
     from vidact.report.page import is_page, report_page, write_page
     from vidact.report.run_view import ReportSettings, view_run
-    from vidact.runs.trust import modules_named
+    from vidact.runs.trust import parse_modules
 
     settings = ReportSettings(part, tuple(methods), clips_per_class, mistakes)
     refuse_foreign_file(Path(out), is_page)
     device = choose_device(accelerator)
-    views = [view_run(run, settings=settings, device=device, trust=modules_named(trust)) for run in runs]
+    views = [view_run(run, settings=settings, device=device, trust=parse_modules(trust)) for run in runs]
     page = report_page(views, limit_bytes=int(megabytes * 1e6))
     write_page(page, Path(out))
     print(printable(out))

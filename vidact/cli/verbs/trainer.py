@@ -13,13 +13,13 @@ from vidact.cli.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated
 from vidact.core.devices import local_rank
 from vidact.core.terminal import guard_warnings, printable
 from vidact.data.datamodule import VideoDataModule
-from vidact.runs.run import config_of_run, importing_of
-from vidact.runs.trust import take_trust
+from vidact.runs.run import config_of_run, restrict_imports_of
+from vidact.runs.trust import split_off_trust
 from vidact.training.callbacks.run_config import RunConfig
-from vidact.training.checks import one_line_errors
+from vidact.training.checks import reword_run_errors
 from vidact.training.classifier import ActionClassifier
 from vidact.training.resuming import lock as run_lock
-from vidact.training.resuming.same_training import how_to_go_on, remove_unbegun
+from vidact.training.resuming.same_training import how_to_resume, remove_if_nothing_written
 
 HARMLESS_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning's own code, on newer torch
@@ -49,11 +49,11 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
     if "SLURM_JOB_ID" in os.environ:
         # SLURM signals all processes of a job; DataLoader workers must ignore it.
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN))
-    args, trusted = (args, ()) if verb == "fit" else take_trust(args)
+    args, trusted = (args, ()) if verb == "fit" else split_off_trust(args)
     args = resolve_configs(args)
     strict = {"exit_on_error": False, "allow_abbrev": False}
     try:
-        with contextlib.nullcontext() if verb == "fit" else importing_of(args, trusted), one_line_errors():
+        with contextlib.nullcontext() if verb == "fit" else restrict_imports_of(args, trusted), reword_run_errors():
             VidactCLI(
                 ActionClassifier,
                 VideoDataModule,
@@ -68,11 +68,11 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
             )
     except (Stopped, KeyboardInterrupt, Terminated) as stop:
         if local_rank() == 0:
-            print(printable(f"vidact: {str(stop) or how_to_go_on(verb, run_lock.held())}"), file=sys.stderr)
+            print(printable(f"vidact: {str(stop) or how_to_resume(verb, run_lock.held())}"), file=sys.stderr)
         if isinstance(stop, Stopped):
             return stop.status
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     finally:
-        remove_unbegun(run_lock.held())
+        remove_if_nothing_written(run_lock.held())
         run_lock.release()
     return 0

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from vidact.core.errors import ConfigError, EnvironmentProblem
-from vidact.runs.config import differences, listed, with_current_class_paths
+from vidact.runs.config import describe_differences, differences, with_current_class_paths
 from vidact.runs.folder import RunFolder, relative
 from vidact.runs.loggers.metrics_csv import trim_rows
 
@@ -25,14 +25,14 @@ def run_folder_of(checkpoint: Path) -> Path | None:
     return folder.path if checkpoint.absolute() == folder.last_checkpoint else None
 
 
-def how_to_go_on(verb: str, folder: Path | None) -> str:
+def how_to_resume(verb: str, folder: Path | None) -> str:
     """Say in one line that a run was stopped and how to resume it."""
     if verb == "fit" and folder is not None and (path := RunFolder(folder).last_checkpoint).is_file():
         return f"stopped; the same command with --ckpt_path last resumes from {relative(path)}"
     return "stopped; the same command starts anew"
 
 
-def remove_unbegun(folder: Path | None) -> None:
+def remove_if_nothing_written(folder: Path | None) -> None:
     """Remove the folder of a run that was refused before it wrote anything."""
     if folder is None or not folder.is_dir():
         return
@@ -44,7 +44,7 @@ def remove_unbegun(folder: Path | None) -> None:
             folder.rmdir()
 
 
-def go_on_in(folder: Path, checkpoint: Mapping[str, Any]) -> None:
+def trim_metrics(folder: Path, checkpoint: Mapping[str, Any]) -> None:
     """Remove the rows of metrics.csv that were logged after the checkpoint.
 
     Raises:
@@ -104,7 +104,7 @@ def check_same_training(saved: str, own: Mapping[str, Any], defaults: Mapping[st
     """
     theirs, mine, usual = (_comparable(one) for one in (yaml.safe_load(with_current_class_paths(saved)), own, defaults))
     if differing := differences(theirs, mine, usual):
-        shown = listed(differing, there="there", here="now")
+        shown = describe_differences(differing, there="there", here="now")
         raise ConfigError(
             f"{checkpoint}: training can be resumed only with the settings it began with, but {shown}; give the "
             "command it began with (or its config.yaml as --config), or start anew without --ckpt_path"

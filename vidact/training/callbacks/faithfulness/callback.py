@@ -37,16 +37,16 @@ class FaithfulnessCallback(ScheduledCallback):
     perturbation curves of the true class's logit (tubes replaced by their mean over time), and, where batches bring
     masks (`--data.masks true`), `val/faithfulness/<method>/rma`, the share of positive relevance in them, with chance
     beside it. The curves are drawn into `<run folder>/faithfulness/`. It never changes training. With several
-    processes, each measures its share of the clips. A method that does not rise above the controls shows nothing.
+    processes, each measures its share of the clips. A method that is no better than the controls explains nothing.
 
     Args:
         every_n_epochs: Measure after every n-th epoch of training (at the first validation from then on), and after
             the last; 0 for never.
-        clips_per_class: How many clips of each class.
+        clips_per_class: Number of clips of each class.
         num_steps: Points of a perturbation curve after its start; each takes a pass of the clips through the network.
-        method: One of `explainers.METHODS`.
-        composite: Which relevance rules, for `lrp`: one of `composites.COMPOSITES`, a .yaml file, or a mapping as in
-            one.
+        method: A method of `attribution.registry.METHODS`.
+        composite: Relevance rules for `lrp`: a name of `attribution.lrp.composites.COMPOSITES`, a .yaml file, or a
+            mapping as in such a file.
     """
 
     def __init__(

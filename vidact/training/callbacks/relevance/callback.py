@@ -34,20 +34,20 @@ from vidact.training.callbacks.schedule import ScheduledCallback
 class RelevanceCallback(ScheduledCallback):
     """Explains the same few validation clips every few epochs, by layer-wise relevance propagation or another method.
 
-    For each clip, for its predicted and its true class, it writes under `<run folder>/explanations/` and logs to
-    wandb: the frames with their hotspots, the same as a video, the signed heatmap, relevance per frame, hotspots per
-    frame; and a table with a row per clip. Relevance and hotspots per frame are charts of wandb's own as well. It works
-    in fit, validate and test, and never changes training. With several processes, each explains its share of the clips
-    and rank zero writes. A network that the method cannot explain is
-    refused before training starts; `validate` and `test` only warn.
+    For each clip, for its predicted and its true class, it writes under `<run folder>/explanations/` and logs to wandb:
+    the frames with their hotspots as a picture and as a video, the signed heatmap, relevance per frame, hotspots per
+    frame, and a table with a row per clip; wandb also gets relevance and hotspots per frame as charts. It works in fit,
+    validate and test, and never changes training. With several processes, each explains its share of the clips and rank
+    zero writes. A network that the method cannot explain is refused before training starts; `validate` and `test` only
+    warn.
 
     Args:
         every_n_epochs: Explain after every n-th epoch of training (at the first validation from then on), and
             after the last; 0 for never. `validate` and `test` always explain.
-        clips_per_class: How many clips of each class.
-        method: One of `explainers.METHODS`.
-        composite: Which relevance rules, for `lrp`: one of `composites.COMPOSITES`, a .yaml file, or a mapping as in
-            one.
+        clips_per_class: Number of clips of each class.
+        method: A method of `attribution.registry.METHODS`.
+        composite: Relevance rules for `lrp`: a name of `attribution.lrp.composites.COMPOSITES`, a .yaml file, or a
+            mapping as in such a file.
         threshold: A voxel is a hotspot from this share of the clip's largest |R| on.
     """
 
