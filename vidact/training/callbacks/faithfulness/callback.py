@@ -19,13 +19,12 @@ from vidact.core.errors import ConfigError, ExplanationError, NetworkError, Vida
 from vidact.drawing.evaluation.perturbation import Band, FillPanel, MethodCurves, perturbation_curves
 from vidact.drawing.figure import save_png
 from vidact.evaluation.measures.perturbation import build_units
-from vidact.evaluation.names import TUBES
+from vidact.evaluation.names import MOTION_ENERGY, RANDOM, TUBES
 from vidact.runs.folder import RunFolder
 from vidact.runs.loggers.media import log_pictures
 from vidact.training.callbacks.faithfulness.findings import Faithfulness, fill_for, measure_clips, shares_replaced
 from vidact.training.callbacks.schedule import ScheduledCallback
 
-RANDOM, MOTION_ENERGY = "random", "motion_energy"
 CONTROLS = (RANDOM, MOTION_ENERGY)
 KEY = "val/faithfulness"
 
