@@ -48,10 +48,10 @@ def reword_parse_error(error: Exception, known: Sequence[str]) -> str:
     kind = _imported(found[1] or found[2]) if found else None
     if problem == "Option 'class_path' is not accepted":
         return f"--{keys[0]}: expected class_path, its settings under init_args, and nothing beside these two"
-    if _EXPECTED.match(problem) or _EXPECTED.match(f"Expected a {problem}") or "Not of type Tensor: " + problem in page:
-        inside = "" if is_dataclass(kind) else "init_args."
+    if _EXPECTED.match(problem) or f"Not of type Tensor: {problem}" in page:
+        inside = "" if len(keys) == 1 else f".{keys[-1]}" if is_dataclass(kind) else f".init_args.{keys[-1]}"
         rest = page[page.rindex(f'Parser key "{keys[-1]}": ') :]
-        return f"--{f'.{inside}'.join([keys[0], *keys[1:][-1:]])}: {_expected_and_got(rest)}"
+        return f"--{keys[0]}{inside}: {_expected_and_got(rest)}"
     if option := _NO_OPTION.search(problem):
         problem += _nearest(option[1], _parameters(kind))
     elif attribute := _NO_ATTRIBUTE.search(problem):
