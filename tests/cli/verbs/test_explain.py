@@ -163,7 +163,7 @@ def test_it_spreads_over_processes_and_says_each_result_once(
         (
             ["{run}", "{clip}", "--overlap", "1"],
             2,
-            "that the next sees again, in [0, 1), got 1.0",
+            "that the next one repeats, in [0, 1), got 1.0",
         ),
         (["{run}", "{clip}", "--devices", "99"], 2, "--devices 99: this machine has"),
         (["{run}", "{clip}", "--beside", "grad_cm"], 2, "grad_cm: no such run folder or checkpoint"),
