@@ -113,9 +113,13 @@ def explain(
 
 
 def show(explanation: ClipExplanation) -> Path:
-    """Open an explanation in the browser, without a notebook; gives the page's file.
+    """Open an explanation in the browser, without a notebook.
 
-    The file is in the system's folder for temporary files and is not removed.
+    Args:
+        explanation: As `explain` gives it.
+
+    Returns:
+        The page's file, in the system's folder for temporary files; it is not removed.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".html", prefix="vidact-", delete=False, encoding="utf-8") as file:
         file.write(clip_page(explanation.view, threshold=explanation.threshold))
