@@ -67,7 +67,7 @@ def test_the_sweep_calls_fit_with_settings_that_it_knows(capsys: pytest.CaptureF
 
 def test_the_sweep_is_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fit", "--config", "sweep"]) == 2
-    assert "sweep.yaml: a sweep, not settings; give it to wandb: wandb sweep" in capsys.readouterr().err
+    assert "sweep.yaml: this is a sweep, not a config; run it with: wandb sweep" in capsys.readouterr().err
 
 
 def test_a_checkpoint_is_tested_with_the_config_of_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
