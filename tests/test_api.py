@@ -77,6 +77,7 @@ def test_the_lines_of_the_readme_run(small_run: Path, small_set: Path, monkeypat
     assert hasattr(found["why"], "_repr_html_")
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, vidact; assert 'torch' not in sys.modules; vidact.load; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -81,6 +81,7 @@ def put(job: Job, *, names: list[str] = OWN, sha1: str = "1") -> None:
         put_in_place(part, job.folder, record)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(
     videos=st.lists(st.tuples(st.lists(NAMES, max_size=2), NAMES), min_size=1, max_size=5),

@@ -57,6 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_function_that_builds_a_network_serves_from_fit_to_explain(folder: Path, small_set: Path) -> None:
     """Its constructor's settings come through `**kwargs`; the loss has weights of classes."""
     weights = "--model.loss={class_path: torch.nn.CrossEntropyLoss, init_args: {weight: [1, 2.5, 3]}}"

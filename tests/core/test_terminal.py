@@ -137,6 +137,7 @@ def test_help_imports_nothing_heavy(words: tuple[str, ...]) -> None:
     assert f"python -m vidact {' '.join(words)}" in found.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="other pipes")
 def test_who_reads_no_further_ends_nothing(evil_set: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "vidact", "data", "split", evil_set, "--scheme", "kfold", "--num-folds", "3"]

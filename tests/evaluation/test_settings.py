@@ -254,7 +254,7 @@ def test_in_a_single_frame_nothing_is_taken_from_time() -> None:
     assert note.startswith("clips of 1 frame: skipped are tubes with temporal_mean, frames with blur")
     first = EvaluateSettings(fills=("temporal_mean", "blur"))
     assert headline(first, ("perturbation",), (), num_frames=1) == ("abpc/tubes/blur",)
-    with pytest.raises(ConfigError, match="nothing is taken away by frames with freeze; add tubes"):
+    with pytest.raises(ConfigError, match="nothing is replaced by frames with freeze; add tubes"):
         EvaluateSettings(units=("frames",), fills=("freeze",)).idle_note(1)
 
 

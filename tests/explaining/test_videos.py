@@ -118,6 +118,7 @@ def test_a_class_is_explained_against_another(tmp_path: Path) -> None:
     assert _explain(tmp_path, MadeVideo(7), target="left-vs-rest").target_name == "left-vs-rest"
 
 
+@pytest.mark.slow
 def test_memory_depends_on_the_window_and_not_on_the_length(tmp_path: Path) -> None:
     def peak(num_frames: int) -> int:
         gc.collect()

@@ -77,6 +77,7 @@ def test_any_clip_gives_a_score_per_class_and_every_frame_counts(
     assert (video.grad.abs().sum(dim=(1, 3, 4)) > 0).all(), "a frame gets no gradient"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "num_frames", "size"),
     [

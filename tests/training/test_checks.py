@@ -128,6 +128,7 @@ def test_parts_may_be_asked_for_or_left_to_lightning() -> None:
     check_parts({"enable_checkpointing": False}, verb="test")  # which writes none
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_quick_try_leaves_nothing(
     small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -302,6 +302,7 @@ def peak_bytes(path: Path, count: int) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     peak_bytes(tmp_path / "warm.mp4", 20)
     short, long = (peak_bytes(tmp_path / f"{count}.mp4", count) for count in (200, 2000))

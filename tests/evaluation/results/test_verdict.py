@@ -162,6 +162,7 @@ def test_clips_without_masks_cannot_be_judged_by_them_as_is_said_before() -> Non
     assert why_undecided({}, num_clips=60, num_methods=1) is None, "it was not asked"
 
 
+@pytest.mark.slow
 def test_where_nothing_is_better_it_rarely_says_so() -> None:
     """Eight methods as good as one control, far above the others, on the fewest sources that are judged at all.
 

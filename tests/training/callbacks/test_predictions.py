@@ -5,7 +5,6 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from vidact.training.callbacks import predictions
 from vidact.training.callbacks.predictions import PredictionWriter
 
 
@@ -34,10 +33,10 @@ def _batch(window: int, datapoint: tuple[str, ...]) -> dict[str, Any]:
     ],
 )
 def test_a_row_has_its_windows_datapoint_name_where_the_data_have_one(
-    names: list[tuple[str, ...]], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    names: list[tuple[str, ...]], expected: list[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(predictions, "run_folder", lambda trainer: tmp_path)
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(accelerator="cpu", default_root_dir=tmp_path, **quiet)
     batches = [_batch(window, names[window]) for window in (1, 0)]
     PredictionWriter().write_on_epoch_end(trainer, LightningModule(), batches, [])
     assert (tmp_path / "predictions.csv").read_text().splitlines() == expected

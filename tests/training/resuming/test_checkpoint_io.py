@@ -61,6 +61,7 @@ def _kill_while_it_saves(path: Path, after_seconds: float) -> None:
     os.close(write)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_no_kill_leaves_a_checkpoint_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where temporary files lie on another disk, where a move is a copy."""
