@@ -210,7 +210,7 @@ def test_a_record_of_somebody_else_protects_its_folder(
     (folder := tmp_path / clip.stem).mkdir()
     (folder / RECORD).write_text('{"mine": 1}')
     assert _explain(small_run, clip, "--out", tmp_path) == 1
-    assert "exists, and no explanation is in it" in capsys.readouterr().out
+    assert "exists, and holds no explanation" in capsys.readouterr().out
     assert (folder / RECORD).read_text() == '{"mine": 1}'
 
 
@@ -240,7 +240,7 @@ def test_a_folder_that_something_else_is_in_is_left_alone(
     (tmp_path / clip.stem).mkdir()
     (tmp_path / clip.stem / "thesis.txt").write_text("mine")
     assert _explain(small_run, clip, "--out", tmp_path) == 1
-    assert "exists, and no explanation is in it" in capsys.readouterr().out
+    assert "exists, and holds no explanation" in capsys.readouterr().out
     assert (tmp_path / clip.stem / "thesis.txt").read_text() == "mine"
 
 
