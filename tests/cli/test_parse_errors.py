@@ -31,7 +31,8 @@ COSINE = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
         ([f"{NETWORK}.init_args.dropout", "much"], f"{NETWORK}.init_args.dropout: expected a number, got much"),
         (
             [f"{NETWORK}.init_args.widhts", "[3]"],
-            f"{NETWORK}: vidact.models.residual.SlimResNet3D: Option 'widhts' is not accepted; nearest: widths",
+            f"{NETWORK}: vidact.models.residual.SlimResNet3D: Option 'widhts' is not accepted; "
+            "nearest: --model.network.init_args.widths",
         ),
         (
             [NETWORK, "vidact.models.fusion.SlowFusoin"],
@@ -74,7 +75,7 @@ COSINE = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
         (
             ["--data.augmentation.temporal_jiter", "3"],
             "--data.augmentation: vidact.data.loading.augmentation.AugmentationSettings: Option 'temporal_jiter' is "
-            "not accepted; nearest: temporal_jitter",
+            "not accepted; nearest: --data.augmentation.temporal_jitter",
         ),
         (
             ["--data.augmentation.temporal_jitter", "x"],
@@ -119,7 +120,10 @@ COSINE = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
         (["--rep", "false"], "unrecognized arguments: --rep false"),
         (["--conf", "hmdb51"], "unrecognized arguments: --conf hmdb51; nearest: --config"),
         ([f"{NETWORK}.init_args.width", "[3]"], f"{NETWORK}: vidact.models.residual.SlimResNet3D: Option 'width' is"),
-        (["--trainer.max_time", "x"], "--trainer: `Timer(duration='x')` is not a valid duration. Expected a str"),
+        (
+            ["--trainer.max_time", "x"],
+            "--trainer.max_time: expected a time above 0: days, hours, minutes and seconds as",
+        ),
         (
             ["--seed_everything", "-1"],
             "--seed_everything: expected false or a whole number from 0 to 4294967295, got -1",
@@ -170,12 +174,12 @@ trainer: {callbacks: [{class_path: lightning.pytorch.callbacks.EarlyStopping}]}
     [
         (
             "trainer: {max_epoch: 3}",
-            "Subcommand 'fit' does not accept option 'trainer.max_epoch'; nearest: --trainer.max_",
+            "there is no setting trainer.max_epoch; nearest: --trainer.max_",
         ),
         (CLASS % "init_arg: {}", f"{NETWORK}: expected class_path, its settings under init_args, and nothing"),
         (
             "model: {optimizer: {class_path: torch.optim.Adam, init_args: {lrr: 0.1}}}",
-            "--model.optimizer: torch.optim.Adam: Option 'lrr' is not accepted; nearest: lr",
+            "--model.optimizer: torch.optim.Adam: Option 'lrr' is not accepted; nearest: --model.optimizer.init_args",
         ),
         (
             CALLBACK,

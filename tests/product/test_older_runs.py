@@ -69,6 +69,31 @@ def test_it_goes_on(old_run: Path) -> None:
     assert trainer["callbacks"]["class_path"] == "vidact.training.callbacks.averaging.MeanWeights"
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_last_means_the_run_whose_config_is_given_and_not_the_newest(
+    old_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newest = Path("runs/version_1")
+    shutil.copytree(old_run, newest)
+    (newest / "checkpoints" / "last.ckpt").touch()
+    before = (newest / "metrics.csv").read_bytes()
+    words = ["--config", str(old_run / "config.yaml"), "--ckpt_path", "last", "--trainer.max_epochs", "3"]
+    assert main(["fit", *words, "--trainer.enable_progress_bar", "false"]) == 0
+    assert (newest / "metrics.csv").read_bytes() == before
+    assert "2" in {row["epoch"] for row in csv.DictReader((old_run / "metrics.csv").read_text().splitlines())}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_config_that_disagrees_with_its_checkpoint_is_refused(
+    old_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = old_run / "config.yaml"
+    config.write_text(config.read_text().replace("\n  num_frames: 8\n", "\n  num_frames: 9\n"))
+    words = ["--config", str(config), "--ckpt_path", str(old_run / "checkpoints" / "best.ckpt")]
+    assert main(["validate", *words, "--trainer.accelerator", "cpu"]) == 2
+    assert "disagree: --data.num_frames is 8 in the checkpoint and 9 in the file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -23,6 +23,7 @@ from vidact.core.errors import CheckpointError, ConfigError
 from vidact.core.networks import reword_build_error
 from vidact.core.terminal import printable
 from vidact.runs.checkpoints import find_checkpoint, load_checkpoint
+from vidact.runs.config import with_current_class_paths
 from vidact.runs.folder import CONFIG, RunFolder
 from vidact.runs.loggers.wandb import build_loggers, finish_wandb
 from vidact.runs.run import read_run_config, warn_of_other_rates
@@ -248,7 +249,11 @@ def _num_channels(gray: bool) -> int:
 
 
 class Parser(LightningArgumentParser):
-    """Lightning's parser, which also links settings to a network that a function builds."""
+    """Lightning's parser, which also reads older configs, and links settings to a network that a function builds."""
+
+    def parse_string(self, content: str, *args: Any, **kwargs: Any) -> Any:
+        """Parse the text of a config; class paths of older versions are replaced by today's."""
+        return super().parse_string(with_current_class_paths(content), *args, **kwargs)
 
     def add_function_arguments(self, *args: Any, linked_targets: set[str] | None = None, **kwargs: Any) -> list[str]:
         """Add a function's arguments; jsonargparse passes `linked_targets`, which Lightning's parser does not take."""

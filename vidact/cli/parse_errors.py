@@ -39,7 +39,8 @@ def reword_parse_error(error: Exception, known: Sequence[str]) -> str:
     """
     page = _one_line(error)
     if unknown := _UNKNOWN.search(page):
-        return page + _nearest(unknown[1] or unknown[2], known, before="--")
+        told = page if unknown[1] else f"there is no setting {unknown[2]}"
+        return told + _nearest(unknown[1] or unknown[2], known, before="--")
     keys = list(dict.fromkeys(_KEY.findall(page)))
     if not keys:
         return page
@@ -53,7 +54,9 @@ def reword_parse_error(error: Exception, known: Sequence[str]) -> str:
         rest = page[page.rindex(f'Parser key "{keys[-1]}": ') :]
         return f"--{keys[0]}{inside}: {_expected_and_got(rest)}"
     if option := _NO_OPTION.search(problem):
-        problem += _nearest(option[1], _parameters(kind))
+        before = f"--{keys[0]}." if is_dataclass(kind) else f"--{keys[0]}.init_args."
+        parameters = _parameters(kind)
+        problem += _nearest(option[1], parameters, before=before) or f"; there are {', '.join(parameters)}"
     elif attribute := _NO_ATTRIBUTE.search(problem):
         problem += _nearest(
             attribute[2], [name for name in dir(sys.modules.get(attribute[1])) if not name.startswith("_")]

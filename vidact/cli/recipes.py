@@ -1,13 +1,11 @@
-"""Find the YAML config that `--config` names, check it, and update class paths of older versions."""
+"""Find the YAML config that `--config` names, by its path or by the name of a recipe, and check it."""
 
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vidact.core.errors import ConfigError
-from vidact.runs.config import with_current_class_paths
 
 
 def resolve_configs(args: list[str]) -> list[str]:
@@ -22,21 +20,6 @@ def resolve_configs(args: list[str]) -> list[str]:
         else:
             others.append(word)
     return [*configs, *others]
-
-
-def update_class_paths(args: list[str]) -> list[str]:
-    """Replace class paths of older versions, in words and in configs; a config that changes is given as text.
-
-    Args:
-        args: With `--config` and its file as two words, as `resolve_configs` gives them.
-    """
-    updated = [with_current_class_paths(word) for word in args]
-    for place, (flag, file) in enumerate(pairwise(args), start=1):
-        if flag == "--config":
-            text = Path(file).read_text(encoding="utf-8")
-            current = with_current_class_paths(text)
-            updated[place] = file if current == text else current
-    return updated
 
 
 def find_config(name: str) -> Path:

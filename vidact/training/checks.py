@@ -6,6 +6,7 @@ import os
 import re
 import traceback
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -71,6 +72,21 @@ def check_run(trainer: Mapping[str, Any]) -> None:
         least, most = trainer.get(f"min_{what}"), trainer.get(f"max_{what}")
         if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
             raise ConfigError(f"--trainer.min_{what} {least}: more than --trainer.max_{what}, which is {most}")
+    _check_max_time(trainer.get("max_time"))
+
+
+def _check_max_time(given: Any) -> None:
+    """Refuse what is no time, and a time of 0, which would train nothing."""
+    duration = given
+    if isinstance(given, str) and (found := re.fullmatch(r"(\d+):(\d\d):(\d\d):(\d\d)", given.strip())):
+        days, hours, minutes, seconds = map(int, found.groups())
+        duration = timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+    elif isinstance(given, Mapping):
+        with contextlib.suppress(TypeError):
+            duration = timedelta(**given)
+    if given is not None and not (isinstance(duration, timedelta) and duration > timedelta()):
+        wanted = "a time above 0: days, hours, minutes and seconds as 00:12:00:00, or {hours: 12}"
+        raise ConfigError(f"--trainer.max_time: expected {wanted}, got {given}")
 
 
 def check_parts(trainer: Mapping[str, Any], *, verb: str, goes_on: bool = False) -> None:

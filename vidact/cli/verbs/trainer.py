@@ -8,11 +8,12 @@ import sys
 import warnings
 
 from vidact.cli.lightning_cli import Parser, VidactCLI
-from vidact.cli.recipes import resolve_configs, update_class_paths
+from vidact.cli.recipes import resolve_configs
 from vidact.cli.stopping import INTERRUPTED, TERMINATED, Stopped, Terminated
 from vidact.core.devices import local_rank
 from vidact.core.terminal import guard_warnings, printable
 from vidact.data.datamodule import VideoDataModule
+from vidact.runs.config import with_current_class_paths
 from vidact.runs.run import config_of_run, restrict_imports_of
 from vidact.runs.trust import split_off_trust
 from vidact.training.callbacks.run_config import RunConfig
@@ -64,7 +65,7 @@ def run_trainer_verb(verb: str, args: list[str]) -> int:
                 parser_kwargs={**strict, **dict.fromkeys(VidactCLI.subcommands(), strict)},
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
-                args=[verb, *update_class_paths(args)],
+                args=[verb, *map(with_current_class_paths, args)],
             )
     except (Stopped, KeyboardInterrupt, Terminated) as stop:
         if local_rank() == 0:
