@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from shared_fixtures import _own_cache as _own_cache
 from shared_fixtures import _own_wandb_process as _own_wandb_process
+from shared_fixtures import _usual_priority as _usual_priority
 from shared_fixtures import elsewhere as elsewhere
 from shared_fixtures import hmdb51 as hmdb51
 from shared_fixtures import jhmdb as jhmdb

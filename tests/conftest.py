@@ -8,6 +8,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 from shared_fixtures import _own_cache as _own_cache
 from shared_fixtures import _own_wandb_process as _own_wandb_process
+from shared_fixtures import _usual_priority as _usual_priority
 from shared_fixtures import elsewhere as elsewhere
 from shared_fixtures import hmdb51 as hmdb51
 from shared_fixtures import jhmdb as jhmdb
@@ -26,8 +27,9 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ.pop("WANDB_API_KEY", None)
 os.environ.pop("WANDB_DIR", None)
 
-# Files whose tests train, evaluate or explain through the command line. `make test` leaves them out.
+# Files whose tests train, evaluate or explain whole runs, or each method in turn. `make test` leaves them out.
 SLOW_FILES = {
+    "attribution/test_explainers_under_stress.py",
     "cli/test_main.py",
     "cli/test_memory.py",
     "cli/test_process.py",
@@ -36,6 +38,7 @@ SLOW_FILES = {
     "data/checks/test_inspection.py",
     "data/video/test_decoders.py",
     "evaluation/output/test_logging.py",
+    "evaluation/test_settings.py",
     "report/test_evaluation_view.py",
     "runs/test_splits.py",
     "runs/test_trust.py",
@@ -55,6 +58,10 @@ REAL_CLIPS = {"hmdb51", "jhmdb"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow: the files above, tests of the whole product, and tests that need real clips."""
     tests = Path(__file__).parent
+    gone = [
+        name for name in SLOW_FILES | {f"product/{name}" for name in QUICK_PRODUCT_FILES} if not (tests / name).exists()
+    ]
+    assert not gone, f"tests/conftest.py names files that are not there: {gone}"
     for item in items:
         name = item.path.relative_to(tests).as_posix()
         is_product = name.startswith("product/") and item.path.name not in QUICK_PRODUCT_FILES

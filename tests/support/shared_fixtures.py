@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+USUAL_POLICY = os.sched_getscheduler(0) if hasattr(os, "sched_getscheduler") else None  # only Linux has it
+
 
 def _real_folder(variable: str) -> Path:
     if variable not in os.environ:
@@ -37,6 +39,17 @@ def _own_wandb_process() -> Iterator[None]:
     """No command shares the process of a test's wandb, which still knows the runs of those that were killed."""
     yield
     os.environ.pop("WANDB_SERVICE", None)
+
+
+@pytest.fixture(autouse=True)
+def _usual_priority() -> Iterator[None]:
+    """Undo what SVT-AV1 does as root: it gives the thread that encodes, and all that this starts, real-time priority.
+
+    Two such processes on two cores keep all others from running.
+    """
+    yield
+    if USUAL_POLICY is not None and os.sched_getscheduler(0) != USUAL_POLICY:
+        os.sched_setscheduler(0, USUAL_POLICY, os.sched_param(0))
 
 
 @pytest.fixture(scope="session")
