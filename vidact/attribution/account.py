@@ -20,6 +20,7 @@ SHOWN = 0.001  # a share below this is not named
 MAX_NAMED = 3
 
 Parts = Mapping[str, float]
+UNEXPLAINED = "nothing (unexplained)"
 
 
 def parts_of(account: Account, row: int) -> dict[str, float]:
@@ -93,9 +94,6 @@ def _meaning(parts: Parts, score: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %".replace("-0.0 %", "0.0 %").replace("-", "−")
-
-
-UNEXPLAINED = "nothing (unexplained)"
 
 
 def join_accounts(accounts: Sequence[Account]) -> Account:

@@ -8,13 +8,12 @@ import torch.distributed as dist
 
 from vidact.core.errors import ConfigError, EnvironmentProblem
 
+Item = TypeVar("Item")
+
 
 def local_rank() -> int:
     """Return this process's number on its machine, 0 for the first or only one, as launchers and SLURM set it."""
     return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
-
-
-Item = TypeVar("Item")
 
 
 def gather(items: list[Item]) -> list[Item]:

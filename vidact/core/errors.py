@@ -1,9 +1,4 @@
-"""Errors for users, and the translation of what torch and the system raise when the machine fails.
-
-Shape legend of all packages: B batch, C colour, T time (frames), H height, W width, K classes.
-A video in memory is uint8 [B, C, T, H, W] until it is on the device, then float in [0, 1].
-Relevance has the shape of the network's input.
-"""
+"""Errors for users, and the translation of what torch and the system raise when the machine fails."""
 
 import difflib
 import errno

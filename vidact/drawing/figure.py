@@ -39,6 +39,10 @@ RELEVANCE_COLOURS = (
     *("#fddbc7", "#f4a582", "#d6604d", FOR_COLOUR, "#67001f"),
 )
 NUM_RELEVANCE_SHADES = 257  # odd: zero has one of its own, in the middle
+MAX_LINES = 5
+# Okabe and Ito's palette; the lines differ in their dashes too.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "black")
+_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
 
 def hotspot_overlay(
@@ -252,16 +256,6 @@ def _draw_colour_bar(figure: Figure, scale: ScalarMappable, *, limit: float, lar
     remark = f"red: for, blue: against; the scale {end}" if largest else "the relevance is zero everywhere"
     text = f"relevance per voxel ({unit})\n{remark}"
     figure.text(0.5, 0.06 / figure.get_figheight(), text, ha="center", va="bottom", fontsize=LABEL_POINTS)
-
-
-MAX_LINES = 5
-
-
-# Okabe and Ito's palette; the lines differ in their dashes too.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "black")
-
-
-_DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)))
 
 
 def draw_line(axes: Axes, *points: Shaped[np.ndarray, " N"], number: int, label: str) -> None:

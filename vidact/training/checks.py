@@ -24,6 +24,8 @@ PROCESSES_PER_CORE = 4  # more is a mistake
 COUNTS = ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval")  # 0 would be a divisor
 PRECISIONS = (None, 32, 16, "32", "16", "32-true", "16-mixed", "bf16", "bf16-mixed")  # clips stay float32
 VALIDATED_NEVER = f"nothing is validated, so there will be no {BEST}, only {LAST}"
+_OF_TRAINER = {"loggers.logger.Logger": "--trainer.logger", "callbacks.callback.Callback": "--trainer.callbacks"}
+_REQUIREMENT = re.compile(r"Requirement '[^']+' not met\.(?: HINT: Try running `[^`]+`)?")
 
 
 def check_seed(seed: bool | int) -> bool | int:
@@ -221,10 +223,6 @@ def require_synchronisable(trainer: Trainer) -> None:
             "--trainer.sync_batchnorm true: torch synchronises BatchNorm between GPUs only; leave it out (each process "
             "then has statistics of its own batch), or take a network without BatchNorm"
         )
-
-
-_OF_TRAINER = {"loggers.logger.Logger": "--trainer.logger", "callbacks.callback.Callback": "--trainer.callbacks"}
-_REQUIREMENT = re.compile(r"Requirement '[^']+' not met\.(?: HINT: Try running `[^`]+`)?")
 
 
 def reword_refused_part(error: Exception) -> ConfigError | EnvironmentProblem | None:

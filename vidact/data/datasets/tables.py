@@ -24,13 +24,6 @@ SPELLINGS = {
     TEST: ("test", "testing"),
 }
 _SIDE_OF = {word: side for side, words in SPELLINGS.items() for word in words}
-
-
-def side_of(word: str) -> str | None:
-    """Return the side that a word names, in any case; None for any other word."""
-    return _SIDE_OF.get(word.strip().casefold())
-
-
 TABLE_ENDING = ".csv"
 _NEEDED, _OPTIONAL = ("path", "class"), ("group", "split", "start", "end")
 _EXPECTED = "expected a first line path,class or path,class,group,split,start,end"
@@ -45,6 +38,11 @@ _SYNONYMS = {
 }
 _Lines = Iterable[tuple[int, Mapping[str | None, Any]]]  # number and cells
 _MAX_BYTES = 255  # of a folder's name: explanations have a folder for each class
+
+
+def side_of(word: str) -> str | None:
+    """Return the side that a word names, in any case; None for any other word."""
+    return _SIDE_OF.get(word.strip().casefold())
 
 
 @dataclass(frozen=True)

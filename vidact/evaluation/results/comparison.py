@@ -10,6 +10,9 @@ from scipy import stats
 from vidact.evaluation.names import NETWORK
 from vidact.evaluation.results.tables import Evaluation
 
+CONFOUNDER_SHARE = "rma/confounder"
+LEAST_RUNS = 3  # a rank correlation of two is 1 or −1
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -62,10 +65,6 @@ class Comparison:
     evaluations: tuple[Evaluation, ...]
     agreements: tuple[Agreement, ...]
     dose_responses: tuple[DoseResponse, ...]
-
-
-CONFOUNDER_SHARE = "rma/confounder"
-LEAST_RUNS = 3  # a rank correlation of two is 1 or −1
 
 
 def compare(evaluations: Sequence[Evaluation]) -> Comparison:
