@@ -16,6 +16,10 @@ def run() -> None:
     keep_freed_memory()
     survive_closed_pipes()
     status = main()
+    if status in (0, 1) and "torch.distributed" in sys.modules:  # after an error, other processes may wait for this one
+        from vidact.core.devices import leave_process_group  # late: help needs no torch
+
+        leave_process_group()
     if problem := output_problem():
         print(f"vidact: error: {problem}", file=sys.stderr)
         status = status or 3

@@ -57,3 +57,28 @@ def test_where_python_is_told_to_do_without_it_does(here: Path, tmp_path: Path) 
     found = _run([str(tmp_path / "bin/vidact")], here, PYTHONSAFEPATH="1")
     assert found.returncode == 2
     assert "No module named 'my_network'; it must be in this folder or in PYTHONPATH" in found.stderr
+
+
+ENDED = """
+import atexit, sys
+import torch.distributed as dist
+import vidact.__main__, vidact.cli.main
+
+def main():
+    dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=0, world_size=1)
+    return int(sys.argv[1])
+
+vidact.cli.main.main = main
+atexit.register(lambda: print("still in a group" if dist.is_initialized() else "left the group"))
+vidact.__main__.run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(0, "left the group"), (1, "left the group"), (2, "still in a group")], ids=str
+)
+def test_a_process_leaves_its_group_when_its_work_is_done(tmp_path: Path, status: int, said: str) -> None:
+    """Gloo's threads would abort some of the processes that end without it; after an error, others may still wait."""
+    command = [sys.executable, "-c", ENDED, str(status), str(tmp_path / "group")]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert (found.returncode, found.stdout.strip()) == (status, said), found.stderr

@@ -28,6 +28,15 @@ def gather(items: list[Item]) -> list[Item]:
     return [item for part in parts for item in part]
 
 
+def leave_process_group() -> None:
+    """Leave the group of processes, if there is one, once all work is done.
+
+    Threads of torch's gloo backend that are still there when Python ends may abort the process, with status 134.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def choose_device(accelerator: str) -> torch.device:
     """Choose the device for work in a single process; `auto` takes a GPU where there is one.
 

@@ -183,10 +183,9 @@ def test_an_operation_that_is_no_module_is_named(name: str) -> None:
 
 def test_the_line_of_an_operation_is_right() -> None:
     (obstacle,) = find_obstacles(_seeded(_Mean), _video())
-    assert (
-        obstacle.why
-        == f"`mean` in tests/attribution/lrp/test_checks.py:{_Mean.forward.__code__.co_firstlineno + 1} is no module"
-    )
+    line = _Mean.forward.__code__.co_firstlineno + 1  # the path is short outside the current folder, relative within it
+    assert obstacle.why.startswith("`mean` in ")
+    assert obstacle.why.endswith(f"attribution/lrp/test_checks.py:{line} is no module")
 
 
 def test_a_layer_called_for_each_frame_is_counted_and_noted() -> None:
