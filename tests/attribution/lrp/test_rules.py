@@ -2,6 +2,7 @@ import copy
 import gc
 import random
 from collections.abc import Callable
+from itertools import product
 from types import MethodType
 from typing import Any
 
@@ -118,46 +119,58 @@ def _naive(rule: str, x: Tensor, w: Tensor, b: Tensor, r: Tensor) -> Tensor:
     return handed.sum(dim=1)
 
 
-@pytest.mark.parametrize("signs", ["mixed", "non-negative"])
-@pytest.mark.parametrize("bias", ["none", "kept", "zeroed"])
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("layer", LAYERS)
-def test_a_rule_equals_its_formula_on_the_layers_matrix(layer: str, rule: str, bias: str, signs: str) -> None:
-    build, shape = LAYERS[layer]
-    module = _made(lambda: build(bias != "none")).double()
-    x = _random(*shape, signs=signs)
-    if layer == "linear_in_time":  # the same matrix at every moment
-        x = x.flatten(0, 1)
-    matrix = _matrix(module, x.shape)
-    with torch.no_grad():
-        offset = module(torch.zeros_like(x[:1])).flatten() * (bias == "kept")
-        relevance = module(x)
-    expected = _naive(rule, x.flatten(1), matrix, offset, relevance.flatten(1))
-    zero_params = ["bias"] if bias == "zeroed" else None
-    hook = getattr(vidact.attribution.lrp.rules, rule)(**RULES[rule], zero_params=zero_params)
-    if layer == "linear_in_time":
-        x, relevance = x.reshape(shape), relevance.reshape(2, 3, 5)
-    found = _propagate(module, hook, x, relevance).reshape(expected.shape)
-    assert (found - expected).abs().max() < 1e-10 * expected.abs().max()
+SIGNS = ("mixed", "non-negative")
 
 
-@pytest.mark.parametrize("signs", ["mixed", "non-negative"])
-@pytest.mark.parametrize("zero_params", [None, "bias", ["bias"], ["weight"]])
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("layer", LAYERS | MORE_LAYERS)
-def test_a_rule_equals_zennits(layer: str, rule: str, zero_params: Any, signs: str) -> None:
-    build, shape = (LAYERS | MORE_LAYERS)[layer]
-    theirs = zennit.rules.ZBox if rule == "Box" else getattr(zennit.rules, rule)
-    for dtype, limit in ((torch.float32, 1e-5), (torch.float64, 1e-10)):
-        module, x = _made(lambda: build(True)).to(dtype), _random(*shape, signs=signs).to(dtype)
-        expected = _propagate(module, theirs(**RULES[rule], zero_params=zero_params), x)
+def test_a_rule_equals_its_formula_on_the_layers_matrix(rule: str) -> None:
+    for layer, bias, signs in [
+        *product(["conv2d"], ["none", "kept", "zeroed"], SIGNS),
+        *product(set(LAYERS) - {"conv2d"}, ["kept"], ["mixed"]),
+        *product(set(LAYERS) - {"conv2d"}, ["zeroed"], ["non-negative"]),
+    ]:
+        build, shape = LAYERS[layer]
+        module = _made(lambda build=build, bias=bias: build(bias != "none")).double()
+        x = _random(*shape, signs=signs)
+        if layer == "linear_in_time":  # the same matrix at every moment
+            x = x.flatten(0, 1)
+        matrix = _matrix(module, x.shape)
+        with torch.no_grad():
+            offset = module(torch.zeros_like(x[:1])).flatten() * (bias == "kept")
+            relevance = module(x)
+        expected = _naive(rule, x.flatten(1), matrix, offset, relevance.flatten(1))
+        zero_params = ["bias"] if bias == "zeroed" else None
         hook = getattr(vidact.attribution.lrp.rules, rule)(**RULES[rule], zero_params=zero_params)
-        found = _propagate(module, hook, x)
-        assert (found - expected).abs().max() <= limit * expected.abs().max()
+        if layer == "linear_in_time":
+            x, relevance = x.reshape(shape), relevance.reshape(2, 3, 5)
+        found = _propagate(module, hook, x, relevance).reshape(expected.shape)
+        assert (found - expected).abs().max() < 1e-10 * expected.abs().max(), (layer, bias, signs)
 
 
-@pytest.mark.parametrize("stabilizer", [Stabilizer(1e-2, clip=True), Stabilizer(1e-2, norm_scale=True), torch.cosh])
-@pytest.mark.parametrize("rule", ["Epsilon", "ZPlus", "Norm"])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_equals_zennits(rule: str) -> None:
+    theirs = zennit.rules.ZBox if rule == "Box" else getattr(zennit.rules, rule)
+    some = set(LAYERS | MORE_LAYERS) - {"conv1d"}
+    for layer, zero_params, signs in [
+        *product(["conv1d"], [None, "bias", ["bias"], ["weight"]], SIGNS),
+        *product(some, [None], ["mixed"]),
+        *product(some, ["bias"], ["non-negative"]),
+    ]:
+        build, shape = (LAYERS | MORE_LAYERS)[layer]
+        for dtype, limit in ((torch.float32, 1e-5), (torch.float64, 1e-10)):
+            module = _made(lambda build=build: build(True)).to(dtype)
+            x = _random(*shape, signs=signs).to(dtype)
+            expected = _propagate(module, theirs(**RULES[rule], zero_params=zero_params), x)
+            hook = getattr(vidact.attribution.lrp.rules, rule)(**RULES[rule], zero_params=zero_params)
+            found = _propagate(module, hook, x)
+            case = (layer, zero_params, signs, dtype)
+            assert (found - expected).abs().max() <= limit * expected.abs().max(), case
+
+
+@pytest.mark.parametrize(
+    ("rule", "stabilizer"),
+    [("Epsilon", Stabilizer(1e-2, clip=True)), ("ZPlus", Stabilizer(1e-2, norm_scale=True)), ("Norm", torch.cosh)],
+)
 def test_zennits_stabilizers_are_taken(rule: str, stabilizer: Callable[[Tensor], Tensor]) -> None:
     module, x = _made(lambda: nn.Linear(7, 5)).double(), _random(3, 7)
     expected, found = (
@@ -297,9 +310,8 @@ def test_relevance_that_passes_a_broadcast_is_added_up() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("requires_grad", [True, False])
-def test_two_targets_of_one_forward_are_explained_one_after_the_other(rule: str, requires_grad: bool) -> None:
-    module = _made(lambda: nn.Conv1d(2, 3, 2)).double().requires_grad_(requires_grad)
+def test_two_targets_of_one_forward_are_explained_one_after_the_other(rule: str) -> None:
+    module = _made(lambda: nn.Conv1d(2, 3, 2)).double().requires_grad_(rule in {"Epsilon", "ZPlus"})
     x = _random(2, 2, 5)
     hook = getattr(vidact.attribution.lrp.rules, rule)(**RULES[rule])
     handles = hook.register(module)
