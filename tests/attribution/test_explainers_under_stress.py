@@ -153,7 +153,7 @@ class _Named(nn.Module):
         return call("head", call("memory", x.transpose(1, 2))[0][:, -1])  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_alpha2_beta1", "epsilon_plus_box", "lrp_0"])
+@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_plus_box"])
 def test_modules_that_are_called_by_name_get_the_same_relevance(composite: str) -> None:
     network, found = _made(_Named), []
     for network.by_name in (True, False):
@@ -170,23 +170,23 @@ def test_the_table_follows_modules_that_are_called_by_name() -> None:
     assert tables[0] == tables[1]
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.int32])
-def test_class_numbers_of_any_width_are_taken(dtype: torch.dtype) -> None:
+def test_class_numbers_of_any_width_are_taken() -> None:
     against = torch.tensor([1, 0])
     with build_explainer("lrp", _made(_small)) as explain:
         expected = explain(_video(), TARGET, against=against)
-        found = explain(_video(), TARGET.to(dtype), against=against.to(dtype))
-    torch.testing.assert_close(found.relevance, expected.relevance)
+        for dtype in (torch.int8, torch.int32):
+            found = explain(_video(), TARGET.to(dtype), against=against.to(dtype))
+            torch.testing.assert_close(found.relevance, expected.relevance)
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bool])
-def test_class_numbers_that_are_not_whole_are_refused(dtype: torch.dtype) -> None:
+def test_class_numbers_that_are_not_whole_are_refused() -> None:
     with build_explainer("gradient", _made(_small)) as explain:
-        with pytest.raises(ExplanationError, match="targets are class numbers, got a tensor of torch"):
-            explain(_video(), TARGET.to(dtype))
-        with pytest.raises(ExplanationError, match="explain against are class numbers"):
-            explain(_video(), TARGET, against=torch.tensor([1, 0]).to(dtype))
+        for dtype in (torch.float32, torch.bool):
+            with pytest.raises(ExplanationError, match="targets are class numbers, got a tensor of torch"):
+                explain(_video(), TARGET.to(dtype))
+            with pytest.raises(ExplanationError, match="explain against are class numbers"):
+                explain(_video(), TARGET, against=torch.tensor([1, 0]).to(dtype))
 
 
 def test_a_merged_batch_norm_keeps_the_scores() -> None:
@@ -251,26 +251,8 @@ def test_a_network_that_draws_leaves_the_global_generator_as_it_was(method: str)
     assert torch.equal(before, torch.get_rng_state())
 
 
-class _Keeping(nn.Module):
-    """Keeps a tensor of its forward pass on itself."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(256, 3)
-
-    def forward(self, video: Tensor) -> Tensor:
-        self.attentions = [self.head(video.flatten(1))]
-        return self.attentions[0]
-
-
-def test_a_network_that_cannot_be_copied_is_refused_in_one_line() -> None:
-    with pytest.raises(ExplanationError, match="detach them") as caught, build_explainer("gradient", _made(_Keeping)):
-        pass
-    assert "\n" not in str(caught.value)
-
-
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("method", ["gradient", "integrated_gradients", "lrp"])
+@pytest.mark.parametrize("method", ["gradient", "lrp"])
 def test_targets_that_do_not_match_the_clips_are_refused_in_one_line(method: str) -> None:
     with build_explainer(method, _made(_small)) as explain:
         for number in (torch.tensor([1]), torch.tensor([0, 1, 2]), torch.tensor(1)):
@@ -280,7 +262,7 @@ def test_targets_that_do_not_match_the_clips_are_refused_in_one_line(method: str
                 explain(_video(), TARGET, against=number)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
 def test_whether_a_score_is_near_zero_does_not_depend_on_the_unit_of_logits(scale: float) -> None:
     score, largest = torch.tensor([0.5, 0.005, 0.0, -0.02]), torch.tensor([1.0, 1.0, 0.0, 1.0])
     assert is_negligible(score * scale, largest * scale).tolist() == [False, True, True, False]

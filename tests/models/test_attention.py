@@ -29,7 +29,7 @@ def _random(*shape: int, seed: int = 0) -> Tensor:
 
 @pytest.mark.parametrize(
     ("num_frames", "size", "channels", "differences"),
-    [(1, 8, 1, False), (4, 20, 3, False), (7, (16, 25), 1, False), (2, 8, 1, True), (5, (25, 16), 3, True)],
+    [(1, 8, 1, False), (2, 8, 1, True), (5, (25, 16), 3, True)],
 )
 def test_any_shape_gives_a_score_per_class_and_a_gradient_per_frame(
     num_frames: int, size: int | tuple[int, int], channels: int, differences: bool
@@ -52,16 +52,6 @@ def test_each_layer_with_weights_is_called_once_in_the_order_of_definition() -> 
         leaf.register_forward_hook(lambda module, *_: calls.append(module))
     network(_random(2, 1, 4, 16, 16))
     assert [*map(id, calls)] == [*map(id, leaves)]
-
-
-def test_differences_need_two_frames() -> None:
-    with pytest.raises(ConfigError, match="need clips of 2 frames or more, got 1"):
-        _network(num_frames=1, differences=True)(_random(1, 1, 1, 16, 16))
-
-
-def test_another_input_shape_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"takes videos of shape \[B, 1, 4, 16, 16\], got \(1, 1, 5, 16, 16\)"):
-        _network()(_random(1, 1, 5, 16, 16))
 
 
 def test_frames_that_are_too_small_are_refused() -> None:
@@ -197,7 +187,7 @@ def test_masks_and_weights_get_no_relevance() -> None:
     torch.testing.assert_close(_relevance(network, video), _relevance(fixed, video), rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("num_frames", "differences"), [(1, False), (4, False), (16, False), (2, True), (16, True)])
+@pytest.mark.parametrize(("num_frames", "differences"), [(1, False), (16, True)])
 def test_relevance_adds_up_to_the_score(num_frames: int, differences: bool) -> None:
     network = _network(num_frames=num_frames, differences=differences).eval()
     video = _random(2, 1, num_frames, 16, 16)
@@ -238,15 +228,14 @@ def _naive_unimodality(weights: Tensor) -> float:
 @pytest.mark.parametrize(
     ("loss", "naive"), [(total_variation, _naive_total_variation), (contrast, _naive_contrast)], ids=["tv", "contrast"]
 )
-@pytest.mark.parametrize("seed", range(3))
 def test_a_loss_of_masks_is_its_formula_in_loops(
-    loss: Callable[[Tensor], Tensor], naive: Callable[[Tensor], float], seed: int
+    loss: Callable[[Tensor], Tensor], naive: Callable[[Tensor], float]
 ) -> None:
-    masks = _random(2, 3, 4, 5, seed=seed).double()
+    masks = _random(2, 3, 4, 5).double()
     assert loss(masks).item() == pytest.approx(naive(masks))
 
 
-@pytest.mark.parametrize("num_frames", [1, 2, 3, 8])
+@pytest.mark.parametrize("num_frames", [1, 2, 8])
 def test_the_loss_of_frame_weights_is_its_formula_in_loops(num_frames: int) -> None:
     weights = _random(3, num_frames).double().softmax(dim=1)
     assert unimodality(weights).item() == pytest.approx(_naive_unimodality(weights))

@@ -52,19 +52,13 @@ def _count(network: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_the_papers_preset_has_the_papers_parameters(kind: type[FusionNetwork]) -> None:
-    assert sum(PAPER_TABLE.values()) == SINGLE_FRAME_PARAMETERS
-    with torch.device("meta"):
-        network = kind.paper()
-    assert _count(network) - NORMALISATION_SCALES == SINGLE_FRAME_PARAMETERS + MORE_PARAMETERS[kind]
-
-
-@pytest.mark.parametrize("kind", NETWORKS)
-def test_the_papers_preset_has_the_papers_layers(kind: type[FusionNetwork]) -> None:
+def test_the_papers_preset_has_the_papers_layers_and_parameters(kind: type[FusionNetwork]) -> None:
     """C-N-P-C-N-P-C-C-C-P-FC-FC and the classifier; a ReLU after each but the last."""
+    assert sum(PAPER_TABLE.values()) == SINGLE_FRAME_PARAMETERS
     letters = {nn.Conv3d: "C", nn.BatchNorm3d: "N", nn.MaxPool3d: "P", nn.Linear: "FC"}
     with torch.device("meta"):
         network = kind.paper()
+    assert _count(network) - NORMALISATION_SCALES == SINGLE_FRAME_PARAMETERS + MORE_PARAMETERS[kind]
     found = [letters[type(module)] for module in network.modules() if type(module) in letters]
     assert "-".join(found) == "C-N-P-C-N-P-C-C-C-P-FC-FC-FC"
     assert sum(isinstance(module, nn.ReLU) for module in network.modules()) == 7
@@ -84,16 +78,12 @@ def test_slow_fusion_shortens_time_step_by_step(preset: Any, num_frames: int, ex
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize(
-    ("num_frames", "channels", "size"), [(16, 1, 24), (8, 3, (21, 30)), (12, 1, (40, 22)), (20, 3, 24)]
-)
-@pytest.mark.parametrize("differences", [False, True])
-def test_any_clip_gives_a_score_per_class_and_every_frame_counts(
-    kind: type[FusionNetwork], num_frames: int, channels: int, size: int | tuple[int, int], differences: bool
+@pytest.mark.parametrize(("num_frames", "size"), [(12, (40, 22)), (20, (21, 30))])
+def test_long_and_oblong_clips_give_a_score_per_class_and_every_frame_counts(
+    kind: type[FusionNetwork], num_frames: int, size: tuple[int, int]
 ) -> None:
-    network = _build(kind, num_frames=num_frames, channels=channels, size=size, differences=differences)
-    height, width = (size, size) if isinstance(size, int) else size
-    video = _video(2, channels, num_frames, height, width).requires_grad_()
+    network = _build(kind, num_frames=num_frames, channels=1, size=size)
+    video = _video(2, 1, num_frames, *size).requires_grad_()
     scores = network(video)
     assert scores.shape == (2, 5)
     scores.sum().backward()
@@ -189,8 +179,10 @@ def test_each_layer_is_called_once_and_in_the_order_of_its_definition(kind: type
     assert all(before < after for before, after in pairwise(places))
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
-@pytest.mark.parametrize(("preset", "least"), [("lean", 21), ("paper", 32)])
+@pytest.mark.parametrize(
+    ("kind", "preset", "least"),
+    [(SingleFrame, "lean", 21), (EarlyFusion, "paper", 32), (LateFusion, "paper", 32), (SlowFusion, "lean", 21)],
+)
 def test_the_least_size_is_the_least_that_runs(kind: type[FusionNetwork], preset: Any, least: int) -> None:
     frames = {"num_frames": 10} if preset == "paper" else {}
     with pytest.raises(ConfigError, match=rf"frames of {least} pixels or more, got size = \({least - 1}, 200\)"):
@@ -202,7 +194,7 @@ def test_the_least_size_is_the_least_that_runs(kind: type[FusionNetwork], preset
 
 @pytest.mark.parametrize(
     ("preset", "num_frames", "numbers"),
-    [("lean", 15, "8, 12, 16"), ("lean", 4, "8, 12, 16"), ("paper", 16, "6, 10, 14"), ("paper", 4, "6, 10, 14")],
+    [("lean", 15, "8, 12, 16"), ("paper", 4, "6, 10, 14")],
 )
 def test_slow_fusion_refuses_clips_whose_last_frames_it_would_not_see(
     preset: Any, num_frames: int, numbers: str
@@ -214,9 +206,3 @@ def test_slow_fusion_refuses_clips_whose_last_frames_it_would_not_see(
 def test_late_fusion_needs_two_frames() -> None:
     with pytest.raises(ConfigError, match="needs 2 frames or more, got num_frames = 1"):
         LateFusion(num_classes=2, num_frames=1)
-
-
-@pytest.mark.parametrize("kind", NETWORKS)
-def test_another_input_shape_is_named(kind: type[FusionNetwork]) -> None:
-    with pytest.raises(ConfigError, match=r"takes videos of shape \[B, 1, 16, 24, 24\], got \(1, 3, 16, 24, 24\)"):
-        _build(kind)(_video(1, 3, 16, 24, 24))

@@ -61,15 +61,11 @@ def test_it_has_as_many_parameters_as_is_published(name: Any) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    ("num_frames", "channels", "size", "differences"), [(16, 1, 20, False), (8, 3, (17, 33), True), (9, 1, 17, True)]
-)
-def test_any_clip_gives_a_score_per_class_and_every_frame_counts(
-    name: Any, num_frames: int, channels: int, size: int | tuple[int, int], differences: bool
-) -> None:
-    network = _build(num_frames=num_frames, channels=channels, size=size, differences=differences, name=name)
-    height, width = (size, size) if isinstance(size, int) else size
-    video = _video(2, channels, num_frames, height, width).requires_grad_()
+def test_a_small_oblong_gray_clip_gives_a_score_per_class_and_every_frame_counts(name: Any) -> None:
+    """Of any other clip test_contract.py says it; no layer works in place."""
+    network = _build(num_frames=9, channels=1, size=(17, 33), differences=True, name=name)
+    assert not any(module.inplace for module in network.modules() if isinstance(module, nn.ReLU))
+    video = _video(2, 1, 9, 17, 33).requires_grad_()
     scores = network(video)
     assert scores.shape == (2, 5)
     scores.sum().backward()
@@ -128,8 +124,7 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-@pytest.mark.parametrize("name", ["mc3_18", "s3d"])
-@pytest.mark.parametrize("frozen", [0, 2, 5])
+@pytest.mark.parametrize(("name", "frozen"), [("mc3_18", 0), ("mc3_18", 2), ("s3d", 5)])
 def test_frozen_stages_stay_as_they_are_in_training(name: Any, frozen: int) -> None:
     network = _build(num_frames=8, size=33, name=name, frozen_stages=frozen).train()
     before = [_state(stage) for stage in network.stages]
@@ -150,18 +145,6 @@ def test_five_named_stages_hold_the_network() -> None:
     assert [name for name, _ in resnet.stages.named_children()] == ["stem", "layer1", "layer2", "layer3", "layer4"]
     assert [name for name, _ in s3d.stages.named_children()] == ["conv1", "conv2", "mixed3", "mixed4", "mixed5"]
     assert [len(stage) for stage in s3d.stages] == [2, 3, 3, 6, 2]  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_each_weighted_layer_is_called_once(name: Any) -> None:
-    network = _build(num_frames=8, size=17, name=name)
-    weighted = [module for module in network.modules() if isinstance(module, nn.Conv3d | nn.Linear | nn.BatchNorm3d)]
-    called: list[nn.Module] = []
-    for module in weighted:
-        module.register_forward_hook(lambda module, *_: called.append(module))
-    network(_video(1, 3, 8, 17, 17))
-    assert sorted(map(id, called)) == sorted(map(id, weighted))
-    assert not any(module.inplace for module in network.modules() if isinstance(module, nn.ReLU))
 
 
 def test_it_can_be_copied_and_its_state_loaded(weights: str) -> None:

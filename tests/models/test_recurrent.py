@@ -29,7 +29,7 @@ def _random(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize(
     ("num_frames", "size", "channels", "differences"),
-    [(1, 8, 1, False), (4, 20, 3, False), (7, (16, 25), 1, False), (2, 8, 1, True), (5, (25, 16), 3, True)],
+    [(1, 8, 1, False), (2, 8, 1, True), (5, (25, 16), 3, True)],
 )
 def test_any_shape_gives_a_score_per_class_and_a_gradient_per_frame(
     num_frames: int, size: int | tuple[int, int], channels: int, differences: bool
@@ -76,16 +76,6 @@ def test_it_is_lean_at_the_size_of_the_reports_clips() -> None:
     convolutions = 9 * (1 * 16 + 16 * 32 + 32 * 64) + 2 * (16 + 32 + 64)
     lstm = 4 * 128 * (64 * 16 + 128 + 2)
     assert sum(p.numel() for p in network.parameters()) == convolutions + lstm + 128 * 8 + 8
-
-
-def test_differences_need_two_frames() -> None:
-    with pytest.raises(ConfigError, match="need clips of 2 frames or more, got 1"):
-        _cnn_lstm(num_frames=1, differences=True)(_random(1, 1, 1, 16, 16))
-
-
-def test_another_input_shape_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"takes videos of shape \[B, 1, 4, 16, 16\], got \(1, 1, 5, 16, 16\)"):
-        _cnn_lstm()(_random(1, 1, 5, 16, 16))
 
 
 def test_frames_that_are_too_small_are_refused() -> None:

@@ -22,9 +22,10 @@ def _video(*shape: int) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("num_frames", "channels", "size"), [(16, 1, 16), (8, 3, (17, 30)), (5, 1, 20), (2, 1, 16)])
-@pytest.mark.parametrize("time_stride", [1, 2])
-@pytest.mark.parametrize("differences", [False, True])
+@pytest.mark.parametrize(
+    ("num_frames", "channels", "size", "differences", "time_stride"),
+    [(5, 3, (17, 30), True, 1), (5, 1, (17, 30), False, 2), (2, 1, 16, False, 1), (2, 1, 16, True, 2)],
+)
 def test_any_clip_gives_a_score_per_class_and_every_frame_counts(
     num_frames: int, channels: int, size: int | tuple[int, int], differences: bool, time_stride: int
 ) -> None:
@@ -137,8 +138,3 @@ def test_no_stages_and_no_blocks_are_refused() -> None:
         _build(widths=(8, 4))
     with pytest.raises(ConfigError, match="blocks_per_stage = 0"):
         _build(blocks_per_stage=0)
-
-
-def test_another_input_shape_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"takes videos of shape \[B, 1, 8, 20, 20\], got \(1, 1, 9, 20, 20\)"):
-        _build()(_video(1, 1, 9, 20, 20))

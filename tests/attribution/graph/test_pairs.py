@@ -90,8 +90,10 @@ def _relevance(network: nn.Module, composite: str) -> Tensor:
         return explain(_video(), TARGET).relevance
 
 
-@pytest.mark.parametrize("composite", ["epsilon_plus", "epsilon_alpha2_beta1", "epsilon_gamma"])
-@pytest.mark.parametrize("build", [_Lists, _OutOfOrder, _ByName])
+@pytest.mark.parametrize(
+    ("build", "composite"),
+    [(_Lists, "epsilon_plus"), (_OutOfOrder, "epsilon_alpha2_beta1"), (_ByName, "epsilon_gamma")],
+)
 def test_one_function_has_one_explanation_however_its_modules_are_defined(
     build: Callable[[], nn.Module], composite: str
 ) -> None:

@@ -26,14 +26,14 @@ class _Reader(nn.Module):
         return scores
 
 
-def _reader(kind: type[nn.RNNBase] = nn.LSTM, *, seed: int = 0, **kwargs: object) -> _Reader:
+def _reader(kind: type[nn.RNNBase] = nn.LSTM, **kwargs: object) -> _Reader:
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         return _Reader(kind(5, 3, **{"batch_first": True, "dtype": torch.float64, **kwargs})).eval()  # type: ignore[arg-type]
 
 
-def _sequence(num_steps: int = 6, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
-    return torch.randn(2, num_steps, 5, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+def _sequence(num_steps: int = 6, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(2, num_steps, 5, dtype=dtype, generator=torch.Generator().manual_seed(0))
 
 
 CANONIZERS = {nn.LSTM: UnrollLSTM, nn.GRU: UnrollGRU}
@@ -41,11 +41,15 @@ kinds = pytest.mark.parametrize("kind", CANONIZERS)
 
 
 @kinds
-@pytest.mark.parametrize("batch_first", [True, False])
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("bidirectional", [True, False])
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("dtype", "most"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize(
+    ("batch_first", "num_layers", "bidirectional", "bias", "dtype", "most"),
+    [
+        (True, 1, False, True, torch.float64, 1e-12),
+        (False, 2, True, True, torch.float64, 1e-12),
+        (True, 2, False, False, torch.float32, 1e-5),
+        (False, 1, True, False, torch.float64, 1e-12),
+    ],
+)
 def test_the_unrolled_layer_gives_what_the_layer_gives(
     kind: type[nn.RNNBase],
     batch_first: bool,
@@ -81,7 +85,7 @@ def _flat(result: object) -> Iterator[Tensor]:
 
 
 @kinds
-@pytest.mark.parametrize("num_steps", [1, 3, 8])
+@pytest.mark.parametrize("num_steps", [1, 8])
 def test_fewer_or_more_steps_than_the_sequence_has_give_the_same(kind: type[nn.RNNBase], num_steps: int) -> None:
     network = _reader(kind)
     expected = network(_sequence())
@@ -236,10 +240,9 @@ def _composite(epsilon: float = STABILIZER, **kwargs: object) -> LayerMapComposi
     return LayerMapComposite(layer_map, canonizers=[UnrollLSTM(), UnrollGRU()])
 
 
-@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("bias", [True, False])
-def test_relevance_is_that_of_the_lstm_written_out(seed: int, bias: bool) -> None:
-    network, sequence = _reader(bias=bias, seed=seed).requires_grad_(requires_grad=False), _sequence(3, seed=seed)
+def test_relevance_is_that_of_the_lstm_written_out(bias: bool) -> None:
+    network, sequence = _reader(bias=bias).requires_grad_(requires_grad=False), _sequence(3)
     for target in range(4):
         found = _explain(network, sequence, target, _composite())
         for clip, clip_sequence in enumerate(sequence):
@@ -248,8 +251,7 @@ def test_relevance_is_that_of_the_lstm_written_out(seed: int, bias: bool) -> Non
 
 
 @kinds
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("num_layers", "bidirectional"), [(2, False), (1, True), (2, True)])
 def test_relevance_adds_up_to_the_score(kind: type[nn.RNNBase], num_layers: int, bidirectional: bool) -> None:
     network = _reader(kind, num_layers=num_layers, bidirectional=bidirectional)
     found = _explain(network, _sequence(), 1, _composite(1e-12, zero_params=["bias"]))

@@ -265,22 +265,19 @@ def test_a_subclass_that_replaces_what_forward_calls_is_looked_into() -> None:
     assert _hiding(_Net(lambda net, x: net.norm(x), conv=_OtherDefaults(1, 4, 3), norm=_AnyNorm(4))) == []
 
 
-@pytest.mark.parametrize("name", activation.__all__)
-def test_an_activation_has_a_rule_or_a_remedy_that_is_not_itself(name: str) -> None:
-    kind = getattr(nn, name)
+def test_activations_have_a_rule_or_a_remedy_that_is_not_themselves() -> None:
     needs = {"Threshold": (0.1, 0.0), "MultiheadAttention": (4, 2)} | dict.fromkeys(["Softmax", "Softmin"], (1,))
     needs["LogSoftmax"] = (1,)
-    module = kind(*needs.get(name, ()))
-    network = _Net(relu=_SelfAttention(module) if name == "MultiheadAttention" else module)
-    if name == "Softmax2d":
-        network.relu = _Pictures(module)
-    found = _hiding(network)
-    if name in {"GLU", "MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax"}:
-        assert {obstacle.kind for obstacle in found} == {"no_rule"}
-        assert all(f"nn.{name}" not in obstacle.remedy for obstacle in found)
-        assert not any("build it of modules" in obstacle.remedy for obstacle in found)
-    else:
-        assert found == []
+    places = {"MultiheadAttention": _SelfAttention, "Softmax2d": _Pictures}
+    for name in activation.__all__:
+        module = getattr(nn, name)(*needs.get(name, ()))
+        found = _hiding(_Net(relu=places[name](module) if name in places else module))
+        if name in {"GLU", "MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax"}:
+            assert {obstacle.kind for obstacle in found} == {"no_rule"}, name
+            assert all(f"nn.{name}" not in obstacle.remedy for obstacle in found), name
+            assert not any("build it of modules" in obstacle.remedy for obstacle in found), name
+        else:
+            assert found == [], name
 
 
 class _Pictures(nn.Module):
@@ -326,8 +323,9 @@ def _set(x: Tensor) -> None:
     x[:, :, 0] = 0
 
 
-@pytest.mark.parametrize("write", [_plus, _set, torch.relu_])
-@pytest.mark.parametrize("relu", [nn.ReLU(), nn.Identity()], ids=["relu", "conv"])
+@pytest.mark.parametrize(
+    ("write", "relu"), [(_plus, nn.ReLU()), (_plus, nn.Identity()), (_set, nn.ReLU()), (torch.relu_, nn.Identity())]
+)
 def test_what_a_module_gives_is_not_written_into(write: Callable[[Tensor], Any], relu: nn.Module) -> None:
     def between(net: _Net, x: Tensor) -> Tensor:
         write(x)

