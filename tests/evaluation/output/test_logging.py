@@ -1,8 +1,10 @@
 """What an evaluation found lies beside its files and, if asked, in wandb; the report of the run shows it."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import wandb
 from made_evaluations import METHODS, make_comparison, make_evaluation
 from wandb_offline import find_offline_runs, read_offline_run
@@ -38,24 +40,30 @@ def test_pictures_lie_beside_the_files(tmp_path: Path) -> None:
 @pytest.fixture
 def copied_run(small_run: Path, tmp_path: Path) -> Path:
     """The small run in a folder of its own, to be written into."""
-    import shutil
-
     return Path(shutil.copytree(small_run, tmp_path / "runs" / "version_0"))
 
 
-def test_without_out_an_evaluation_lies_in_the_run_folder_where_the_report_finds_it(copied_run: Path) -> None:
-    import torch
-
+def test_without_out_evaluations_lie_in_their_run_folders_where_the_report_finds_them(
+    copied_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their comparison lies in the current folder; without --wandb there is no run of wandb."""
     settings = ReportSettings(methods=("gradient",), clips_per_class=0, mistakes=0)
     assert view_run(copied_run, settings=settings, device=torch.device("cpu")).evaluation is None
-    assert main(["evaluate", str(copied_run), *QUICK]) == 0
-    folder = copied_run / "evaluation"
-    assert {path.name for path in folder.glob("*.png")} == {"curves_tubes.png", "ranks.png"}
+    other = shutil.copytree(copied_run, copied_run.parent / "version_1")
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", str(copied_run), str(other), *QUICK]) == 0
+    for run in (copied_run, other):
+        assert (run / "evaluation" / "evaluation.json").is_file()
+        assert {path.name for path in (run / "evaluation").glob("*.png")} == {"curves_tubes.png", "ranks.png"}
+        assert find_offline_runs(run / "evaluation") == []
+    found = {path.name for path in (tmp_path / "evaluation").iterdir()}
+    assert found >= {"comparison.json", "comparison.md", "ranks_over_runs.png"}
+    assert find_offline_runs(tmp_path / "evaluation") == []
     view = view_run(copied_run, settings=settings, device=torch.device("cpu")).evaluation
     assert view is not None
     assert {row.method for row in view.methods} == {"gradient", "grad_cam"}
     assert {row.method for row in view.controls} == set(CONTROLS)
-    (folder / "evaluation.json").write_text("{}")
+    (copied_run / "evaluation" / "evaluation.json").write_text("{}")
     broken = view_run(copied_run, settings=settings, device=torch.device("cpu"))
     assert broken.evaluation is None
     assert any("evaluate again" in line for line in broken.left_out)
@@ -83,23 +91,3 @@ def test_wandb_holds_settings_means_the_table_pictures_and_files(copied_run: Pat
     assert {path.name for path in run.artifacts[name]} == {
         *("evaluation.json", "evaluation.csv", "evaluation.md", "curves_tubes.png", "ranks.png")
     }
-
-
-def test_without_the_option_there_is_no_run_of_wandb(copied_run: Path, tmp_path: Path) -> None:
-    assert main(["evaluate", str(copied_run), "--out", str(tmp_path / "out"), *QUICK]) == 0
-    assert find_offline_runs(tmp_path / "out") == []
-
-
-def test_two_runs_have_folders_of_their_own_and_one_comparison(
-    copied_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import shutil
-
-    other = shutil.copytree(copied_run, copied_run.parent / "version_1")
-    monkeypatch.chdir(tmp_path)
-    assert main(["evaluate", str(copied_run), str(other), *QUICK]) == 0
-    for folder in (copied_run, other):
-        assert (folder / "evaluation" / "evaluation.json").is_file()
-        assert (folder / "evaluation" / "ranks.png").is_file()
-    found = {path.name for path in (tmp_path / "evaluation").iterdir()}
-    assert found >= {"comparison.json", "comparison.md", "ranks_over_runs.png"}

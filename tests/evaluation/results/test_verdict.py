@@ -131,8 +131,7 @@ def test_sources_are_as_many_as_a_sign_test_needs(level: float, expected: int) -
     assert 2 * 0.5**expected <= 1 - level < 2 * 0.5 ** (expected - 1)
 
 
-@pytest.mark.parametrize("num_methods", [1, 2, 3, 8])
-@pytest.mark.parametrize("clips_per_source", [1, 4])
+@pytest.mark.parametrize(("num_methods", "clips_per_source"), [(1, 4), (2, 1), (8, 1)])
 def test_what_it_says_before_is_true_of_perfect_data(num_methods: int, clips_per_source: int) -> None:
     """Each clip of each source is for the methods, by the same amount: the clearest case there can be."""
     levels = {f"method {number}": [1.0 + number, 1.0] for number in range(num_methods)}
