@@ -211,13 +211,13 @@ def test_a_first_layer_that_works_in_place_does_not_overwrite_the_clip(method: s
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "attention"])
 def test_an_explainer_can_be_entered_twice_and_keeps_no_copy(method: str) -> None:
-    explainer, found = build_explainer(method, _made(_small)), []
+    explainer, found, alive = build_explainer(method, _made(_small)), [], []
     for _ in range(2):
         with explainer as explain:
             found.append(explain(_video(), TARGET).relevance)
-            alive = weakref.ref(explain.network)
-        gc.collect()
-        assert alive() is None
+            alive.append(weakref.ref(explain.network))
+    gc.collect()
+    assert [copied() for copied in alive] == [None, None]
     torch.testing.assert_close(found[0], found[1])
 
 

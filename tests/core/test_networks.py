@@ -20,6 +20,11 @@ from vidact.models.stacked import StackedFramesCNN
 from vidact.runs.run import open_run
 from vidact.training.classifier import ActionClassifier
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
+]
+
 OWN = """
 from torch import nn
 

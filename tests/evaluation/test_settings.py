@@ -9,7 +9,7 @@ from vidact.core.clips import as_float
 from vidact.core.errors import ConfigError
 from vidact.data.video.reading import read_frames
 from vidact.evaluation.clips import choose_clips
-from vidact.evaluation.context import EvaluationContext, Subjects, open_context, possible_methods
+from vidact.evaluation.context import EvaluationContext, Measurements, Subjects, open_context, possible_methods
 from vidact.evaluation.measures import localisation, sensitivity
 from vidact.evaluation.measures.fill_ins import build_fill
 from vidact.evaluation.measures.perturbation import (
@@ -38,9 +38,11 @@ def run(small_run: Path) -> Run:
     return open_run(small_run)
 
 
-@pytest.fixture
-def subjects(run: Run) -> Subjects:
-    chosen = choose_clips(run, Choice())
+@pytest.fixture(scope="module")
+def subjects(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Subjects:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIDACT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        chosen = choose_clips(run, Choice())
     windows = chosen.windows[:4]
     video, masks = [], []
     for window in windows:
@@ -53,6 +55,13 @@ def subjects(run: Run) -> Subjects:
     partners = clips.flip(0)[:, None].expand(-1, 3, -1, -1, -1, -1)
     names = tuple(window.clip.clip_id for window in windows)
     return Subjects(clips, label, label, names, {"mask": torch.stack(masks)}, partners)
+
+
+@pytest.fixture(scope="module")
+def measured(run: Run, subjects: Subjects) -> Measurements:
+    """All that is measured of all methods and controls, for those who ask different things of it."""
+    with open_context(run.network, SETTINGS, FAMILIES) as context:
+        return measure(context, subjects)
 
 
 def _one(subjects: Subjects, row: int) -> Subjects:
@@ -68,14 +77,15 @@ def _one(subjects: Subjects, row: int) -> Subjects:
     )
 
 
-def test_numbers_are_those_of_the_measures_called_directly(run: Run, subjects: Subjects) -> None:
+def test_numbers_are_those_of_the_measures_called_directly(
+    run: Run, subjects: Subjects, measured: Measurements
+) -> None:
     with open_context(run.network, SETTINGS, FAMILIES) as context:
-        found = measure(context, subjects)
         generator = context.generator("orders", subjects.clip_ids[0], "tubes")
     video, target = subjects.video, subjects.target
     with build_explainer("lrp:epsilon_plus", run.network) as explain:
         colours = explain(video, target).relevance
-    relevance, own = colours.sum(dim=1), found.values["lrp:epsilon_plus"]
+    relevance, own = colours.sum(dim=1), measured.values["lrp:epsilon_plus"]
     units = tubes((8, 16, 16))
     fill = build_fill("blur", video, units=units)
     curves = {
@@ -106,8 +116,8 @@ def test_numbers_are_those_of_the_measures_called_directly(run: Run, subjects: S
     }
     for key, values in expected.items():
         assert own[key].tolist() == pytest.approx(values.tolist(), rel=1e-4, abs=1e-6), key
-    assert found.curves["lrp:epsilon_plus"]["morf/tubes/blur"] == pytest.approx(logits["morf"].numpy(), abs=1e-5)
-    assert found.removed["tubes"] == pytest.approx((steps / units.count).tolist())
+    assert measured.curves["lrp:epsilon_plus"]["morf/tubes/blur"] == pytest.approx(logits["morf"].numpy(), abs=1e-5)
+    assert measured.removed["tubes"] == pytest.approx((steps / units.count).tolist())
     drawn = random_orders(3, 1, units, generator=generator)
     alone = perturbation_curves(
         run.network,
@@ -118,32 +128,31 @@ def test_numbers_are_those_of_the_measures_called_directly(run: Run, subjects: S
         num_steps=4,
     )
     mean = of_class(alone, target[:1]).mean(dim=0)
-    assert found.curves["random"]["morf/tubes/blur"][0].tolist() == pytest.approx(mean[0].tolist(), abs=1e-5)
-    assert found.values["random"]["abpc/tubes/blur"].abs().max() == 0
+    assert measured.curves["random"]["morf/tubes/blur"][0].tolist() == pytest.approx(mean[0].tolist(), abs=1e-5)
+    assert measured.values["random"]["abpc/tubes/blur"].abs().max() == 0
 
 
-def test_every_key_is_a_known_measure_of_each_method_and_control(run: Run, subjects: Subjects) -> None:
-    with open_context(run.network, SETTINGS, FAMILIES) as context:
-        found = measure(context, subjects)
-    assert set(found.values) == {*SETTINGS.methods, *CONTROLS}
-    for own in found.values.values():
+def test_every_key_is_a_known_measure_of_each_method_and_control(measured: Measurements) -> None:
+    assert set(measured.values) == {*SETTINGS.methods, *CONTROLS}
+    for own in measured.values.values():
         assert {MEASURES[key.partition("/")[0]].family for key in own} == set(FAMILIES)
-        assert set(own) == set(found.values["gradient"])
+        assert set(own) == set(measured.values["gradient"])
     for name in CONTROLS:
-        assert found.values[name]["random_logit"].tolist() == pytest.approx([1] * 4), "the same for every class"
-        assert found.values[name]["randomised_spearman"].tolist() == pytest.approx([1] * 4)
-    assert found.values["centre"]["splice"].tolist() == pytest.approx(found.values["centre"]["splice_chance"].tolist())
-    assert found.values["gradient"]["mosaic_chance"].tolist() == pytest.approx([0.25] * 4)
+        assert measured.values[name]["random_logit"].tolist() == pytest.approx([1] * 4), "the same for every class"
+        assert measured.values[name]["randomised_spearman"].tolist() == pytest.approx([1] * 4)
+    assert measured.values["centre"]["splice"].tolist() == pytest.approx(
+        measured.values["centre"]["splice_chance"].tolist()
+    )
+    assert measured.values["gradient"]["mosaic_chance"].tolist() == pytest.approx([0.25] * 4)
 
 
-def test_a_clips_numbers_do_not_know_its_batch(run: Run, subjects: Subjects) -> None:
+def test_a_clips_numbers_do_not_know_its_batch(run: Run, subjects: Subjects, measured: Measurements) -> None:
     with open_context(run.network, SETTINGS, FAMILIES) as context:
-        together = measure(context, subjects)
         for row in (0, 3):
             alone = measure(context, _one(subjects, row))
             for method, own in alone.values.items():
                 for key, value in own.items():
-                    other = float(together.values[method][key][row])
+                    other = float(measured.values[method][key][row])
                     assert float(value) == pytest.approx(other, rel=1e-3, abs=1e-5, nan_ok=True), (method, key)
 
 
