@@ -209,16 +209,18 @@ def test_a_first_layer_that_works_in_place_does_not_overwrite_the_clip(method: s
     assert in_place[0].inplace
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "attention"])
-def test_an_explainer_can_be_entered_twice_and_keeps_no_copy(method: str) -> None:
-    explainer, found, alive = build_explainer(method, _made(_small)), [], []
-    for _ in range(2):
-        with explainer as explain:
-            found.append(explain(_video(), TARGET).relevance)
-            alive.append(weakref.ref(explain.network))
+def test_explainers_can_be_entered_twice_and_keep_no_copy() -> None:
+    copies: list[tuple[str, Any]] = []
+    explainers = {name: build_explainer(name, _made(_small)) for name in METHODS if name != "attention"}
+    for method, explainer in explainers.items():
+        found = []
+        for _ in range(2):
+            with explainer as explain:
+                found.append(explain(_video(), TARGET).relevance)
+                copies.append((method, weakref.ref(explain.network)))
+        torch.testing.assert_close(found[0], found[1], msg=method)
     gc.collect()
-    assert [copied() for copied in alive] == [None, None]
-    torch.testing.assert_close(found[0], found[1])
+    assert [method for method, copied in copies if copied() is not None] == []
 
 
 def test_guided_backpropagation_without_a_relu_leaves_no_copy() -> None:

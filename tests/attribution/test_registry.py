@@ -217,7 +217,7 @@ class _Narrow(nn.Module):
 
     def __init__(self, capacity: int, error: str = "DefaultCPUAllocator: can't allocate memory: you tried") -> None:
         super().__init__()
-        self.network, self.capacity, self.error = _network("pooled"), capacity, error
+        self.network, self.capacity, self.error = _network("pooled", num_frames=4, size=12), capacity, error
         self.sizes: list[int] = []
 
     def forward(self, video: Tensor) -> Tensor:
@@ -236,7 +236,7 @@ class _Narrow(nn.Module):
 )
 def test_a_batch_that_does_not_fit_is_divided(method: str, capacity: int, num_clips: int) -> None:
     settings: dict[str, object] = {"check_network": False} if method == "lrp" else {}
-    video, target = _video(num_clips), torch.arange(num_clips) % 5
+    video, target = _video(num_clips, 4, 12), torch.arange(num_clips) % 5
     network = _Narrow(capacity)
     with build_explainer(method, network, **settings) as explain:
         found = explain(video, target)
@@ -254,13 +254,13 @@ def test_a_batch_that_does_not_fit_is_divided(method: str, capacity: int, num_cl
 
 def test_a_clip_that_does_not_fit_alone_is_said() -> None:
     with build_explainer("gradient", _Narrow(0)) as explain, pytest.raises(ExplanationError, match="one clip alone"):
-        explain(_video(2), torch.tensor([0, 1]))
+        explain(_video(2, 4, 12), torch.tensor([0, 1]))
 
 
 def test_other_errors_of_a_network_are_not_taken_for_a_full_memory() -> None:
     explain = build_explainer("gradient", _Narrow(0, "mat1 and mat2 cannot be multiplied"))
     with explain, pytest.raises(NetworkError, match="cannot be multiplied"):
-        explain(_video(2), torch.tensor([0, 1]))
+        explain(_video(2, 4, 12), torch.tensor([0, 1]))
 
 
 def test_no_clips_give_no_relevance() -> None:

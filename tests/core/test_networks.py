@@ -20,11 +20,6 @@ from vidact.models.stacked import StackedFramesCNN
 from vidact.runs.run import open_run
 from vidact.training.classifier import ActionClassifier
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
-    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec"),
-]
-
 OWN = """
 from torch import nn
 
@@ -48,16 +43,16 @@ SMALL += ["--data.classes", "[left, right, up]", "--trainer.max_epochs", "1", "-
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, elsewhere: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a module of one's own, in which one works."""
     (tmp_path / "own_functions.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "own_functions", raising=False)
     return tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_a_function_that_builds_a_network_serves_from_fit_to_explain(
     folder: Path, small_set: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -136,7 +136,7 @@ def test_help_imports_nothing_heavy() -> None:
     verbs = [*VERBS, *(f"data {verb}" for verb in DATA_VERBS)]
     found = subprocess.run([sys.executable, "-c", code, *verbs], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
-    assert [verb for verb in verbs if f"python -m vidact {verb} " not in found.stdout] == []
+    assert [verb for verb in verbs if f"python -m vidact {verb}" not in found.stdout] == []
 
 
 @pytest.mark.slow
