@@ -131,8 +131,7 @@ def test_zero_relevance_is_a_white_picture_that_says_so() -> None:
     assert "zero everywhere" in figure.texts[-1].get_text()
 
 
-@pytest.mark.parametrize("count", [1, 5, 16, 32])
-@pytest.mark.parametrize("title", ["wave", LONG_TITLE])
+@pytest.mark.parametrize(("count", "title"), [(1, LONG_TITLE), (5, "wave"), (16, "wave"), (32, LONG_TITLE)])
 def test_the_text_of_a_grid_neither_overlaps_nor_is_cut_off(count: int, title: str) -> None:
     numbers, times = frames(count)
     overlay = hotspot_overlay(

@@ -7,7 +7,7 @@ from vidact.core.errors import VidactError
 from vidact.drawing.timeline import evenly_spread, frames_per_bar, means_of, means_over_time, shown_until
 
 
-@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 100, 100_001])
+@pytest.mark.parametrize("count", [1, 2, 16, 17, 100_001])
 def test_first_and_last_are_chosen_and_gaps_differ_by_one_at_most(count: int) -> None:
     chosen = evenly_spread(count, at_most=16)
     assert chosen[0] == 0
@@ -24,7 +24,7 @@ def test_there_must_be_something_to_choose_from() -> None:
         evenly_spread(5, at_most=1)
 
 
-@pytest.mark.parametrize("count", [1, 99, 100, 101, 200, 5000, 5001])
+@pytest.mark.parametrize("count", [1, 100, 101, 5001])
 def test_bars_are_never_too_many(count: int) -> None:
     size = frames_per_bar(count, max_bars=100)
     values = np.random.default_rng(0).normal(size=count)

@@ -6,8 +6,22 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 
+from vidact.data.checks.file_inspection import inspect_file
+from vidact.data.loading import streaming
 from vidact.data.loading.streaming import Frame
+from vidact.data.video.reading import Decoder
+from vidact.data.video.verdicts import Inspection
+
+
+def inspect_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have files inspected in this process: a child takes a second to start, and has tests of its own."""
+
+    def inspect(paths: Sequence[Path], *, decoder: Decoder, time_limit_seconds: float) -> dict[Path, Inspection]:
+        return {path: inspect_file(path, decoder=decoder) for path in paths}
+
+    monkeypatch.setattr(streaming, "inspect_clips", inspect)
 
 
 class MadeVideo:

@@ -46,12 +46,12 @@ def test_a_sound_set_has_nothing_to_look_at() -> None:
     assert check.summary() == ["2 clips; 2 can be used, with 80 frames", "  ok: 2"]
 
 
-@pytest.mark.parametrize("verdict", sorted(LOST))
-def test_a_clip_that_is_lost_is_a_fault(verdict: Verdict) -> None:
-    check = _check({"run/a": _good(0), "run/b": Inspection(verdict, "because")})
-    assert _verdicts(check)["run/b"] == verdict
-    assert check.exit_status == 1
-    assert f"  run/b: {verdict.value}: because" in check.summary()
+def test_a_clip_that_is_lost_is_a_fault() -> None:
+    for verdict in LOST:
+        check = _check({"run/a": _good(0), "run/b": Inspection(verdict, "because")})
+        assert _verdicts(check)["run/b"] == verdict
+        assert check.exit_status == 1
+        assert f"  run/b: {verdict.value}: because" in check.summary()
 
 
 def test_short_clips_and_boastful_headers_are_notes() -> None:

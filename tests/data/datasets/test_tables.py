@@ -22,12 +22,11 @@ def _clips(folder: Path, text: str) -> tuple[Clip, ...]:
     return index_clips(_table(folder, text))
 
 
-@pytest.mark.parametrize(
-    ("word", "side"), [(word, side) for side, words in SPELLINGS.items() for word in words] + [("", "")]
-)
-def test_each_spelling_of_a_side_in_any_case(tmp_path: Path, word: str, side: str) -> None:
-    text = f"path,class,split\na.mp4,run,{word}\nb.mp4,run, {word.upper()} \nc.mp4,run,{word.title()}\n"
-    assert {clip.side for clip in _clips(tmp_path, text)} == {side}
+def test_each_spelling_of_a_side_in_any_case(tmp_path: Path) -> None:
+    for side, words in (SPELLINGS | {"": ("",)}).items():
+        for word in words:
+            text = f"path,class,split\na.mp4,run,{word}\nb.mp4,run, {word.upper()} \nc.mp4,run,{word.title()}\n"
+            assert {clip.side for clip in _clips(tmp_path, text)} == {side}, word
 
 
 def test_parts_of_a_file_have_their_times_and_ids_and_one_source(tmp_path: Path) -> None:
@@ -103,13 +102,13 @@ def test_columns_that_are_not_used_are_named_once(tmp_path: Path) -> None:
     assert not list_notes(_table(tmp_path, "path,class,split\na.mp4,run,test\n"), scheme="table")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "...", ".hidden", "a/b", "/", "a\x00b", "a\tb", "\x1b[31m", "ü" * 128])
+@pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "a\x00b", "\x1b[31m", "ü" * 128])
 def test_a_class_is_a_name_that_a_folder_can_have(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="line 2: (a class must be a (valid folder )?name|class is empty)"):
         _clips(tmp_path, f"path,class\na.mp4,{name}\n")
 
 
-@pytest.mark.parametrize("cell", ["", ".", "..", ".avi", "..avi", "...avi", "a/...avi", "a/.mp4", "b/..", "x.avi/.."])
+@pytest.mark.parametrize("cell", ["", "..", ".avi", "a/...avi", "x.avi/.."])
 def test_a_path_is_never_one_whose_name_is_dots(tmp_path: Path, cell: str) -> None:
     with pytest.raises(DataError, match=r"line 2: .*(is not a clip; expected .avi|path is empty)"):
         _clips(tmp_path, f"path,class\n{cell},run\n")

@@ -104,19 +104,17 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("ending", ["rar", "zip"])
-def test_an_entry_that_would_land_outside_is_refused_before_anything_is_written(
-    tmp_path: Path, name: str, ending: str
-) -> None:
+def test_entries_that_would_land_outside_are_refused_before_anything_is_written(tmp_path: Path, ending: str) -> None:
     folder = tmp_path / "x" / "y"
     folder.mkdir(parents=True)
     write = write_rar if ending == "rar" else write_zip
-    path = write(folder / f"a.{ending}", {"run/good.avi": b"good", name: b"evil"})
-    with pytest.raises(DataError, match=r"entry .* nothing was unpacked from this archive") as caught:
-        unpack(path, folder / "out" / "run")
-    assert repr(name.replace("\\", "/")) in str(caught.value).replace("\\\\", "/")
-    assert everything_in(tmp_path) == ["x", "x/y", f"x/y/a.{ending}"]
+    for name in HOSTILE:
+        path = write(folder / f"a.{ending}", {"run/good.avi": b"good", name: b"evil"})
+        with pytest.raises(DataError, match=r"entry .* nothing was unpacked from this archive") as caught:
+            unpack(path, folder / "out" / "run")
+        assert repr(name.replace("\\", "/")) in str(caught.value).replace("\\\\", "/")
+        assert everything_in(tmp_path) == ["x", "x/y", f"x/y/a.{ending}"], name
 
 
 def test_a_name_with_nul_is_refused_in_zip_and_cut_in_rar(tmp_path: Path) -> None:
@@ -147,7 +145,6 @@ def test_the_names_of_hmdb51_pass(hmdb51: Path) -> None:
     [
         RarEntry("run/l.avi", mode=0o120777, link=(SYMLINK, "/etc/passwd")),
         RarEntry("run/l.avi", link=(HARD_LINK, "../../evil")),
-        RarEntry("run/l.avi", b"/etc/passwd", mode=0o120777),
     ],
 )
 def test_links_in_rar_are_refused(tmp_path: Path, entry: RarEntry) -> None:
@@ -155,7 +152,7 @@ def test_links_in_rar_are_refused(tmp_path: Path, entry: RarEntry) -> None:
         unpack(write_rar(tmp_path / "a.rar", [entry]), tmp_path / "out")
 
 
-@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFSOCK])
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO])
 @pytest.mark.parametrize("ending", ["rar", "zip"])
 def test_what_is_no_plain_file_is_refused(tmp_path: Path, kind: int, ending: str) -> None:
     if ending == "rar":

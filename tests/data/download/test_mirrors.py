@@ -97,8 +97,10 @@ def test_the_next_run_goes_on_where_the_last_one_ended(server: FileServer, tmp_p
     assert ranges(server)[-1] == "bytes=100000-"
 
 
-@pytest.mark.parametrize("etag", ["auto", None])
-@pytest.mark.parametrize("other", [OTHER, OTHER[:200_000], OTHER[:50_000], OTHER + b"x"])
+@pytest.mark.parametrize(
+    ("other", "etag"),
+    [(OTHER, "auto"), (OTHER, None), (OTHER[:200_000], None), (OTHER[:50_000], None), (OTHER + b"x", None)],
+)
 def test_another_file_is_not_glued_to_the_old_half(
     server: FileServer, tmp_path: Path, other: bytes, etag: str | None
 ) -> None:
@@ -251,7 +253,7 @@ def test_a_folder_that_cannot_be_is_one_line(server: FileServer, tmp_path: Path)
         get([source(server)], tmp_path / "file" / "folder")
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/a", "example.org/a", "http://", "http://[::"])
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "example.org/a", "http://", "http://[::"])
 def test_only_web_addresses_are_mirrors(url: str) -> None:
     with pytest.raises(ConfigError, match="mirror .*address"):
         DownloadSource("a.rar", url)

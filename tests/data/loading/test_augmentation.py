@@ -75,7 +75,7 @@ def _naive_frame(
     return result
 
 
-@pytest.mark.parametrize(("channels", "size"), [(1, None), (3, None), (1, (5, 17)), (1, (40, 9))])
+@pytest.mark.parametrize(("channels", "size"), [(3, None), (1, (5, 17)), (1, (40, 9))])
 def test_clips_change_as_a_naive_implementation_says(channels: int, size: tuple[int, int] | None) -> None:
     batch = _batch(channels=channels)
     parameters = draw_parameters(

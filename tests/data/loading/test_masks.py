@@ -30,8 +30,15 @@ def _random(num_frames: int = 5, size: tuple[int, int] = (8, 12)) -> np.ndarray:
     return np.random.default_rng(0).random((num_frames, *size)) < 0.4
 
 
-@pytest.mark.parametrize("name", ["{}.mat", "{}/puppet_mask.mat", "{}.npz"])
-@pytest.mark.parametrize("stem", ["a_run_f_cm_np1_ba_med_0", "-x [1] #c;d&.v2", "日本 ü!", "x" * 120])
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("{}.mat", "a_run_f_cm_np1_ba_med_0"),
+        ("{}/puppet_mask.mat", "-x [1] #c;d&.v2"),
+        ("{}.npz", "日本 ü!"),
+        ("{}.mat", "x" * 120),
+    ],
+)
 def test_each_layout_is_found_under_any_name(tmp_path: Path, name: str, stem: str) -> None:
     _write(tmp_path / "run" / name.format(stem), _random())
     masks = MaskFolder(tmp_path)
@@ -126,7 +133,7 @@ def test_a_pixel_is_the_actors_where_half_of_its_light_came_from_it(
     assert (found.numpy() == (share >= 0.5))[clear].all()
 
 
-@pytest.mark.parametrize("clip_frames", [4, 6, 78])
+@pytest.mark.parametrize("clip_frames", [4, 78])
 def test_a_mask_of_another_length_is_not_laid_on_the_clip(tmp_path: Path, clip_frames: int) -> None:
     """As where HMDB51's longer clip and J-HMDB's cut of it bear one name."""
     _write(tmp_path / "run" / "a.mat", _random())

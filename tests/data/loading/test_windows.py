@@ -80,13 +80,12 @@ def test_workers_read_the_frames_that_were_asked_for(windows: list[Window], num_
         assert torch.equal(found.video[row], read_frames(window.clip.path, window.frame_numbers, size=SIZE, gray=True))
 
 
-@pytest.mark.parametrize("num_workers", [0, 1, 2])
-def test_workers_read_real_frames_as_one_process_does(hmdb51: Path, num_workers: int) -> None:
+def test_workers_read_real_frames_as_one_process_does(hmdb51: Path) -> None:
     clips = index_clips(hmdb51)[::140]
     infos = {clip.path: VideoInfo(**measures(17)) for clip in clips}
     windows = list_windows(clips, infos, num_frames=8, stride=2, num_windows=1)
     dataset = WindowDataset(windows, size=(100, 100), gray=True)
-    loader: DataLoader[ClipBatch] = DataLoader(dataset, batch_size=4, collate_fn=join, num_workers=num_workers)
+    loader: DataLoader[ClipBatch] = DataLoader(dataset, batch_size=4, collate_fn=join, num_workers=2)
     found = join(list(loader))
     for row, window in enumerate(windows):
         alone = read_frames(window.clip.path, window.frame_numbers, size=(100, 100), gray=True)

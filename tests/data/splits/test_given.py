@@ -107,8 +107,7 @@ def test_what_cannot_be_is_refused_with_what_can(
         assert _divide(path, split=advised[1]).training
 
 
-@pytest.mark.parametrize("column", [True, False])
-@pytest.mark.parametrize("fold", [1, 3])
+@pytest.mark.parametrize(("column", "fold"), [(True, 3), (False, 1)])
 def test_official_without_its_files_advises_what_works(tmp_path: Path, column: bool, fold: int) -> None:
     path = _table(tmp_path, ["train"] * 16 + ["test"] * 4, column=column)
     with pytest.raises(DataError, match="official split files not found") as refused:

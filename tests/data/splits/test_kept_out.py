@@ -167,9 +167,7 @@ class TestFile:
         (tmp_path / "split.json").write_text(json.dumps(record))
         assert read_split_file(tmp_path / "split.json", clips).kept_out is None
 
-    @pytest.mark.parametrize(
-        "changes", [[], 3, {}, {"films": "a"}, {"clips": [1]}, {"num_clips": "4"}, {"part": None}, {"more": 1}]
-    )
+    @pytest.mark.parametrize("changes", [[], {}, {"clips": [1]}, {"num_clips": "4"}, {"more": 1}])
     def test_a_record_of_another_kind_is_one_line(
         self, split: tuple[list[Clip], Split], tmp_path: Path, changes: Any
     ) -> None:
@@ -183,8 +181,7 @@ class TestFile:
 
 
 class TestRealClips:
-    @pytest.mark.parametrize("fold", [1, 2, 3])
-    @pytest.mark.parametrize("scheme", SCHEMES)
+    @pytest.mark.parametrize(("scheme", "fold"), list(zip(SCHEMES, (1, 2, 3, 1, 2), strict=True)))
     def test_no_film_that_jhmdb_tests_on_is_learned_from(
         self, hmdb51: Path, jhmdb: Path, scheme: str, fold: int
     ) -> None:

@@ -177,7 +177,7 @@ def test_validation_takes_the_share_that_is_asked_for(clips: list[Clip], seed: i
         assert split == usual
 
 
-@pytest.mark.parametrize("share", [0.5, 0.4, 0.35, 0.3, 0.25, 0.2, 0.1, 0.05])
+@pytest.mark.parametrize("share", [0.5, 0.35, 0.2, 0.05])
 def test_where_films_are_many_and_small_the_share_is_met(share: float) -> None:
     clips = _clips({name: {f"{s}{name}x": 1 for s in range(500)} for name in "ab"})
     split = make_split(clips, scheme="film", fold=1, seed=0, validation_share=share)

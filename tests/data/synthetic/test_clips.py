@@ -94,7 +94,7 @@ def test_removing_the_confounder_changes_nothing_else(kind):
             assert np.array_equal(signed.masks[objects], alone.masks[objects] & ~mask)
 
 
-@pytest.mark.parametrize("agreement", [1 / 8, 0.5, 0.8, 0.95, 1.0])
+@pytest.mark.parametrize("agreement", [0.5, 1.0])
 def test_the_dose_is_the_share_of_clips_whose_sign_is_their_classs(agreement):
     asked = SyntheticSettings(confounder="patch", agreement=agreement, size=(16, 16), num_frames=4)
     truths = [render_clip(name, source=source, settings=asked).truth for source in range(60) for name in CLASS_NAMES]

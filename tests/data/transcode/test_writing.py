@@ -24,7 +24,7 @@ from vidact.data.datasets.index import index_clips
 from vidact.data.loading.masks import MaskFolder, find_masks
 from vidact.data.splits.files import find_official_folder
 from vidact.data.transcode.encoding import TranscodeSettings, small_size, transcode_clip
-from vidact.data.transcode.writing import TranscodeReport, transcode
+from vidact.data.transcode.writing import transcode
 from vidact.data.video.reading import open_container, read_frames, read_sparsely, write_video
 
 WriteClip = Callable[..., Path]
@@ -90,11 +90,9 @@ def test_real_clips_keep_their_frames_and_rate(hmdb51: Path, jhmdb: Path, tmp_pa
     ("ending", "codec", "stored"),
     [
         (".avi", "mpeg4", "mpeg4"),
-        (".mp4", "mpeg4", "mpeg4"),
         (".mkv", "mpeg4", "mpeg4"),
         (".mp4", "h264", "h264"),
         (".mov", "h264", "h264"),
-        (".mkv", "h264", "h264"),
         (".webm", "h264", "vp9"),
     ],
 )
@@ -119,8 +117,16 @@ def test_h264_in_avi_is_right_for_readers_from_the_first_frame_on(tmp_path: Path
     _assert_same_frames(path, copy)
 
 
-@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001), Fraction(12), Fraction(60)])
-@pytest.mark.parametrize("ending", [".avi", ".mp4", ".mkv"])
+@pytest.mark.parametrize(
+    ("rate", "ending"),
+    [
+        (Fraction(30000, 1001), ".avi"),
+        (Fraction(30000, 1001), ".mp4"),
+        (Fraction(12), ".avi"),
+        (Fraction(60), ".mp4"),
+        (Fraction(25), ".mkv"),
+    ],
+)
 def test_any_rate_is_kept(tmp_path: Path, rate: Fraction, ending: str) -> None:
     path, copy = tmp_path / "clip.mp4", tmp_path / f"copy{ending}"
     with av.open(str(path), "w") as container:
@@ -133,8 +139,10 @@ def test_any_rate_is_kept(tmp_path: Path, rate: Fraction, ending: str) -> None:
     assert _facts(copy)[:2] == (20, rate)
 
 
-@pytest.mark.parametrize("codec", ["mpeg4", "h264"])
-@pytest.mark.parametrize("ending", [".avi", ".mp4", ".mkv", ".webm"])
+@pytest.mark.parametrize(
+    ("ending", "codec"),
+    [(".avi", "mpeg4"), (".avi", "h264"), (".mp4", "mpeg4"), (".mkv", "h264"), (".webm", "mpeg4")],
+)
 def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path, ending: str, codec: str) -> None:
     """In AVI to the nearest of its evenly spaced places, as J-HMDB has them."""
     times = [Fraction(0), *(Fraction(n, 30) for n in (1, 2, 4, 5, 9, 10, 11, 30, 31, 33))]
@@ -147,10 +155,9 @@ def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path, ending: str, code
     _assert_same_frames(path, copy)
 
 
-@pytest.mark.parametrize("b_frames", ["0", "1", "2"])
-def test_made_clips_keep_their_frames(tmp_path: Path, b_frames: str) -> None:
+def test_clips_with_b_frames_keep_their_frames(tmp_path: Path) -> None:
     path, copy = tmp_path / "clip.avi", tmp_path / "copy.avi"
-    write_video(path, _moving(31), fps=30, options={"bf": b_frames})
+    write_video(path, _moving(31), fps=30, options={"bf": "2"})
     assert transcode_clip(path, copy, settings=SMALL) == 31
     _assert_same_frames(path, copy)
 
@@ -227,7 +234,9 @@ def data_set(tmp_path: Path) -> Path:
 
 def test_names_and_layout_stay_and_what_was_not_copied_is_listed(data_set: Path, tmp_path: Path) -> None:
     out, calls = tmp_path / "small", []
+    threads = threading.active_count()
     report = transcode(data_set, out, settings=SMALL, progress=lambda *counts: calls.append(counts))
+    assert threading.active_count() == threads, "none is left over"
     assert (report.written, report.kept, report.copied) == (3, 0, 3)
     assert calls == [(1, 3), (2, 3), (3, 3)]
     assert set(_snapshot(out)) == set(_snapshot(data_set)) - {"videos/run/Thumbs.db"} | {"transcode.json"}
@@ -281,7 +290,9 @@ def test_a_second_run_writes_nothing(data_set: Path, tmp_path: Path) -> None:
     assert {path: path.stat().st_ino for path in before} == before
 
 
-def test_a_clip_that_changed_is_copied_again_though_it_may_be_older(data_set: Path, tmp_path: Path) -> None:
+def test_a_changed_clip_is_copied_again_though_it_may_be_older_and_a_broken_one_loses_its_copy(
+    data_set: Path, tmp_path: Path
+) -> None:
     out, name = tmp_path / "small", "videos/run/b.mp4"
     transcode(data_set, out, settings=SMALL)
     write_video(data_set / name, _moving(30, seed=7), fps=30)
@@ -289,6 +300,10 @@ def test_a_clip_that_changed_is_copied_again_though_it_may_be_older(data_set: Pa
     report = transcode(data_set, out, settings=SMALL)
     assert (report.written, report.kept) == (1, 2)
     _assert_same_frames(data_set / name, out / name)
+    (data_set / name).write_bytes(b"rubbish")
+    report = transcode(data_set, out, settings=SMALL)
+    assert (report.written, report.kept) == (0, 2)
+    assert not (out / name).exists(), "one that breaks later loses its copy"
 
 
 def test_a_run_that_was_stopped_is_taken_up_and_ends_the_same(data_set: Path, tmp_path: Path) -> None:
@@ -383,31 +398,30 @@ def _sound_only(path: Path) -> None:
         container.mux(audio.encode())
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (_cut, "the file ends .* bytes before its container does"),
-        (_text, "not a video that FFmpeg can read"),
-        (_empty, "the file is empty"),
-        (_pipe, "not a regular file"),
-        (_dangling, "no such file"),
-        (_loop, "too many levels of symbolic links"),
-        (_outside, "a link to a folder or out of"),
-        (_sound_only, "holds no video stream"),
-    ],
-)
-def test_a_broken_clip_is_listed_and_the_rest_goes_on(
-    data_set: Path, tmp_path: Path, spoil: Callable[[Path], None], message: str
-) -> None:
-    (data_set / "videos/run/Thumbs.db").unlink()
-    spoil(data_set / "videos/run/b.mp4")
+BROKEN: dict[Callable[[Path], None], str] = {
+    _cut: "the file ends .* bytes before its container does",
+    _text: "not a video that FFmpeg can read",
+    _empty: "the file is empty",
+    _pipe: "not a regular file",
+    _dangling: "no such file",
+    _loop: "too many levels of symbolic links",
+    _outside: "a link to a folder or out of",
+    _sound_only: "holds no video stream",
+}
+
+
+def test_broken_clips_are_listed_and_the_rest_goes_on(data_set: Path, tmp_path: Path) -> None:
+    broken = {data_set / f"videos/run/b{spoil.__name__}.mp4": spoil for spoil in BROKEN}
+    for path, spoil in broken.items():
+        shutil.copy(data_set / "videos/run/b.mp4", path)
+        spoil(path)
     report = transcode(data_set, tmp_path / "small", settings=SMALL)
-    assert report.written == 2
-    assert len(report.skipped) == 1
-    assert report.skipped[0].startswith(f"{data_set}/videos/run/b.mp4: ")
-    assert re.search(message, report.skipped[0])
-    assert "\n" not in report.skipped[0]
-    assert not (tmp_path / "small/videos/run/b.mp4").exists()
+    assert (report.written, len(report.skipped)) == (3, len(broken))
+    for path, spoil in broken.items():
+        (line,) = (line for line in report.skipped if line.startswith(f"{path}: "))
+        assert re.search(BROKEN[spoil], line)
+        assert "\n" not in line
+        assert not (tmp_path / "small/videos/run" / path.name).exists()
 
 
 def test_a_damaged_frame_is_not_hidden_by_a_copy(hmdb51: Path, tmp_path: Path) -> None:
@@ -418,16 +432,6 @@ def test_a_damaged_frame_is_not_hidden_by_a_copy(hmdb51: Path, tmp_path: Path) -
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"frame \d+ is damaged|does not decode to its end"):
         transcode_clip(path, tmp_path / "copy.avi", settings=SMALL)
-
-
-def test_a_clip_that_breaks_later_loses_its_old_copy(data_set: Path, tmp_path: Path) -> None:
-    out, name = tmp_path / "small", "videos/run/b.mp4"
-    transcode(data_set, out, settings=SMALL)
-    (data_set / name).write_bytes(b"rubbish")
-    os.utime(data_set / name, (2e9, 2e9))
-    report = transcode(data_set, out, settings=SMALL)
-    assert (report.written, report.kept) == (0, 2)
-    assert not (out / name).exists()
 
 
 def test_a_copy_that_could_not_be_read_is_refused(tmp_path: Path, write_clip: WriteClip) -> None:
@@ -485,13 +489,7 @@ def test_a_place_that_cannot_be_written_is_reported(data_set: Path, tmp_path: Pa
         transcode(data_set, tmp_path / "file" / "small", settings=SMALL)
 
 
-def test_no_thread_is_left_over(data_set: Path, tmp_path: Path) -> None:
-    before = threading.active_count()
-    assert isinstance(transcode(data_set, tmp_path / "small", settings=SMALL), TranscodeReport)
-    assert threading.active_count() == before
-
-
-@pytest.mark.parametrize("short_side", [127, 14, 0, -2])
+@pytest.mark.parametrize("short_side", [127, 14])
 def test_short_sides_out_of_range_are_reported(short_side: int) -> None:
     with pytest.raises(
         ConfigError, match=f"--short-side must be an even number of pixels, at least 16, got {short_side}"

@@ -35,21 +35,18 @@ def _missing(folder: Path, content: bytes) -> int:
     return missing_bytes(path)
 
 
-def test_a_whole_file_misses_nothing(whole: bytes, tmp_path: Path) -> None:
+def test_a_whole_file_misses_nothing_and_one_byte_less_is_seen(whole: bytes, tmp_path: Path) -> None:
     assert _missing(tmp_path, whole) == 0
-
-
-def test_a_byte_less_is_seen(whole: bytes, tmp_path: Path) -> None:
     assert _missing(tmp_path, whole[:-1]) == 1
 
 
-@pytest.mark.parametrize("percent", [10, 50, 90])
-def test_a_cut_file_misses_something_but_no_more_than_was_cut(whole: bytes, tmp_path: Path, percent: int) -> None:
-    kept = len(whole) * percent // 100
-    missing = _missing(tmp_path, whole[:kept])
+def test_a_cut_file_misses_something_but_no_more_than_was_cut(whole: bytes, tmp_path: Path) -> None:
     index_header = 8
-    # Fragments follow each other: what follows the one that is cut is not announced.
-    assert 0 < missing <= max(len(whole) - kept, index_header)
+    for percent in (10, 50, 90):
+        kept = len(whole) * percent // 100
+        missing = _missing(tmp_path, whole[:kept])
+        # Fragments follow each other: what follows the one that is cut is not announced.
+        assert 0 < missing <= max(len(whole) - kept, index_header), percent
 
 
 def test_rubbish_after_the_end_is_of_no_concern(whole: bytes, tmp_path: Path) -> None:
@@ -85,7 +82,7 @@ def test_a_size_that_was_never_filled_in_tells_nothing(tmp_path: Path) -> None:
 
 
 @given(content=st.binary(max_size=64), magic=st.sampled_from([b"", b"RIFF", bytes(4) + b"ftyp", b"\x1a\x45\xdf\xa3"]))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
 def test_any_bytes_are_survived(tmp_path: Path, content: bytes, magic: bytes) -> None:
     assert _missing(tmp_path, magic + content) >= 0
 

@@ -42,8 +42,8 @@ def _check_frames(path: Path, wanted: list[int], truth: list[np.ndarray] | None 
 
 
 def test_frames_of_real_clips_are_the_ones_asked_for(hmdb51: Path) -> None:
-    """Every window of 16 HMDB51 clips, frame by frame: sparse reads get wrong frames in every one of them."""
-    for clip in index_clips(hmdb51)[::62]:
+    """Every window of 8 HMDB51 clips, frame by frame: sparse reads get wrong frames in every one of them."""
+    for clip in index_clips(hmdb51)[::124]:
         truth = list(_sequential(clip.path))
         assert inspect_video(clip.path).num_frames == len(truth)
         for stride in (2, "adaptive"):
@@ -53,7 +53,7 @@ def test_frames_of_real_clips_are_the_ones_asked_for(hmdb51: Path) -> None:
 
 def test_the_last_frame_of_real_clips_can_be_read(hmdb51: Path, jhmdb: Path) -> None:
     for root in (hmdb51, jhmdb):
-        for clip in index_clips(root)[::31]:
+        for clip in index_clips(root)[::62]:
             last = inspect_video(clip.path).num_frames - 1
             _check_frames(clip.path, [last, 0])
 
@@ -65,15 +65,6 @@ def test_neighbouring_frames_of_real_clips_are_distinguished(hmdb51: Path) -> No
     video = read_frames(clip.path, [20], size=truth[0].shape[:2], gray=False)
     with pytest.raises(AssertionError):
         _assert_same_picture(video[:, 0], truth[19])
-
-
-@pytest.mark.parametrize("b_frames", [0, 1, 2])
-def test_frames_of_made_clips_are_the_ones_asked_for(tmp_path: Path, write_clip: WriteClip, b_frames: int) -> None:
-    path = write_clip(tmp_path / "clip.avi", 30, options={"bf": str(b_frames), "qmin": "2", "qmax": "2"})
-    video = read_frames(path, [29, 3, 3, 17, 0], size=(48, 64), gray=True)
-    assert video.shape == (1, 5, 48, 64)
-    means = video.float().mean(dim=(0, 2, 3)).tolist()
-    assert means == pytest.approx([8 + 7 * number for number in (29, 3, 3, 17, 0)], abs=3)
 
 
 MPEG4 = {"qmin": "2", "qmax": "2", "g": "10"}
@@ -91,8 +82,9 @@ CODECS: dict[str, tuple[str, dict[str, str]]] = {
 }
 WITHOUT_B_FRAMES = {"mpeg4, no B-frames", "VP9"}
 MADE = [
-    *[(name, "avi") for name in CODECS if name.startswith(("mpeg4", "H.264"))],
-    *[(name, container) for name in CODECS for container in ("mp4", "mkv")],
+    *((name, "avi") for name in CODECS if name.startswith(("mpeg4", "H.264"))),
+    *((name, "mp4") for name in ("mpeg4, 1 B-frame", "H.264, closed", "HEVC, open", "VP9")),
+    *((name, "mkv") for name in ("mpeg4, 2 B-frames", "H.264, open", "HEVC, closed")),
     ("VP9", "webm"),
 ]
 NUM_MADE = 40
@@ -222,12 +214,9 @@ def test_gray_is_luma(tmp_path: Path) -> None:
 LUMA_WEIGHTS = {"bt709": (0.2126, 0.0722), "smpte170m": (0.299, 0.114)}  # of red and blue, ITU-R BT.709 and BT.601
 
 
-@pytest.mark.parametrize("decoder", ["decord", "pyav"])
 @pytest.mark.parametrize("matrix", LUMA_WEIGHTS)
 @pytest.mark.parametrize("full_range", [False, True])
-def test_colours_are_those_of_the_matrix_that_the_file_names(
-    tmp_path: Path, decoder: Decoder, matrix: str, full_range: bool
-) -> None:
+def test_colours_are_those_of_the_matrix_that_the_file_names(tmp_path: Path, matrix: str, full_range: bool) -> None:
     rgb = np.array([200, 30, 60]) / 255
     red, blue = LUMA_WEIGHTS[matrix]
     luma = red * rgb[0] + (1 - red - blue) * rgb[1] + blue * rgb[2]
@@ -245,8 +234,10 @@ def test_colours_are_those_of_the_matrix_that_the_file_names(
             frame.pts, frame.time_base = number, Fraction(1, 30)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    read = read_frames(tmp_path / "clip.mp4", [2], size=(48, 64), gray=False, decoder=decoder)
-    assert np.abs(read[:, 0, 24, 32].numpy() - 255 * rgb).max() <= 3
+    decoders: tuple[Decoder, ...] = ("decord", "pyav")
+    for decoder in decoders:
+        read = read_frames(tmp_path / "clip.mp4", [2], size=(48, 64), gray=False, decoder=decoder)
+        assert np.abs(read[:, 0, 24, 32].numpy() - 255 * rgb).max() <= 3, decoder
 
 
 def test_measuring_counts_the_frames_that_decode(tmp_path: Path, write_clip: WriteClip) -> None:
@@ -342,7 +333,7 @@ def test_a_width_that_decord_garbles_is_for_pyav(tmp_path: Path, write_clip: Wri
     assert read_frames(path, [0], size=(8, 8), gray=True, decoder="pyav").shape == (1, 1, 8, 8)
 
 
-@pytest.mark.parametrize("name", ["-x.avi", "a [b] #c;d&.avi", "日本 ü.avi", "x" * 116 + ".avi", "'\"<x>.avi"])
+@pytest.mark.parametrize("name", ["-x.avi", "a [b] #c;d&'\"<x>.avi", "日本 ü" + "x" * 110 + ".avi"])
 def test_odd_names_are_read(tmp_path: Path, write_clip: WriteClip, name: str) -> None:
     path = write_clip(tmp_path / name, 5)
     assert inspect_video(path).num_frames == 5

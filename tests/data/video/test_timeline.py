@@ -143,10 +143,8 @@ def test_a_clip_has_the_frames_between_its_times() -> None:
     ("start", "end", "message"),
     [
         (3.0, None, "starts at 3 s, but its file ends at 3.00 s"),
-        (100.0, 110.0, "starts at 100 s, but its file ends at 3.00 s"),
         (1.0, 10.0, "ends at 10 s, but its file ends at 3.00 s"),
         (2.0, 2.0, "starts at 2 s and ends at 2 s; expected an end after the start"),
-        (2.0, 1.0, "an end after the start"),
         (None, 0.0, "an end after the start"),
         (-1.0, 1.0, "expected seconds of 0 or more"),
         (math.nan, None, "expected seconds of 0 or more"),
@@ -200,14 +198,14 @@ def test_avi_with_empty_places_and_b_frames_has_the_rate_of_its_frames(tmp_path:
     assert (info.num_frames, info.fps, info.times_seconds) == (30, 30.0, ())
 
 
-@pytest.mark.parametrize("fps", RATES)
-def test_even_times_are_a_number(fps: float) -> None:
+def test_even_times_are_a_number() -> None:
     """Also where the header is wrong, and stamps are rounded to the milliseconds of Matroska."""
-    exact = list(_even(300, fps))
-    assert measured_times(exact, claimed_fps=fps) == (fps, ())
-    rate, times = measured_times([1.4 + time for time in exact], claimed_fps=1000.0)
-    assert (rate, times) == (pytest.approx(fps), ())
-    assert measured_times([round(time, 3) for time in exact], claimed_fps=fps)[1] == ()
+    for fps in RATES:
+        exact = list(_even(300, fps))
+        assert measured_times(exact, claimed_fps=fps) == (fps, ())
+        rate, times = measured_times([1.4 + time for time in exact], claimed_fps=1000.0)
+        assert (rate, times) == (pytest.approx(fps), ())
+        assert measured_times([round(time, 3) for time in exact], claimed_fps=fps)[1] == (), fps
 
 
 def test_rates_that_were_learned_from_choose_how_a_video_is_sampled() -> None:

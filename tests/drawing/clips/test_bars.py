@@ -65,8 +65,7 @@ def test_frames_are_labelled_with_number_and_time_below_their_bars() -> None:
     assert [text.get_text() for text in axes.get_xticklabels()] == [f"{3 * p}\n{p / 10:.2f}" for p in places]
 
 
-@pytest.mark.parametrize("count", [1, 5, 16, 32])
-@pytest.mark.parametrize("title", ["wave", LONG_TITLE])
+@pytest.mark.parametrize(("count", "title"), [(1, LONG_TITLE), (5, "wave"), (16, "wave"), (32, LONG_TITLE)])
 def test_the_text_of_bars_neither_overlaps_nor_is_cut_off(count: int, title: str) -> None:
     numbers, times = frames(count)
     positive, negative = relevance_parts(count)
@@ -78,7 +77,7 @@ def test_the_text_of_bars_neither_overlaps_nor_is_cut_off(count: int, title: str
     assert layout_faults(counts) == []
 
 
-@pytest.mark.parametrize("count", [101, 200, 5000])
+@pytest.mark.parametrize("count", [101, 5000])
 def test_of_many_frames_neighbours_share_a_bar_and_the_axis_says_so(count: int) -> None:
     numbers, times = frames(count)
     positive, negative = relevance_parts(count)
@@ -156,7 +155,7 @@ def _luminance(colour: tuple[float, ...]) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-@pytest.mark.parametrize("num_classes", [2, 8, 20, 51])
+@pytest.mark.parametrize("num_classes", [2, 20, 51])
 def test_the_text_of_a_matrix_neither_overlaps_nor_is_cut_off(num_classes: int) -> None:
     names = [f"class_{number}_" + "swing_$baseball^_" * (number % 5) for number in range(num_classes)]
     figure = confusion_matrix(matrix_of(num_classes) * 12_345, names, title=LONG_TITLE)

@@ -11,8 +11,7 @@ from vidact.drawing.clips.contact import contact_sheet
 from vidact.drawing.figure import svg_text
 
 
-@pytest.mark.parametrize("count", [1, 5, 16, 300])
-@pytest.mark.parametrize("size", [(36, 64), (64, 36)])
+@pytest.mark.parametrize(("count", "size"), [(1, (64, 36)), (5, (36, 64)), (16, (64, 36)), (300, (36, 64))])
 def test_at_most_sixteen_frames_are_drawn_with_their_times(count: int, size: tuple[int, int]) -> None:
     numbers, times = frames(count)
     pictures = np.random.default_rng(0).integers(0, 256, (count, *size, 3), dtype=np.uint8)

@@ -29,9 +29,15 @@ def test_a_line_goes_through_the_ranks_of_its_method() -> None:
     assert named.count("gradient") == 2
 
 
-@pytest.mark.parametrize("num_runs", [2, 3, 12])
-@pytest.mark.parametrize("run", ["version_0", "runs/" + "a_long_name_" * 5])
-@pytest.mark.parametrize("title", ["ranks", LONG_TITLE])
+@pytest.mark.parametrize(
+    ("num_runs", "run", "title"),
+    [
+        (2, "runs/" + "a_long_name_" * 5, LONG_TITLE),
+        (3, "version_0", "ranks"),
+        (12, "runs/" + "a_long_name_" * 5, "ranks"),
+        (12, "version_0", LONG_TITLE),
+    ],
+)
 def test_the_text_of_ranks_neither_overlaps_nor_is_cut_off(num_runs: int, run: str, title: str) -> None:
     values = np.random.default_rng(0).normal(size=(num_runs, len(METHODS)))
     figure = rank_lines([run] * num_runs, values, METHODS, controls=CONTROLS, title=title)
@@ -54,8 +60,7 @@ def test_shares_rise_from_left_to_right_and_runs_without_a_value_are_left_out() 
     assert "chance, 3.0 %" in axes.get_ylabel()
 
 
-@pytest.mark.parametrize("count", [1, 5, 20])
-@pytest.mark.parametrize("title", ["dose", LONG_TITLE])
+@pytest.mark.parametrize(("count", "title"), [(1, LONG_TITLE), (5, "dose"), (20, LONG_TITLE)])
 def test_the_text_of_responses_neither_overlaps_nor_is_cut_off(count: int, title: str) -> None:
     figure = dose_response(responses(count), controls=["method_0"], chance=None, title=title)
     assert layout_faults(figure) == []

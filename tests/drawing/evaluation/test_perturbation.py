@@ -90,9 +90,10 @@ def test_no_two_methods_look_alike() -> None:
     assert all(to_rgba(styles[name].colour)[:3] == to_rgba("0.5")[:3] for name in CONTROLS)
 
 
-@pytest.mark.parametrize("num_panels", [1, 2, 5])
-@pytest.mark.parametrize("count", [1, 6, 14])
-@pytest.mark.parametrize("title", ["curves", LONG_TITLE])
+@pytest.mark.parametrize(
+    ("num_panels", "count", "title"),
+    [(1, 1, LONG_TITLE), (1, 14, "curves"), (2, 6, LONG_TITLE), (5, 1, "curves"), (5, 14, LONG_TITLE)],
+)
 def test_the_text_neither_overlaps_nor_is_cut_off(num_panels: int, count: int, title: str) -> None:
     fills = ["temporal mean of the unit (removes motion)", "noise", "x", "y" * 90, "mean of the data set"]
     figure = figure_of(*(panel(fill, count=count) for fill in fills[:num_panels]), title=title)

@@ -58,9 +58,9 @@ def test_a_method_has_the_same_colour_whatever_else_a_panel_holds() -> None:
     assert to_rgba(colours[2]) == to_rgba(colours[6]) == to_rgba("#d55e00")
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-@pytest.mark.parametrize("title", ["ranks", LONG_TITLE])
-@pytest.mark.parametrize("scale", [1e-5, 1.0, 1e5])
+@pytest.mark.parametrize(
+    ("count", "title", "scale"), [(1, "ranks", 1e5), (2, LONG_TITLE, 1.0), (5, "ranks", 1e5), (5, LONG_TITLE, 1e-5)]
+)
 def test_the_text_neither_overlaps_nor_is_cut_off(count: int, title: str, scale: float) -> None:
     panels = [panel(name, scale=scale) for name in ("ABPC", "RMA " * 30, "a", "b", "c")[:count]]
     panels[-1] = panel(names=["gradient"], scale=scale)

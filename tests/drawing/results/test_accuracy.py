@@ -60,8 +60,7 @@ def test_scores_stand_on_one_axis_and_baselines_look_different() -> None:
     assert [text.get_text() for text in axes.texts] == ["50.0 % (40.0 to 60.0)", "43.0 %"]
 
 
-@pytest.mark.parametrize("count", [1, 7, 51])
-@pytest.mark.parametrize("title", ["wave", LONG_TITLE])
+@pytest.mark.parametrize(("count", "title"), [(1, LONG_TITLE), (7, "wave"), (51, LONG_TITLE)])
 def test_the_text_neither_overlaps_nor_is_cut_off(count: int, title: str) -> None:
     names = [NAMES[k % len(NAMES)] for k in range(count)]
     totals = np.arange(count) * 999

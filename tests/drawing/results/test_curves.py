@@ -26,8 +26,7 @@ def test_the_lines_have_the_numbers_best_epoch_and_chance_are_marked() -> None:
     assert ("nats" in left.get_ylabel(), "%" in right.get_ylabel()) == (True, True)
 
 
-@pytest.mark.parametrize("count", [1, 5, 40, 1000])
-@pytest.mark.parametrize("title", ["wave", LONG_TITLE])
+@pytest.mark.parametrize(("count", "title"), [(1, LONG_TITLE), (5, "wave"), (40, LONG_TITLE), (1000, "wave")])
 def test_the_text_neither_overlaps_nor_is_cut_off(count: int, title: str) -> None:
     values = np.random.default_rng(0).random(count)
     names = ["training", "validation, per clip", "$val_^ 挥手 " * 9, "a", "b"]

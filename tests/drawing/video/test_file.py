@@ -1,6 +1,7 @@
 """Written videos have the source's frames and times, and show what is relevant where it is."""
 
 import errno
+import functools
 import os
 import resource
 import shutil
@@ -81,10 +82,14 @@ def variable(count: int) -> list[Fraction]:
 
 
 @pytest.mark.parametrize(
-    ("times", "time_base"),
-    [(constant(12), Fraction(1001, 30_000)), (constant(12), Fraction(1, 90_000)), (variable(12), Fraction(1, 1000))],
+    ("times", "time_base", "as_float"),
+    [
+        (constant(12), Fraction(1001, 30_000), True),
+        (constant(12), Fraction(1, 90_000), False),
+        (variable(12), Fraction(1, 1000), True),
+        (variable(12), Fraction(1, 1000), False),
+    ],
 )
-@pytest.mark.parametrize("as_float", [False, True])
 def test_every_frame_keeps_its_own_time(
     tmp_path: Path, times: list[Fraction], time_base: Fraction, as_float: bool
 ) -> None:
@@ -113,10 +118,16 @@ def test_a_lone_frame_and_one_without_a_duration_last_as_long_as_they_should(tmp
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "count", "samples"),
-    [(241, 333, 3, 2), (640, 360, 3, 3), (17, 13, 4, 1), (64, 64, 3, 3), (300, 800, 3, 1), (1080, 1920, 3, 2)],
+    ("height", "width", "count", "samples", "layout"),
+    [
+        (241, 333, 3, 2, "beside"),
+        (640, 360, 3, 3, "over"),
+        (17, 13, 4, 1, "beside"),
+        (64, 64, 3, 3, "over"),
+        (300, 800, 3, 1, "beside"),
+        (1080, 1920, 2, 2, "beside"),
+    ],
 )
-@pytest.mark.parametrize("layout", ["beside", "over"])
 def test_any_size_is_written_even_and_at_its_own_resolution(
     tmp_path: Path, height: int, width: int, count: int, samples: int, layout: str
 ) -> None:
@@ -156,12 +167,19 @@ def composer_of(relevance: SampledRelevance, *, layout: str = "over", end: float
     )
 
 
-def hotspot_video(tmp_path: Path, *, layout: str = "beside") -> tuple[UInt8[np.ndarray, "T H W 3"], Decoded]:
+@pytest.fixture(scope="module")
+def hot_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the videos with hotspots lie, which are written once for all tests."""
+    return tmp_path_factory.mktemp("hot")
+
+
+@functools.cache
+def hotspot_video(folder: Path, layout: str) -> tuple[UInt8[np.ndarray, "T H W 3"], Decoded]:
     """Twenty frames of 240 x 320; voxel rows 3 to 6 and columns 5 to 8 of 10 x 16 are hot in the first ten."""
     video = smooth_video(20, 240, 320)
     relevance = hot_relevance()
     frames = (DisplayFrame(picture, number / 10) for number, picture in enumerate(video))
-    path = tmp_path / "hot.mp4"
+    path = folder / f"{layout}.mp4"
     write_overlay_video(path, frames, relevance=relevance, title="wave", layout=layout, end_seconds=2.0)
     return video, decode(path)
 
@@ -170,8 +188,8 @@ def difference(a: UInt8[np.ndarray, "H W 3"], b: Float[np.ndarray, "H W 3"]) -> 
     return np.abs(a.astype(float) - b).max(axis=-1)
 
 
-def test_the_original_is_beside_it_untouched(tmp_path: Path) -> None:
-    video, decoded = hotspot_video(tmp_path)
+def test_the_original_is_beside_it_untouched(hot_folder: Path) -> None:
+    video, decoded = hotspot_video(hot_folder, "beside")
     place = composer_of(hot_relevance(), layout="beside").stage.original
     assert place is not None
     left = place[1]
@@ -181,10 +199,10 @@ def test_the_original_is_beside_it_untouched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["beside", "over"])
-def test_a_hotspot_is_coloured_where_it_is_and_nowhere_else(tmp_path: Path, layout: str) -> None:
+def test_a_hotspot_is_coloured_where_it_is_and_nowhere_else(hot_folder: Path, layout: str) -> None:
     left = composer_of(hot_relevance(), layout=layout).stage.overlay[1]
     assert left == {"beside": 330, "over": 0}[layout]
-    video, decoded = hotspot_video(tmp_path, layout=layout)
+    video, decoded = hotspot_video(hot_folder, layout)
     inside, outside = np.zeros((2, 240, 320), dtype=bool)
     inside[72 + 5 : 168 - 5, 100 + 5 : 180 - 5] = True  # a voxel is 24 x 20 pixels; the rim apart
     outside[:] = True
@@ -201,8 +219,8 @@ def test_a_hotspot_is_coloured_where_it_is_and_nowhere_else(tmp_path: Path, layo
     assert rim[8:-8, 1].mean() < 60  # green, of which magenta has none
 
 
-def test_the_cursor_moves_from_left_to_right(tmp_path: Path) -> None:
-    _, decoded = hotspot_video(tmp_path)
+def test_the_cursor_moves_from_left_to_right(hot_folder: Path) -> None:
+    _, decoded = hotspot_video(hot_folder, "beside")
     strip = composer_of(hot_relevance(), layout="beside").strip
     first, last = strip.columns
     columns = []
@@ -236,7 +254,7 @@ def test_bars_are_red_above_zero_and_blue_below_and_as_high_as_the_relevance() -
     assert strip.cursor_column(99.0) == strip.columns[1]
 
 
-@pytest.mark.parametrize("samples", [1, 2, 1000, 30_000])
+@pytest.mark.parametrize("samples", [1, 2, 30_000])
 def test_any_number_of_samples_makes_a_strip(samples: int) -> None:
     times = np.arange(samples) / 30
     wave = np.abs(np.sin(times))
@@ -275,10 +293,10 @@ setTimeout(() => {{ document.querySelector("pre").textContent =
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None and "CI" not in os.environ, reason="chromium is not installed")
-def test_chromium_plays_it(tmp_path: Path) -> None:
-    _, decoded = hotspot_video(tmp_path)
-    page = tmp_path / "page.html"
-    page.write_text(PAGE.format(name="hot.mp4"))
+def test_chromium_plays_it(hot_folder: Path, tmp_path: Path) -> None:
+    _, decoded = hotspot_video(hot_folder, "beside")
+    page = hot_folder / "page.html"
+    page.write_text(PAGE.format(name="beside.mp4"))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
     flags += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=8000", "--dump-dom", page.as_uri()]
     run = subprocess.run(["chromium", *flags], capture_output=True, text=True, timeout=120, check=True)
@@ -305,7 +323,7 @@ def peak_bytes(path: Path, count: int) -> int:
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     peak_bytes(tmp_path / "warm.mp4", 20)
-    short, long = (peak_bytes(tmp_path / f"{count}.mp4", count) for count in (200, 2000))
+    short, long = (peak_bytes(tmp_path / f"{count}.mp4", count) for count in (200, 1000))
     assert long < short + 2**20
     assert long < 24 * 2**20
 

@@ -70,10 +70,8 @@ def write_overlay(source: Path | None, out: Path) -> str:
     ("name", "codec", "rate", "channels", "begins"),
     [
         ("a.mp4", "aac", 44100, 2, 0.0),
-        ("a.mkv", "flac", 48000, 1, 0.0),
+        ("a.mkv", "flac", 96000, 1, 0.0),
         ("a.avi", "pcm_s16le", 22050, 2, 0.0),
-        ("a.avi", "mp2", 44100, 1, 0.0),
-        ("a.mkv", "pcm_s16le", 96000, 2, 0.0),
         ("a.mkv", "ac3", 48000, 6, 0.0),
         ("a.mkv", "aac", 48000, 2, 3.0),
         ("a.ts", "mp2", 48000, 2, 1.0),
@@ -111,19 +109,19 @@ def test_sound_that_cannot_be_read_costs_no_picture(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("layout", ["beside", "over"])
 @pytest.mark.parametrize("size", [(2160, 3840), (1080, 1920), (300, 10_000), (3840, 2160), (17, 900), (240, 320)])
-@pytest.mark.parametrize("most", [320, 640, 1920, 4096])
-def test_the_canvas_is_no_wider_than_asked_for(size: tuple[int, int], layout: str, most: int) -> None:
-    stage, _ = frames_on_canvas(size, layout=layout, max_width=most)
-    height, width = stage.frame_size
-    corners = [stage.overlay, *([] if stage.original is None else [stage.original])]
-    assert all(column + width <= stage.canvas_size[1] <= most for _, column in corners)
-    assert all(row + height <= stage.canvas_size[0] for row, _ in corners)
-    assert height == pytest.approx(width * size[0] / size[1], abs=1)
+def test_the_canvas_is_no_wider_than_asked_for(size: tuple[int, int], layout: str) -> None:
     full, _ = frames_on_canvas(size, layout=layout, max_width=10**6)
-    if full.canvas_size[1] > most:
-        assert stage.canvas_size[1] > most - 48 or most == 320, "as large as it fits"
-    else:
-        assert stage == full
+    for most in (320, 640, 1920, 4096):
+        stage, _ = frames_on_canvas(size, layout=layout, max_width=most)
+        height, width = stage.frame_size
+        corners = [stage.overlay, *([] if stage.original is None else [stage.original])]
+        assert all(column + width <= stage.canvas_size[1] <= most for _, column in corners)
+        assert all(row + height <= stage.canvas_size[0] for row, _ in corners)
+        assert height == pytest.approx(width * size[0] / size[1], abs=1)
+        if full.canvas_size[1] > most:
+            assert stage.canvas_size[1] > most - 48 or most == 320, "as large as it fits"
+        else:
+            assert stage == full
 
 
 def test_a_large_video_is_written_smaller(tmp_path: Path) -> None:
