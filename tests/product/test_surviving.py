@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,21 +79,6 @@ class Attempt:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.txt")))
 
 
-def _train(attempts: Sequence[Attempt], cache: Path) -> None:
-    jobs = [job for attempt in attempts for job in attempt.jobs()]
-    found = subprocess.run(
-        [sys.executable, SUPPORT / "killed_training.py"],
-        input=json.dumps(jobs),
-        text=True,
-        capture_output=True,
-        env=os.environ | {"WANDB_MODE": "disabled", "VIDACT_CACHE": str(cache), "OMP_NUM_THREADS": "1"},
-    )
-    assert found.returncode == 0, found.stderr[-3000:]
-    statuses = iter(map(int, found.stdout.split()))
-    for attempt in attempts:
-        attempt.statuses = [next(statuses) for _ in attempt.jobs()]
-
-
 def _differing(one: Any, other: Any, name: str = "") -> list[str]:
     """Name what is not the same to the last bit in two checkpoints."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
@@ -141,18 +126,47 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+Train = Callable[[Sequence[Attempt]], None]
+
+
+@pytest.fixture(scope="module")
+def train(cache: Path) -> Iterator[Train]:
+    """Start a process that makes trainings, each in a fork of it."""
+    environment = {"WANDB_MODE": "disabled", "VIDACT_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, SUPPORT / "killed_training.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+    def make(attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            attempt.statuses = [_status(job) for job in attempt.jobs()]
+
+    def _status(job: dict[str, Any]) -> int:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        print(json.dumps(job), file=process.stdin, flush=True)
+        return int(process.stdout.readline())
+
+    with process:
+        yield make
+
+
 @pytest.fixture(scope="module")
 def settings(small_set: Path) -> list[str]:
     return ["--data.root", str(small_set), *SETTINGS]
 
 
 @pytest.fixture(scope="module")
-def whole(settings: list[str], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Attempt]:
+def whole(settings: list[str], train: Train, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Attempt]:
     """Training that was not stopped, by the number of workers."""
     folder = tmp_path_factory.mktemp("whole")
     filled = Attempt(folder / "filled", [*settings, *WORKERS[0]])  # the cache, so that later runs are alike
     found = {workers: Attempt(folder / str(workers), [*settings, *own]) for workers, own in WORKERS.items()}
-    _train([filled, *found.values()], cache)
+    train([filled, *found.values()])
     for attempt in (filled, *found.values()):
         assert attempt.statuses == [0], attempt.said()[-3000:]
         assert _differing(_state(attempt.run), _state(filled.run)) == [], (
@@ -176,7 +190,7 @@ def test_the_undisturbed_training_is_worth_comparing(whole: dict[int, Attempt]) 
 
 
 def test_twenty_kills_change_nothing(
-    whole: dict[int, Attempt], settings: list[str], cache: Path, tmp_path: Path
+    whole: dict[int, Attempt], settings: list[str], train: Train, tmp_path: Path
 ) -> None:
     chance = random.Random(7)
     counts = {workers: json.loads((one.folder / "first.counts.json").read_text()) for workers, one in whole.items()}
@@ -186,7 +200,7 @@ def test_twenty_kills_change_nothing(
         workers = 0 if number < len(CERTAIN) else 2 if number < 2 * len(CERTAIN) else chance.choice([0, 0, 2])
         moment = (name, chance.randint(1, counts[workers][name]))
         attempts.append(Attempt(tmp_path / str(number), [*settings, *WORKERS[workers]], moment))
-    _train(attempts, cache)
+    train(attempts)
     for attempt in attempts:
         assert attempt.statuses[0] == -9, attempt.moment
         _check(attempt, whole[0])
@@ -200,22 +214,22 @@ def test_twenty_kills_change_nothing(
         (["torch.optim.lr_scheduler.OneCycleLR", "--model.lr_scheduler.init_args.max_lr", "0.05"], 7),
         (["vidact.training.schedules.WarmupCosine", "--model.lr_scheduler_interval", "step"], 2),
     ],
-    ids=str,
+    ids=["OneCycleLR", "WarmupCosine"],
 )
 def test_a_schedule_as_long_as_training_goes_on_inside_an_epoch(
-    schedule: list[str], step: int, settings: list[str], cache: Path, tmp_path: Path
+    schedule: list[str], step: int, settings: list[str], train: Train, tmp_path: Path
 ) -> None:
     """To know its length, the order of clips must not be begun before the checkpoint has said where."""
     args = [*settings, *WORKERS[0], "--relevance.every_n_epochs", "0", "--model.lr_scheduler", *schedule]
     whole = Attempt(tmp_path / "whole", args)
     stopped = Attempt(tmp_path / "stopped", args, ("step", step), "SIGTERM")
-    _train([whole, stopped], cache)
+    train([whole, stopped])
     assert stopped.statuses[0] == 143
     _check(stopped, whole)
 
 
 def test_sigterm_saves_where_it_stops(
-    whole: dict[int, Attempt], settings: list[str], cache: Path, tmp_path: Path
+    whole: dict[int, Attempt], settings: list[str], train: Train, tmp_path: Path
 ) -> None:
     steps = len(whole[0].clips("first")) // 3
     # In the middle of an epoch, in its last step, in its validation (the first two are Lightning's trial), explaining.
@@ -224,7 +238,7 @@ def test_sigterm_saves_where_it_stops(
         Attempt(tmp_path / str(n), [*settings, *WORKERS[2 if n == 0 else 0]], moment, "SIGTERM")
         for n, moment in enumerate(moments)
     ]
-    _train(attempts, cache)
+    train(attempts)
     for attempt in attempts:
         assert attempt.statuses == [143, 0], attempt.said()[-3000:]
         _check(attempt, whole[0])
@@ -240,7 +254,7 @@ def test_sigterm_saves_where_it_stops(
 
 
 def test_sigterm_saves_no_half_sum_of_gradients(
-    whole: dict[int, Attempt], settings: list[str], cache: Path, tmp_path: Path
+    whole: dict[int, Attempt], settings: list[str], train: Train, tmp_path: Path
 ) -> None:
     """Of two batches per step: after a step, after a batch alone, and in validation, the last step being of one."""
     steps = len(whole[0].clips("first")) // 3
@@ -251,7 +265,7 @@ def test_sigterm_saves_no_half_sum_of_gradients(
     saving = [Attempt(tmp_path / "step", args, ("step", steps + accumulate), "SIGTERM")]
     saving.append(Attempt(tmp_path / "validation", args, ("validation", 5), "SIGTERM"))
     waiting = Attempt(tmp_path / "waiting", args, ("step", steps + 1), "SIGTERM")
-    _train([undisturbed, *saving, waiting], cache)
+    train([undisturbed, *saving, waiting])
     for attempt in (*saving, waiting):
         assert attempt.statuses == [143, 0], attempt.said()[-3000:]
         _check(attempt, undisturbed)
@@ -261,7 +275,7 @@ def test_sigterm_saves_no_half_sum_of_gradients(
 
 
 def test_a_limit_amid_an_epoch_leaves_nothing_out(
-    whole: dict[int, Attempt], settings: list[str], cache: Path, tmp_path: Path
+    whole: dict[int, Attempt], settings: list[str], train: Train, tmp_path: Path
 ) -> None:
     """Lightning takes an epoch that `max_steps`, or `max_time`, has cut for done."""
     steps = len(whole[0].clips("first")) // 3
@@ -272,7 +286,7 @@ def test_a_limit_amid_an_epoch_leaves_nothing_out(
     whole_sums = Attempt(tmp_path / "whole_sums", accumulating)
     half_sums = Attempt(tmp_path / "half_sums", accumulating, limit=[*stop[:-1], str(steps + 1)])
     at_an_end = Attempt(tmp_path / "end", [*settings, *WORKERS[0]], limit=["--trainer.max_steps", str(2 * steps)])
-    _train([by_steps, by_time, whole_sums, half_sums, at_an_end], cache)
+    train([by_steps, by_time, whole_sums, half_sums, at_an_end])
     for attempt in (by_steps, by_time, at_an_end):
         assert attempt.statuses == [0, 0], attempt.said()[-3000:]
         assert _differing(_state(attempt.run), _state(whole[0].run)) == [], attempt.said()[-3000:]
