@@ -29,17 +29,20 @@ def _vidact(*args: object, cwd: Path, **env: str) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment | env)
 
 
-def test_the_version_and_the_help_import_nothing_heavy(tmp_path: Path) -> None:
+def test_the_version_and_the_help_import_nothing_heavy() -> None:
     """So they answer at once; a test of time would depend on the machine."""
-    for args in (["--version"], ["--help"], ["fit", "--help"], ["data", "synthesize", "--help"]):
-        code = (
-            f"import sys; from vidact.cli.main import main\ntry: main({args})\nexcept SystemExit: pass\n"
-            "heavy = {'torch', 'lightning', 'wandb', 'matplotlib', 'numpy'} & set(sys.modules)\n"
-            "assert not heavy, heavy"
-        )
-        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
-        assert found.returncode == 0, found.stderr[-3000:]
-        assert found.stdout
+    code = """
+import sys
+from vidact.cli.main import main
+for args in ("--version", "--help", "fit --help", "data synthesize --help", "evaluate --help"):
+    try: main(args.split())
+    except SystemExit: pass
+    heavy = {"torch", "lightning", "wandb", "matplotlib", "numpy"} & set(sys.modules)
+    assert not heavy, (args, heavy)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr[-3000:]
+    assert "--random_orders" in found.stdout
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,17 +188,6 @@ class TestBadInput:
         assert "class 'rigth' is not in" in line
         assert "nearest: right" in line
 
-    def test_an_unknown_key(self, capsys: pytest.CaptureFixture[str]) -> None:
-        line = _error(capsys, ["fit", "--data.rooot", "x"])
-        assert "data.rooot" in line
-        assert "nearest: --data.root" in line
-
-    def test_an_unknown_key_in_a_file(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-        (tmp_path / "my.yaml").write_text("data:\n  strid: 3\n")
-        line = _error(capsys, ["fit", "--config", "my.yaml"])
-        assert "strid" in line
-        assert "nearest: --data.stride" in line
-
     def test_an_untrained_network_is_not_measured(self, capsys: pytest.CaptureFixture[str], small_set: Path) -> None:
         for verb in ("validate", "test", "predict"):
             line = _error(capsys, [verb, "--data.root", str(small_set), *SMALL])
@@ -211,9 +203,6 @@ class TestBadInput:
     ) -> None:
         monkeypatch.setenv("WANDB_PROJECT", "a/b")
         assert "WANDB_PROJECT 'a/b': wandb refuses" in _error(capsys, ["fit", "--data.root", str(small_set), *SMALL])
-
-    def test_a_value_of_the_wrong_type(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert "data.batch_size" in _error(capsys, ["fit", "--data.batch_size", "many"])
 
     def test_a_missing_config(self, capsys: pytest.CaptureFixture[str]) -> None:
         line = _error(capsys, ["fit", "--config", "hmdb52"])
@@ -344,10 +333,6 @@ class TestBadInput:
         monkeypatch.setattr("vidact.runs.loggers.wandb.wandb.login", lambda prompt: False)
         assert main(["fit", "--data.root", str(small_set), *SMALL]) == 3
         assert "WANDB_MODE is online, but wandb has no key; run `wandb login`" in capsys.readouterr().err
-
-    def test_an_augmentation_that_makes_no_sense(self, capsys: pytest.CaptureFixture[str], small_set: Path) -> None:
-        args = ["fit", "--data.root", str(small_set), *SMALL, "--data.augmentation.flip_probability", "3"]
-        assert "flip_probability must be from 0 to 1, got 3" in _error(capsys, args)
 
     def test_an_unknown_wandb_mode(
         self, capsys: pytest.CaptureFixture[str], small_set: Path, monkeypatch: pytest.MonkeyPatch

@@ -17,16 +17,11 @@ COSINE = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
     ("args", "expected"),
     [
         (["--data.size", "abc"], "--data.size: expected a whole number or a list, got abc"),
-        (["--data.size", "[1, x]"], "--data.size: expected a whole number, got [1, 'x']"),
         (["--trainer.max_epochs", "[1,2]"], "--trainer.max_epochs: expected a whole number or null, got [1, 2]"),
         (["--seed_everything", "x"], "--seed_everything: expected true, false or a whole number, got x"),
         (
             ["--data.frame_order", "frozn"],
             "--data.frame_order: expected natural, shuffled, reversed or frozen, got frozn",
-        ),
-        (
-            ["--model.optimizer.init_args.lr", "fast"],
-            "--model.optimizer.init_args.lr: expected a number or a list of two",
         ),
         ([f"{NETWORK}.init_args.dropout", "much"], f"{NETWORK}.init_args.dropout: expected a number, got much"),
         (
@@ -45,20 +40,12 @@ COSINE = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
             f"{NETWORK}: Import path collections.Counter does not correspond to a subclass of Module; a function that ",
         ),
         (
-            ["--model.optimizer", "torch.optim.AdmW"],
-            "--model.optimizer: module 'torch.optim' has no attribute 'AdmW'; n",
-        ),
-        (
             [NETWORK, "justaname"],
             f"{NETWORK}: expected a class (my_module.Net) or its settings by their names, got justa",
         ),
         (
             ["--model.optimizer", "torch.nn.Linear"],
             "--model.optimizer: torch.nn.Linear: Expected 'torch.nn.Linear' to be",
-        ),
-        (
-            ["--model.loss", "torch.optim.Adam"],
-            "--model.loss: Import path torch.optim.Adam does not correspond to a sub",
         ),
         (
             ["--model.optimizer=torch.optim.Adam", "--model.optimizer.init_args.lr", "[1]"],
@@ -77,18 +64,8 @@ COSINE = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
             "--data.augmentation: vidact.data.loading.augmentation.AugmentationSettings: Option 'temporal_jiter' is "
             "not accepted; nearest: --data.augmentation.temporal_jitter",
         ),
-        (
-            ["--data.augmentation.temporal_jitter", "x"],
-            "--data.augmentation.temporal_jitter: expected a whole number or null, got x",
-        ),
-        (["--data.augmentation", "strong"], "--data.augmentation: expected a class (my_module.Net) or its setting"),
         (["--data.batch_size", ""], "--data.batch_size: expected a whole number, got ''"),
         (["--data", "3"], "--data: Unable to load config"),
-        (
-            ["--trainer.limit_train_batches", "a"],
-            "--trainer.limit_train_batches: expected a whole number, a number or null, got a",
-        ),
-        (["--trainer.logger", "x"], "--trainer.logger: expected a class (my_module.Net) or its settings by th"),
         (
             ["--trainer.devices", "x", "--trainer.accelerator", "cpu"],
             "--trainer.devices: `devices` selected with `CPUAcc",
@@ -103,10 +80,9 @@ COSINE = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
                     "{class_path: torch.FloatTensor, init_args: {data: [1, 2]}}",
                     "{'class_path': 'torch.FloatTensor', 'init_args': {'data': [1, 2]}}",
                 ),
-                *(("[a, b]", "['a', 'b']"), ("[1]", "[1]"), ("5", "5"), ("much", "much"), ('""', "''")),
+                *(("[a, b]", "['a', 'b']"), ("[1]", "[1]"), ("much", "much")),
             )
         ),
-        (["--data.sizes", "3"], "unrecognized arguments: --data.sizes 3; nearest: --data.size"),
         (
             ["--model.lr_scheduler", "ReduceLROnPlateau"],
             "--model.lr_scheduler: Multiple subclasses with name ReduceLROnPlateau. Give the full class path to avoid",
@@ -118,15 +94,9 @@ COSINE = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
         (["--trainer.max_epoch", "3"], "unrecognized arguments: --trainer.max_epoch 3; nearest: --trainer.max_epochs"),
         (["--data.num_frame=3"], "unrecognized arguments: --data.num_frame=3; nearest: --data.num_frames"),
         (["--rep", "false"], "unrecognized arguments: --rep false"),
-        (["--conf", "hmdb51"], "unrecognized arguments: --conf hmdb51; nearest: --config"),
-        ([f"{NETWORK}.init_args.width", "[3]"], f"{NETWORK}: vidact.models.residual.SlimResNet3D: Option 'width' is"),
         (
             ["--trainer.max_time", "x"],
             "--trainer.max_time: expected a time above 0: days, hours, minutes and seconds as",
-        ),
-        (
-            ["--seed_everything", "-1"],
-            "--seed_everything: expected false or a whole number from 0 to 4294967295, got -1",
         ),
         (
             ["--seed_everything", "4294967296"],
@@ -135,10 +105,6 @@ COSINE = ["--model.lr_scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"]
         (
             ["--trainer.accumulate_grad_batches", "0"],
             "--trainer.accumulate_grad_batches: expected a number above 0, got",
-        ),
-        (
-            ["--trainer.check_val_every_n_epoch", "0"],
-            "--trainer.check_val_every_n_epoch: expected a number above 0, got",
         ),
         (["--trainer.val_check_interval", "0.0"], "--trainer.val_check_interval: expected a number above 0, got 0.0"),
         (["--trainer.accelerator", "tpux"], "--trainer.accelerator: You selected an invalid acc"),

@@ -74,9 +74,7 @@ vidact.__main__.run()
 """
 
 
-@pytest.mark.parametrize(
-    ("status", "said"), [(0, "left the group"), (1, "left the group"), (2, "still in a group")], ids=str
-)
+@pytest.mark.parametrize(("status", "said"), [(0, "left the group"), (1, "left the group"), (2, "still in a group")])
 def test_a_process_leaves_its_group_when_its_work_is_done(tmp_path: Path, status: int, said: str) -> None:
     """Gloo's threads would abort some of the processes that end without it; after an error, others may still wait."""
     command = [sys.executable, "-c", ENDED, str(status), str(tmp_path / "group")]

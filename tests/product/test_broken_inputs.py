@@ -18,7 +18,7 @@ from vidact.data.video.verdicts import Inspection
 
 NUM_FRAMES = 40
 NAMES = ["-x.avi", "a [b] #c;d&.avi", "日本 ü.avi", "x" * 116 + ".avi", "'\"<x>.avi", "100%d ~+!@.avi"]
-NUM_FLIPPED = 40
+NUM_FLIPPED = 20
 
 
 def _moving(num_frames: int = NUM_FRAMES, size: tuple[int, int] = (96, 128)) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from wandb_offline import find_offline_runs, read_offline_run
 from vidact.cli.main import main
 from vidact.runs.loggers.metrics_csv import read_rows
 
+SUPPORT = Path(__file__).parents[1] / "support"
 KILLS = 20
 CERTAIN = (
     "step",
@@ -78,21 +79,6 @@ class Attempt:
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.txt")))
 
 
-def _train(attempts: Sequence[Attempt], cache: Path) -> None:
-    jobs = [job for attempt in attempts for job in attempt.jobs()]
-    found = subprocess.run(
-        [sys.executable, Path(__file__).parents[1] / "support" / "killed_training.py"],
-        input=json.dumps(jobs),
-        text=True,
-        capture_output=True,
-        env=os.environ | {"WANDB_MODE": "disabled", "VIDACT_CACHE": str(cache), "OMP_NUM_THREADS": "1"},
-    )
-    assert found.returncode == 0, found.stderr[-3000:]
-    statuses = iter(map(int, found.stdout.split()))
-    for attempt in attempts:
-        attempt.statuses = [next(statuses) for _ in attempt.jobs()]
-
-
 def _differing(one: Any, other: Any, name: str = "") -> list[str]:
     """Name what is not the same to the last bit in two checkpoints."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
@@ -140,18 +126,47 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+Train = Callable[[Sequence[Attempt]], None]
+
+
+@pytest.fixture(scope="module")
+def train(cache: Path) -> Iterator[Train]:
+    """Start a process that makes trainings, each in a fork of it."""
+    environment = {"WANDB_MODE": "disabled", "VIDACT_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, SUPPORT / "killed_training.py"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+    def make(attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            attempt.statuses = [_status(job) for job in attempt.jobs()]
+
+    def _status(job: dict[str, Any]) -> int:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        print(json.dumps(job), file=process.stdin, flush=True)
+        return int(process.stdout.readline())
+
+    with process:
+        yield make
+
+
 @pytest.fixture(scope="module")
 def settings(small_set: Path) -> list[str]:
     return ["--data.root", str(small_set), *SETTINGS]
 
 
 @pytest.fixture(scope="module")
-def whole(settings: list[str], cache: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Attempt]:
+def whole(settings: list[str], train: Train, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Attempt]:
     """Training that was not stopped, by the number of workers."""
     folder = tmp_path_factory.mktemp("whole")
     filled = Attempt(folder / "filled", [*settings, *WORKERS[0]])  # the cache, so that later runs are alike
     found = {workers: Attempt(folder / str(workers), [*settings, *own]) for workers, own in WORKERS.items()}
-    _train([filled, *found.values()], cache)
+    train([filled, *found.values()])
     for attempt in (filled, *found.values()):
         assert attempt.statuses == [0], attempt.said()[-3000:]
         assert _differing(_state(attempt.run), _state(filled.run)) == [], (
@@ -175,7 +190,7 @@ def test_the_undisturbed_training_is_worth_comparing(whole: dict[int, Attempt]) 
 
 
 def test_twenty_kills_change_nothing(
-    whole: dict[int, Attempt], settings: list[str], cache: Path, tmp_path: Path
+    whole: dict[int, Attempt], settings: list[str], train: Train, tmp_path: Path
 ) -> None:
     chance = random.Random(7)
     counts = {workers: json.loads((one.folder / "first.counts.json").read_text()) for workers, one in whole.items()}
@@ -185,7 +200,7 @@ def test_twenty_kills_change_nothing(
         workers = 0 if number < len(CERTAIN) else 2 if number < 2 * len(CERTAIN) else chance.choice([0, 0, 2])
         moment = (name, chance.randint(1, counts[workers][name]))
         attempts.append(Attempt(tmp_path / str(number), [*settings, *WORKERS[workers]], moment))
-    _train(attempts, cache)
+    train(attempts)
     for attempt in attempts:
         assert attempt.statuses[0] == -9, attempt.moment
         _check(attempt, whole[0])
@@ -194,28 +209,27 @@ def test_twenty_kills_change_nothing(
 
 
 @pytest.mark.parametrize(
-    "schedule",
+    ("schedule", "step"),
     [
-        ["torch.optim.lr_scheduler.OneCycleLR", "--model.lr_scheduler.init_args.max_lr", "0.05"],
-        ["vidact.training.schedules.WarmupCosine", "--model.lr_scheduler_interval", "step"],
+        (["torch.optim.lr_scheduler.OneCycleLR", "--model.lr_scheduler.init_args.max_lr", "0.05"], 7),
+        (["vidact.training.schedules.WarmupCosine", "--model.lr_scheduler_interval", "step"], 2),
     ],
-    ids=lambda schedule: schedule[0],
+    ids=["OneCycleLR", "WarmupCosine"],
 )
 def test_a_schedule_as_long_as_training_goes_on_inside_an_epoch(
-    schedule: list[str], settings: list[str], cache: Path, tmp_path: Path
+    schedule: list[str], step: int, settings: list[str], train: Train, tmp_path: Path
 ) -> None:
     """To know its length, the order of clips must not be begun before the checkpoint has said where."""
     args = [*settings, *WORKERS[0], "--relevance.every_n_epochs", "0", "--model.lr_scheduler", *schedule]
-    attempts = [Attempt(tmp_path / "whole", args)]
-    attempts += [Attempt(tmp_path / str(step), args, ("step", step), "SIGTERM") for step in (2, 7)]
-    _train(attempts, cache)
-    for attempt in attempts[1:]:
-        assert attempt.statuses[0] == 143
-        _check(attempt, attempts[0])
+    whole = Attempt(tmp_path / "whole", args)
+    stopped = Attempt(tmp_path / "stopped", args, ("step", step), "SIGTERM")
+    train([whole, stopped])
+    assert stopped.statuses[0] == 143
+    _check(stopped, whole)
 
 
 def test_sigterm_saves_where_it_stops(
-    whole: dict[int, Attempt], settings: list[str], cache: Path, tmp_path: Path
+    whole: dict[int, Attempt], settings: list[str], train: Train, tmp_path: Path
 ) -> None:
     steps = len(whole[0].clips("first")) // 3
     # In the middle of an epoch, in its last step, in its validation (the first two are Lightning's trial), explaining.
@@ -224,7 +238,7 @@ def test_sigterm_saves_where_it_stops(
         Attempt(tmp_path / str(n), [*settings, *WORKERS[2 if n == 0 else 0]], moment, "SIGTERM")
         for n, moment in enumerate(moments)
     ]
-    _train(attempts, cache)
+    train(attempts)
     for attempt in attempts:
         assert attempt.statuses == [143, 0], attempt.said()[-3000:]
         _check(attempt, whole[0])
@@ -240,7 +254,7 @@ def test_sigterm_saves_where_it_stops(
 
 
 def test_sigterm_saves_no_half_sum_of_gradients(
-    whole: dict[int, Attempt], settings: list[str], cache: Path, tmp_path: Path
+    whole: dict[int, Attempt], settings: list[str], train: Train, tmp_path: Path
 ) -> None:
     """Of two batches per step: after a step, after a batch alone, and in validation, the last step being of one."""
     steps = len(whole[0].clips("first")) // 3
@@ -251,7 +265,7 @@ def test_sigterm_saves_no_half_sum_of_gradients(
     saving = [Attempt(tmp_path / "step", args, ("step", steps + accumulate), "SIGTERM")]
     saving.append(Attempt(tmp_path / "validation", args, ("validation", 5), "SIGTERM"))
     waiting = Attempt(tmp_path / "waiting", args, ("step", steps + 1), "SIGTERM")
-    _train([undisturbed, *saving, waiting], cache)
+    train([undisturbed, *saving, waiting])
     for attempt in (*saving, waiting):
         assert attempt.statuses == [143, 0], attempt.said()[-3000:]
         _check(attempt, undisturbed)
@@ -261,7 +275,7 @@ def test_sigterm_saves_no_half_sum_of_gradients(
 
 
 def test_a_limit_amid_an_epoch_leaves_nothing_out(
-    whole: dict[int, Attempt], settings: list[str], cache: Path, tmp_path: Path
+    whole: dict[int, Attempt], settings: list[str], train: Train, tmp_path: Path
 ) -> None:
     """Lightning takes an epoch that `max_steps`, or `max_time`, has cut for done."""
     steps = len(whole[0].clips("first")) // 3
@@ -272,7 +286,7 @@ def test_a_limit_amid_an_epoch_leaves_nothing_out(
     whole_sums = Attempt(tmp_path / "whole_sums", accumulating)
     half_sums = Attempt(tmp_path / "half_sums", accumulating, limit=[*stop[:-1], str(steps + 1)])
     at_an_end = Attempt(tmp_path / "end", [*settings, *WORKERS[0]], limit=["--trainer.max_steps", str(2 * steps)])
-    _train([by_steps, by_time, whole_sums, half_sums, at_an_end], cache)
+    train([by_steps, by_time, whole_sums, half_sums, at_an_end])
     for attempt in (by_steps, by_time, at_an_end):
         assert attempt.statuses == [0, 0], attempt.said()[-3000:]
         assert _differing(_state(attempt.run), _state(whole[0].run)) == [], attempt.said()[-3000:]
@@ -284,19 +298,13 @@ def test_a_limit_amid_an_epoch_leaves_nothing_out(
 
 def _vidact(verb: str, *args: object, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "vidact", verb, *map(str, args)]
-    environment = os.environ | env
+    environment = os.environ | {"PYTHONPATH": f"{SUPPORT}:{os.environ.get('PYTHONPATH', '')}"} | env
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env=environment, start_new_session=True)
 
 
-ENDING = """
-import os, signal
-from lightning.pytorch import Callback
-
-class Ending(Callback):
-    def on_before_optimizer_step(self, trainer, *_):
-        if trainer.global_step == {step}:
-            os.killpg(0, signal.SIGTERM)
-"""
+def _signal(name: str, **settings: object) -> list[str]:
+    own = (f"--trainer.callbacks.{key}={value}" for key, value in {"name": name, **settings}.items())
+    return ["--trainer.callbacks+=faulty.Signals", *own]
 
 
 def test_sigterm_to_all_processes_of_a_job_saves_where_it_stops(
@@ -304,10 +312,8 @@ def test_sigterm_to_all_processes_of_a_job_saves_where_it_stops(
 ) -> None:
     """As `timeout`, systemd and SLURM send it: to those that decode, and to wandb's, too."""
     step = len(whole[0].clips("first")) // 3 + 1
-    (tmp_path / "ending.py").write_text(ENDING.format(step=step))
-    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    args = [*settings, *WORKERS[2], "--trainer.callbacks+", "ending.Ending"]
-    found = _vidact("fit", *args, cwd=tmp_path, VIDACT_CACHE=str(cache), **env)
+    args = [*settings, *WORKERS[2], *_signal("SIGTERM", step=step, to_all="true")]
+    found = _vidact("fit", *args, cwd=tmp_path, VIDACT_CACHE=str(cache))
     assert found.returncode == 143, found.stderr[-3000:]
     assert "resumes from runs/version_0/checkpoints/last.ckpt" in found.stderr
     assert "Traceback" not in found.stderr, found.stderr[-3000:]
@@ -321,23 +327,10 @@ def killed(
     """The folder of a training of the real command line, with wandb, that was killed in its second epoch."""
     folder = tmp_path_factory.mktemp("killed")
     steps = len(whole[0].clips("first")) // 3
-    (folder / "killing.py").write_text(KILLING.format(step=steps + 2))
-    env = {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
-    args = [*settings, *WORKERS[0], "--trainer.callbacks+", "killing.Killing"]
-    found = _vidact("fit", *args, cwd=folder, VIDACT_CACHE=str(cache), **env)
+    args = [*settings, *WORKERS[0], *_signal("SIGKILL", step=steps + 2)]
+    found = _vidact("fit", *args, cwd=folder, VIDACT_CACHE=str(cache))
     assert found.returncode == -9, found.stderr[-3000:]
     return folder
-
-
-KILLING = """
-import os, signal
-from lightning.pytorch import Callback
-
-class Killing(Callback):
-    def on_before_optimizer_step(self, trainer, *_):
-        if trainer.global_step == {step}:
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 
 def test_the_command_line_goes_on_with_one_more_flag(
@@ -433,18 +426,13 @@ class TestGoingOn:
         ("given", "said"),
         [
             (["--model.optimizer.init_args.lr", "0.5"], "--model.optimizer.init_args.lr is 0.02 there and 0.5 now"),
-            (["--model.optimizer.init_args.weight_decay", "0.5"], "weight_decay is 0.01 there and 0.5 now"),
-            (["--model.lr_scheduler.init_args.patience", "3"], "patience is 0 there and 3 now"),
             (["--model.lr_scheduler", "null"], "--model.lr_scheduler.class_path is torch.optim.lr_scheduler.Reduce"),
-            ([f"{NETWORK}.dropout", "0.1"], f"{NETWORK}.dropout is 0.5 there and 0.1 now"),
-            (["--data.seed", "4"], "--data.seed is 0 there and 4 now"),
             (["--data.augmentation", "null"], "--data.augmentation."),
             (
                 ["--data.batch_size", "8", "--seed_everything", "2"],
                 "--seed_everything is 0 there and 2 now, --data.batch",
             ),
             (["--trainer.callbacks", "null"], "'decay': 0.99}}] there and None now"),
-            (["--trainer.callbacks.decay", "0.5"], "'decay': 0.5}}] now"),
             (["--trainer.callbacks+", "vidact.training.callbacks.averaging.MeanWeights"], "--trainer.callbacks is "),
             (["--trainer.accumulate_grad_batches", "2"], "--trainer.accumulate_grad_batches is 1 there and 2 now"),
         ],
@@ -477,20 +465,15 @@ class TestGoingOn:
         assert status == 2
         assert f"--ckpt_path last: the run in {finished} has no last.ckpt; nothing was started" in line
 
-    @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"a/b"])
     def test_a_damaged_id_of_wandb_is_named(
-        self,
-        finished: Path,
-        settings: list[str],
-        capsys: pytest.CaptureFixture[str],
-        monkeypatch: pytest.MonkeyPatch,
-        content: bytes,
+        self, finished: Path, settings: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("WANDB_MODE", "offline")
-        (finished / "wandb_id.txt").write_bytes(content)
-        status, line = _fit(capsys, *settings, *WORKERS[0], "--trainer.max_epochs", 4, "--ckpt_path", "last")
-        assert status == 2
-        assert f"version_0/wandb_id.txt: expected the id of wandb's run, got {content!r}" in line
+        for content in (b"", b"\xff\xfe"):
+            (finished / "wandb_id.txt").write_bytes(content)
+            status, line = _fit(capsys, *settings, *WORKERS[0], "--trainer.max_epochs", 4, "--ckpt_path", "last")
+            assert status == 2
+            assert f"version_0/wandb_id.txt: expected the id of wandb's run, got {content!r}" in line
 
     def test_a_disk_that_is_full_from_the_start_is_told_before_the_first_step(
         self, finished: Path, settings: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -514,18 +497,7 @@ class TestGoingOn:
         assert b"vidact crc32" not in (finished.parent / "version_1/checkpoints/last.ckpt").read_bytes()
 
 
-SIGNALLING = """
-import os, signal
-from lightning.pytorch import Callback
-
-class Signalling(Callback):
-    def send(self, *_):
-        os.kill(os.getpid(), signal.{name})
-
-    on_train_batch_start = on_test_batch_start = on_predict_batch_start = send
-"""
-
-
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("verb", "name", "status", "said"),
     [
@@ -535,14 +507,16 @@ class Signalling(Callback):
     ],
 )
 def test_a_signal_ends_a_verb_with_its_status(
-    killed: Path, settings: list[str], cache: Path, tmp_path: Path, verb: str, name: str, status: int, said: str
+    finished: Path,
+    settings: list[str],
+    capsys: pytest.CaptureFixture[str],
+    verb: str,
+    name: str,
+    status: int,
+    said: str,
 ) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background is born deaf to it
-    (tmp_path / "signalling.py").write_text(SIGNALLING.format(name=name))
-    shutil.copytree(killed / "runs", tmp_path / "runs")
-    checkpoint = [] if verb == "fit" else ["--ckpt_path", "runs/version_0/checkpoints/best.ckpt"]
-    own = ["--trainer.callbacks", "signalling.Signalling", *checkpoint]
-    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]), "VIDACT_CACHE": str(cache)}
-    found = _vidact(verb, *settings, *WORKERS[0], *own, cwd=tmp_path, WANDB_MODE="disabled", **env)
-    assert found.returncode == status, found.stderr[-3000:]
-    assert sum(line.startswith(said) for line in found.stderr.splitlines()) == 1, found.stderr[-3000:]
+    checkpoint = [] if verb == "fit" else ["--ckpt_path", str(finished / "checkpoints/best.ckpt")]
+    assert main([verb, *settings, *WORKERS[0], *_signal(name), *checkpoint]) == status
+    told = capsys.readouterr().err.splitlines()
+    assert sum(line.startswith(said) for line in told) == 1, told

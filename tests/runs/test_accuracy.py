@@ -52,18 +52,23 @@ def _measure(out: Path, *args: str) -> list[dict[str, object]]:
 ORDERS = ("natural", "frozen", "reversed")
 
 
-@pytest.mark.parametrize("order", ORDERS)
 def test_it_is_the_share_of_clips_that_the_network_takes_for_what_they_are(
-    small_run: Path, tmp_path: Path, order: str
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (row,) = _measure(tmp_path / "a.json", str(small_run), "--frame_orders", f"[{order}]")
-    truth, guesses, sources = _by_hand(small_run, order=order)
-    assert row["clips"]["value"] == pytest.approx(np.mean(np.array(truth) == guesses))
-    assert row["classes"] == pytest.approx(balanced_accuracy_score(truth, guesses))
-    assert row["clips"]["count"] == len(truth)
-    assert row["clips"]["num_groups"] == len(set(sources))
-    assert row["chance"] == pytest.approx(1 / 3)
-    assert row["clips"]["low"] <= row["clips"]["value"] <= row["clips"]["high"]
+    """In each order of frames; the data are divided and searched for leaks once for all."""
+    examined = []
+    monkeypatch.setattr(preparation, "examine", lambda *args: examined.append(args) or examine(*args))
+    rows = _measure(tmp_path / "a.json", str(small_run), "--frame_orders", f"[{', '.join(ORDERS)}]")
+    assert len(examined) == 1
+    assert [row["frame_order"] for row in rows] == list(ORDERS)
+    for row in rows:
+        truth, guesses, sources = _by_hand(small_run, order=row["frame_order"])
+        assert row["clips"]["value"] == pytest.approx(np.mean(np.array(truth) == guesses))
+        assert row["classes"] == pytest.approx(balanced_accuracy_score(truth, guesses))
+        assert row["clips"]["count"] == len(truth)
+        assert row["clips"]["num_groups"] == len(set(sources))
+        assert row["chance"] == pytest.approx(1 / 3)
+        assert row["clips"]["low"] <= row["clips"]["value"] <= row["clips"]["high"]
 
 
 def test_several_runs_are_measured_together_by_source(
@@ -130,16 +135,6 @@ def test_runs_of_one_name_are_told_apart_by_their_order_of_frames(small_run: Pat
     other = replace(run, config={**run.config, "data": {**run.data_settings, "frame_order": "frozen"}})
     with pytest.raises(ConfigError, match="version_0 with natural, version_0 with frozen"):
         trained_frame_order([run, other])
-
-
-def test_the_data_are_divided_and_searched_for_leaks_once_for_all_orders(
-    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    apart = [_measure(tmp_path / "a.json", str(small_run), "--frame_orders", f"[{order}]")[0] for order in ORDERS]
-    examined = []
-    monkeypatch.setattr(preparation, "examine", lambda *args: examined.append(args) or examine(*args))
-    assert _measure(tmp_path / "b.json", str(small_run), "--frame_orders", f"[{', '.join(ORDERS)}]") == apart
-    assert len(examined) == 1
 
 
 def test_an_ensemble_averages_the_probabilities_of_runs_on_the_same_clips(small_run: Path, tmp_path: Path) -> None:

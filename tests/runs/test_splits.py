@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -49,15 +50,34 @@ def test_clips_whose_files_changed_are_named() -> None:
         require_same_clips(kept, {**kept, "training": ["b", "c"], "sha1": {"b": "9", "c": "3", "d": ""}}, folder=RUN)
 
 
+FIT = ["fit", "--data.root", "set", "--data.num_frames", "4", "--data.size", "16", "--data.num_workers", "0"]
+FIT += ["--data.classes", "[left, right, up]", "--trainer.accelerator", "cpu", "--relevance.every_n_epochs", "0"]
+FIT += ["--trainer.enable_progress_bar", "false", "--report", "false"]
+
+
+@pytest.fixture(scope="module")
+def trained(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a data set and a run of one epoch, to be copied."""
+    folder = tmp_path_factory.mktemp("splits")
+    shutil.copytree(small_set, folder / "set")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.chdir(folder)
+        patch.setenv("VIDACT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("WANDB_MODE", "disabled")
+        assert main([*FIT, "--trainer.max_epochs", "1"]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(trained: Path, elsewhere: None, tmp_path: Path) -> None:
+    """A copy of that folder, the current one."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+
+
+@pytest.mark.usefixtures("here")
 @pytest.mark.filterwarnings("ignore")
-def test_clips_whose_content_changed_end_a_run_that_would_go_on(
-    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(small_set, "set")
-    fit = ["fit", "--data.root", "set", "--data.num_frames", "4", "--data.size", "16", "--data.classes", "[left, up]"]
-    fit += ["--trainer.accelerator", "cpu", "--relevance.every_n_epochs", "0", "--report", "false"]
-    assert main([*fit, "--trainer.max_epochs", "1"]) == 0
+def test_clips_whose_content_changed_end_a_run_that_would_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     path = RUN / "split.json"
     kept = json.loads(path.read_text())
     changed = kept["training"][3]
@@ -66,7 +86,7 @@ def test_clips_whose_content_changed_end_a_run_that_would_go_on(
     assert kept["sha1"][changed] == hashlib.sha1(original).hexdigest()
     assert set(kept["sha1"]) == {*kept["training"], *kept["validation"]}
     file.write_bytes(Path("set/videos", f"{kept['training'][4]}.avi").read_bytes())
-    again = [*fit, "--trainer.max_epochs", "2", "--ckpt_path", "last"]
+    again = [*FIT, "--trainer.max_epochs", "2", "--ckpt_path", "last"]
     capsys.readouterr()
     assert main(again) == 2
     said = capsys.readouterr().err.splitlines()[-1]
@@ -94,30 +114,18 @@ def test_a_run_without_a_split_that_can_be_read_is_compared_with_nothing(tmp_pat
     assert read_kept_split(None) == read_kept_split(tmp_path / "elsewhere") == {}
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.filterwarnings("ignore")
 def test_clips_that_vanish_do_not_move_others_from_training_to_test(
-    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_set: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The split by source gives the sources that are left other sides."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(small_set, "set")
-    args = ["--data.root", "set", "--data.num_frames", "4", "--data.size", "16", "--data.classes", "[left, right, up]"]
-    args += [
-        "--trainer.accelerator",
-        "cpu",
-        "--trainer.enable_progress_bar",
-        "false",
-        "--relevance.every_n_epochs",
-        "0",
-    ]
-    fit = ["fit", *args, "--report", "false"]
-    assert main([*fit, "--trainer.max_epochs", "1"]) == 0
     kept = json.loads((RUN / "split.json").read_text())
     source = Path(kept["test"][0]).name.split("_")[0]
     for path in Path("set/videos").rglob(f"{source}_*"):
         path.unlink()
     capsys.readouterr()
-    assert main([*fit, "--trainer.max_epochs", "2", "--ckpt_path", "last"]) == 2
+    assert main([*FIT, "--trainer.max_epochs", "2", "--ckpt_path", "last"]) == 2
     assert "training can be resumed only with the clips that it began with" in capsys.readouterr().err.splitlines()[-1]
     assert json.loads((RUN / "split.json").read_text()) == kept
     best = RUN / "checkpoints/best.ckpt"

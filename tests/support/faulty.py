@@ -156,3 +156,32 @@ class TimeIsUp(Callback):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         self.left -= 1
         trainer.should_stop = trainer.should_stop or self.left == 0
+
+
+class Signals(Callback):
+    """Sends a signal to this process.
+
+    Args:
+        name: Of the signal.
+        step: After how many training steps, in the middle of the next one; with each batch of any verb if None.
+        to_all: Send it to all processes of its group.
+    """
+
+    def __init__(self, name: str, step: int | None = None, to_all: bool = False) -> None:
+        self.number, self.step, self.group = signal.Signals[name], step, to_all
+
+    def _send(self) -> None:
+        if self.group:
+            os.killpg(0, self.number)
+        else:
+            os.kill(os.getpid(), self.number)
+
+    def on_before_optimizer_step(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            self._send()
+
+    def _with_a_batch(self, *_: Any) -> None:
+        if self.step is None:
+            self._send()
+
+    on_train_batch_start = on_test_batch_start = on_predict_batch_start = _with_a_batch

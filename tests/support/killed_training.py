@@ -1,9 +1,9 @@
 """Runs `fit` again and again, each in a forked child that can end at a given moment, and prints what each came to.
 
 A script of its own: torch and Lightning are imported once for all children, and the type checker of the tests, which
-draws from Python's random numbers, stays out. It reads a list of jobs as JSON: `folder`, `args`, and `moment` (the name
-of a function in MOMENTS and the number of its call) with a `signal`, or none; with `resume`, training goes on if there
-is something to go on from. Pictures are not drawn: they take more time than all the rest.
+draws from Python's random numbers, stays out. It reads jobs as JSON, one a line: `folder`, `args`, and `moment` (the
+name of a function in MOMENTS and the number of its call) with a `signal`, or none; with `resume`, training goes on if
+there is something to go on from. Pictures are not drawn: they take more time than all the rest.
 """
 
 import contextlib
@@ -94,11 +94,11 @@ def run(job: dict[str, Any]) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
-    for job in json.load(sys.stdin):
+    for line in iter(sys.stdin.readline, ""):
         child = os.fork()
         if not child:
             try:
-                run(job)
+                run(json.loads(line))
             except BaseException:
                 traceback.print_exc()
             os._exit(99)

@@ -157,7 +157,6 @@ def test_it_spreads_over_processes_and_says_each_result_once(
         (["{run}", "{clip}", "--target", "true"], 2, "the true class is not known here"),
         (["{run}", "{clip}", "--threshold", "0"], 2, r"threshold is a share of the largest |R|, in (0, 1], got 0"),
         (["{run}", "{clip}", "--top-k", "0"], 2, "top_k must be at least 1, got 0"),
-        (["{run}", "{clip}", "--method", "lpr"], 2, "method 'lpr' is unknown; nearest: lrp"),
         (["{run}", "{clip}", "--composite", "none.yaml"], 2, "composite none.yaml: No such file"),
         (["{run}", "{clip}", "--layout", "under"], 2, "--layout: expected beside or over, got under"),
         (
@@ -203,15 +202,18 @@ def test_what_was_written_is_not_explained_again(small_run: Path, small_set: Pat
     assert [path.parent.name for path in tmp_path.rglob(RECORD)] == ["one"]
 
 
-def test_a_record_of_somebody_else_protects_its_folder(
+def test_a_folder_that_something_else_is_in_is_left_alone(
     small_run: Path, small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (clip,) = _clips(small_set, 1)
-    (folder := tmp_path / clip.stem).mkdir()
-    (folder / RECORD).write_text('{"mine": 1}')
-    assert _explain(small_run, clip, "--out", tmp_path) == 1
-    assert "exists, and holds no explanation" in capsys.readouterr().out
-    assert (folder / RECORD).read_text() == '{"mine": 1}'
+    """A record of somebody else, or any other file."""
+    clips = _clips(small_set)
+    for clip, name, text in zip(clips, (RECORD, "thesis.txt"), ('{"mine": 1}', "mine"), strict=True):
+        (tmp_path / clip.stem).mkdir()
+        (tmp_path / clip.stem / name).write_text(text)
+    assert _explain(small_run, *clips, "--out", tmp_path) == 1
+    assert capsys.readouterr().out.count("exists, and holds no explanation") == 2
+    assert (tmp_path / clips[0].stem / RECORD).read_text() == '{"mine": 1}'
+    assert (tmp_path / clips[1].stem / "thesis.txt").read_text() == "mine"
 
 
 def test_a_folder_that_would_hold_another_is_refused(
@@ -231,17 +233,6 @@ def test_an_out_that_cannot_be_written_is_told_at_once(
     (tmp_path / "file").write_text("in the way")
     assert _explain(small_run, *_clips(small_set, 1), "--out", tmp_path / "file") == 3
     assert "cannot be written" in capsys.readouterr().err
-
-
-def test_a_folder_that_something_else_is_in_is_left_alone(
-    small_run: Path, small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (clip,) = _clips(small_set, 1)
-    (tmp_path / clip.stem).mkdir()
-    (tmp_path / clip.stem / "thesis.txt").write_text("mine")
-    assert _explain(small_run, clip, "--out", tmp_path) == 1
-    assert "exists, and holds no explanation" in capsys.readouterr().out
-    assert (tmp_path / clip.stem / "thesis.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("beside", ["grad_cam", "{run}"])
@@ -267,7 +258,6 @@ def test_a_report_is_one_file(small_run: Path, tmp_path: Path, capsys: pytest.Ca
     ("args", "message"),
     [
         (["--part", "training"], "part is one of validation, test, got 'training'"),
-        (["--methods", "[lpr]"], "method 'lpr' is unknown"),
         (["--clips-per-class", "-1"], "numbers of clips of 0 or more"),
         (["--megabytes", "0.001"], "limit"),
     ],
@@ -337,7 +327,7 @@ def test_a_file_of_somebody_else_is_not_written_over(
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["evaluation.md", "evaluation.json", "ranks.png", "clips/run/a.json"])
+@pytest.mark.parametrize("name", ["evaluation.json", "ranks.png", "clips/run/a.json"])
 def test_an_evaluation_replaces_no_file_of_somebody_else(
     small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:

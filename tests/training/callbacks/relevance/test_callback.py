@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,7 @@ def test_training_is_bit_identical_with_and_without_it(small_set: Path, tmp_path
         assert len(list((tmp_path / precision / "faithfulness").glob("epoch_*.png"))) == 2
 
 
-@pytest.mark.parametrize("verb", ["validate", "test"])
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+@pytest.mark.parametrize(("verb", "precision"), [("validate", "bf16-mixed"), ("test", "32-true")])
 def test_it_works_in_validate_and_test_where_inference_mode_reigns(
     small_set: Path, tmp_path: Path, verb: str, precision: str
 ) -> None:
@@ -83,26 +83,11 @@ def test_it_works_in_validate_and_test_where_inference_mode_reigns(
     folder = tmp_path / "explanations" / verb
     for picture in PICTURES:
         assert len(list(folder.rglob(f"*.predicted.{picture}.png"))) == 3
-    assert len(list(tmp_path.glob("confusion_*.png"))) == 1
-
-
-def test_every_picture_is_a_real_one(small_set: Path, tmp_path: Path) -> None:
-    _trainer(tmp_path, [RelevanceCallback()]).validate(_model(), datamodule=_data(small_set), verbose=False)
-    for path in tmp_path.rglob("*.png"):
+    for path in folder.rglob("*.png"):
         pixels = np.asarray(Image.open(path).convert("RGB"))
         assert pixels.shape[1] >= 700, path
         assert pixels.std() > 5, path
-
-
-@pytest.mark.parametrize(("every_n_epochs", "expected"), [(2, [1, 3, 4]), (0, []), (10, [4])])
-def test_it_explains_every_n_epochs_and_after_the_last(
-    small_set: Path, tmp_path: Path, every_n_epochs: int, expected: list[int]
-) -> None:
-    callback = RelevanceCallback(every_n_epochs=every_n_epochs)
-    _trainer(tmp_path, [callback], max_epochs=5, limit_train_batches=1).fit(_model(), datamodule=_data(small_set))
-    folders = sorted((tmp_path / "explanations").glob("*")) if expected else []
-    assert [folder.name for folder in folders] == [f"epoch_{epoch:03d}" for epoch in expected]
-    assert (tmp_path / "explanations").exists() == bool(expected)
+    assert len(list(tmp_path.glob("confusion_*.png"))) == 1
 
 
 def test_wrong_clips_are_explained_for_both_classes(small_set: Path) -> None:
@@ -121,18 +106,39 @@ def test_wrong_clips_are_explained_for_both_classes(small_set: Path) -> None:
             assert finding.relevance.sum() == pytest.approx(finding.score, rel=1e-3)
 
 
-@pytest.fixture
-def offline_run(small_set: Path, tmp_path: Path) -> tuple[Path, dict[str, float]]:
-    """A run of three epochs with wandb offline, ended as the command line ends it."""
-    loggers = build_loggers(tmp_path / "runs")
-    trainer = _trainer(tmp_path, [RelevanceCallback(every_n_epochs=2), ConfusionMatrix()], logger=loggers, max_epochs=3)
-    for logger in loggers:
-        logger.log_hyperparams({"data": {"root": str(small_set), "size": 16}, "seed_everything": 3})
-    trainer.fit(_model(), datamodule=_data(small_set))
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    assert finish_wandb(trainer).startswith("wandb sync ")
-    wandb.teardown()
-    return tmp_path / "runs" / "version_0", metrics
+# As long as the longest official names of HMDB51, which differ only at their ends; a capital letter, signs.
+LONG_NAMES = (
+    "Increase_the_length_of_your_steps_by_running_up_stairs__all_about_speed_and_how_to_develop_it_left_f_cm_np1_le_med_",
+    "Self_defence_as_taught_in_schools_-_how_to_meet_a_stab_from_the_front_and_from_behind_(part_2)_Left_u_cm_np1_fr_bad_",
+    "Someone_waves_to_the_photographers_while_fleeing_the_city_on_a_concert's_day,_&_nobody_follows_left_u_cm_np1_fr_med_",
+)
+
+
+@pytest.fixture(scope="module")
+def offline_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    """A run of three epochs on clips of such names, with wandb offline, ended as the command line ends it."""
+    folder = tmp_path_factory.mktemp("offline")
+    for name in CLASSES:
+        for number, path in enumerate(sorted((small_set / "videos" / name).iterdir())):
+            target = folder / "set" / name / f"{LONG_NAMES[number % 3]}{number}{path.suffix}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(path)
+    data = VideoDataModule(
+        str(folder / "set"), list(CLASSES), num_frames=8, size=16, batch_size=9, num_workers=0, follow_links=True
+    )
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setenv("VIDACT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        loggers = build_loggers(folder / "runs")
+        callbacks = [RelevanceCallback(every_n_epochs=2), ConfusionMatrix(), StepLog(chooses_rate=True)]
+        trainer = _trainer(folder, callbacks, logger=loggers, max_epochs=3)
+        for logger in loggers:
+            logger.log_hyperparams({"data": {"root": str(small_set), "size": 16}, "seed_everything": 3})
+        trainer.fit(_model(), datamodule=data)
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        assert finish_wandb(trainer).startswith("wandb sync ")
+        wandb.teardown()
+    return folder / "runs" / "version_0", metrics | {"steps": trainer.global_step}
 
 
 def test_an_offline_wandb_run_holds_config_metrics_images_and_table(
@@ -147,6 +153,8 @@ def test_an_offline_wandb_run_holds_config_metrics_images_and_table(
     assert len(run.values("val/clip_accuracy")) == 3
     assert run.values("val/clip_accuracy")[-1] == pytest.approx(metrics["val/clip_accuracy"])
     assert run.values("val/loss")[-1] == pytest.approx(metrics["val/loss"])
+    epochs = sorted(path.name for path in (folder / "explanations").iterdir())
+    assert epochs == ["epoch_001", "epoch_002"], "every second one, and the last"
     logged_pictures = {p.read_bytes() for picture in PICTURES for p in run.images(f"explanation/{picture}")}
     assert logged_pictures == {p.read_bytes() for p in (folder / "explanations").rglob("*.png")}
     for epoch, name in ((0, "epoch_001"), (1, "epoch_002")):
@@ -180,46 +188,25 @@ def test_an_offline_wandb_run_holds_config_metrics_images_and_table(
     assert run.images("val/confusion")[0].read_bytes() == (folder / "confusion_val.png").read_bytes()
 
 
-# As long as the longest official names of HMDB51, which differ only at their ends; a capital letter, signs.
-LONG_NAMES = (
-    "Increase_the_length_of_your_steps_by_running_up_stairs__all_about_speed_and_how_to_develop_it_left_f_cm_np1_le_med_",
-    "Self_defence_as_taught_in_schools_-_how_to_meet_a_stab_from_the_front_and_from_behind_(part_2)_Left_u_cm_np1_fr_bad_",
-    "Someone_waves_to_the_photographers_while_fleeing_the_city_on_a_concert's_day,_&_nobody_follows_left_u_cm_np1_fr_med_",
-)
-
-
-def test_clips_of_the_longest_official_names_are_logged_with_all_metrics(small_set: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "set"
-    for name in CLASSES:
-        for number, path in enumerate(sorted((small_set / "videos" / name).iterdir())):
-            target = folder / name / f"{LONG_NAMES[number % 3]}{number}{path.suffix}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(path)
-    data = VideoDataModule(
-        str(folder), list(CLASSES), num_frames=8, size=16, batch_size=9, num_workers=0, follow_links=True
-    )
-    loggers = build_loggers(tmp_path / "runs")
-    trainer = _trainer(tmp_path, [RelevanceCallback(1), StepLog(chooses_rate=True)], logger=loggers, max_epochs=3)
-    trainer.fit(_model(), datamodule=data)
-    finish_wandb(trainer)
-    wandb.teardown()
-    (path,) = find_offline_runs(tmp_path / "runs")
+def test_clips_of_the_longest_official_names_are_logged_with_all_metrics(
+    offline_run: tuple[Path, dict[str, float]],
+) -> None:
+    folder, metrics = offline_run
+    (path,) = find_offline_runs(folder)
     run = read_offline_run(path)
-    assert run.finished
     assert [len(run.values(key)) for key in ("val/clip_accuracy", "val/loss", "train/loss_epoch")] == [3, 3, 3]
-    steps = trainer.global_step
+    steps = int(metrics["steps"])
     assert steps >= 6
     assert (len(run.values("train/loss")), run.values("train/learning_rate")) == (steps, [pytest.approx(1e-3)] * steps)
     charts = {key for row in run.history for key in row if key.startswith(("frame_relevance/", "frame_hotspots/"))}
     assert len(charts) == 6
     assert max(map(len, charts)) <= len("_table") + 64
-    assert all(len(run.values(key)) == 3 and len(run.table(key)[1]) == 8 for key in charts)
+    assert all(len(run.values(key)) == 2 and len(run.table(key)[1]) == 8 for key in charts)
     clips = {f"{row[0]}" for row in run.table("explanation/clips")[1]}
     assert min(map(len, clips)) > 110, "whole names in cells"
     captions = run.values("explanation/overlay")[-1]["captions"]
     assert all(any(clip in caption for caption in captions) for clip in clips)
-    (csv_path,) = (tmp_path / "runs").rglob("metrics.csv")
-    names, rows = read_rows(csv_path)
+    names, rows = read_rows(folder / "metrics.csv")
     assert "train/learning_rate" in names
     assert not [row for row in rows if row["train/loss"] and not row["train/learning_rate"]], "in one row"
 
@@ -279,7 +266,7 @@ def test_it_is_trained_without_lrp(small_set: Path, tmp_path: Path, settings: di
     assert (tmp_path / "explanations").exists() == ("method" in settings)
 
 
-@pytest.mark.parametrize("method", ["gradient", "grad_cam:features.3", "lrp:epsilon_gamma"])
+@pytest.mark.parametrize("method", ["grad_cam:features.3", "lrp:epsilon_gamma"])
 def test_another_method_makes_pictures(small_set: Path, tmp_path: Path, method: str) -> None:
     _trainer(tmp_path, [RelevanceCallback(method=method)]).validate(
         _model(), datamodule=_data(small_set), verbose=False
@@ -337,12 +324,12 @@ def test_two_runs_in_one_folder_do_not_collide(tmp_path: Path, monkeypatch: pyte
     "settings",
     [
         {"threshold": 0.0},
-        {"threshold": 1.5},
         {"every_n_epochs": -1},
         {"clips_per_class": 0},
         {"composite": "x"},
         {"method": "x"},
     ],
+    ids=str,
 )
 def test_settings_that_make_no_sense_are_named(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="--relevance|composite 'x'|method 'x'"):
