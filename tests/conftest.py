@@ -29,14 +29,12 @@ os.environ.pop("WANDB_DIR", None)
 
 # Files whose tests train, evaluate or explain whole runs, or each method in turn. `make test` leaves them out.
 SLOW_FILES = {
-    "attribution/test_explainers_under_stress.py",
     "cli/test_main.py",
     "cli/test_memory.py",
     "cli/test_process.py",
     "cli/verbs/test_evaluate.py",
     "cli/verbs/test_explain.py",
     "data/checks/test_inspection.py",
-    "data/video/test_decoders.py",
     "evaluation/output/test_logging.py",
     "evaluation/test_settings.py",
     "report/test_evaluation_view.py",

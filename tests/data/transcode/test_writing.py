@@ -207,9 +207,11 @@ def test_sides_are_even_never_more_than_there_is_and_of_the_same_aspect(height: 
 def test_the_same_clip_gives_the_same_bytes(tmp_path: Path) -> None:
     write_video(tmp_path / "clip.avi", _moving(20), fps=30)
     for codec in ("h264", "mpeg4"):
-        for name in ("a.avi", "b.avi"):
-            transcode_clip(tmp_path / "clip.avi", tmp_path / name, settings=TranscodeSettings(32, codec))  # type: ignore[arg-type]
-        assert (tmp_path / "a.avi").read_bytes() == (tmp_path / "b.avi").read_bytes()
+        found = set()
+        for _ in range(10):  # x264 once gave one of three other bytes
+            transcode_clip(tmp_path / "clip.avi", tmp_path / "copy.avi", settings=TranscodeSettings(32, codec))  # type: ignore[arg-type]
+            found.add((tmp_path / "copy.avi").read_bytes())
+        assert len(found) == 1
 
 
 def _snapshot(folder: Path) -> dict[str, bytes]:
