@@ -4,6 +4,7 @@ import csv
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -85,19 +86,25 @@ def test_sigterm_ends_two_processes_after_the_same_step(small_set: Path) -> None
     last = [Path(f"runs/version_{run}/checkpoints/last.ckpt") for run in range(3)]
     undisturbed = start(*args)
     assert undisturbed.returncode == 0, undisturbed.stderr[-3000:]
-    whole = torch.load(last[0], weights_only=True)
     for ranks, path in (("0", last[1]), ("0,1", last[2])):
         found = start(*args, ENDED_RANKS=ranks)
         assert found.returncode == 143, found.stderr[-3000:]
         told = f"vidact: stopped; the same command with --ckpt_path last resumes from {path}"
         assert found.stderr.splitlines().count(told) == 1
-        assert torch.load(path, weights_only=True)["global_step"] == 5
-        found = start(*args, "--ckpt_path", path)
-        assert found.returncode == 0, found.stderr[-3000:]
-        state = torch.load(path, weights_only=True)
-        assert (state["global_step"], state["epoch"]) == (9, 2)
-        for name, value in whole["state_dict"].items():
-            torch.testing.assert_close(state["state_dict"][name], value, rtol=1e-5, atol=1e-6)
+    whole, one, both = (torch.load(path, weights_only=True) for path in last)
+    assert one["global_step"] == both["global_step"] == 5
+    _require_same_weights(both, one)
+    found = start(*args, "--ckpt_path", last[1])
+    assert found.returncode == 0, found.stderr[-3000:]
+    state = torch.load(last[1], weights_only=True)
+    assert (state["global_step"], state["epoch"]) == (9, 2)
+    _require_same_weights(state, whole)
+
+
+def _require_same_weights(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert found["state_dict"].keys() == expected["state_dict"].keys()
+    for name, value in expected["state_dict"].items():
+        torch.testing.assert_close(found["state_dict"][name], value, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore")

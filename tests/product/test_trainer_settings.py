@@ -43,8 +43,8 @@ def fit(small_set: Path, elsewhere: None, capsys: pytest.CaptureFixture[str]) ->
     return run
 
 
-def _checkpoint() -> dict[str, Any]:
-    found: dict[str, Any] = torch.load("runs/version_0/checkpoints/last.ckpt", weights_only=True)
+def _checkpoint(run: str = "version_0") -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(f"runs/{run}/checkpoints/last.ckpt", weights_only=True)
     return found
 
 
@@ -60,20 +60,21 @@ def _checkpoint() -> dict[str, Any]:
             "--model.optimizer.init_args.fused=true",
         ],
         ["--trainer.max_epochs", "2", "--trainer.check_val_every_n_epoch", "2", "--relevance.every_n_epochs", "1"],
-        ["--trainer.val_check_interval", "0.5"],
+        ["--trainer.val_check_interval", "0.5", "--trainer.profiler", "simple", "--trainer.detect_anomaly", "true"],
         ["--trainer.val_check_interval", "99", "--trainer.check_val_every_n_epoch", "null"],
-        ["--trainer.overfit_batches", "1"],
-        ["--trainer.profiler", "simple"],
-        ["--trainer.detect_anomaly", "true"],
+        ["--trainer.overfit_batches", "1", *_callback("Timer", duration="00:01:00:00")],
         ["--trainer.num_sanity_val_steps", "-1", "--trainer.reload_dataloaders_every_n_epochs", "1"],
-        ["--trainer.max_time", "{minutes: 5}"],
-        ["--trainer.logger", f"{LOGGERS}.CSVLogger", "--trainer.logger.init_args.save_dir", "csv"],
-        _callback("Timer", duration="00:01:00:00"),
-        [*_callback("TQDMProgressBar"), "--trainer.enable_progress_bar", "true"],
-        _callback("EarlyStopping", monitor="val/clip_accuracy", mode="max"),
-        _callback("ModelCheckpoint", filename="least_loss", monitor="val/loss"),
+        [
+            *("--trainer.logger", f"{LOGGERS}.CSVLogger", "--trainer.logger.init_args.save_dir", "csv"),
+            *("--trainer.max_time", "{minutes: 5}"),
+            *(*_callback("TQDMProgressBar"), "--trainer.enable_progress_bar", "true"),
+        ],
+        [
+            *_callback("EarlyStopping", monitor="val/clip_accuracy", mode="max"),
+            *_callback("ModelCheckpoint", filename="least_loss", monitor="val/loss"),
+            *_schedule("lightning.pytorch.cli.ReduceLROnPlateau", monitor="val/clip_accuracy", mode="max"),
+        ],
         _callback("StochasticWeightAveraging", swa_lrs=0.01),
-        _schedule("lightning.pytorch.cli.ReduceLROnPlateau", monitor="val/clip_accuracy", mode="max"),
     ],
     ids=" ".join,
 )
@@ -86,24 +87,16 @@ def test_settings_that_work(args: list[str], fit: Any) -> None:
 @pytest.mark.parametrize(
     ("args", "status", "said"),
     [
-        (["--trainer.overfit_batches", "0.01"], 2, "--trainer.overfit_batches 0.01: less than one of 3 batches; try 1"),
         (
             ["--trainer.limit_train_batches", "0.01"],
             2,
             "--trainer.limit_train_batches 0.01: less than one of 3 batches; try 1",
         ),
-        (["--trainer.val_check_interval", "99"], 2, "--trainer.val_check_interval: .*"),
-        (["--trainer.max_time", "abc"], 2, "--trainer.max_time: expected a time above 0: .* 00:12:00:00.* got abc"),
         (["--trainer.max_time", "00:00:00:00"], 2, "--trainer.max_time: expected a time above 0"),
         (["--trainer.max_time", "{minuets: 1}"], 2, "--trainer.max_time: expected a time above 0"),
         (["--trainer.min_epochs", "3"], 2, "--trainer.min_epochs 3: more than --trainer.max_epochs, which is 1"),
-        (["--trainer.max_epochs", "-7"], 2, "--trainer.max_epochs: "),
-        (["--trainer.devices", "a"], 2, "--trainer.devices: "),
-        (["--trainer.devices", "0"], 2, "--trainer.devices: "),
-        (["--trainer.num_nodes", "0"], 2, "--trainer.num_nodes: "),
         (["--trainer.strategy", "foo"], 2, "--trainer.strategy: "),
         (["--trainer.strategy", "deepspeed"], 3, "--trainer: .*pip install"),
-        (["--trainer.profiler", "foo"], 2, "--trainer.profiler: "),
         (["--trainer.gradient_clip_algorithm", "foo"], 2, "--trainer.gradient_clip_algorithm: "),
         (_callback("BackboneFinetuning"), 2, "--trainer.callbacks: BackboneFinetuning: .*frozen_stages"),
         (_callback("BatchSizeFinder"), 2, "--trainer.callbacks: BatchSizeFinder: .* --data.batch_size"),
@@ -136,7 +129,6 @@ def test_settings_that_work(args: list[str], fit: Any) -> None:
             _schedule("lightning.pytorch.cli.ReduceLROnPlateau", monitor="val/lss"),
             *(2, "--model.lr_scheduler: no metric val/lss is logged; nearest: val/loss"),
         ),
-        (_schedule(f"{SCHEDULES}.OneCycleLR"), 2, "--model.lr_scheduler: the following arguments are required: max_lr"),
         (
             [
                 "--trainer.logger",
@@ -146,12 +138,6 @@ def test_settings_that_work(args: list[str], fit: Any) -> None:
             ],
             *(2, "--trainer.logger: Providing log_model=all and offline=True"),
         ),
-        (
-            ["--trainer.logger", f"{LOGGERS}.MLFlowLogger"],
-            3,
-            "--trainer.logger: Requirement 'mlflow.*pip install -U 'mlflow",
-        ),
-        (["--trainer.logger", f"{LOGGERS}.CometLogger"], 3, "--trainer.logger: Requirement 'comet-ml.*pip install"),
         (
             [
                 "--trainer.logger",
@@ -186,16 +172,16 @@ def test_a_schedule_per_batch_makes_all_its_steps(fit: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("epochs", [1, 2, 4])
-def test_a_recipes_schedule_scales_with_the_epochs(epochs: int, fit: Any) -> None:
+def test_a_recipes_schedule_scales_with_the_epochs(fit: Any) -> None:
     """Its warm-up of five epochs, too; what is advised for a schedule that cannot fall is taken."""
     own = ["--config", "hmdb51_slim", "--data.crop_from", "null", "--data.split", "source", "--trainer.precision", "32"]
-    assert fit(*own, "--trainer.max_epochs", str(epochs)) == (0, "")
+    assert fit(*own, "--trainer.max_epochs", "1") == (0, "")
     assert _checkpoint()["lr_schedulers"][0]["_last_lr"][0] == pytest.approx(0, abs=1e-12)
     fixed = ["--model.lr_scheduler.init_args.max_epochs", "4", "--trainer.max_epochs", "4"]
     status, line = fit(*own, *fixed)
     assert (status, "got 5 and 4; without max_epochs (null), both fit the training" in line) == (2, True)
     assert fit(*own, *fixed, "--model.lr_scheduler.init_args.max_epochs", "null") == (0, "")
+    assert _checkpoint("version_1")["lr_schedulers"][0]["_last_lr"][0] == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.filterwarnings("ignore")
