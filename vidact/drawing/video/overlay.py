@@ -11,6 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Int, Real, UInt8
 from matplotlib.colors import to_rgb
+from scipy.ndimage import binary_erosion
 
 from vidact.core.errors import VidactError
 from vidact.core.explanation import find_hotspots
@@ -237,9 +238,5 @@ def _hotspot_pixels(
     """Find the pixels inside hotspots and those of their rims, as flat numbers, in a frame of another size."""
     rows, columns = (np.arange(pixels) * voxels // pixels for pixels, voxels in zip(size, mask.shape, strict=True))
     region = mask[rows[:, None], columns]
-    inner = np.pad(region, 1)
-    for _ in range(max(1, round(size[0] / 240))):
-        edges = inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
-        inner[1:-1, 1:-1] &= edges
-    inside = inner[1:-1, 1:-1]
+    inside = binary_erosion(region, iterations=max(1, round(size[0] / 240)))
     return np.flatnonzero(inside), np.flatnonzero(region & ~inside)
