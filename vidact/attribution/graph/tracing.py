@@ -31,6 +31,7 @@ from vidact.models.layers import Gate
 # Lines in these files tell the author of a network nothing; the last ones check types and shapes.
 _FOREIGN = (
     __file__,
+    str(Path(__file__).parents[1] / "gradient_form"),
     *(f"{Path(file).parent}{os.sep}" for file in (str(torch.__file__), jaxtyping.__file__)),
     "<@beartype",
 )
@@ -173,7 +174,7 @@ class _Watch(TorchFunctionMode):
         self._follow_detached(name, operation.from_video, args if result is None else result)
         if new := self.know((result, args, kwargs)):
             is_in_place = any(part._version != version for part, version in given)
-            self.steps.append((replace(operation, place=_place(), is_in_place=is_in_place), new))
+            self.steps.append((replace(operation, place=place_of_call(), is_in_place=is_in_place), new))
         return result
 
     @contextlib.contextmanager
@@ -266,7 +267,7 @@ def _walk(nodes: set[Any], *, seen: set[Any]) -> set[Any]:
     return new
 
 
-def _place() -> str:
+def place_of_call() -> str:
     """Name the innermost line of code outside of torch and this file."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_FOREIGN):

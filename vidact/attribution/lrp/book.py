@@ -122,7 +122,7 @@ def find_layouts(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> dict[
 
     def note(module: nn.Module, inputs: object, output: object) -> None:
         if isinstance(output, Tensor) and bool((marks := torch.isnan(output)).any()):
-            found.setdefault(module, set()).add(_layout_of(marks))
+            found.setdefault(module, set()).add(layout_of(marks))
 
     has_rule = [module for module in network.modules() if "forward" in vars(module)]
     handles = [module.register_forward_hook(note) for module in has_rule]
@@ -137,7 +137,7 @@ def find_layouts(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> dict[
     return layouts if len(layouts) == len(found) else None
 
 
-def _layout_of(is_second: Bool[Tensor, "..."]) -> Layout | None:
+def layout_of(is_second: Bool[Tensor, "..."]) -> Layout | None:
     """Find the dimension along which the first and the second clip lie, and in which order."""
     fitting = [
         layout

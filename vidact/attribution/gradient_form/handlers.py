@@ -1,0 +1,297 @@
+"""The rule of each function that needs one, by the function's name.
+
+A new rule is a function here and an entry of `HANDLERS`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vidact.attribution.gradient_form import weights
+from vidact.attribution.gradient_form.attention import fused, multi_head, softmax
+from vidact.attribution.gradient_form.functions import PASSES, SCALES, is_reversed
+from vidact.attribution.gradient_form.ledger import BIAS
+from vidact.attribution.gradient_form.steps import LayerNorm, Pass, share
+from vidact.attribution.gradient_form.walk import Call, Handler, Walk, carries
+
+
+def _passes(walk: Walk, call: Call) -> Any:
+    """Run an activation that passes relevance on."""
+    rest, own = call.args[1:], call.kwargs
+
+    def function(values: Tensor) -> Tensor:
+        result: Tensor = call.func(values, *rest, **own)
+        return result
+
+    if any(map(carries, rest)):  # a slope that is computed from the video
+        walk.refuse(call)
+    return Pass.apply(call.args[0], function)
+
+
+def _scales(walk: Walk, call: Call) -> Tensor:
+    """Run a gate or the inverse of a deviation: a constant."""
+    result: Tensor = call.run()
+    return result.detach()
+
+
+def _products(walk: Walk, call: Call) -> Any:
+    """Run a product; each factor from the video takes an equal share (Achtibat et al. 2024, section 3.3)."""
+    args = [list(value) if isinstance(value, tuple) else value for value in call.args]
+    flat = [value for arg in args for value in (arg if isinstance(arg, list) else [arg])]
+    factors = sum(map(carries, flat)) + sum(map(carries, call.kwargs.values()))
+    if factors == 1:
+        return call.run()
+
+    def part(value: Any) -> Any:
+        if isinstance(value, list):
+            return [part(one) for one in value]
+        return share(value, 1 / factors) if carries(value) else value
+
+    kwargs = {name: part(value) for name, value in call.kwargs.items()}
+    return call.func(*map(part, args), **kwargs)
+
+
+def _quotient(walk: Walk, call: Call) -> Any:
+    """Run a quotient: the numerator takes all; a number over the video's data is a scale, and constant."""
+    first, second = call.args[0], call.get("other", 1, None)
+    numerator, divisor = (second, first) if is_reversed(call.func) else (first, second)
+    if not carries(numerator):
+        result: Tensor = call.run()
+        return result.detach()
+    divisor = divisor.detach() if isinstance(divisor, Tensor) else divisor
+    mode = {"rounding_mode": call.kwargs["rounding_mode"]} if call.kwargs.get("rounding_mode") else {}
+    if mode:
+        walk.refuse(call)
+    return torch.div(numerator, divisor)
+
+
+def _power(walk: Walk, call: Call) -> Any:
+    """Run a power: passes relevance on where its exponent is above zero, else it is a scale."""
+    exponent = call.get("exponent", 1, None)
+    if is_reversed(call.func) or carries(exponent) or (isinstance(exponent, Tensor) and exponent.numel() > 1):
+        walk.refuse(call)
+        return call.run()
+    return _passes(walk, call) if float(exponent) > 0 else _scales(walk, call)
+
+
+def _variance(walk: Walk, call: Call) -> Any:
+    """Run a variance, which is of degree two: half of its own gradient."""
+    return call.run(share(call.args[0], 0.5), *call.args[1:])
+
+
+def _clamp(walk: Walk, call: Call) -> Tensor:
+    """Run a clamp: what lies between the bounds is the video's, and a bound that is reached takes what is its."""
+    result: Tensor = call.run()
+    given = call.args[0].detach()
+    kept = result.detach()
+    walk.ledger.constant("the bounds in", walk.module, result, torch.where(kept == given, 0, kept))
+    return result
+
+
+def _linear(walk: Walk, call: Call) -> Tensor:
+    values, weight, bias = (call.get(name, number, None) for number, name in enumerate(("input", "weight", "bias")))
+    return _weighted(walk, weights.LINEAR, values, weight, bias, walk.rules.gamma)
+
+
+def _convolution(num_dims: int, *, transposed: bool = False) -> Handler:
+    names = ["input", "weight", "bias", "stride", "padding"]
+    names += ["output_padding", "groups", "dilation"] if transposed else ["dilation", "groups"]
+
+    def run(walk: Walk, call: Call) -> Tensor:
+        given = {**dict(zip(names, call.args, strict=False)), **call.kwargs}
+        values, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
+        if isinstance(given.get("padding"), str):
+            values = _padded(values, weight, given)
+        product = weights.convolution(num_dims, transposed=transposed, **given)
+        if values.dim() == num_dims + 1:  # without a batch
+            return _weighted(walk, product, values[None], weight, bias, walk.rules.conv_gamma)[0]
+        return _weighted(walk, product, values, weight, bias, walk.rules.conv_gamma)
+
+    return run
+
+
+def _padded(values: Tensor, weight: Tensor, given: dict[str, Any]) -> Tensor:
+    """Pad as `padding="same"` does, on the right by the odd one."""
+    if given.pop("padding") == "valid":
+        return values
+    dilation = given.get("dilation", 1)
+    kernel = weight.shape[2:]
+    steps = [dilation] * len(kernel) if isinstance(dilation, int) else list(dilation) * (1 if len(dilation) > 1 else len(kernel))
+    sides: list[int] = []
+    for size, step in zip(reversed(kernel), reversed(steps), strict=True):
+        total = step * (size - 1)
+        sides += [total // 2, total - total // 2]
+    return F.pad(values, sides)
+
+
+def _weighted(
+    walk: Walk, product: weights.Product, values: Tensor, weight: Tensor, bias: Tensor | None, gamma: float
+) -> Tensor:
+    """Run a layer with weights by its rule, and note what its bias takes."""
+    if carries(weight):
+        factors = 1 + carries(values)
+        values, weight = (share(one, 1 / factors) if carries(one) else one for one in (values, weight))
+        gamma = 0.0  # a product of two
+    shift = None if bias is None else bias.reshape(-1, *[1] * (-product.channel_dim - 1))
+    if carries(shift):
+        return walk.dispatch(torch.add, _weighted(walk, product, values, weight, None, gamma), shift)
+    if gamma:
+        result = _with_gamma(walk, product, values, weight, shift, gamma)
+    else:
+        result = product.forward(values, weight)
+        result = result if shift is None else result + shift
+        if shift is not None:
+            walk.bias(result, shift.detach())
+    return result
+
+
+def _with_gamma(
+    walk: Walk, product: weights.Product, values: Tensor, weight: Tensor, shift: Tensor | None, gamma: float
+) -> Tensor:
+    module, place = walk.module, [None]
+
+    def note(taken: Tensor) -> None:
+        walk.ledger.add(BIAS, module, walk.ledger.per_clip(taken, place[0]))
+
+    result: Tensor = weights.Gamma.apply(values, weight, shift, product, gamma, note)
+    if shift is not None:
+        place[0] = walk.ledger.layout(result)  # type: ignore[call-overload]
+    return result
+
+
+def _layer_norm(walk: Walk, call: Call) -> Tensor:
+    values, shape = call.get("input", 0, None), call.get("normalized_shape", 1, None)
+    weight, bias = call.get("weight", 2, None), call.get("bias", 3, None)
+    result: Tensor = LayerNorm.apply(values, list(shape), weight, bias, call.get("eps", 4, 1e-5))
+    if bias is not None:
+        walk.bias(result, bias.detach())
+    return result
+
+
+def _rms_norm(walk: Walk, call: Call) -> Tensor:
+    values, shape = call.get("input", 0, None), call.get("normalized_shape", 1, None)
+    weight, eps = call.get("weight", 2, None), call.get("eps", 3, None)
+    eps = torch.finfo(values.dtype).eps if eps is None else eps
+    dims = tuple(range(-len(shape), 0))
+    result = values * (values.detach().square().mean(dims, keepdim=True) + eps).rsqrt()
+    return result if weight is None else result * weight
+
+
+def _group_norm(walk: Walk, call: Call) -> Tensor:
+    values, num_groups = call.get("input", 0, None), call.get("num_groups", 1, None)
+    weight, bias = call.get("weight", 2, None), call.get("bias", 3, None)
+    return _by_groups(walk, values, num_groups, weight, bias, call.get("eps", 4, 1e-5))
+
+
+def _instance_norm(walk: Walk, call: Call) -> Tensor:
+    given = call.bound(F.instance_norm)
+    values, weight, bias, eps = given["input"], given.get("weight"), given.get("bias"), given.get("eps", 1e-5)
+    if given.get("use_input_stats", True):
+        return _by_groups(walk, values, values.shape[1], weight, bias, eps)
+    return _affine(walk, values, (given["running_mean"], given["running_var"]), weight, bias, eps)
+
+
+def _batch_norm(walk: Walk, call: Call) -> Tensor:
+    given = call.bound(F.batch_norm)
+    if given.get("training") or given.get("running_mean") is None:
+        walk.refuse(call, "BatchNorm with running statistics, in eval mode")
+    mean, variance = given["running_mean"], given["running_var"]
+    return _affine(
+        walk, given["input"], (mean, variance), given.get("weight"), given.get("bias"), given.get("eps", 1e-5)
+    )
+
+
+def _affine(
+    walk: Walk,
+    values: Tensor,
+    statistics: tuple[Tensor, Tensor],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """Run a normalisation by running statistics: an affine map, whose shift takes relevance."""
+    mean, variance = statistics
+    scale = (variance + eps).rsqrt()
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    scale, shift = (each.reshape(-1, *[1] * (values.dim() - 2)) for each in (scale, shift))
+    result = values * scale + shift
+    walk.bias(result, shift)
+    return result
+
+
+def _by_groups(
+    walk: Walk, values: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Normalise groups of channels: centring is linear, the deviation is a constant."""
+    groups = values.unflatten(1, (num_groups, -1))
+    dims = tuple(range(2, groups.dim()))
+    deviation = (groups.detach().var(dims, correction=0, keepdim=True) + eps).rsqrt()
+    result = ((groups - groups.mean(dims, keepdim=True)) * deviation).flatten(1, 2)
+    shape = (-1, *[1] * (values.dim() - 2))
+    result = result if weight is None else result * weight.reshape(shape)
+    if bias is None:
+        return result
+    result = result + bias.reshape(shape)
+    walk.bias(result, bias.detach().reshape(shape))
+    return result
+
+
+def _normalize(walk: Walk, call: Call) -> Tensor:
+    """Run `F.normalize`: the norm is a constant."""
+    given = call.bound(F.normalize)
+    values, dim = given["input"], given.get("dim", 1)
+    norm = values.detach().norm(given.get("p", 2.0), dim, keepdim=True).clamp_min(given.get("eps", 1e-12))
+    return values / norm
+
+
+def _with_product(*names: str, product: Callable[..., Tensor]) -> Handler:
+    """Build a handler of `β input + α product(first, second)`."""
+
+    def run(walk: Walk, call: Call) -> Tensor:
+        base, first, second = (call.get(name, number, None) for number, name in enumerate(names))
+        beta, alpha = call.kwargs.get("beta", 1), call.kwargs.get("alpha", call.kwargs.get("value", 1))
+        result = walk.dispatch(product, first, second)
+        result = result if alpha == 1 else result * alpha
+        if beta == 0:
+            return result  # type: ignore[no-any-return]
+        base = base if beta == 1 else base * beta
+        summed: Tensor = walk.dispatch(torch.add, result, base)
+        return summed
+
+    return run
+
+
+def _names(names: Sequence[str], handler: Handler) -> dict[str, Handler]:
+    return dict.fromkeys(names, handler)
+
+
+HANDLERS: dict[str, Handler] = {
+    **_names(sorted(PASSES), _passes),
+    **_names(sorted(SCALES), _scales),
+    **_names(["mul", "matmul", "bmm", "mm", "mv", "dot", "inner", "outer", "einsum", "tensordot", "bilinear", "kron"], _products),
+    **_names(["var"], _variance),
+    **_names(["clamp", "clip", "clamp_min", "clamp_max", "threshold"], _clamp),
+    "div": _quotient,
+    "pow": _power,
+    "float_power": _power,
+    "linear": _linear,
+    **{f"conv{n}d": _convolution(n) for n in (1, 2, 3)},
+    **{f"conv_transpose{n}d": _convolution(n, transposed=True) for n in (1, 2, 3)},
+    "softmax": softmax,
+    "scaled_dot_product_attention": fused,
+    "multi_head_attention_forward": multi_head,
+    "layer_norm": _layer_norm,
+    "rms_norm": _rms_norm,
+    "group_norm": _group_norm,
+    "instance_norm": _instance_norm,
+    "batch_norm": _batch_norm,
+    "normalize": _normalize,
+    "addcmul": _with_product("input", "tensor1", "tensor2", product=torch.mul),
+    "addmm": _with_product("input", "mat1", "mat2", product=torch.matmul),
+    "addmv": _with_product("input", "mat", "vec", product=torch.matmul),
+    "baddbmm": _with_product("input", "batch1", "batch2", product=torch.matmul),
+}

@@ -1,0 +1,88 @@
+"""Autograd functions whose forward is a network's own, and whose backward hands on relevance in gradient form."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+class Share(torch.autograd.Function):
+    """Hand on a share of the relevance: for the factors of a product, and powers."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, share: float, note: Callable[[Tensor], None] | None) -> Tensor:
+        """Give the tensor itself."""
+        ctx.share, ctx.note = share, note
+        return values.view_as(values)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """Scale the gradient, after it has been noted."""
+        if ctx.note is not None:
+            ctx.note(gradient)
+        return gradient * ctx.share, None, None
+
+
+def share(values: Tensor, part: float, note: Callable[[Tensor], None] | None = None) -> Tensor:
+    """Give a tensor through which only a part of the relevance goes."""
+    shared: Tensor = Share.apply(values, part, note)
+    return shared
+
+
+class Pass(torch.autograd.Function):
+    """An activation with f(0) = 0 that passes relevance on unchanged: g f(x) / x, and g f'(0) where x is 0.
+
+    Achtibat et al. 2024, eq. 9.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Run the activation."""
+        ctx.save_for_backward(values)
+        ctx.function = function
+        return function(values)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Multiply by f(x) / x."""
+        (values,) = ctx.saved_tensors
+        is_zero = values == 0
+        ratio = ctx.function(values) / values.where(~is_zero, 1)
+        if bool(is_zero.any()):
+            ratio = torch.where(is_zero, _slope_at_zero(ctx.function, values), ratio)
+        return gradient * ratio, None
+
+
+def _slope_at_zero(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    """Differentiate at 0; 0 where the slope is infinite, as of a square root."""
+    with torch.enable_grad():
+        zero = torch.zeros_like(like.flatten()[:1]).requires_grad_()
+        (slope,) = torch.autograd.grad(function(zero), zero)
+    return slope.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+
+
+class LayerNorm(torch.autograd.Function):
+    """Layer normalisation whose deviation is a constant (Achtibat et al. 2024, section 3.4); centring is linear."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, shape: list[int], weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> Tensor:
+        """Normalise over the last dimensions."""
+        normalised, _, inverse_deviation = torch.native_layer_norm(values, shape, weight, bias, eps)
+        ctx.save_for_backward(inverse_deviation, weight)
+        ctx.dims = tuple(range(-len(shape), 0))
+        return normalised
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        """Scale, and centre."""
+        inverse_deviation, weight = ctx.saved_tensors
+        gradient = gradient if weight is None else gradient * weight
+        centred = gradient - gradient.mean(ctx.dims, keepdim=True)
+        return centred.mul_(inverse_deviation), None, None, None, None
