@@ -2,6 +2,7 @@
 
 LRP = "lrp"
 DEFAULT_COMPOSITE = "epsilon_plus"
+ATTNLRP, CP_LRP = "attnlrp", "cp_lrp"  # composites in gradient form
 PREDICTED, TRUE = "predicted", "true"  # the class that the network predicts, and the one that the data set names
 HOTSPOT_THRESHOLD = 0.3  # a voxel is a hotspot from this share of the largest |R| on, as in the report of 2020
 

@@ -9,6 +9,8 @@ from typing import Any
 from torch import nn
 
 from vidact.attribution.base import Explainer
+from vidact.attribution.gradient_form.explainer import GradientForm
+from vidact.attribution.lrp.composites import read_recipe
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
 from vidact.attribution.methods.controls import Attention, Centre, Intensity, MotionEnergy, Random
 from vidact.attribution.methods.gradcam import GradCam
@@ -20,7 +22,7 @@ from vidact.attribution.methods.gradients import (
     SmoothGrad,
 )
 from vidact.attribution.methods.occlusion import Occlusion
-from vidact.attribution.names import LRP
+from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
 from vidact.core.errors import ConfigError, nearest
 
 METHODS: dict[str, type[Explainer]] = {
@@ -55,10 +57,13 @@ def build_explainer(method: str, network: nn.Module, **settings: Any) -> Explain
     check_method(method)
     if detail:
         settings = {**settings, _DETAILS[name]: detail}
-    if strange := sorted(set(settings) - _settings_of(METHODS[name])):
-        there = ", ".join(sorted(_settings_of(METHODS[name])))
-        raise ConfigError(f"{name} has no setting {', '.join(strange)}; there are {there}")
-    return METHODS[name](network, **settings)
+    kind = METHODS[name]
+    if name == LRP and read_recipe(settings.get("composite", DEFAULT_COMPOSITE)).attention is not None:
+        kind = GradientForm
+    if strange := sorted(set(settings) - _settings_of(kind)):
+        there = ", ".join(sorted(_settings_of(kind)))
+        raise ConfigError(f"{method} has no setting {', '.join(strange)}; there are {there}")
+    return kind(network, **settings)
 
 
 def _settings_of(method: type[Explainer]) -> set[str]:

@@ -20,14 +20,15 @@ def softmax(walk: Walk, call: Call) -> Tensor:
     """Run softmax; under CP-LRP its result is a constant."""
     weights: Tensor = call.run()
     if walk.rules.weights_are_constant:
-        return weights.detach()
+        constant: Tensor = weights.detach()
+        return constant
     dim = call.get("dim", 1, -1)
     kept = weights.detach()
 
     def taken(gradient: Tensor) -> Tensor:
         # Σ g s − Σ x s (g − Σ g s), where x may be log s, as it differs by a constant that cancels.
         arriving = (gradient * kept).sum(dim, keepdim=True)
-        leaving = torch.special.xlogy(kept, kept) * (gradient - arriving)
+        leaving: Tensor = torch.special.xlogy(kept, kept) * (gradient - arriving)
         return gradient * kept - leaving
 
     walk.ledger.on_gradient(SOFTMAX, walk.module, weights, taken, watched=kept)
@@ -120,8 +121,10 @@ def _mask(given: dict[str, Any], query: Tensor, *, num_heads: int, source: int) 
     own, padding = given.get("attn_mask"), given.get("key_padding_mask")
     if own is None and given.get("is_causal"):
         own = torch.ones(query.shape[0], source, dtype=torch.bool, device=query.device).triu(1)
-    for mask, shape in ((own, (-1, num_heads, *own.shape[-2:]) if own is not None and own.dim() == 3 else (1, 1, -1, source)),
-                        (padding, (num_clips, 1, 1, source))):
+    for mask, shape in (
+        (own, (-1, num_heads, *own.shape[-2:]) if own is not None and own.dim() == 3 else (1, 1, -1, source)),
+        (padding, (num_clips, 1, 1, source)),
+    ):
         if mask is None:
             continue
         if mask.dtype == torch.bool:

@@ -2,24 +2,29 @@
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils import checkpoint
 
 from vidact.attribution.base import Explainer
 from vidact.attribution.copies import differentiable
+from vidact.attribution.gradient_form.activations import let_activations_pass
 from vidact.attribution.gradient_form.handlers import HANDLERS
 from vidact.attribution.gradient_form.ledger import Ledger
 from vidact.attribution.gradient_form.settings import Rules
 from vidact.attribution.gradient_form.walk import Refusal, Walk
 from vidact.attribution.lrp.book import Layout
-from vidact.attribution.names import LRP
-from vidact.attribution.targets import Goal
-from vidact.core.errors import ExplanationError
-from vidact.core.explanation import Account
+from vidact.attribution.lrp.checks import refuse_scripts
+from vidact.attribution.lrp.composites import GRADIENT_FORM, CompositeSpec, check_names, read_recipe
+from vidact.attribution.names import CP_LRP, LRP
+from vidact.attribution.refining import refined
+from vidact.attribution.targets import Against, Goal
+from vidact.core.errors import ConfigError, ExplanationError
+from vidact.core.explanation import Account, Explanation
 
 
 class GradientForm(Explainer):
@@ -27,44 +32,92 @@ class GradientForm(Explainer):
 
     Args:
         network: As in `Explainer`.
-        rules: How relevance is divided.
+        composite: One of `composites.GRADIENT_FORM`, or a YAML file or mapping with one of them as `otherwise`.
+        check_network: Whether to make sure, before the first explanation, that relevance can follow the network.
+        refine: Whether clips whose account does not close in float32 are explained again in float64 (`refining`).
         settings: As in `Explainer`.
+
+    Raises:
+        ConfigError: no such composite, or one that contradicts itself.
     """
 
-    def __init__(self, network: nn.Module, *, rules: Rules | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        composite: CompositeSpec = CP_LRP,
+        check_network: bool = True,
+        refine: bool = True,
+        **settings: Any,
+    ) -> None:
         super().__init__(network, **settings)
-        self._rules = rules or Rules()
-        self.method = f"{LRP}:{self._rules.attention}"
+        self._spec, self._recipe, self._check_network = composite, read_recipe(composite), check_network
+        self._refine = refine and self._dtype != torch.float64
+        if self._recipe.attention is None:
+            raise ConfigError(f"{self._recipe.name} is no composite in gradient form; try {' or '.join(GRADIENT_FORM)}")
+        self.method = f"{LRP}:{Path(composite).stem if isinstance(composite, str) else 'own'}"
         self._ledger: Ledger | None = None
-        self._checked: set[Any] = set()  # shapes of clips
+        self._is_ready = False
         self._layouts: dict[Any, list[Layout | None] | None] = {}  # by the shape of a clip; None: one by one
 
     def __exit__(self, *error: Any) -> None:
-        self._checked, self._layouts, self._ledger = set(), {}, None
+        self._is_ready, self._layouts, self._ledger = False, {}, None
         super().__exit__(*error)
 
     def _prepare(self, video: Float[Tensor, "1 C T H W"]) -> None:
-        if video.shape[1:] in self._checked:
+        if self._is_ready:
             return
+        let_activations_pass(self._copy)
+        if self._check_network and (refusals := self.refusals(video)):
+            more = f" (and {len(refusals) - 1} more: python -m vidact inspect)" if len(refusals) > 1 else ""
+            raise ExplanationError(f"{refusals[0]}{more}")
+        check_names(self._recipe, self._copy)
+        self._is_ready = True
+
+    def refusals(self, video: Float[Tensor, "1 C T H W"]) -> list[Refusal]:
+        """List the functions that relevance cannot follow, once for each place.
+
+        Raises:
+            ExplanationError: no gradient reaches the clip, or a module is TorchScript.
+        """
+        refuse_scripts(self._copy)
         walk = self._walk(Ledger(1))
-        with without_checkpoints():
-            scores = walk.run(video.clone().requires_grad_().clone())
-        require_followed(walk, scores)
-        self._checked.add(video.shape[1:])
+        walk.looks_for_hidden = True
+        with differentiable(video.device), without_checkpoints():
+            scores, _ = walk.run(self._own(video))
+        if not scores.requires_grad:
+            raise ExplanationError(
+                "no gradient goes from the network's scores to the clip; let gradients through: no no_grad, no detach"
+            )
+        return list(walk.refused)
+
+    def __call__(
+        self, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, against: Against = None
+    ) -> Explanation:
+        """Explain as every `Explainer` does, and add an account."""
+        found = super().__call__(video, target, against=against)
+        return refined(found, video, target, in_float64=self._in_float64) if self._refine else found
+
+    def _in_float64(self) -> "GradientForm":
+        return GradientForm(
+            self._network,
+            composite=self._spec,
+            batch_size=self._batch_size,
+            check_network=False,
+            dtype=torch.float64,
+        )
 
     def _walk(self, ledger: Ledger) -> Walk:
-        return Walk(self._copy, self._rules, HANDLERS, ledger)
+        return Walk(self._copy, Rules(self._recipe), HANDLERS, ledger)
 
     def _explain(
         self, video: Float[Tensor, "B C T H W"], goal: Goal
     ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
         self._ledger = Ledger(len(video), self._layouts.get(video.shape[1:]))
         walk = self._walk(self._ledger)
-        leaf = video.detach().requires_grad_()
         with without_checkpoints():
-            scores = walk.run(leaf.clone())
-            (gradient,) = torch.autograd.grad(scores, leaf, goal.weights(scores.detach()))
-        return gradient * video, scores.detach()
+            scores, pixels = walk.run(video)
+            return pixels.relevance(scores, goal.weights(scores.detach())), scores.detach()
 
     def _account(self, relevance: Float[Tensor, "B C T H W"], score: Float[Tensor, " B"]) -> Account:
         assert self._ledger is not None
@@ -82,26 +135,10 @@ class GradientForm(Explainer):
         ledger = Ledger(2)
         try:
             with without_checkpoints():
-                self._walk(ledger).run(torch.cat([video, torch.full_like(video, torch.nan)]).requires_grad_().clone())
+                self._walk(ledger).run(torch.cat([video, torch.full_like(video, torch.nan)]))
         except Exception:  # whatever a network that is not ours does when it meets such numbers
             return None
         return None if None in ledger.found else ledger.found
-
-
-def require_followed(walk: Walk, scores: Tensor) -> None:
-    """Refuse a network with functions that relevance cannot follow.
-
-    Raises:
-        ExplanationError: names the first one, its place and what to do.
-    """
-    if not scores.requires_grad:
-        raise ExplanationError(
-            "no gradient goes from the network's scores to the clip; let gradients through: no no_grad, no detach"
-        )
-    refused = list(walk.refused)
-    if refused:
-        more = f" (and {len(refused) - 1} more: python -m vidact inspect)" if len(refused) > 1 else ""
-        raise ExplanationError(f"{refused[0]}{more}")
 
 
 @contextlib.contextmanager
@@ -112,11 +149,8 @@ def without_checkpoints() -> Iterator[None]:
         yield
 
     before = checkpoint._checkpoint_without_reentrant_generator
-    checkpoint._checkpoint_without_reentrant_generator = plain  # type: ignore[assignment]
+    checkpoint._checkpoint_without_reentrant_generator = plain
     try:
         yield
     finally:
         checkpoint._checkpoint_without_reentrant_generator = before
-
-
-__all__ = ["GradientForm", "Refusal", "Rules"]

@@ -35,7 +35,9 @@ def is_in_place(func: Any, kwargs: dict[str, Any]) -> bool:
     name = getattr(func, "__name__", "")
     inner = name.strip("_")
     dunder = name.startswith("__")
-    return bool(kwargs.get("inplace")) or (inner.startswith("i") and inner in _OPERATORS if dunder else name[-1:] == "_")
+    return bool(kwargs.get("inplace")) or (
+        inner.startswith("i") and inner in _OPERATORS if dunder else name[-1:] == "_"
+    )
 
 
 def _words(text: str) -> frozenset[str]:

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from vidact.attribution.gradient_form import weights
 from vidact.attribution.gradient_form.attention import fused, multi_head, softmax
 from vidact.attribution.gradient_form.functions import PASSES, SCALES, is_reversed
-from vidact.attribution.gradient_form.ledger import BIAS
+from vidact.attribution.gradient_form.ledger import BIAS, STABILISER
 from vidact.attribution.gradient_form.steps import LayerNorm, Pass, share
 from vidact.attribution.gradient_form.walk import Call, Handler, Walk, carries
+from vidact.attribution.lrp.book import Layout
 
 
 def _passes(walk: Walk, call: Call) -> Any:
@@ -93,7 +94,7 @@ def _clamp(walk: Walk, call: Call) -> Tensor:
 
 def _linear(walk: Walk, call: Call) -> Tensor:
     values, weight, bias = (call.get(name, number, None) for number, name in enumerate(("input", "weight", "bias")))
-    return _weighted(walk, weights.LINEAR, values, weight, bias, walk.rules.gamma)
+    return _weighted(walk, weights.LINEAR, values, weight, bias, "linear")
 
 
 def _convolution(num_dims: int, *, transposed: bool = False) -> Handler:
@@ -107,8 +108,8 @@ def _convolution(num_dims: int, *, transposed: bool = False) -> Handler:
             values = _padded(values, weight, given)
         product = weights.convolution(num_dims, transposed=transposed, **given)
         if values.dim() == num_dims + 1:  # without a batch
-            return _weighted(walk, product, values[None], weight, bias, walk.rules.conv_gamma)[0]
-        return _weighted(walk, product, values, weight, bias, walk.rules.conv_gamma)
+            return _weighted(walk, product, values[None], weight, bias, "convolution")[0]
+        return _weighted(walk, product, values, weight, bias, "convolution")
 
     return run
 
@@ -119,7 +120,11 @@ def _padded(values: Tensor, weight: Tensor, given: dict[str, Any]) -> Tensor:
         return values
     dilation = given.get("dilation", 1)
     kernel = weight.shape[2:]
-    steps = [dilation] * len(kernel) if isinstance(dilation, int) else list(dilation) * (1 if len(dilation) > 1 else len(kernel))
+    steps = (
+        [dilation] * len(kernel)
+        if isinstance(dilation, int)
+        else list(dilation) * (1 if len(dilation) > 1 else len(kernel))
+    )
     sides: list[int] = []
     for size, step in zip(reversed(kernel), reversed(steps), strict=True):
         total = step * (size - 1)
@@ -128,37 +133,48 @@ def _padded(values: Tensor, weight: Tensor, given: dict[str, Any]) -> Tensor:
 
 
 def _weighted(
-    walk: Walk, product: weights.Product, values: Tensor, weight: Tensor, bias: Tensor | None, gamma: float
+    walk: Walk, product: weights.Product, values: Tensor, weight: Tensor, bias: Tensor | None, kind: str
 ) -> Tensor:
     """Run a layer with weights by its rule, and note what its bias takes."""
-    if carries(weight):
-        factors = 1 + carries(values)
-        values, weight = (share(one, 1 / factors) if carries(one) else one for one in (values, weight))
-        gamma = 0.0  # a product of two
     shift = None if bias is None else bias.reshape(-1, *[1] * (-product.channel_dim - 1))
-    if carries(shift):
-        return walk.dispatch(torch.add, _weighted(walk, product, values, weight, None, gamma), shift)
-    if gamma:
-        result = _with_gamma(walk, product, values, weight, shift, gamma)
-    else:
+    if carries(weight) or carries(shift):
+        values, weight = _shared(values, weight)
         result = product.forward(values, weight)
-        result = result if shift is None else result + shift
-        if shift is not None:
-            walk.bias(result, shift.detach())
+        return result if shift is None else walk.dispatch(torch.add, result, shift)
+    rule = walk.rules.of(walk.module, kind)
+    if rule is not None:
+        return _by_rule(walk, product, values, weight, shift, rule)
+    result = product.forward(values, weight)
+    if shift is None:
+        return result
+    result = result + shift
+    walk.bias(result, shift)
     return result
 
 
-def _with_gamma(
-    walk: Walk, product: weights.Product, values: Tensor, weight: Tensor, shift: Tensor | None, gamma: float
+def _shared(*factors: Tensor) -> list[Tensor]:
+    count = sum(map(carries, factors))
+    return [share(factor, 1 / count) if carries(factor) else factor for factor in factors]
+
+
+def _by_rule(
+    walk: Walk,
+    product: weights.Product,
+    values: Tensor,
+    weight: Tensor,
+    shift: Tensor | None,
+    rule: weights.Rule,
 ) -> Tensor:
-    module, place = walk.module, [None]
+    module, ledger = walk.module, walk.ledger
+    layouts: list[Layout | None] = []
 
-    def note(taken: Tensor) -> None:
-        walk.ledger.add(BIAS, module, walk.ledger.per_clip(taken, place[0]))
+    def note(parts: weights.Parts) -> None:
+        for kind, taken in ((BIAS, parts.of_bias), (STABILISER, parts.of_stabiliser)):
+            if taken is not None:
+                ledger.add(kind, module, ledger.per_clip(taken, layouts[0]))
 
-    result: Tensor = weights.Gamma.apply(values, weight, shift, product, gamma, note)
-    if shift is not None:
-        place[0] = walk.ledger.layout(result)  # type: ignore[call-overload]
+    result: Tensor = weights.Weighted.apply(values, weight, shift, product, rule, note)
+    layouts.append(ledger.layout(result))
     return result
 
 
@@ -176,7 +192,7 @@ def _rms_norm(walk: Walk, call: Call) -> Tensor:
     weight, eps = call.get("weight", 2, None), call.get("eps", 3, None)
     eps = torch.finfo(values.dtype).eps if eps is None else eps
     dims = tuple(range(-len(shape), 0))
-    result = values * (values.detach().square().mean(dims, keepdim=True) + eps).rsqrt()
+    result: Tensor = values * (values.detach().square().mean(dims, keepdim=True) + eps).rsqrt()
     return result if weight is None else result * weight
 
 
@@ -227,7 +243,7 @@ def _by_groups(
     walk: Walk, values: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
 ) -> Tensor:
     """Normalise groups of channels: centring is linear, the deviation is a constant."""
-    groups = values.unflatten(1, (num_groups, -1))
+    groups = values.reshape(len(values), num_groups, -1, *values.shape[2:])
     dims = tuple(range(2, groups.dim()))
     deviation = (groups.detach().var(dims, correction=0, keepdim=True) + eps).rsqrt()
     result = ((groups - groups.mean(dims, keepdim=True)) * deviation).flatten(1, 2)
@@ -245,7 +261,8 @@ def _normalize(walk: Walk, call: Call) -> Tensor:
     given = call.bound(F.normalize)
     values, dim = given["input"], given.get("dim", 1)
     norm = values.detach().norm(given.get("p", 2.0), dim, keepdim=True).clamp_min(given.get("eps", 1e-12))
-    return values / norm
+    result: Tensor = values / norm
+    return result
 
 
 def _with_product(*names: str, product: Callable[..., Tensor]) -> Handler:
@@ -272,7 +289,10 @@ def _names(names: Sequence[str], handler: Handler) -> dict[str, Handler]:
 HANDLERS: dict[str, Handler] = {
     **_names(sorted(PASSES), _passes),
     **_names(sorted(SCALES), _scales),
-    **_names(["mul", "matmul", "bmm", "mm", "mv", "dot", "inner", "outer", "einsum", "tensordot", "bilinear", "kron"], _products),
+    **_names(
+        ["mul", "matmul", "bmm", "mm", "mv", "dot", "inner", "outer", "einsum", "tensordot", "bilinear", "kron"],
+        _products,
+    ),
     **_names(["var"], _variance),
     **_names(["clamp", "clip", "clamp_min", "clamp_max", "threshold"], _clamp),
     "div": _quotient,

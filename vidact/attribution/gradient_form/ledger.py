@@ -61,7 +61,7 @@ class Ledger:
                 raise ExplanationError(f"{name}: a tensor that it used is overwritten afterwards; work on a clone")
             self.add(kind, name, self.per_clip(take(gradient), layout))
 
-        result.register_hook(note)
+        result.register_hook(note)  # type: ignore[no-untyped-call]
 
     def layout(self, tensor: Tensor) -> Layout | None:
         """Give where the clips lie in a tensor that is noted at this place of forward."""

@@ -1,8 +1,13 @@
-"""The rules of relevance in gradient form, by name: what softmax does, and γ of layers with weights."""
+"""Which rule a layer with weights has in gradient form, by a composite's lines."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
 
-from vidact.core.errors import ConfigError
+from vidact.attribution.gradient_form import weights
+from vidact.attribution.lrp.recipes import Recipe
+from vidact.attribution.names import CP_LRP
 
 
 @dataclass(frozen=True)
@@ -10,24 +15,35 @@ class Rules:
     """How relevance is divided in gradient form.
 
     Attributes:
-        attention: Whether attention weights take relevance (`attnlrp`: softmax by its own gradient), or are constants
-            (`cp_lrp`: all goes to the values).
-        gamma: γ of linear layers; 0 is the ε rule without ε, their own gradient.
-        conv_gamma: γ of convolutions.
+        recipe: A composite's lines, and what softmax does.
     """
 
-    attention: str = "cp_lrp"
-    gamma: float = 0.05
-    conv_gamma: float = 0.25
-
-    def __post_init__(self) -> None:
-        if self.attention not in ("attnlrp", "cp_lrp"):
-            raise ConfigError(f"attention is attnlrp or cp_lrp, got {self.attention!r}")
-        for name in ("gamma", "conv_gamma"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} is a number of 0 or more, got {getattr(self, name)!r}")
+    recipe: Recipe
 
     @property
     def weights_are_constant(self) -> bool:
-        """Whether attention weights are constants."""
-        return self.attention == "cp_lrp"
+        """Whether attention weights are constants, so that all relevance goes to the values (CP-LRP)."""
+        return self.recipe.attention == CP_LRP
+
+    def of(self, module: str, kind: str) -> weights.Rule | None:
+        """Choose the rule of a layer with weights; None for its own gradient.
+
+        Args:
+            module: Name of the module that calls it.
+            kind: `linear` or `convolution`.
+        """
+        for line in self.recipe.lines:
+            if line.layer in (None, "weighted", kind) and (line.name is None or fnmatchcase(module, line.name)):
+                return _RULES[line.rule](**line.settings)
+        return None
+
+
+_RULES: dict[str, Callable[..., weights.Rule | None]] = {
+    "lrp_0": lambda: None,
+    "epsilon": weights.epsilon_rule,
+    "gamma": weights.gamma_rule,
+    "z_plus": partial(weights.alpha_beta_rule, alpha=1.0, beta=0.0),
+    "alpha1_beta0": partial(weights.alpha_beta_rule, alpha=1.0, beta=0.0),
+    "alpha2_beta1": weights.alpha_beta_rule,
+    "alpha_beta": weights.alpha_beta_rule,
+}

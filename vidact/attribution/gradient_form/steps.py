@@ -18,7 +18,7 @@ class Share(torch.autograd.Function):
         return values.view_as(values)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """Scale the gradient, after it has been noted."""
         if ctx.note is not None:
@@ -46,7 +46,7 @@ class Pass(torch.autograd.Function):
         return function(values)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Multiply by f(x) / x."""
         (values,) = ctx.saved_tensors
@@ -79,10 +79,13 @@ class LayerNorm(torch.autograd.Function):
         return normalised
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         """Scale, and centre."""
         inverse_deviation, weight = ctx.saved_tensors
         gradient = gradient if weight is None else gradient * weight
         centred = gradient - gradient.mean(ctx.dims, keepdim=True)
         return centred.mul_(inverse_deviation), None, None, None, None
+
+
+OWN_NODES: tuple[Any, ...] = tuple(step._backward_cls for step in (Share, Pass, LayerNorm))

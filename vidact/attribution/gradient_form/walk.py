@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -26,8 +27,11 @@ from vidact.attribution.gradient_form.functions import (
     name_of,
 )
 from vidact.attribution.gradient_form.ledger import BIAS, Ledger
+from vidact.attribution.gradient_form.pixels import Pixels
 from vidact.attribution.gradient_form.settings import Rules
-from vidact.attribution.graph.tracing import place_of_call
+from vidact.attribution.gradient_form.steps import OWN_NODES
+from vidact.attribution.graph.operations import HARMLESS, name_of_node
+from vidact.attribution.graph.tracing import nodes_of, place_of_call, walk_graph
 
 ADDED = "what is added in"
 
@@ -103,6 +107,7 @@ class Walk(TorchFunctionMode):
         rules: How relevance is divided.
         handlers: Functions with a rule, by their names.
         ledger: Where constants are noted.
+        looks_for_hidden: Whether to look for calls that function modes do not see, which takes longer.
         refused: Functions that relevance cannot follow, once for each place.
     """
 
@@ -110,48 +115,80 @@ class Walk(TorchFunctionMode):
     rules: Rules
     handlers: Mapping[str, Handler]
     ledger: Ledger
+    looks_for_hidden: bool = False
     refused: dict[Refusal, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__init__()
         self._names = {module: name for name, module in self.network.named_modules()}
         self._stack: list[str] = []
+        self._known: set[Any] = set()  # nodes of the graph
 
     @property
     def module(self) -> str:
         """The name of the module that runs now; the network's class outside of all."""
         return (self._stack and self._stack[-1]) or type(self.network).__name__
 
-    def run(self, video: Tensor) -> Tensor:
-        """Run the network on a video that requires a gradient."""
-        with self._hooks(), self:
-            scores: Tensor = self.network(video)
-        return scores
+    def run(self, video: Float[Tensor, "B C T H W"]) -> tuple[Float[Tensor, "B K"], Pixels]:
+        """Run the network on a video; gives its scores, and what relevance ends at."""
+        leaf = video.detach().requires_grad_()
+        given = leaf.clone()  # for a network that begins with a layer that works in place
+        pixels = Pixels([leaf], given)
+        self._know(given)
+        with self._hooks(pixels), self:
+            scores: Tensor = self.network(given)
+        self._find_hidden(scores)
+        return scores, pixels
 
     @contextlib.contextmanager
-    def _hooks(self) -> Iterator[None]:
+    def _hooks(self, pixels: Pixels) -> Iterator[None]:
         def enter(module: nn.Module, _: Any) -> None:
             self._stack.append(self._names[module])
 
-        def leave(*_: Any) -> None:
+        def leave(module: nn.Module, inputs: Any, output: Any) -> Any:
+            self._find_hidden(output)
             self._stack.pop()
+            with torch._C.DisableTorchFunction():
+                own = pixels.follow(module, inputs, output)
+            self._know(own)
+            return own
 
         with contextlib.ExitStack() as stack:
             for module in self._names:
                 stack.callback(module.register_forward_pre_hook(enter).remove)
-                stack.callback(module.register_forward_hook(leave, always_call=True).remove)
+                stack.callback(module.register_forward_hook(leave).remove)
             yield
+
+    def _know(self, values: Any) -> set[Any]:
+        """Mark the nodes that made these tensors as known; gives the new ones."""
+        return walk_graph(nodes_of(values), seen=self._known) if self.looks_for_hidden else set()
+
+    def _find_hidden(self, values: Any) -> None:
+        """Refuse calls that function modes do not see: scripted functions, and custom autograd functions."""
+        for node in self._know(values):
+            if isinstance(node, OWN_NODES):
+                continue
+            is_own = isinstance(node, torch.autograd.function.BackwardCFunction)
+            name = node.name().removesuffix("Backward") if is_own else name_of_node(node.name())
+            if name not in HARMLESS:
+                remedy = "torch functions: it is a custom or compiled function, and its steps cannot be seen"
+                self.refused[Refusal(self.module, name, "", remedy)] = None
 
     def dispatch(self, func: Any, *args: Any, **kwargs: Any) -> Any:
         """Run a function as if the network had called it."""
-        return self.__torch_function__(func, (), args, kwargs)
+        return self._run(Call(func, name_of(func), args, kwargs))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run a function by its rule; torch calls this instead of each of its functions."""
         kwargs = kwargs or {}
         if not any(carries(value) for value in tree_leaves((args, kwargs))):
             return func(*args, **kwargs)
-        call = Call(func, name_of(func), tuple(args), kwargs)
+        self._find_hidden((args, kwargs))
+        result = self._run(Call(func, name_of(func), tuple(args), kwargs))
+        self._know((result, args))
+        return result
+
+    def _run(self, call: Call) -> Any:
         handler = self.handlers.get(call.name)
         if handler is not None:
             return self._handle(handler, call)

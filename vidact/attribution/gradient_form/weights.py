@@ -1,13 +1,12 @@
-"""Rules of linear layers and convolutions in gradient form: ε (their own gradient) and generalised γ.
+"""Rules of linear layers and convolutions in gradient form: ε, generalised γ, z⁺ and αβ.
 
-With P and N the sums of the positive and the negative terms of an output y = Σ_i w_i x_i + b, P + N = Σ_i w_i x_i,
-γ divides relevance R = g y by z' = y + γ (P + b⁺) where y > 0 and by z' = y + γ (N + b⁻) where y < 0 (Montavon et al.
-2019; for inputs of both signs Andéol et al. 2021). Two identities make it cheap: P = (Σ_i w_i x_i + Σ_i |w_i x_i|) / 2
-needs one product more, and what goes to an input of either sign is
+An output is y = Σ_i w_i x_i + b, and P and N are the sums of its positive and of its negative terms w_i x_i. Each rule
+divides relevance R = g y into parts that go to inputs by w_i x_i and by |w_i x_i|, with two factors s and a per output:
 
-    g_i = (1 + γ/2) Σ_j w_ij s_j + (γ/2) sign(x_i) Σ_j |w_ij| s_j sign(y_j),   s_j = g_j y_j / z'_j.
+    R_i = Σ_j (w_ij x_i s_j + |w_ij x_i| a_j),   g_i = R_i / x_i = Σ_j w_ij s_j + sign(x_i) Σ_j |w_ij| a_j.
 
-|z'| ≥ |y|, so that nothing is divided by numbers near zero, and no stabiliser is needed.
+So no input is divided by, whatever its sign, and P = (Σ_i w_i x_i + Σ_i |w_i x_i|) / 2 costs one product beside the
+layer's own.
 """
 
 from collections.abc import Callable
@@ -67,8 +66,110 @@ def convolution(num_dims: int, *, transposed: bool, **settings: Any) -> Product:
     return Product(forward, backward, -1 - num_dims)
 
 
-class Gamma(torch.autograd.Function):
-    """A product with weights, whose relevance is divided by the generalised γ rule."""
+@dataclass(frozen=True)
+class Parts:
+    """How a rule divides the relevance of a layer's outputs.
+
+    Attributes:
+        by_term: s, what goes to the inputs by w x.
+        by_size: a, what goes to them by |w x|.
+        of_bias: What the bias takes.
+        of_stabiliser: What the stabiliser takes; None for nothing.
+    """
+
+    by_term: Tensor
+    by_size: Tensor | None
+    of_bias: Tensor | None = None
+    of_stabiliser: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a rule needs of a layer's outputs.
+
+    Attributes:
+        relevance: R = g y.
+        output: y.
+        terms: Σ_i w_i x_i.
+        sizes: Σ_i |w_i x_i|; None for rules that do not need it.
+        bias: b, in a shape that broadcasts to y.
+    """
+
+    relevance: Tensor
+    output: Tensor
+    terms: Tensor
+    sizes: Tensor | None
+    bias: Tensor | None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule of LRP.
+
+    Attributes:
+        divide: Divides the relevance of outputs.
+        needs_sizes: Whether it needs Σ_i |w_i x_i|.
+    """
+
+    divide: Callable[[Sums], Parts]
+    needs_sizes: bool = True
+
+
+def epsilon_rule(epsilon: float = 1e-6) -> Rule:
+    """Build the ε rule: R / (y + ε sign y) (Bach et al. 2015, eq. 58)."""
+
+    def divide(sums: Sums) -> Parts:
+        y = sums.output
+        scaled = sums.relevance / (y + epsilon * torch.where(y < 0, -1.0, 1.0).to(y))
+        taken = sums.relevance - scaled * y
+        return Parts(scaled, None, None if sums.bias is None else scaled * sums.bias, taken)
+
+    return Rule(divide, needs_sizes=False)
+
+
+def gamma_rule(gamma: float = 0.25) -> Rule:
+    """Build the generalised γ rule (Montavon et al. 2019; for inputs of both signs Andéol et al. 2021).
+
+    Terms and biases of the output's own sign count 1 + γ times: R is divided by z' = y + γ (P + b⁺) where y > 0, and
+    by z' = y + γ (N + b⁻) where y < 0. |z'| ≥ |y|, so that no stabiliser is needed.
+    """
+
+    def divide(sums: Sums) -> Parts:
+        assert sums.sizes is not None
+        sign = sums.output.sign()
+        changed = sums.output + gamma / 2 * (sums.terms + sign * sums.sizes)
+        more = None
+        if sums.bias is not None:
+            more = gamma * torch.where(sign > 0, sums.bias.clamp(min=0), sums.bias.clamp(max=0))
+            changed = changed + more
+        scaled = sums.relevance / changed.where(sign != 0, 1)
+        of_bias = None if more is None or sums.bias is None else scaled * (sums.bias + more)
+        return Parts((1 + gamma / 2) * scaled, gamma / 2 * sign * scaled, of_bias)
+
+    return Rule(divide)
+
+
+def alpha_beta_rule(alpha: float = 2.0, beta: float = 1.0, stabilizer: float = 1e-6) -> Rule:
+    """Build the αβ rule (Bach et al. 2015, eq. 60); α = 1, β = 0 is z⁺ (Montavon et al. 2017)."""
+
+    def divide(sums: Sums) -> Parts:
+        assert sums.sizes is not None
+        above, below = (sums.terms + sums.sizes) / 2, (sums.terms - sums.sizes) / 2
+        shares = []
+        for terms, sign, factor in ((above, 1, alpha), (below, -1, -beta)):
+            own = None if sums.bias is None else sums.bias.clamp(**{"min" if sign > 0 else "max": 0})
+            total = terms if own is None else terms + own
+            scaled = factor * sums.relevance / (total + sign * stabilizer)
+            shares.append((scaled, None if own is None else scaled * own, scaled * sign * stabilizer))
+        (up, bias_up, eps_up), (down, bias_down, eps_down) = shares
+        of_bias = None if bias_up is None or bias_down is None else bias_up + bias_down
+        return Parts((up + down) / 2, (up - down) / 2, of_bias, eps_up + eps_down)
+
+    return Rule(divide)
+
+
+class Weighted(torch.autograd.Function):
+    """A product with weights whose relevance is divided by a rule."""
 
     @staticmethod
     def forward(
@@ -77,32 +178,27 @@ class Gamma(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         product: Product,
-        gamma: float,
-        note: Callable[[Tensor], None] | None,
+        rule: Rule,
+        note: Callable[[Parts], None],
     ) -> Tensor:
         """Run the layer; `bias` has a shape that broadcasts to the output."""
         result = product.forward(values, weight)
         result = result if bias is None else result + bias
         ctx.save_for_backward(values, weight, bias, result)
-        ctx.product, ctx.gamma, ctx.note = product, gamma, note
+        ctx.product, ctx.rule, ctx.note = product, rule, note
         return result
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None, None]:
-        """Divide by z', and hand on to the inputs; the bias's part is noted."""
+        """Divide relevance, note what does not go to inputs, and hand on the rest."""
         values, weight, bias, result = ctx.saved_tensors
-        product, half = ctx.product, ctx.gamma / 2
-        absolute, sign = weight.abs(), result.sign()
-        terms = product.forward(values.abs(), absolute)  # P − N
-        plain = result if bias is None else result - bias  # P + N
-        changed = result + half * (plain + sign * terms)
-        if bias is not None:
-            own = torch.where(sign > 0, bias.clamp(min=0), bias.clamp(max=0))
-            changed = changed + ctx.gamma * own
-        scaled = gradient * result / changed.where(sign != 0, 1)
-        if bias is not None and ctx.note is not None:
-            ctx.note(scaled * (bias + ctx.gamma * own))
-        found = product.backward(scaled, values, weight).mul_(1 + half)
-        found += values.sign().mul_(half) * product.backward(scaled * sign, values, absolute)
+        product, absolute = ctx.product, weight.abs() if ctx.rule.needs_sizes else weight
+        sizes = product.forward(values.abs(), absolute) if ctx.rule.needs_sizes else None
+        terms = result if bias is None else result - bias
+        parts = ctx.rule.divide(Sums(gradient * result, result, terms, sizes, bias))
+        ctx.note(parts)
+        found = product.backward(parts.by_term, values, weight)
+        if parts.by_size is not None:
+            found = found + values.sign() * product.backward(parts.by_size, values, absolute)
         return found, None, None, None, None, None

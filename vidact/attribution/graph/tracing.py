@@ -93,7 +93,7 @@ def trace(network: nn.Module, video: Tensor, *, is_leaf: Callable[[nn.Module], b
     with _hooks(network, watch), watch:
         scores = network(given)
     watch.leave("", scores)
-    alive = _walk(_nodes(scores), seen=set())
+    alive = walk_graph(nodes_of(scores), seen=set())
     operations = tuple(replace(step, counts=not alive.isdisjoint(nodes)) for step, nodes in watch.steps)
     reaching = frozenset(name for name, nodes in watch.outputs.items() if not alive.isdisjoint(nodes))
     return Trace(scores, watch.num_calls, reaching, operations)
@@ -117,7 +117,7 @@ class _Watch(TorchFunctionMode):
 
     def know(self, values: Any) -> set[Any]:
         """Mark the nodes that made these tensors as known; gives the new ones."""
-        return _walk(_nodes(values), seen=self._seen)
+        return walk_graph(nodes_of(values), seen=self._seen)
 
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Note that a module begins; the gate of a product carries no relevance."""
@@ -150,7 +150,7 @@ class _Watch(TorchFunctionMode):
     def leave(self, name: str, output: Any) -> None:
         """Note a module's output."""
         self._find_hidden(output)
-        self.outputs.setdefault(name, set()).update(_nodes(output))
+        self.outputs.setdefault(name, set()).update(nodes_of(output))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Note an operation; torch calls this instead of each of its functions."""
@@ -201,7 +201,7 @@ class _Watch(TorchFunctionMode):
         if any(id(tensor) in self._detached for tensor in tensors if not tensor.requires_grad):
             kind = type(module).__name__
             operation = Operation(self._names[module], kind, "", from_video, counts=False, is_detached=True)
-            self.steps.append((operation, _nodes(output)))
+            self.steps.append((operation, nodes_of(output)))
 
     def _find_hidden(self, values: Any) -> None:
         """Find calls that torch function modes do not see: scripted functions, and custom autograd functions."""
@@ -246,7 +246,7 @@ def _root(tensor: Tensor) -> Tensor:
     return tensor if tensor._base is None else tensor._base
 
 
-def _nodes(values: Any) -> set[Any]:
+def nodes_of(values: Any) -> set[Any]:
     """Find the nodes that made these tensors; for a view that was written into, those of its base, too."""
     nodes = set()
     for tensor in _tensors(values):
@@ -255,7 +255,7 @@ def _nodes(values: Any) -> set[Any]:
     return nodes
 
 
-def _walk(nodes: set[Any], *, seen: set[Any]) -> set[Any]:
+def walk_graph(nodes: set[Any], *, seen: set[Any]) -> set[Any]:
     """List these nodes and all before them that are not in `seen`, and add them to it."""
     new, waiting = set(), list(nodes - seen)
     while waiting:

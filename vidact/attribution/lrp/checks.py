@@ -47,7 +47,7 @@ def find_obstacles(network: nn.Module, video: Float[Tensor, "B C T H W"]) -> tup
     Raises:
         ExplanationError: the network does not give logits [B, K], holds TorchScript, or cannot be copied or run.
     """
-    _refuse_scripts(network)
+    refuse_scripts(network)
     with differentiable(video.device):
         video = video.detach().clone().float()
         copied = private_copy(network)
@@ -82,7 +82,12 @@ def require_explainable(network: nn.Module, video: Float[Tensor, "B C T H W"]) -
         )
 
 
-def _refuse_scripts(network: nn.Module) -> None:
+def refuse_scripts(network: nn.Module) -> None:
+    """Refuse a network with TorchScript in it.
+
+    Raises:
+        ExplanationError: names the module.
+    """
     for name, module in network.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise ExplanationError(

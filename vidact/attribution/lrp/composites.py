@@ -36,7 +36,7 @@ from vidact.attribution.graph.unrolling import GRUStep
 from vidact.attribution.lrp.book import Book
 from vidact.attribution.lrp.first_layer import FirstLayer
 from vidact.attribution.lrp.recipes import CLASSES, FIRST, LAYERS, RECURRENT, RULES, TINY, Line, Recipe, has_weights
-from vidact.attribution.names import DEFAULT_COMPOSITE
+from vidact.attribution.names import ATTNLRP, CP_LRP, DEFAULT_COMPOSITE
 from vidact.core.errors import ConfigError, nearest
 from vidact.models.recurrent import LSTMStep
 
@@ -78,6 +78,14 @@ COMPOSITES: dict[str, tuple[Line, ...]] = {
     "epsilon_plus_w_square": _lines("z_plus", Line("w_square", FIRST)),
     "epsilon_plus_flat": _lines("z_plus", Line("flat", FIRST)),
 }
+
+# In gradient form, for networks with attention and for functional code: biases are counted, as they have to be there.
+GRADIENT_FORM: dict[str, tuple[Line, ...]] = {
+    name: (Line("gamma", "convolution", settings={"gamma": 0.25}), Line("gamma", "linear", settings={"gamma": 0.05}))
+    for name in (CP_LRP, ATTNLRP)
+}
+
+GRADIENT_FORM_RULES = ("lrp_0", "gamma", "z_plus", "alpha_beta", "alpha1_beta0", "alpha2_beta1", "epsilon")
 
 # Beside `epsilon_plus`, which suits all. Flat, w² and box look at the first layer's weights more than at the clip:
 # where a filter spans all frames, they give each frame nearly the same relevance. α2β1 does not conserve where a sum
@@ -151,11 +159,14 @@ def read_recipe(spec: CompositeSpec) -> Recipe:
     """
     if isinstance(spec, str) and spec in COMPOSITES:
         return Recipe(spec, COMPOSITES[spec] + _WEIGHTLESS)
+    if isinstance(spec, str) and spec in GRADIENT_FORM:
+        return Recipe(spec, GRADIENT_FORM[spec], zero_biases=False, attention=spec)
     if not isinstance(spec, str):
         return _read_mapping(spec, "the composite")
     path = Path(spec)
     if path.suffix not in {".yaml", ".yml"}:
-        raise ConfigError(f"composite {spec!r} is unknown; there are {', '.join(COMPOSITES)}, or give a .yaml file")
+        known = ", ".join([*COMPOSITES, *GRADIENT_FORM])
+        raise ConfigError(f"composite {spec!r} is unknown; there are {known}, or give a .yaml file")
     try:
         return _read_mapping(_load(path), str(path))
     except OSError as error:
@@ -218,11 +229,31 @@ def _read_mapping(content: object, name: str) -> Recipe:
         raise ConfigError(f"{name}: expected a mapping with a list of rules, got {str(content)[:60]!r}")
     _check_keys(content, {"rules", "otherwise", "zero_biases"}, name)
     otherwise, zero_biases = content.get("otherwise", DEFAULT_COMPOSITE), content.get("zero_biases", True)
-    _check_choice(otherwise, COMPOSITES, f"{name}: otherwise")
+    _check_choice(otherwise, {**COMPOSITES, **GRADIENT_FORM}, f"{name}: otherwise")
     if not isinstance(zero_biases, bool):
         raise ConfigError(f"{name}: zero_biases is true or false, got {zero_biases!r}")
     own = tuple(_read_line(line, f"{name}, rule {number}") for number, line in enumerate(content["rules"], start=1))
+    if otherwise in GRADIENT_FORM:
+        return _in_gradient_form(content, name, own)
     return Recipe(name, own + COMPOSITES[otherwise] + _WEIGHTLESS, zero_biases, own_lines=own)
+
+
+def _in_gradient_form(content: Mapping[Any, Any], name: str, own: tuple[Line, ...]) -> Recipe:
+    """Read a mapping that leaves all other layers to a composite in gradient form.
+
+    Raises:
+        ConfigError: a rule, a layer or a setting that gradient form does not have.
+    """
+    if content.get("zero_biases"):
+        raise ConfigError(f"{name}: in gradient form biases are counted; leave out zero_biases")
+    for number, line in enumerate(own, start=1):
+        if line.rule not in GRADIENT_FORM_RULES or line.layer not in (None, "weighted", "convolution", "linear"):
+            raise ConfigError(
+                f"{name}, rule {number}: in gradient form there are the rules {', '.join(GRADIENT_FORM_RULES)} for "
+                f"layer: convolution, linear or weighted; got {line.rule} for {line.layer}"
+            )
+    otherwise = content["otherwise"]
+    return Recipe(name, own + GRADIENT_FORM[otherwise], zero_biases=False, own_lines=own, attention=otherwise)
 
 
 def _read_line(content: object, place: str) -> Line:

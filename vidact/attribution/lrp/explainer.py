@@ -1,6 +1,5 @@
 """The explainer `lrp`: put the rules of a composite on a copy of the network, and propagate relevance through it."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from zennit.core import Composite
 
-from vidact.attribution.account import with_rows
 from vidact.attribution.base import Explainer
 from vidact.attribution.copies import SAME, differentiable, scores_of
 from vidact.attribution.lrp.book import Book, find_layouts
@@ -17,11 +15,10 @@ from vidact.attribution.lrp.checks import require_explainable
 from vidact.attribution.lrp.composites import CompositeSpec, build_composite, check_names, read_recipe
 from vidact.attribution.lrp.first_layer import FirstLayer, find_first_layer
 from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
+from vidact.attribution.refining import refined
 from vidact.attribution.targets import Against, Goal
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.core.explanation import Account, Explanation
-
-ROUNDING = 1e-4  # of the largest number in an account
 
 
 class LayerwiseRelevance(Explainer):
@@ -34,8 +31,7 @@ class LayerwiseRelevance(Explainer):
         composite: The rules per layer: one of `composites.COMPOSITES`, a YAML file, or a mapping as in one.
         zero_biases: Whether rules ignore biases; None for what the composite says.
         check_network: Whether to make sure, before the first explanation, that the rules can follow the network.
-        refine: Whether clips whose account does not close in float32 (beyond ROUNDING) are explained again in float64;
-            it happens where a rule divides by sums near zero and relevance grows large.
+        refine: Whether clips whose account does not close in float32 are explained again in float64 (`refining`).
         settings: As in `Explainer`.
 
     Raises:
@@ -105,22 +101,17 @@ class LayerwiseRelevance(Explainer):
     ) -> Explanation:
         """Explain as every `Explainer` does, and add an account."""
         found = super().__call__(video, target, against=against)
-        assert found.account is not None
-        rows = torch.nonzero(~(found.account.gap(found.score) <= ROUNDING)).flatten()
-        if not len(rows) or not self._refine or video.device.type == "mps":  # which has no float64
-            return found
-        settings: dict[str, Any] = {
-            "composite": self._spec,
-            "zero_biases": self._zero_biases,
-            "batch_size": self._batch_size,
-        }
-        with LayerwiseRelevance(self._network, check_network=False, dtype=torch.float64, **settings) as explain:
-            own = None if found.against is None else found.against[rows]
-            again = explain(video[rows], target[rows], against=own)
-        assert again.account is not None
-        found.relevance[rows] = again.relevance.to(found.relevance)
-        found.score[rows] = again.score.to(found.score)
-        return replace(found, account=with_rows(found.account, rows, again.account))
+        return refined(found, video, target, in_float64=self._in_float64) if self._refine else found
+
+    def _in_float64(self) -> "LayerwiseRelevance":
+        return LayerwiseRelevance(
+            self._network,
+            composite=self._spec,
+            zero_biases=self._zero_biases,
+            batch_size=self._batch_size,
+            check_network=False,
+            dtype=torch.float64,
+        )
 
     def _explain(
         self, video: Float[Tensor, "B C T H W"], goal: Goal

@@ -145,12 +145,14 @@ class Recipe:
         lines: The first that fits a layer gives its rule.
         zero_biases: Whether rules ignore biases.
         own_lines: The lines of a user's mapping; each pattern of names must fit some module.
+        attention: What softmax does in gradient form (`attnlrp` or `cp_lrp`); None where rules are put on modules.
     """
 
     name: str
     lines: Collection[Line]
     zero_biases: bool = True
     own_lines: Collection[Line] = ()
+    attention: str | None = None
 
     @property
     def needs_first(self) -> bool:
