@@ -197,7 +197,7 @@ class Pathways(nn.Module):
 
     def forward(self, video: Tensor) -> Tensor:
         slow = F.leaky_relu(self.slow(video[:, :, ::2]))
-        fast = F.elu(self.fast(video))[:, :, ::2]
+        fast = F.elu(self.fast(video) - 2.0)[:, :, ::2]
         joined = torch.cat([slow, F.pad(fast, (0, 0, 0, 0, 0, 0), value=1.0)], dim=1)
         frames = [self.frame(joined[:, :, frame]).clamp(-0.3, 5.0) for frame in range(joined.shape[2])]
         hidden = torch.stack(frames).sum(0).masked_fill(torch.eye(7).bool(), 0.5)

@@ -75,20 +75,25 @@ class GradientForm(Explainer):
         self._is_ready = True
 
     def refusals(self, video: Float[Tensor, "1 C T H W"]) -> list[Refusal]:
-        """List the functions that relevance cannot follow, once for each place.
+        """List the functions that relevance cannot follow, once for each place, by explaining an example clip.
 
         Raises:
-            ExplanationError: no gradient reaches the clip, or a module is TorchScript.
+            ExplanationError: no gradient reaches the clip, a module is TorchScript, or a step is overwritten that
+                relevance needs.
         """
         refuse_scripts(self._copy)
         walk = self._walk(Ledger(1))
         walk.looks_for_hidden = True
         with differentiable(video.device), without_checkpoints():
-            scores, _ = walk.run(self._own(video))
-        if not scores.requires_grad:
-            raise ExplanationError(
-                "no gradient goes from the network's scores to the clip; let gradients through: no no_grad, no detach"
-            )
+            scores, pixels = walk.run(self._own(video))
+            if not scores.requires_grad:
+                raise ExplanationError(
+                    "no gradient goes from the network's scores to the clip; let gradients through: no no_grad, no "
+                    "detach"
+                )
+            if not walk.refused:
+                with _reword_overwritten():
+                    pixels.relevance(scores, torch.ones_like(scores))
         return list(walk.refused)
 
     def __call__(
@@ -139,6 +144,20 @@ class GradientForm(Explainer):
         except Exception:  # whatever a network that is not ours does when it meets such numbers
             return None
         return None if None in ledger.found else ledger.found
+
+
+@contextlib.contextmanager
+def _reword_overwritten() -> Iterator[None]:
+    """Say what torch means by "modified by an inplace operation"."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "modified by an inplace operation" not in str(error):
+            raise
+        raise ExplanationError(
+            "a tensor is overwritten (by +=, relu_ or the like) after a step whose relevance needs it; work on a clone "
+            f"({str(error).partition('.')[0]})"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -214,6 +214,8 @@ def _batch_norm(walk: Walk, call: Call) -> Tensor:
     given = call.bound(F.batch_norm)
     if given.get("training") or given.get("running_mean") is None:
         walk.refuse(call, "BatchNorm with running statistics, in eval mode")
+        unchanged: Tensor = call.run()
+        return unchanged
     mean, variance = given["running_mean"], given["running_var"]
     return _affine(
         walk, given["input"], (mean, variance), given.get("weight"), given.get("bias"), given.get("eps", 1e-5)

@@ -212,7 +212,13 @@ class Walk(TorchFunctionMode):
         kwargs = {name: value for name, value in call.kwargs.items() if name != "inplace"}
         func = getattr(Tensor, call.name, call.func) if call.func.__name__ != call.name else call.func
         result = handler(self, Call(func, call.name, (target.clone(), *call.args[1:]), kwargs))
-        return target.copy_(result)
+        target.copy_(result)
+        if not carries(result):  # a constant now
+            if target._is_view():
+                self.refuse(call, f"{call.name} out of place")
+            else:
+                target.detach_()
+        return target
 
     def _add(self, call: Call) -> Any:
         """Run a function that adds, and note what the constants among its arguments take."""

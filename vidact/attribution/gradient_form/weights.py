@@ -127,7 +127,7 @@ def epsilon_rule(epsilon: float = 1e-6) -> Rule:
     return Rule(divide, needs_sizes=False)
 
 
-def gamma_rule(gamma: float = 0.25) -> Rule:
+def gamma_rule(gamma: float = 0.25, stabilizer: float = 0.0) -> Rule:
     """Build the generalised γ rule (Montavon et al. 2019; for inputs of both signs Andéol et al. 2021).
 
     Terms and biases of the output's own sign count 1 + γ times: R is divided by z' = y + γ (P + b⁺) where y > 0, and
@@ -142,9 +142,10 @@ def gamma_rule(gamma: float = 0.25) -> Rule:
         if sums.bias is not None:
             more = gamma * torch.where(sign > 0, sums.bias.clamp(min=0), sums.bias.clamp(max=0))
             changed = changed + more
-        scaled = sums.relevance / changed.where(sign != 0, 1)
+        scaled = sums.relevance / (changed + sign * stabilizer).where(sign != 0, 1)
         of_bias = None if more is None or sums.bias is None else scaled * (sums.bias + more)
-        return Parts((1 + gamma / 2) * scaled, gamma / 2 * sign * scaled, of_bias)
+        taken = scaled * sign * stabilizer if stabilizer else None
+        return Parts((1 + gamma / 2) * scaled, gamma / 2 * sign * scaled, of_bias, taken)
 
     return Rule(divide)
 
@@ -184,7 +185,8 @@ class Weighted(torch.autograd.Function):
         """Run the layer; `bias` has a shape that broadcasts to the output."""
         result = product.forward(values, weight)
         result = result if bias is None else result + bias
-        ctx.save_for_backward(values, weight, bias, result)
+        ctx.save_for_backward(values, weight, bias)
+        ctx.result, ctx.version = result.detach(), result._version  # it may be overwritten, as by ReLU in place
         ctx.product, ctx.rule, ctx.note = product, rule, note
         return result
 
@@ -192,8 +194,12 @@ class Weighted(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         """Divide relevance, note what does not go to inputs, and hand on the rest."""
-        values, weight, bias, result = ctx.saved_tensors
-        product, absolute = ctx.product, weight.abs() if ctx.rule.needs_sizes else weight
+        values, weight, bias = ctx.saved_tensors
+        product, result = ctx.product, ctx.result
+        if result._version != ctx.version:
+            result = product.forward(values, weight)
+            result = result if bias is None else result + bias
+        absolute = weight.abs() if ctx.rule.needs_sizes else weight
         sizes = product.forward(values.abs(), absolute) if ctx.rule.needs_sizes else None
         terms = result if bias is None else result - bias
         parts = ctx.rule.divide(Sums(gradient * result, result, terms, sizes, bias))

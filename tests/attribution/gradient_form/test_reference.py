@@ -1,0 +1,199 @@
+"""Against relevance written out as R, token by token, from the papers' formulas."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vidact.attribution.gradient_form.explainer import GradientForm
+from vidact.attribution.lrp.explainer import LayerwiseRelevance
+
+WIDTH, HEADS, TOKENS = 6, 2, 4
+PART = WIDTH // HEADS
+
+
+class Block(nn.Module):
+    """One block of a transformer without any constant, on a video [1, 4, 6, 1, 1] as 4 tokens of 6 numbers."""
+
+    def __init__(self, *, fused: bool) -> None:
+        super().__init__()
+        self.fused, self.norm, self.head = fused, nn.LayerNorm(WIDTH, bias=False), nn.Linear(WIDTH, 3, bias=False)
+        self.attention = nn.MultiheadAttention(WIDTH, HEADS, bias=False, batch_first=True)
+        self.up, self.down = nn.Linear(WIDTH, 8, bias=False), nn.Linear(8, WIDTH, bias=False)
+
+    def forward(self, video: Tensor) -> Tensor:
+        tokens = video.flatten(2)
+        hidden = self.norm(tokens)
+        if self.fused:
+            tokens = tokens + self.attention(hidden, hidden, hidden, need_weights=False)[0]
+        else:
+            tokens = tokens + self._written_out(hidden)
+        tokens = tokens + self.down(nn.functional.gelu(self.up(self.norm(tokens))))
+        return self.head(tokens.mean(1))  # type: ignore[no-any-return]
+
+    def _written_out(self, hidden: Tensor) -> Tensor:
+        query, key, value = (
+            part.unflatten(-1, (HEADS, PART)).transpose(1, 2)
+            for part in nn.functional.linear(hidden, self.attention.in_proj_weight).chunk(3, dim=-1)
+        )
+        weights = torch.softmax(query / PART**0.5 @ key.transpose(-1, -2), dim=-1)
+        return self.attention.out_proj((weights @ value).transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+def _linear(x: Tensor, weight: Tensor, relevance: Tensor) -> Tensor:
+    """R_i = Σ_j w_ji x_i R_j / Σ_i' w_ji' x_i' (ε with ε = 0)."""
+    found = torch.zeros_like(x)
+    for token in range(len(x)):
+        for j, row in enumerate(weight):
+            found[token] += row * x[token] * relevance[token, j] / (row @ x[token])
+    return found
+
+
+def _norm(x: Tensor, norm: nn.LayerNorm, relevance: Tensor) -> Tensor:
+    """Centring is linear, and the deviation a constant: ε on (I − 1/N)."""
+    found = torch.zeros_like(x)
+    centre = torch.eye(WIDTH, dtype=x.dtype) - 1 / WIDTH
+    for token in range(len(x)):
+        found[token] = _linear(x[token : token + 1], centre, relevance[token : token + 1])[0]
+    return found
+
+
+def _sum(first: Tensor, second: Tensor, relevance: Tensor) -> tuple[Tensor, Tensor]:
+    return first * relevance / (first + second), second * relevance / (first + second)
+
+
+def _attention(x: Tensor, block: Block, relevance: Tensor, *, constant: bool) -> Tensor:
+    """AttnLRP: half of A V to each factor, softmax R_i = x_i (R_i' − s_i Σ R'), half of q k to each; CP: all to V."""
+    weight = block.attention.in_proj_weight
+    query, key, value = (x @ part.T for part in weight.chunk(3))
+    attended, parts = torch.zeros_like(x), [torch.zeros_like(x) for _ in range(3)]
+    softmaxes = []
+    for head in range(HEADS):
+        own = slice(head * PART, (head + 1) * PART)
+        logits = query[:, own] @ key[:, own].T / PART**0.5
+        softmaxes.append(logits.softmax(-1))
+        attended[:, own] = softmaxes[-1] @ value[:, own]
+    arriving = _linear(attended, block.attention.out_proj.weight, relevance)
+    for head, weights in enumerate(softmaxes):
+        own = slice(head * PART, (head + 1) * PART)
+        logits = query[:, own] @ key[:, own].T / PART**0.5
+        to_weights = torch.zeros_like(weights)
+        for i in range(TOKENS):
+            for j in range(TOKENS):
+                terms = weights[i, j] * value[j, own] * arriving[i, own] / attended[i, own]
+                parts[2][j, own] += terms if constant else terms / 2
+                to_weights[i, j] = 0 if constant else terms.sum() / 2
+        to_logits = logits * (to_weights - weights * to_weights.sum(-1, keepdim=True))
+        for i in range(TOKENS):
+            for j in range(TOKENS):
+                share = query[i, own] * key[j, own] / PART**0.5 / logits[i, j] * to_logits[i, j] / 2
+                parts[0][i, own] += share
+                parts[1][j, own] += share
+    return sum(
+        (_linear(x, own, part) for own, part in zip(weight.chunk(3), parts, strict=True)), start=torch.zeros_like(x)
+    )
+
+
+def _explicit(block: Block, tokens: Tensor, target: int, *, constant: bool) -> Tensor:
+    hidden = block.norm(tokens)
+    attended = block.attention(hidden[None], hidden[None], hidden[None], need_weights=False)[0][0]
+    middle = tokens + attended
+    inner = block.up(block.norm(middle))
+    grown = block.down(nn.functional.gelu(inner))
+    pooled = (middle + grown).mean(0)
+    relevance = block.head.weight[target] * pooled  # R of the target's logit, by ε
+    relevance = (middle + grown) * relevance / pooled / TOKENS
+    straight, through = _sum(middle, grown, relevance)
+    through = _linear(nn.functional.gelu(inner), block.down.weight, through)  # GELU passes it on
+    straight = straight + _norm(middle, block.norm, _linear(block.norm(middle), block.up.weight, through))
+    straight, through = _sum(tokens, attended, straight)
+    return straight + _norm(tokens, block.norm, _attention(hidden, block, through, constant=constant))
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "written out"])
+@pytest.mark.parametrize("composite", ["attnlrp", "cp_lrp"])
+def test_a_block_is_explained_as_the_papers_say(composite: str, fused: bool) -> None:
+    torch.manual_seed(0)
+    block = Block(fused=fused).double().requires_grad_(requires_grad=False).eval()
+    video = torch.rand(1, TOKENS, WIDTH, 1, 1, dtype=torch.float64)
+    rules = {"rules": [{"layer": "weighted", "rule": "lrp_0"}], "otherwise": composite}
+    with GradientForm(block, composite=rules, dtype=torch.float64) as explain:
+        found = explain(video, torch.tensor([1])).relevance[0, :, :, 0, 0]
+    expected = _explicit(block, video[0, :, :, 0, 0], 1, constant=composite == "cp_lrp")
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+class Convolutions(nn.Module):
+    """A network that both engines follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv3d(2, 4, 3, padding=1), nn.ReLU(), nn.MaxPool3d(2), nn.Conv3d(4, 5, (1, 3, 3), stride=2), nn.ReLU()
+        )
+        self.head = nn.Linear(20, 3)
+
+    def forward(self, video: Tensor) -> Tensor:
+        return self.head(self.layers(video).flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [{"layer": "convolution", "rule": "z_plus"}, {"layer": "linear", "rule": "epsilon"}],
+        [
+            {"layer": "convolution", "rule": "gamma", "gamma": 0.4, "stabilizer": 1e-6},
+            {"layer": "linear", "rule": "epsilon"},
+        ],
+        [{"layer": "convolution", "rule": "alpha2_beta1"}, {"layer": "linear", "rule": "gamma", "stabilizer": 1e-6}],
+        [
+            {"name": "layers.0", "rule": "alpha_beta", "alpha": 1.5, "beta": 0.5},
+            {"layer": "weighted", "rule": "epsilon"},
+        ],
+        [{"layer": "weighted", "rule": "lrp_0"}],
+    ],
+    ids=lambda lines: lines[0]["rule"],
+)
+def test_a_network_of_modules_is_explained_as_by_rules_on_modules(lines: list[dict[str, object]]) -> None:
+    torch.manual_seed(1)
+    network = Convolutions().double()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    video = torch.rand(2, 2, 4, 10, 10, dtype=torch.float64)
+    target = torch.tensor([0, 2])
+    found = []
+    explainers: list[tuple[Callable[..., LayerwiseRelevance | GradientForm], dict[str, object]]] = [
+        (GradientForm, {"rules": lines, "otherwise": "cp_lrp"}),
+        (LayerwiseRelevance, {"rules": lines, "zero_biases": False}),
+    ]
+    for build, composite in explainers:
+        with build(network, composite=composite, dtype=torch.float64) as explain:
+            found.append(explain(video, target))
+    torch.testing.assert_close(found[0].relevance, found[1].relevance, rtol=1e-7, atol=1e-12)
+    own, other = (one.account for one in found)
+    assert own is not None
+    assert other is not None
+    assert own.biases.keys() == other.biases.keys()
+    for name, taken in own.biases.items():
+        torch.testing.assert_close(taken, other.biases[name], rtol=1e-7, atol=1e-12)
+
+
+def test_where_pixels_are_normalised_and_subtracted_relevance_is_the_voxels() -> None:
+    """As by rules on modules, also where a pixel is black."""
+    from vidact.models.stacked import StackedFramesCNN
+
+    torch.manual_seed(0)
+    network = StackedFramesCNN(3, num_frames=4, size=16, head="dense").double()
+    video = torch.rand(2, 1, 4, 16, 16, dtype=torch.float64)
+    video[:, :, :, :5] = 0
+    lines = [{"layer": "convolution", "rule": "z_plus"}, {"layer": "linear", "rule": "epsilon"}]
+    with GradientForm(network, composite={"rules": lines, "otherwise": "cp_lrp"}, dtype=torch.float64) as explain:
+        found = explain(video, torch.tensor([0, 2]))
+    with LayerwiseRelevance(
+        network, composite={"rules": lines, "zero_biases": False}, dtype=torch.float64
+    ) as explain_modules:
+        expected = explain_modules(video, torch.tensor([0, 2]))
+    assert expected.relevance[:, :, :, :5].abs().max() > 0
+    torch.testing.assert_close(found.relevance, expected.relevance, rtol=1e-7, atol=1e-12)
