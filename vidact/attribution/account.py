@@ -3,13 +3,15 @@
 The command line, the callbacks and the report all use this wording.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vidact.core.explanation import Account
+from vidact.core.explanation import Account, Explanation
 
 VOXELS = "voxels"
 TOLERANCE = 0.05  # of the share of a score that is on voxels
@@ -18,6 +20,7 @@ TOLERANCE = 0.05  # of the share of a score that is on voxels
 NEGLIGIBLE_SCORE = 0.01
 SHOWN = 0.001  # a share below this is not named
 MAX_NAMED = 3
+ROUNDING = 1e-4  # of the largest number in an account; beyond it, clips are explained again in float64
 
 Parts = Mapping[str, float]
 UNEXPLAINED = "nothing (unexplained)"
@@ -137,3 +140,33 @@ def account_of_sum(relevance: Float[Tensor, "B C T H W"], score: Float[Tensor, "
     """Build the account of a method without rules: what is not on voxels is unexplained."""
     voxels = relevance.double().sum(dim=(1, 2, 3, 4))
     return Account(voxels, {}, torch.zeros_like(voxels), {UNEXPLAINED: score.double() - voxels})
+
+
+def refined(
+    found: Explanation,
+    video: Float[Tensor, "B C T H W"],
+    target: Int[Tensor, " B"],
+    *,
+    in_float64: Callable[[], AbstractContextManager[Callable[..., Explanation]]],
+) -> Explanation:
+    """Replace the relevance and the account of clips whose account does not close, beyond ROUNDING.
+
+    It happens where a rule divides by sums near zero and relevance grows large.
+
+    Args:
+        found: An explanation with an account.
+        video: Its clips.
+        target: Their targets.
+        in_float64: Builds an explainer with the same settings in float64.
+    """
+    assert found.account is not None
+    rows = torch.nonzero(~(found.account.gap(found.score) <= ROUNDING)).flatten()
+    if not len(rows) or video.device.type == "mps":  # which has no float64
+        return found
+    with in_float64() as explain:
+        own = None if found.against is None else found.against[rows]
+        again = explain(video[rows], target[rows], against=own)
+    assert again.account is not None
+    found.relevance[rows] = again.relevance.to(found.relevance)
+    found.score[rows] = again.score.to(found.score)
+    return replace(found, account=with_rows(found.account, rows, again.account))

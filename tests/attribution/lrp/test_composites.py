@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from vidact.attribution.lrp import rules
-from vidact.attribution.lrp.composites import COMPOSITES, SUITED, build_composite, check_names, read_recipe
+from vidact.attribution.lrp.composites import COMPOSITES, SUITED, build_composite, read_recipe
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
 from vidact.attribution.lrp.first_layer import find_first_layer
+from vidact.attribution.lrp.recipes import check_names
 from vidact.core.errors import ConfigError
 from vidact.models.attention import SpatioTemporalAttention
 from vidact.models.fusion import EarlyFusion, LateFusion, SingleFrame, SlowFusion

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils import checkpoint
 
+from vidact.attribution.account import refined
 from vidact.attribution.base import Explainer
 from vidact.attribution.copies import differentiable
 from vidact.attribution.gradient_form.activations import let_activations_pass
@@ -19,9 +20,9 @@ from vidact.attribution.gradient_form.settings import Rules
 from vidact.attribution.gradient_form.walk import Refusal, Walk
 from vidact.attribution.lrp.book import Layout
 from vidact.attribution.lrp.checks import refuse_scripts
-from vidact.attribution.lrp.composites import GRADIENT_FORM, CompositeSpec, check_names, read_recipe
+from vidact.attribution.lrp.composites import GRADIENT_FORM, CompositeSpec, read_recipe
+from vidact.attribution.lrp.recipes import check_names
 from vidact.attribution.names import CP_LRP, LRP
-from vidact.attribution.refining import refined
 from vidact.attribution.targets import Against, Goal
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.core.explanation import Account, Explanation
@@ -34,7 +35,7 @@ class GradientForm(Explainer):
         network: As in `Explainer`.
         composite: One of `composites.GRADIENT_FORM`, or a YAML file or mapping with one of them as `otherwise`.
         check_network: Whether to make sure, before the first explanation, that relevance can follow the network.
-        refine: Whether clips whose account does not close in float32 are explained again in float64 (`refining`).
+        refine: Whether clips that do not close in float32 are explained again in float64 (`account.refined`).
         settings: As in `Explainer`.
 
     Raises:

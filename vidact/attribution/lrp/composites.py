@@ -22,7 +22,6 @@ Lapuschkin et al., Unmasking Clever Hans predictors, 2019: flat.
 
 import math
 from collections.abc import Collection, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -173,33 +172,6 @@ def read_recipe(spec: CompositeSpec) -> Recipe:
         raise ConfigError(f"composite {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"composite {path} is no YAML: {' '.join(str(error).split())}") from error
-
-
-def check_names(recipe: Recipe, network: nn.Module) -> None:
-    """Make sure that every pattern of names that was given fits a module of the network.
-
-    Args:
-        recipe: From `read_recipe`.
-        network: With its canonizers applied, or without.
-
-    Raises:
-        ConfigError: a pattern that fits none.
-    """
-    modules = {name: module for name, module in network.named_modules() if name}
-    for line in recipe.own_lines:
-        if line.name is None or any(line.fits(*item) for item in modules.items()):
-            continue
-        told = f"{{name: {line.name}, rule: {line.rule}}}"
-        if named := [name for name in modules if fnmatchcase(name, line.name)]:
-            fitting = f"{named[0]} ({type(modules[named[0]]).__name__})" + (" and others" if named[1:] else "")
-            what = "with" if RULES[line.rule].weighted else "without"
-            which = f" of layer {line.layer}" if line.layer else ""
-            raise ConfigError(
-                f"{recipe.name}: {told} names {fitting}, but {line.rule} is for layers {what} weights, and none there "
-                f"is one{which}"
-            )
-        near = nearest(line.name, modules) or list(modules)[:8]
-        raise ConfigError(f"{recipe.name}: no module fits {told}; nearest names: {', '.join(near)}")
 
 
 def _load(path: Path) -> object:

@@ -8,14 +8,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from zennit.core import Composite
 
+from vidact.attribution.account import refined
 from vidact.attribution.base import Explainer
 from vidact.attribution.copies import SAME, differentiable, scores_of
 from vidact.attribution.lrp.book import Book, find_layouts
 from vidact.attribution.lrp.checks import require_explainable
-from vidact.attribution.lrp.composites import CompositeSpec, build_composite, check_names, read_recipe
+from vidact.attribution.lrp.composites import CompositeSpec, build_composite, read_recipe
 from vidact.attribution.lrp.first_layer import FirstLayer, find_first_layer
+from vidact.attribution.lrp.recipes import check_names
 from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
-from vidact.attribution.refining import refined
 from vidact.attribution.targets import Against, Goal
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.core.explanation import Account, Explanation
@@ -31,7 +32,7 @@ class LayerwiseRelevance(Explainer):
         composite: The rules per layer: one of `composites.COMPOSITES`, a YAML file, or a mapping as in one.
         zero_biases: Whether rules ignore biases; None for what the composite says.
         check_network: Whether to make sure, before the first explanation, that the rules can follow the network.
-        refine: Whether clips whose account does not close in float32 are explained again in float64 (`refining`).
+        refine: Whether clips that do not close in float32 are explained again in float64 (`account.refined`).
         settings: As in `Explainer`.
 
     Raises:

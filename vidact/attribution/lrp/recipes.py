@@ -16,6 +16,7 @@ from zennit.core import Hook
 
 from vidact.attribution.lrp import rules
 from vidact.attribution.lrp.first_layer import FirstLayer
+from vidact.core.errors import ConfigError, nearest
 from vidact.models import layers
 from vidact.models.layers import FrameDifferences, Gate, Normalisation, Sum, SumOver
 
@@ -158,3 +159,30 @@ class Recipe:
     def needs_first(self) -> bool:
         """Whether the first layer is treated apart, so that a clip is needed to find it."""
         return any(line.layer == FIRST for line in self.lines)
+
+
+def check_names(recipe: Recipe, network: nn.Module) -> None:
+    """Make sure that every pattern of names that was given fits a module of the network.
+
+    Args:
+        recipe: As it was read.
+        network: With its canonizers applied, or without.
+
+    Raises:
+        ConfigError: a pattern that fits none.
+    """
+    modules = {name: module for name, module in network.named_modules() if name}
+    for line in recipe.own_lines:
+        if line.name is None or any(line.fits(*item) for item in modules.items()):
+            continue
+        told = f"{{name: {line.name}, rule: {line.rule}}}"
+        if named := [name for name in modules if fnmatchcase(name, line.name)]:
+            fitting = f"{named[0]} ({type(modules[named[0]]).__name__})" + (" and others" if named[1:] else "")
+            what = "with" if RULES[line.rule].weighted else "without"
+            which = f" of layer {line.layer}" if line.layer else ""
+            raise ConfigError(
+                f"{recipe.name}: {told} names {fitting}, but {line.rule} is for layers {what} weights, and none there "
+                f"is one{which}"
+            )
+        near = nearest(line.name, modules) or list(modules)[:8]
+        raise ConfigError(f"{recipe.name}: no module fits {told}; nearest names: {', '.join(near)}")

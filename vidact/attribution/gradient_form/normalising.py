@@ -1,0 +1,102 @@
+"""Normalisations in gradient form: the deviation is a constant (Achtibat et al. 2024), and centring is linear."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vidact.attribution.gradient_form.steps import LayerNorm
+from vidact.attribution.gradient_form.walk import Call, Walk
+
+
+def layer_norm(walk: Walk, call: Call) -> Tensor:
+    """Normalise the last dimensions; the deviation is a constant."""
+    values, shape = call.get("input", 0, None), call.get("normalized_shape", 1, None)
+    weight, bias = call.get("weight", 2, None), call.get("bias", 3, None)
+    result: Tensor = LayerNorm.apply(values, list(shape), weight, bias, call.get("eps", 4, 1e-5))
+    if bias is not None:
+        walk.bias(result, bias.detach())
+    return result
+
+
+def rms_norm(walk: Walk, call: Call) -> Tensor:
+    """Divide by the root mean square, which is a constant."""
+    values, shape = call.get("input", 0, None), call.get("normalized_shape", 1, None)
+    weight, eps = call.get("weight", 2, None), call.get("eps", 3, None)
+    eps = torch.finfo(values.dtype).eps if eps is None else eps
+    dims = tuple(range(-len(shape), 0))
+    result: Tensor = values * (values.detach().square().mean(dims, keepdim=True) + eps).rsqrt()
+    return result if weight is None else result * weight
+
+
+def group_norm(walk: Walk, call: Call) -> Tensor:
+    """Normalise groups of channels; the deviation is a constant."""
+    values, num_groups = call.get("input", 0, None), call.get("num_groups", 1, None)
+    weight, bias = call.get("weight", 2, None), call.get("bias", 3, None)
+    return _by_groups(walk, values, num_groups, weight, bias, call.get("eps", 4, 1e-5))
+
+
+def instance_norm(walk: Walk, call: Call) -> Tensor:
+    """Normalise each channel; the deviation is a constant."""
+    given = call.bound(F.instance_norm)
+    values, weight, bias, eps = given["input"], given.get("weight"), given.get("bias"), given.get("eps", 1e-5)
+    if given.get("use_input_stats", True):
+        return _by_groups(walk, values, values.shape[1], weight, bias, eps)
+    return _affine(walk, values, (given["running_mean"], given["running_var"]), weight, bias, eps)
+
+
+def batch_norm(walk: Walk, call: Call) -> Tensor:
+    """Normalise by running statistics: an affine map."""
+    given = call.bound(F.batch_norm)
+    if given.get("training") or given.get("running_mean") is None:
+        walk.refuse(call, "BatchNorm with running statistics, in eval mode")
+        unchanged: Tensor = call.run()
+        return unchanged
+    mean, variance = given["running_mean"], given["running_var"]
+    return _affine(
+        walk, given["input"], (mean, variance), given.get("weight"), given.get("bias"), given.get("eps", 1e-5)
+    )
+
+
+def _affine(
+    walk: Walk,
+    values: Tensor,
+    statistics: tuple[Tensor, Tensor],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """Run a normalisation by running statistics: an affine map, whose shift takes relevance."""
+    mean, variance = statistics
+    scale = (variance + eps).rsqrt()
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    scale, shift = (each.reshape(-1, *[1] * (values.dim() - 2)) for each in (scale, shift))
+    result = values * scale + shift
+    walk.bias(result, shift)
+    return result
+
+
+def _by_groups(
+    walk: Walk, values: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """Normalise groups of channels: centring is linear, the deviation is a constant."""
+    groups = values.reshape(len(values), num_groups, -1, *values.shape[2:])
+    dims = tuple(range(2, groups.dim()))
+    deviation = (groups.detach().var(dims, correction=0, keepdim=True) + eps).rsqrt()
+    result = ((groups - groups.mean(dims, keepdim=True)) * deviation).flatten(1, 2)
+    shape = (-1, *[1] * (values.dim() - 2))
+    result = result if weight is None else result * weight.reshape(shape)
+    if bias is None:
+        return result
+    result = result + bias.reshape(shape)
+    walk.bias(result, bias.detach().reshape(shape))
+    return result
+
+
+def normalize(walk: Walk, call: Call) -> Tensor:
+    """Run `F.normalize`: the norm is a constant."""
+    given = call.bound(F.normalize)
+    values, dim = given["input"], given.get("dim", 1)
+    norm = values.detach().norm(given.get("p", 2.0), dim, keepdim=True).clamp_min(given.get("eps", 1e-12))
+    result: Tensor = values / norm
+    return result
