@@ -20,7 +20,7 @@ from torch import nn
 
 import vidact.models
 from vidact import api
-from vidact.attribution.lrp.composites import COMPOSITES
+from vidact.attribution.lrp.composites import COMPOSITES, GRADIENT_FORM
 from vidact.attribution.lrp.recipes import LAYERS, RULES
 from vidact.attribution.registry import METHODS, build_explainer
 from vidact.cli.functions import run_function
@@ -197,7 +197,7 @@ def methods() -> Iterator[str]:
             yield _entry(item.name, item.annotation, item.default, meanings.get(item.name))
     yield "## Composites and rules\n"
     yield "A composite gives each layer its rule ([how to write one](../../how-to/explain.md#rules-per-layer)).\n"
-    yield f"Composites\n: {_names(COMPOSITES)}\n"
+    yield f"Composites\n: {_names([*COMPOSITES, *GRADIENT_FORM])}\n"
     yield f"Rules\n: {_names(RULES)}\n"
     yield f"Layers\n: `first`, `recurrent`, {_names(LAYERS)}, or a class of `torch.nn`\n"
 

@@ -65,6 +65,10 @@ class GradientForm(Explainer):
         self._is_ready, self._layouts, self._ledger = False, {}, None
         super().__exit__(*error)
 
+    def __enter__(self) -> "GradientForm":
+        super().__enter__()
+        return self
+
     def _prepare(self, video: Float[Tensor, "1 C T H W"]) -> None:
         if self._is_ready:
             return

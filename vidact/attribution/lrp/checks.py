@@ -77,8 +77,9 @@ def require_explainable(network: nn.Module, video: Float[Tensor, "B C T H W"]) -
     if hiding:
         more = f" (and {len(hiding) - 1} more: python -m vidact inspect)" if len(hiding) > 1 else ""
         raise ExplanationError(
-            f"layer-wise relevance would be wrong for this network: {hiding[0]}{more}; methods that only need a "
-            "gradient (gradient, integrated_gradients, …) explain it as it is"
+            f"layer-wise relevance would be wrong for this network: {hiding[0]}{more}; the composite cp_lrp follows "
+            "functional code and attention, and methods that only need a gradient (gradient, integrated_gradients, "
+            "…) explain any network as it is"
         )
 
 

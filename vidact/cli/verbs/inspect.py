@@ -70,16 +70,20 @@ def inspect_network(
     from vidact.core.clips import height_and_width
     from vidact.runs.checkpoints import find_checkpoint, load_weights
 
-    read_recipe(composite)  # before anything slow
+    recipe = read_recipe(composite)  # before anything slow
     _check_at_least_1(stride=stride)
     built = _build(network, asdict(shape), init or {}, seed=seed)
     if ckpt_path is not None:
         load_weights(built, find_checkpoint(ckpt_path, [Path("runs")]))
     clip_shape = (shape.channels, shape.num_frames, *height_and_width(shape.size))
     clips = _noise(clip_shape, seed) if video is None else _read(video, clip_shape, stride)
+    head = _head(built, network, clips, source=printable(video or "noise"))
+    if recipe.attention is not None:
+        told, closes = _in_gradient_form(built, clips, composite)
+        print("\n".join([head, "", *told]))
+        return int(not closes)
     obstacles = find_obstacles(built, clips[:1])
     table, adds_up = _table(built, clips, composite)
-    head = _head(built, network, clips, source=printable(video or "noise"))
     suited = f"composites that suit it: {', '.join(suited_composites(built))}"
     print("\n".join([head, "", *_describe(obstacles), "", suited, "", table]))
     return int(not adds_up or any(obstacle.hides_relevance for obstacle in obstacles))
@@ -144,8 +148,38 @@ def _describe(obstacles: "tuple[Obstacle, ...]") -> list[str]:
     lines = [
         f"relevance would be wrong, for {len(hiding)} reasons:" if len(hiding) > 1 else "relevance would be wrong:"
     ]
-    lines = [*lines, *hiding] if hiding else ["explainable: relevance rules can follow every step of this network"]
+    if hiding:
+        lines += [*hiding, "relevance in gradient form may follow it as it is: try --composite cp_lrp"]
+    else:
+        lines = ["explainable: relevance rules can follow every step of this network"]
     return [*lines, "", "notes:", *notes] if notes else lines
+
+
+def _in_gradient_form(network: "nn.Module", video: "Tensor", composite: str) -> tuple[list[str], bool]:
+    """Say what relevance in gradient form cannot follow or, where it follows all, how the score is divided up."""
+    import torch
+
+    from vidact.attribution.account import ROUNDING, in_words, mean_parts
+    from vidact.attribution.gradient_form.explainer import GradientForm
+
+    with GradientForm(network, composite=composite, check_network=False, dtype=torch.float64) as explain:
+        explain.prepare(video)
+        if refusals := explain.refusals(video[:1]):
+            return [f"relevance would be wrong, in {len(refusals)} places:", *(f"- {each}" for each in refusals)], False
+        found = explain(video, explain.scores(video).argmax(dim=1))
+    assert found.account is not None
+    gap, score = float(found.account.gap(found.score).max()), float(found.score.mean())
+    closes = gap <= ROUNDING
+    verdict = (
+        "closes"
+        if closes
+        else "does not close: a step of this network has a wrong rule; do not trust it, and report it"
+    )
+    return [
+        "explainable: relevance in gradient form can follow every step of this network",
+        f"the predicted class's score, mean of {len(video)} clips: {in_words(mean_parts(found.account), score)}",
+        f"the account {verdict} (the parts differ from the score by {gap:.1e} of the largest, in float64)",
+    ], closes
 
 
 def _table(network: "nn.Module", video: "Tensor", composite: str) -> tuple[str, bool]:
