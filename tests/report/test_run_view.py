@@ -64,6 +64,24 @@ def test_the_clips_are_explained_for_what_they_are_taken_for_and_what_they_are(v
         assert clip.video.shape[0] == 3
 
 
+def test_lrp_is_by_the_composite_that_the_run_was_trained_with(small_run: Path, tmp_path: Path) -> None:
+    for number, (relevance, expected) in enumerate(
+        [
+            ({"composite": "epsilon_gamma"}, "lrp:epsilon_gamma"),
+            ({"composite": "my.yaml"}, "lrp:epsilon_plus"),
+            ({"method": "gradient"}, "lrp:epsilon_plus"),
+            ({"method": "lrp:cp_lrp"}, "lrp:cp_lrp"),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        shutil.copytree(small_run, folder, ignore=shutil.ignore_patterns("wandb", "last.ckpt"))
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config["relevance"] |= relevance
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        found = view_run(folder, settings=ReportSettings(methods=("lrp",), clips_per_class=1, mistakes=0), device=CPU)
+        assert {one.method for clip in found.clips for one in clip.explanations} == {expected}
+
+
 def test_the_worst_share_on_voxels_is_the_one_farthest_from_all(view: RunView) -> None:
     told = (
         ("a", 0.99, "99.0 % on voxels"),

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vidact.attribution.names import ATTNLRP, CP_LRP, LRP
 from vidact.core.explanation import Account, Explanation
 
 VOXELS = "voxels"
@@ -21,6 +22,8 @@ NEGLIGIBLE_SCORE = 0.01
 SHOWN = 0.001  # a share below this is not named
 MAX_NAMED = 3
 ROUNDING = 1e-4  # of the largest number in an account; beyond it, clips are explained again in float64
+
+_IN_GRADIENT_FORM = (f"{LRP}:{CP_LRP}", f"{LRP}:{ATTNLRP}")
 
 Parts = Mapping[str, float]
 UNEXPLAINED = "nothing (unexplained)"
@@ -56,15 +59,21 @@ def in_words(parts: Parts, score: float) -> str:
     return ", ".join(told)
 
 
-def warning_of(parts: Parts, score: float, *, largest_logit: float) -> str | None:
+def warning_of(parts: Parts, score: float, *, method: str, largest_logit: float) -> str | None:
     """Warn where the voxels' share of the score is not near 1; None if it is.
+
+    In gradient form, constants and softmax have shares of their own: only what is lost calls for a warning.
 
     Args:
         parts: As `parts_of` gives them.
         score: What they add up to.
+        method: Name of the method, with its composite.
         largest_logit: max |logit| of the clip; of a score that is tiny beside it, shares mean little.
     """
-    if abs(score) <= NEGLIGIBLE_SCORE * largest_logit or abs(parts[VOXELS] / score - 1) <= TOLERANCE:
+    if abs(score) <= NEGLIGIBLE_SCORE * largest_logit:
+        return None
+    explained = sum(parts.values()) if method.startswith(_IN_GRADIENT_FORM) else parts[VOXELS]
+    if abs(explained / score - 1) <= TOLERANCE:
         return None
     return f"the voxels do not add up to the whole score, {in_words(parts, score)}: {_meaning(parts, score)}"
 

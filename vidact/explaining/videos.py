@@ -81,7 +81,9 @@ class VideoExplanation:
         """A warning where the voxels do not add up to the score, though the method is LRP; else empty."""
         if self.parts is None or not self.method.startswith(LRP):
             return ""
-        return warning_of(self.parts, self.score, largest_logit=float(self.largest_logit.mean())) or ""
+        return (
+            warning_of(self.parts, self.score, method=self.method, largest_logit=float(self.largest_logit.mean())) or ""
+        )
 
     @property
     def target_name(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vidact.attribution.names import LRP
+from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
 from vidact.core.errors import ConfigError, DataError
 from vidact.core.intervals import ClusteredMean
 from vidact.data.datamodule import VideoDataModule
@@ -32,7 +32,7 @@ class ReportSettings:
 
     Attributes:
         part: The clips that are measured.
-        methods: Ways of explaining that can be switched between.
+        methods: Ways of explaining that can be switched between; `lrp` is by the composite that the run names.
         clips_per_class: Clips of each class that are drawn at random.
         mistakes: Further clips, those that are most surely taken for another class.
     """
@@ -84,9 +84,19 @@ def view_run(
     else:
         view = _with_skipped(_measured_view(view, measured), measured.left_out)
         chosen = choose_clips(measured, clips_per_class=settings.clips_per_class, num_mistakes=settings.mistakes)
-        clips = explain_clips(run, measured, chosen, methods=settings.methods, device=device)
+        clips = explain_clips(run, measured, chosen, methods=_of_run(run, settings.methods), device=device)
         view = replace(view, clips=clips, conservation=tuple(score_rows(clips).items()))
     return replace(view, pictures=tuple(draw_pictures(view)))
+
+
+def _of_run(run: Run, methods: Sequence[str]) -> tuple[str, ...]:
+    """Let `lrp` be by the composite that a run was trained with, where that has a name."""
+    relevance = run.config.get("relevance") or {}
+    method, composite = relevance.get("method", LRP), relevance.get("composite", DEFAULT_COMPOSITE)
+    if method == LRP and isinstance(composite, str) and not Path(composite).suffix:
+        method = f"{LRP}:{composite}"
+    own = method if method.startswith(LRP) else LRP
+    return tuple(own if name == LRP else name for name in methods)
 
 
 def _folder_view(run: Run, *, part: str) -> RunView:

@@ -14,7 +14,7 @@ from vidact.attribution.lrp import backward as standing_in
 from vidact.attribution.lrp.book import Book
 from vidact.attribution.lrp.composites import COMPOSITES
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
-from vidact.attribution.names import DEFAULT_COMPOSITE
+from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
 from vidact.attribution.registry import build_explainer
 from vidact.core.explanation import Account, Explanation
 from vidact.models.layers import InputLayers, Sum
@@ -323,7 +323,7 @@ def test_a_sum_without_a_rule_shows() -> None:
     assert _gap(found) > 0.01
     words = in_words(parts_of(_account(found), 0), float(found.score))
     assert "lost where no rule applies" in words
-    warning = warning_of(parts_of(_account(found), 0), float(found.score), largest_logit=0.0)
+    warning = warning_of(parts_of(_account(found), 0), float(found.score), method=LRP, largest_logit=0.0)
     assert warning is not None
     assert "do not trust it" in warning
 
@@ -367,9 +367,17 @@ def test_words_name_the_largest_parts_and_count_the_rest() -> None:
 
 def test_a_warning_says_what_has_the_rest_and_only_where_it_is_much() -> None:
     parts = {"voxels": 1.4, "the bias of stem.0": 0.6, "the stabiliser": 0.0}
-    told = warning_of(parts, 2.0, largest_logit=2.0)
+    told = warning_of(parts, 2.0, method=LRP, largest_logit=2.0)
     assert told is not None
     assert "70.0 % on voxels, 30.0 % on the bias of stem.0" in told
     assert "as where nothing moves" in told
-    assert warning_of({**parts, "voxels": 1.92, "the bias of stem.0": 0.08}, 2.0, largest_logit=2.0) is None
-    assert warning_of(parts, 2.0, largest_logit=1000.0) is None  # a score next to zero
+    assert warning_of({**parts, "voxels": 1.92, "the bias of stem.0": 0.08}, 2.0, method=LRP, largest_logit=2.0) is None
+    assert warning_of(parts, 2.0, method=LRP, largest_logit=1000.0) is None  # a score next to zero
+
+
+def test_in_gradient_form_constants_have_shares_of_their_own_and_only_a_loss_is_told() -> None:
+    parts = {"voxels": 0.8, "the bias of stem.0": 1.2, "the stabiliser": 0.0}
+    assert warning_of(parts, 2.0, method="lrp:cp_lrp", largest_logit=2.0) is None
+    told = warning_of({**parts, "voxels": 0.6}, 2.0, method="lrp:attnlrp", largest_logit=2.0)
+    assert told is not None
+    assert "10.0 % lost where no rule applies" in told

@@ -36,6 +36,11 @@ class Unexplainable(Explainable):
             (x + self.mix(x)).mean(dim=(2, 3, 4))
         )
 
+class Exponential(Explainable):
+    def forward(self, video):
+        x = self.conv(video).exp()
+        return self.head(x.flatten(2).prod(dim=2))
+
 class Spare(Explainable):
     def __init__(self, num_classes):
         super().__init__(num_classes)
@@ -110,6 +115,22 @@ def test_obstacles_give_status_1_with_their_lines_and_remedies(capsys: pytest.Ca
     ):
         assert f"- Unexplainable: `{operation}` in own_network.py:{number} is no module; {remedy}" in said
     assert "warning: relevance adds up to" in said
+
+
+def test_functional_code_is_followed_in_gradient_form(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "try --composite cp_lrp" in _said(capsys, "own_network.Unexplainable", *SMALL, status=1)
+    said = _said(capsys, "own_network.Unexplainable", *SMALL, "--composite", "cp_lrp")
+    assert "explainable: relevance in gradient form can follow every step" in said
+    assert re.search(r"the predicted class's score, mean of 2 clips: .* % on voxels, .* % on the bias of ", said)
+    assert float(re.findall(r"the account closes .* by (\S+) of the largest", said)[0]) < 1e-9
+
+
+def test_what_gradient_form_cannot_follow_is_listed_by_place(capsys: pytest.CaptureFixture[str]) -> None:
+    said = _said(capsys, "own_network.Exponential", *SMALL, "--composite", "cp_lrp", status=1)
+    line = next(number for number, text in enumerate(OWN.splitlines(), start=1) if ".exp()" in text)
+    assert "relevance would be wrong, in 2 places:" in said
+    assert f"- Exponential: relevance cannot follow `exp` in own_network.py:{line}; use for a softmax" in said
+    assert f"`prod` in own_network.py:{line + 1}" in said
 
 
 def test_relevance_that_does_not_add_up_gives_status_1(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,9 @@ class GradientForm(Explainer):
         self._refine = refine and self._dtype != torch.float64
         if self._recipe.attention is None:
             raise ConfigError(f"{self._recipe.name} is no composite in gradient form; try {' or '.join(GRADIENT_FORM)}")
-        self.method = f"{LRP}:{Path(composite).stem if isinstance(composite, str) else 'own'}"
+        own = Path(composite).stem if isinstance(composite, str) else "own"
+        attention = self._recipe.attention
+        self.method = f"{LRP}:{attention}" + ("" if own == attention else f"_{own}")
         self._ledger: Ledger | None = None
         self._is_ready = False
         self._layouts: dict[Any, list[Layout | None] | None] = {}  # by the shape of a clip; None: one by one

@@ -22,7 +22,8 @@ def report(
         runs: Run folders (runs/version_0) or checkpoints.
         out: The file.
         part: The clips that are measured: validation or test.
-        methods: Methods of explaining that the page switches between, as '[lrp, grad_cam]'.
+        methods: Methods of explaining that the page switches between, as '[lrp, grad_cam]'; lrp is by the composite
+            that the run was trained with.
         clips_per_class: Clips of each class to show, drawn at random.
         mistakes: Further clips to show: the most confident mistakes.
         megabytes: Limit of the file's size; the page lists the clips that it omits.

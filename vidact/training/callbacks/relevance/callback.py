@@ -143,9 +143,10 @@ class RelevanceCallback(ScheduledCallback):
         lost = most_lost(findings) if is_followed and not self._has_warned else None
         if lost is None or lost.parts is None:
             return
-        self._has_warned = True
-        told = warning_of(lost.parts, lost.score, largest_logit=lost.largest_logit)
-        rank_zero_warn(f"{clips.clip_id[lost.position]}: {told}; python -m vidact inspect says more")
+        told = warning_of(lost.parts, lost.score, method=lost.method, largest_logit=lost.largest_logit)
+        if told is not None:
+            self._has_warned = True
+            rank_zero_warn(f"{clips.clip_id[lost.position]}: {told}; python -m vidact inspect says more")
 
     def _findings(self, pl_module: LightningModule, clips: ClipBatch, positions: Sequence[int]) -> list[Finding]:
         try:
