@@ -131,3 +131,31 @@ def test_a_batch_is_explained_at_once(name: str) -> None:
         explain(video(2), TARGET)
     handle.remove()
     assert calls[-1] == 2
+
+
+class FromClipToClip(nn.Module):
+    """As TimeSformer of Hugging Face: the class token of a clip is taken from a row that belongs to another clip."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.token, self.head = (
+            nn.Conv2d(3, 4, 4, stride=4),
+            nn.Parameter(torch.randn(1, 1, 4)),
+            nn.Linear(4, 3),
+        )
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        num_clips, num_frames = len(clips), clips.shape[2]
+        tokens = self.conv(clips.transpose(1, 2).flatten(0, 1)).flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.token.expand(len(tokens), -1, -1), tokens], dim=1)
+        first = tokens[:num_clips, :1]
+        rest = tokens[:, 1:].reshape(num_clips, num_frames * 16, 4)
+        return self.head(torch.tanh(torch.cat([first, rest], dim=1)).mean(1))  # type: ignore[no-any-return]
+
+
+def test_where_constants_go_from_clip_to_clip_each_is_explained_alone() -> None:
+    torch.manual_seed(0)
+    network = FromClipToClip().double()
+    found = _explain(network)
+    assert _gap(found) <= 1e-9
+    torch.testing.assert_close(found.relevance, _explain(network, batch_size=1).relevance)

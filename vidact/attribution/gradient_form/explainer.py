@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils import checkpoint
 
-from vidact.attribution.account import refined
+from vidact.attribution.account import ROUNDING, refined
 from vidact.attribution.base import Explainer
 from vidact.attribution.copies import differentiable
 from vidact.attribution.gradient_form.activations import let_activations_pass
@@ -144,13 +144,23 @@ class GradientForm(Explainer):
         return limit if limit == 1 or self._layouts[shape] is not None else 1
 
     def _find_layouts(self, video: Float[Tensor, "1 C T H W"]) -> list[Layout | None] | None:
+        """Find where the clips of a batch lie in each tensor that is noted; None if they cannot be told apart."""
         ledger = Ledger(2)
         try:
             with without_checkpoints():
                 self._walk(ledger).run(torch.cat([video, torch.full_like(video, torch.nan)]))
         except Exception:  # whatever a network that is not ours does when it meets such numbers
             return None
-        return None if None in ledger.found else ledger.found
+        return ledger.found if None not in ledger.found and self._closes(video, ledger.found) else None
+
+    def _closes(self, video: Float[Tensor, "1 C T H W"], layouts: list[Layout | None]) -> bool:
+        """Say whether the accounts of two clips close together: a network may hand constants from clip to clip."""
+        ledger = Ledger(2, layouts)
+        with without_checkpoints():
+            scores, pixels = self._walk(ledger).run(torch.cat([video, 1 - video]))
+            chosen = nn.functional.one_hot(scores.argmax(dim=1), scores.shape[1]).to(scores)
+            account = ledger.close(pixels.relevance(scores, chosen))
+        return bool((account.gap((scores.detach() * chosen).sum(dim=1)) <= ROUNDING).all())
 
 
 @contextlib.contextmanager
