@@ -109,10 +109,13 @@ class Rule:
     Attributes:
         divide: Divides the relevance of outputs.
         needs_sizes: Whether it needs Σ_i |w_i x_i|.
+        is_positive: Whether only positive terms take relevance: inputs that are all 0 or above, as after ReLU, then
+            need the positive weights alone.
     """
 
     divide: Callable[[Sums], Parts]
     needs_sizes: bool = True
+    is_positive: bool = False
 
 
 def epsilon_rule(epsilon: float = 1e-6) -> Rule:
@@ -166,7 +169,7 @@ def alpha_beta_rule(alpha: float = 2.0, beta: float = 1.0, stabilizer: float = 1
         of_bias = None if bias_up is None or bias_down is None else bias_up + bias_down
         return Parts((up + down) / 2, (up - down) / 2, of_bias, eps_up + eps_down)
 
-    return Rule(divide)
+    return Rule(divide, is_positive=beta == 0)
 
 
 class Weighted(torch.autograd.Function):
@@ -199,12 +202,17 @@ class Weighted(torch.autograd.Function):
         if result._version != ctx.version:
             result = product.forward(values, weight)
             result = result if bias is None else result + bias
-        absolute = weight.abs() if ctx.rule.needs_sizes else weight
-        sizes = product.forward(values.abs(), absolute) if ctx.rule.needs_sizes else None
-        terms = result if bias is None else result - bias
+        if ctx.rule.is_positive and bool((values >= 0).all()):
+            weight = weight.clamp(min=0)
+            terms = sizes = product.forward(values, weight)
+        else:
+            terms = result if bias is None else result - bias
+            sizes = product.forward(values.abs(), weight.abs()) if ctx.rule.needs_sizes else None
         parts = ctx.rule.divide(Sums(gradient * result, result, terms, sizes, bias))
         ctx.note(parts)
-        found = product.backward(parts.by_term, values, weight)
-        if parts.by_size is not None:
-            found = found + values.sign() * product.backward(parts.by_size, values, absolute)
+        if parts.by_size is None or terms is sizes:
+            scaled = parts.by_term if parts.by_size is None else parts.by_term + parts.by_size
+            return product.backward(scaled, values, weight), None, None, None, None, None
+        found = product.backward(parts.by_size, values, weight.abs()).mul_(values.sign())
+        found += product.backward(parts.by_term, values, weight)
         return found, None, None, None, None, None
