@@ -6,17 +6,15 @@ else the machine does hits all alike; each number is worth something only beside
 
 import contextlib
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import pytest
 import torch
 import zennit.rules
+from costs import DEVICE, median_ratio, peak_megabytes, seconds_of
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 from torchvision.models.video import r3d_18
 from torchvision.models.video.resnet import BasicBlock
 from zennit.canonizers import AttributeCanonizer, SequentialMergeBatchNorm
@@ -30,7 +28,6 @@ from vidact.attribution.graph.canonizers import build_canonizers
 from vidact.models.layers import Normalisation, Sum
 from vidact.models.stacked import StackedFramesCNN
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NUM_ROUNDS = 9
 OURS, STOCK = vidact.attribution.lrp.rules, zennit.rules
 # The rules of convolutions and of the first layer; dense layers have ε.
@@ -116,39 +113,12 @@ def _method(
         yield explain
 
 
-def _seconds(explain: Callable[[], Tensor]) -> float:
-    start = time.perf_counter()
-    explain()
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def _peak_megabytes(explain: Callable[[], Tensor]) -> float:
-    """Measure the most that one run holds at once, beyond network and clips."""
-    if DEVICE.type == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        explain()
-        return (torch.cuda.max_memory_allocated() - before) / 1e6
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        explain()
-    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
-    return float(max(held)) / 1e6
-
-
-def _median_ratio(seconds: list[float], others: list[float]) -> float:
-    """Compare rounds that ran side by side."""
-    return statistics.median(one / other for one, other in zip(seconds, others, strict=True))
-
-
 def _table(title: str, seconds: dict[str, list[float]], megabytes: dict[str, float]) -> str:
     lines = [f"| {title} | ms | gradients | times Zennit's speed | peak MB |", "| --- | --: | --: | --: | --: |"]
     for method, own in seconds.items():
         stock = seconds.get(method.replace("vidact", "Zennit"), own)
-        faster = f"{_median_ratio(stock, own):.2f}" if "vidact" in method else ""
-        gradients = _median_ratio(own, seconds["gradient"])
+        faster = f"{median_ratio(stock, own):.2f}" if "vidact" in method else ""
+        gradients = median_ratio(own, seconds["gradient"])
         milliseconds = 1000 * statistics.median(own)
         lines.append(f"| {method} | {milliseconds:.0f} | {gradients:.2f} | {faster} | {megabytes[method]:.0f} |")
     return "\n".join(lines)
@@ -166,11 +136,11 @@ def test_relevance_costs_little_more_than_a_gradient(name: str, capsys: pytest.C
             title: stack.enter_context(_method(NETWORKS[name], compose)) for title, compose in composites.items()
         }
         maps = {title: explain() for title, explain in methods.items()}
-        megabytes = {title: _peak_megabytes(explain) for title, explain in methods.items()}
+        megabytes = {title: peak_megabytes(explain) for title, explain in methods.items()}
         seconds: dict[str, list[float]] = {title: [] for title in methods}
         for _ in range(NUM_ROUNDS):
             for title, explain in methods.items():
-                seconds[title].append(_seconds(explain))
+                seconds[title].append(seconds_of(explain))
     with capsys.disabled():
         print(f"\n\n{_table(f'{name}, {DEVICE.type}', seconds, megabytes)}\n")
     # Zennit leaves the eps of a merged BatchNorm in place: the maps are not the same to the last digits.
@@ -180,8 +150,8 @@ def test_relevance_costs_little_more_than_a_gradient(name: str, capsys: pytest.C
         assert megabytes[f"{title}, vidact"] <= megabytes[f"{title}, Zennit"], f"{title}: more memory than Zennit"
     for title, (most_gradients, least_speed) in GOALS.items():
         own = seconds[f"{title}, vidact"]
-        assert _median_ratio(own, seconds["gradient"]) <= most_gradients, f"{title}: too many gradients"
-        speed = _median_ratio(seconds[f"{title}, Zennit"], own)
+        assert median_ratio(own, seconds["gradient"]) <= most_gradients, f"{title}: too many gradients"
+        speed = median_ratio(seconds[f"{title}, Zennit"], own)
         if speed < least_speed and (name, title) in OUT_OF_REACH:
             pytest.xfail(f"{title}: {speed:.2f} times Zennit's speed; the goal is {least_speed}")
         assert speed >= least_speed, f"{title}: not fast enough"

@@ -42,7 +42,12 @@ class Ledger:
             result: The tensor, y = f(x) + c.
             part: c, in a shape that broadcasts to y.
         """
-        self.on_gradient(kind, name, result, lambda gradient: _product(gradient, part), watched=part)
+
+        def take(gradient: Tensor) -> Tensor:
+            # Of a single clip, sums come first: c is often a number per channel.
+            return _product(gradient.sum_to_size(part.shape) if self.num_clips == 1 else gradient, part)
+
+        self.on_gradient(kind, name, result, take, watched=part)
 
     def on_gradient(
         self, kind: str, name: str, result: Tensor, take: Callable[[Tensor], Tensor], *, watched: Tensor | None = None

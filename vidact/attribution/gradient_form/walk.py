@@ -34,6 +34,8 @@ from vidact.attribution.graph.operations import HARMLESS, name_of_node
 from vidact.attribution.graph.tracing import nodes_of, place_of_call, walk_graph
 
 ADDED = "what is added in"
+# They may add a number of Python's; the numbers in calls of the others are dimensions.
+_ADDS_NUMBERS = {"add", "sub", "rsub", "where", "masked_fill", "fill", "index_fill", "scatter"}
 
 
 @dataclass
@@ -243,8 +245,7 @@ class Walk(TorchFunctionMode):
 @torch.no_grad()
 def _constant_part(call: Call) -> Tensor | None:
     """Compute what an affine function gives where the video's data are zero; None if that is nothing."""
-    values = call.args + tuple(call.kwargs.values())
-    if not any(_is_constant(value) for value in tree_leaves(values)):
+    if not any(map(_is_constant, _added_values(call))):
         return None
     if call.name in ("add", "sub", "rsub"):
         return _added(call)
@@ -265,6 +266,16 @@ def _added(call: Call) -> Tensor | None:
     like = second if carries(second) else first
     part = torch.as_tensor(constant, dtype=like.dtype, device=like.device).detach() * factor
     return part if bool(part.any()) else None
+
+
+def _added_values(call: Call) -> list[Any]:
+    """List the arguments of an affine function that may be added: dimensions and indices are none of them."""
+    if call.name in ("pad", "constant_pad_nd"):
+        return [call.get("value", 3 if call.name == "pad" else 2, None)]
+    if call.name == "setitem":
+        return [call.args[0], call.args[2]]
+    values = tree_leaves((call.args, call.kwargs))
+    return values if call.name in _ADDS_NUMBERS else [value for value in values if isinstance(value, Tensor)]
 
 
 def _is_constant(value: Any) -> bool:
