@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidact.attribution.names import ATTNLRP, CP_LRP, LRP
+from vidact.core.errors import NetworkError
 from vidact.core.explanation import Account, Explanation
 
 VOXELS = "voxels"
@@ -168,13 +169,17 @@ def refined(
         target: Their targets.
         in_float64: Builds an explainer with the same settings in float64.
     """
-    assert found.account is not None
+    if found.account is None:  # of an empty batch
+        return found
     rows = torch.nonzero(~(found.account.gap(found.score) <= ROUNDING)).flatten()
     if not len(rows) or video.device.type == "mps":  # which has no float64
         return found
-    with in_float64() as explain:
-        own = None if found.against is None else found.against[rows]
-        again = explain(video[rows], target[rows], against=own)
+    own = None if found.against is None else found.against[rows]
+    try:
+        with in_float64() as explain:
+            again = explain(video[rows], target[rows], against=own)
+    except NetworkError:  # it runs in float32 alone
+        return found
     assert again.account is not None
     found.relevance[rows] = again.relevance.to(found.relevance)
     found.score[rows] = again.score.to(found.score)

@@ -136,7 +136,7 @@ class Explainer(ABC):
         scores = scores.to(video.device)
 
         def explain(part: slice) -> tuple[Tensor, Tensor, Account | None]:
-            own = _part_of(goal, part, video.device)
+            own = part_of(goal, part, video.device)
             found, logits = self._explain(self._own(video[part]), own)
             weights = own.weights(logits)
             score = torch.where(weights == 0, 0, weights * logits).sum(dim=1).detach()
@@ -244,6 +244,7 @@ def _check_length(what: str, numbers: Tensor, num_clips: int) -> None:
         raise ExplanationError(f"expected {what} for {num_clips} clips, one each, got shape {list(numbers.shape)}")
 
 
-def _part_of(goal: Goal, part: slice, device: torch.device) -> Goal:
+def part_of(goal: Goal, part: slice, device: torch.device) -> Goal:
+    """Give the goal of some of the clips."""
     against = None if goal.against is None else goal.against[part].to(device)
     return Goal(goal.target[part].to(device), against)

@@ -110,11 +110,13 @@ MISSING = {
 def test_a_missing_rule_shows(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without its rule, a step has its own gradient and notes nothing."""
     monkeypatch.setattr(explainer, "HANDLERS", {**HANDLERS, rule: lambda walk, call: call.run()})
+    monkeypatch.setattr(explainer, "LARGEST_GAP", float("inf"))
     assert _gap(_explain(build(MISSING[rule]), COMPOSITES["attnlrp, no rule"])) > 1e-6
 
 
 def test_what_is_added_has_to_be_noted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidact.attribution.gradient_form.walk._constant_part", lambda call: None)
+    monkeypatch.setattr("vidact.attribution.gradient_form.walk.constant_part", lambda call: None)
+    monkeypatch.setattr(explainer, "LARGEST_GAP", float("inf"))
     for name in ("encoder", "modern", "pathways", "mvit"):
         assert _gap(_explain(build(name))) > 1e-6, name
 

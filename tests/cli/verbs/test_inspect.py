@@ -122,14 +122,14 @@ def test_functional_code_is_followed_in_gradient_form(capsys: pytest.CaptureFixt
     said = _said(capsys, "own_network.Unexplainable", *SMALL, "--composite", "cp_lrp")
     assert "explainable: relevance in gradient form can follow every step" in said
     assert re.search(r"the predicted class's score, mean of 2 clips: .* % on voxels, .* % on the bias of ", said)
-    assert float(re.findall(r"the account closes .* by (\S+) of the largest", said)[0]) < 1e-9
+    assert float(re.findall(r"the account closes: .* by (\S+) of the largest", said)[0]) < 1e-9
 
 
 def test_what_gradient_form_cannot_follow_is_listed_by_place(capsys: pytest.CaptureFixture[str]) -> None:
     said = _said(capsys, "own_network.Exponential", *SMALL, "--composite", "cp_lrp", status=1)
     line = next(number for number, text in enumerate(OWN.splitlines(), start=1) if ".exp()" in text)
     assert "relevance would be wrong, in 2 places:" in said
-    assert f"- Exponential: relevance cannot follow `exp` in own_network.py:{line}; use for a softmax" in said
+    assert f"- Exponential: relevance cannot follow `exp` in own_network.py:{line}; use torch.softmax" in said
     assert f"`prod` in own_network.py:{line + 1}" in said
 
 

@@ -1,7 +1,7 @@
 """Attention in gradient form: softmax, fused attention, and `multi_head_attention_forward` written out.
 
-AttnLRP (Achtibat et al., ICML 2024): softmax by its own gradient (eq. 12 there: R_i = x_i (R_i' − s_i Σ R')), and half
-of a product's relevance to each factor. CP-LRP (Ali et al., ICML 2022): attention weights are constants.
+AttnLRP (Achtibat et al., ICML 2024): softmax by its own gradient, R_i = x_i (R_i' − s_i Σ R') (section 3.1 there), and
+half of a product's relevance to each factor. CP-LRP (Ali et al., ICML 2022): attention weights are constants.
 """
 
 from typing import Any
@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidact.attribution.gradient_form.calls import Call, carries
 from vidact.attribution.gradient_form.steps import share
-from vidact.attribution.gradient_form.walk import Call, Walk, carries
+from vidact.attribution.gradient_form.walk import Walk
 
 SOFTMAX = "the softmax of"
 
@@ -39,8 +40,15 @@ def fused(walk: Walk, call: Call) -> Tensor:
     """Run `scaled_dot_product_attention`, with torch's own kernel, on queries, keys and values with their shares."""
     query, key, value = (call.get(name, number, None) for number, name in enumerate(("query", "key", "value")))
     rest = call.without("query", "key", "value", first=3)
+    mask = call.get("attn_mask", 3, None)
     if walk.rules.weights_are_constant:
         query, key = query.detach(), key.detach()
+        rest = (
+            tuple(value.detach() if isinstance(value, Tensor) else value for value in rest[0]),
+            {name: value.detach() if isinstance(value, Tensor) else value for name, value in rest[1].items()},
+        )
+    elif carries(mask):
+        return _written_out(walk, call, (query, key, value), mask)
     of_weights, of_value = carries(query) or carries(key), carries(value)
     half = 0.5 if of_weights and of_value else 1.0
     quarter = half * (0.5 if carries(query) and carries(key) else 1.0)
@@ -68,6 +76,19 @@ def fused(walk: Walk, call: Call) -> Tensor:
         kept = result.detach()
         walk.ledger.on_gradient(SOFTMAX, module, result, lambda gradient: half * gradient * kept, watched=kept)
     return result
+
+
+def _written_out(walk: Walk, call: Call, given: tuple[Tensor, Tensor, Tensor], mask: Tensor) -> Tensor:
+    """Attend step by step, for a mask that is computed from the video, as relative positions from queries are."""
+    query, key, value = given
+    if call.get("is_causal", 5, False) or call.get("enable_gqa", 7, False):
+        walk.refuse(call, "leave out is_causal and enable_gqa where the mask is computed from the video")
+    scale = call.get("scale", 6, None)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    logits = walk.dispatch(torch.matmul, query * scale, key.transpose(-1, -2))
+    weights = walk.dispatch(torch.softmax, walk.dispatch(torch.add, logits, mask), dim=-1)
+    attended: Tensor = walk.dispatch(torch.matmul, weights, value)
+    return attended
 
 
 def multi_head(walk: Walk, call: Call) -> tuple[Tensor, Tensor | None]:
@@ -103,15 +124,18 @@ def multi_head(walk: Walk, call: Call) -> tuple[Tensor, Tensor | None]:
     if given.get("add_zero_attn"):
         key, value = (F.pad(tensor, (0, 0, 0, 1)) for tensor in (key, value))
         mask = None if mask is None else F.pad(mask, (0, 1))
-    attended = walk.dispatch(F.scaled_dot_product_attention, query, key, value, attn_mask=mask)
+    found = None
+    if given.get("need_weights", True):
+        logits = walk.dispatch(torch.matmul, query * (width // num_heads) ** -0.5, key.transpose(-1, -2))
+        found = walk.dispatch(torch.softmax, logits if mask is None else walk.dispatch(torch.add, logits, mask), dim=-1)
+        attended = walk.dispatch(torch.matmul, found, value)
+    else:
+        attended = walk.dispatch(F.scaled_dot_product_attention, query, key, value, attn_mask=mask)
     attended = attended.permute(2, 0, 1, 3).reshape(length, num_clips, -1)
     result = walk.dispatch(F.linear, attended, given["out_proj_weight"], given["out_proj_bias"])
-    if not given.get("need_weights", True):
+    if found is None:
         return result if is_batched else result.squeeze(1), None
-    with torch.no_grad():
-        logits = query.detach() @ key.detach().transpose(-1, -2) * (width // num_heads) ** -0.5
-        found = (logits if mask is None else logits + mask).softmax(-1)
-        found = found.mean(1) if given.get("average_attn_weights", True) else found
+    found = found.mean(1) if given.get("average_attn_weights", True) else found
     return (result, found) if is_batched else (result.squeeze(1), found.squeeze(0))
 
 

@@ -1,7 +1,8 @@
 """The explainer of relevance in gradient form, for networks with attention and for code that is not made of modules."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,26 @@ from torch import Tensor, nn
 from torch.utils import checkpoint
 
 from vidact.attribution.account import ROUNDING, refined
-from vidact.attribution.base import Explainer
+from vidact.attribution.base import Explainer, part_of
 from vidact.attribution.copies import differentiable
-from vidact.attribution.gradient_form.activations import let_activations_pass
+from vidact.attribution.gradient_form.calls import Refusal
 from vidact.attribution.gradient_form.handlers import HANDLERS
-from vidact.attribution.gradient_form.ledger import Ledger
-from vidact.attribution.gradient_form.settings import Rules
-from vidact.attribution.gradient_form.walk import Refusal, Walk
+from vidact.attribution.gradient_form.ledger import Ledger, OtherSteps
+from vidact.attribution.gradient_form.steps import let_activations_pass
+from vidact.attribution.gradient_form.walk import Walk
+from vidact.attribution.gradient_form.weights import Rules
+from vidact.attribution.graph.unrolling import UnrollGRU, UnrollLSTM
 from vidact.attribution.lrp.book import Layout
 from vidact.attribution.lrp.checks import refuse_scripts
 from vidact.attribution.lrp.composites import GRADIENT_FORM, CompositeSpec, read_recipe
-from vidact.attribution.lrp.recipes import check_names
+from vidact.attribution.lrp.recipes import Recipe
 from vidact.attribution.names import CP_LRP, LRP
 from vidact.attribution.targets import Against, Goal
-from vidact.core.errors import ConfigError, ExplanationError
+from vidact.core.errors import ConfigError, ExplanationError, nearest
 from vidact.core.explanation import Account, Explanation
+
+# Of the largest part of an account: rounding in float32 stays below, and a missing rule above.
+LARGEST_GAP = 1e-3
 
 
 class GradientForm(Explainer):
@@ -58,13 +64,13 @@ class GradientForm(Explainer):
             raise ConfigError(f"{self._recipe.name} is no composite in gradient form; try {' or '.join(GRADIENT_FORM)}")
         own = Path(composite).stem if isinstance(composite, str) else "own"
         attention = self._recipe.attention
-        self.method = f"{LRP}:{attention}" + ("" if own == attention else f"_{own}")
+        self.method = f"{LRP}:{attention}" + ("" if composite == attention else f"_{own}")
         self._ledger: Ledger | None = None
-        self._is_ready = False
+        self._shapes: set[Any] = set()  # of clips that were checked
         self._layouts: dict[Any, list[Layout | None] | None] = {}  # by the shape of a clip; None: one by one
 
     def __exit__(self, *error: Any) -> None:
-        self._is_ready, self._layouts, self._ledger = False, {}, None
+        self._shapes, self._layouts, self._ledger = set(), {}, None
         super().__exit__(*error)
 
     def __enter__(self) -> "GradientForm":
@@ -72,17 +78,25 @@ class GradientForm(Explainer):
         return self
 
     def _prepare(self, video: Float[Tensor, "1 C T H W"]) -> None:
-        if self._is_ready:
-            return
-        let_activations_pass(self._copy)
-        if self._check_network and (refusals := self.refusals(video)):
-            more = f" (and {len(refusals) - 1} more: python -m vidact inspect)" if len(refusals) > 1 else ""
-            raise ExplanationError(f"{refusals[0]}{more}")
-        check_names(self._recipe, self._copy)
-        self._is_ready = True
+        if not self._shapes:
+            for canonizer in (UnrollLSTM(), UnrollGRU()):
+                canonizer.apply(self._copy)
+            let_activations_pass(self._copy)
+            _check_names(self._recipe, self._copy)
+        if self._check_network and video.shape[1:] not in self._shapes:
+            refusals, gap = self.check(video)
+            if refusals:
+                _raise_refused(refusals)
+            if not gap <= LARGEST_GAP:
+                raise ExplanationError(_does_not_close(gap))
+        self._shapes.add(video.shape[1:])
 
-    def refusals(self, video: Float[Tensor, "1 C T H W"]) -> list[Refusal]:
+    def check(self, video: Float[Tensor, "1 C T H W"]) -> tuple[list[Refusal], float]:
         """List the functions that relevance cannot follow, once for each place, by explaining an example clip.
+
+        Returns:
+            The functions and, where there are none, how far the account of all classes together is from closing, as a
+            share of its largest part.
 
         Raises:
             ExplanationError: no gradient reaches the clip, a module is TorchScript, or a step is overwritten that
@@ -95,20 +109,25 @@ class GradientForm(Explainer):
             scores, pixels = walk.run(self._own(video))
             if not scores.requires_grad:
                 raise ExplanationError(
-                    "no gradient goes from the network's scores to the clip; let gradients through: no no_grad, no "
-                    "detach"
+                    "no relevance goes from the network's scores to the clip; return logits, without softmax or "
+                    "sigmoid, and let gradients through: no no_grad, no detach"
                 )
-            if not walk.refused:
-                with _reword_overwritten():
-                    pixels.relevance(scores, torch.ones_like(scores))
-        return list(walk.refused)
+            if walk.refused:
+                return list(walk.refused), float("nan")
+            with _reword_overwritten():
+                found = pixels.relevance(scores, torch.ones_like(scores))
+            account = walk.ledger.close(found)
+            return [], float(account.gap(scores.detach().sum(dim=1)))
 
     def __call__(
         self, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, against: Against = None
     ) -> Explanation:
         """Explain as every `Explainer` does, and add an account."""
         found = super().__call__(video, target, against=against)
-        return refined(found, video, target, in_float64=self._in_float64) if self._refine else found
+        found = refined(found, video, target, in_float64=self._in_float64) if self._refine else found
+        if found.account is not None and not bool((found.account.gap(found.score) <= LARGEST_GAP).all()):
+            raise ExplanationError(_does_not_close(float(found.account.gap(found.score).max())))
+        return found
 
     def _in_float64(self) -> "GradientForm":
         return GradientForm(
@@ -125,11 +144,29 @@ class GradientForm(Explainer):
     def _explain(
         self, video: Float[Tensor, "B C T H W"], goal: Goal
     ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"]]:
-        self._ledger = Ledger(len(video), self._layouts.get(video.shape[1:]))
-        walk = self._walk(self._ledger)
+        layouts = self._layouts.get(video.shape[1:])
+        try:
+            relevance, scores, self._ledger = self._propagate(video, goal, layouts)
+        except OtherSteps:
+            rows = [slice(row, row + 1) for row in range(len(video))]
+            singles = [self._propagate(video[row], part_of(goal, row, video.device), None) for row in rows]
+            relevance = torch.cat([own for own, _, _ in singles])
+            scores = torch.cat([own for _, own, _ in singles])
+            self._ledger = Ledger.join([own for _, _, own in singles])
+        return relevance, scores
+
+    def _propagate(
+        self, video: Float[Tensor, "B C T H W"], goal: Goal, layouts: list[Layout | None] | None
+    ) -> tuple[Float[Tensor, "B C T H W"], Float[Tensor, "B K"], Ledger]:
+        ledger = Ledger(len(video), layouts)
+        walk = self._walk(ledger)
         with without_checkpoints():
             scores, pixels = walk.run(video)
-            return pixels.relevance(scores, goal.weights(scores.detach())), scores.detach()
+            ledger.finish()
+            if walk.refused:  # a step that the example clips did not take
+                _raise_refused(list(walk.refused))
+            with _reword_overwritten():
+                return pixels.relevance(scores, goal.weights(scores.detach())), scores.detach(), ledger
 
     def _account(self, relevance: Float[Tensor, "B C T H W"], score: Float[Tensor, " B"]) -> Account:
         assert self._ledger is not None
@@ -148,10 +185,12 @@ class GradientForm(Explainer):
         ledger = Ledger(2)
         try:
             with without_checkpoints():
-                self._walk(ledger).run(torch.cat([video, torch.full_like(video, torch.nan)]))
-        except Exception:  # whatever a network that is not ours does when it meets such numbers
+                scores, _ = self._walk(ledger).run(torch.cat([video, torch.full_like(video, torch.nan)]))
+            if None in ledger.found or not bool(scores[0].isfinite().all()):
+                return None
+            return ledger.found if self._closes(video, ledger.found) else None
+        except Exception:  # whatever a network that is not ours does when it meets such numbers, or too little memory
             return None
-        return ledger.found if None not in ledger.found and self._closes(video, ledger.found) else None
 
     def _closes(self, video: Float[Tensor, "1 C T H W"], layouts: list[Layout | None]) -> bool:
         """Say whether the accounts of two clips close together: a network may hand constants from clip to clip."""
@@ -181,12 +220,49 @@ def _reword_overwritten() -> Iterator[None]:
 def without_checkpoints() -> Iterator[None]:
     """Run activation checkpoints as plain code: they would run it again in backward, without its rules."""
 
-    def plain(*_: Any, **__: Any) -> Iterator[None]:
+    def plain_call(function: Callable[..., Any], args: Any, kwargs: Any, **_: Any) -> Any:
+        return function(*args, **kwargs)
+
+    def plain_generator(*_: Any, **__: Any) -> Iterator[None]:
         yield
 
-    before = checkpoint._checkpoint_without_reentrant_generator
-    checkpoint._checkpoint_without_reentrant_generator = plain
+    # Torch calls the first since 2.15, the second before.
+    own = {"_checkpoint_impl": plain_call, "_checkpoint_without_reentrant_generator": plain_generator}
+    before = {name: vars(checkpoint)[name] for name in own if name in vars(checkpoint)}
+    vars(checkpoint).update({name: own[name] for name in before})
     try:
         yield
     finally:
-        checkpoint._checkpoint_without_reentrant_generator = before
+        vars(checkpoint).update(before)
+
+
+def _raise_refused(refusals: list[Refusal]) -> None:
+    more = f" (and {len(refusals) - 1} more: python -m vidact inspect)" if len(refusals) > 1 else ""
+    raise ExplanationError(f"{refusals[0]}{more}")
+
+
+def _does_not_close(gap: float) -> str:
+    return (
+        f"the account does not close, the parts of the score differ from it by {gap:.1%} of the largest: a step of "
+        "this network has no right rule in gradient form; try a method that only needs a gradient, and report it"
+    )
+
+
+def _check_names(recipe: Recipe, network: nn.Module) -> None:
+    """Make sure that each pattern of names fits a module with weights of its own.
+
+    Raises:
+        ConfigError: a pattern that fits none.
+    """
+    owners = [
+        name
+        for name, module in network.named_modules()
+        if any(parameter.dim() > 1 for parameter in module.parameters(recurse=False))
+    ]
+    for line in recipe.own_lines:
+        if line.name is not None and not any(fnmatchcase(name, line.name) for name in owners):
+            near = nearest(line.name, owners) or owners[:8]
+            raise ConfigError(
+                f"{recipe.name}: no module with weights fits {{name: {line.name}, rule: {line.rule}}}; nearest names: "
+                f"{', '.join(near)}"
+            )

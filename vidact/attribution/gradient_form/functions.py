@@ -59,12 +59,12 @@ MOVES = _words("""
 
 # They choose a number, or are linear on either side of zero: their own gradient gives relevance where it belongs.
 CHOOSES = _words("""
-    max min amax amin aminmax maximum minimum fmax fmin cummax cummin sort msort topk kthvalue median nanmedian mode
+    amax amin aminmax cummax cummin sort msort topk kthvalue median nanmedian mode
     quantile nanquantile max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices
     max_pool3d_with_indices adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
     adaptive_max_pool1d_with_indices adaptive_max_pool2d_with_indices adaptive_max_pool3d_with_indices
     fractional_max_pool2d fractional_max_pool3d max_unpool1d max_unpool2d max_unpool3d
-    relu leaky_relu abs absolute std norm vector_norm hypot
+    relu leaky_relu abs absolute std norm vector_norm
 """)
 
 # Linear, but for the constants among their arguments, which take relevance of their own.
@@ -85,10 +85,18 @@ SCALES = _words("sigmoid hardsigmoid rsqrt reciprocal")
 
 # What to do instead of a function that relevance cannot follow.
 REMEDIES = {
-    **dict.fromkeys(("log_softmax", "logsigmoid", "logsumexp"), "return logits, without it"),
-    **dict.fromkeys(("exp", "exp2"), "for a softmax torch.softmax, for a gate torch.sigmoid"),
-    **dict.fromkeys(("softplus", "log", "log2", "log10"), "a function f with f(0) = 0, such as relu, gelu or log1p"),
-    "cosine_similarity": "torch.nn.functional.normalize of both, and their product",
-    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), "nn.LSTM or nn.GRU as modules"),
+    **dict.fromkeys(("log_softmax", "logsigmoid"), "return logits, without it"),
+    "logsumexp": "return logits, without it; to pool, use max or a mean",
+    **dict.fromkeys(("exp", "exp2"), "use torch.softmax for a softmax, torch.sigmoid for a gate"),
+    **dict.fromkeys(
+        ("softplus", "log", "log2", "log10"), "use a function f with f(0) = 0 instead, as relu, gelu or log1p"
+    ),
+    "cosine_similarity": "use torch.nn.functional.normalize of both, and their product",
+    **dict.fromkeys(
+        ("lstm", "gru", "rnn_tanh", "rnn_relu", "rnn_tanh_cell", "rnn_relu_cell", "lstm_cell", "gru_cell"),
+        "use nn.LSTM or nn.GRU without projections and without packed sequences, which are unrolled",
+    ),
+    "var_mean": "use torch.var and torch.mean",
+    "std_mean": "use torch.std and torch.mean",
 }
 OTHER_REMEDY = "write it with sums, products, matmul, convolutions, pooling, softmax or activations"

@@ -3,7 +3,7 @@
 A new rule is a function here and an entry of `HANDLERS`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,10 +12,11 @@ from torch.nn import functional as F
 
 from vidact.attribution.gradient_form import normalising, weights
 from vidact.attribution.gradient_form.attention import fused, multi_head, softmax
+from vidact.attribution.gradient_form.calls import Call, carries
 from vidact.attribution.gradient_form.functions import PASSES, SCALES, is_reversed
 from vidact.attribution.gradient_form.ledger import BIAS, STABILISER
 from vidact.attribution.gradient_form.steps import Pass, share
-from vidact.attribution.gradient_form.walk import Call, Handler, Walk, carries
+from vidact.attribution.gradient_form.walk import Handler, Walk
 from vidact.attribution.lrp.book import Layout
 
 
@@ -29,6 +30,8 @@ def _passes(walk: Walk, call: Call) -> Any:
 
     if any(map(carries, rest)):  # a slope that is computed from the video
         walk.refuse(call)
+    if call.name == "hardtanh" and not _spans_zero(call.get("min_val", 1, -1.0), call.get("max_val", 2, 1.0)):
+        return _bounded(walk, call)
     return Pass.apply(call.args[0], function)
 
 
@@ -43,6 +46,10 @@ def _products(walk: Walk, call: Call) -> Any:
     args = [list(value) if isinstance(value, tuple) else value for value in call.args]
     flat = [value for arg in args for value in (arg if isinstance(arg, list) else [arg])]
     factors = sum(map(carries, flat)) + sum(map(carries, call.kwargs.values()))
+    if factors == 1 and call.name in ("matmul", "mm") and not is_reversed(call.func) and carries(flat[0]):
+        weight = call.get("other", 1, call.kwargs.get("mat2"))
+        if weight.dim() == 2 and walk.is_owned(weight):  # x @ self.weight is a linear layer
+            return _weighted(walk, weights.LINEAR, flat[0], weight.t(), None, "linear")
     if factors == 1:
         return call.run()
 
@@ -83,8 +90,19 @@ def _variance(walk: Walk, call: Call) -> Any:
     return call.run(share(call.args[0], 0.5), *call.args[1:])
 
 
-def _clamp(walk: Walk, call: Call) -> Tensor:
-    """Run a clamp: what lies between the bounds is the video's, and a bound that is reached takes what is its."""
+def _clamp(walk: Walk, call: Call) -> Any:
+    """Run a clamp: where its bounds span 0 it is an activation with f(0) = 0, as hardtanh and ReLU6 are."""
+    low = call.kwargs.get("min", call.args[1] if len(call.args) > 1 and call.name != "clamp_max" else None)
+    high = call.kwargs.get("max", call.args[-1] if len(call.args) > 2 or call.name == "clamp_max" else None)
+    return _passes(walk, call) if call.name != "threshold" and _spans_zero(low, high) else _bounded(walk, call)
+
+
+def _spans_zero(low: Any, high: Any) -> bool:
+    return not any(isinstance(bound, Tensor) for bound in (low, high)) and (low or 0) <= 0 <= (high or 0)
+
+
+def _bounded(walk: Walk, call: Call) -> Tensor:
+    """Run a function that bounds its input: a bound that is reached takes what is its, the video's data the rest."""
     result: Tensor = call.run()
     given = call.args[0].detach()
     kept = result.detach()
@@ -92,8 +110,29 @@ def _clamp(walk: Walk, call: Call) -> Tensor:
     return result
 
 
-def _linear(walk: Walk, call: Call) -> Tensor:
+def _extremes(walk: Walk, call: Call) -> Any:
+    """Run a maximum or a minimum: the winner takes all, and a constant that wins takes what is its."""
+    first, second = call.args[0], call.get("other", 1, None)
+    result = call.run()
+    if not isinstance(second, Tensor) or (carries(first) and carries(second)):  # over a dimension, or of two videos
+        return result
+    kept, video, constant = result.detach(), first if carries(first) else second, second if carries(first) else first
+    share_of_constant = (kept == constant) / (1.0 + (kept == video.detach()))  # torch halves ties
+    walk.ledger.constant("what is larger in", walk.module, result, share_of_constant * kept)
+    return result
+
+
+def _gated(walk: Walk, call: Call) -> Any:
+    """Run `F.glu`, a σ(b): the gate is a constant."""
+    signal, gate = call.args[0].chunk(2, dim=call.get("dim", 1, -1))
+    return signal * gate.detach().sigmoid()
+
+
+def _linear(walk: Walk, call: Call) -> Any:
     values, weight, bias = (call.get(name, number, None) for number, name in enumerate(("input", "weight", "bias")))
+    if weight.dim() == 1:
+        result = walk.dispatch(torch.matmul, values, weight)
+        return result if bias is None else walk.dispatch(torch.add, result, bias)
     return _weighted(walk, weights.LINEAR, values, weight, bias, "linear")
 
 
@@ -141,14 +180,15 @@ def _weighted(
         values, weight = _shared(values, weight)
         result = product.forward(values, weight)
         return result if shift is None else walk.dispatch(torch.add, result, shift)
-    rule = walk.rules.of(walk.module, kind)
+    owner = walk.owner_of(weight)
+    rule = walk.rules.of(owner, kind)
     if rule is not None:
         return _by_rule(walk, product, values, weight, shift, rule)
     result = product.forward(values, weight)
     if shift is None:
         return result
     result = result + shift
-    walk.bias(result, shift)
+    walk.bias(result, shift, owner=owner)
     return result
 
 
@@ -165,7 +205,7 @@ def _by_rule(
     shift: Tensor | None,
     rule: weights.Rule,
 ) -> Tensor:
-    module, ledger = walk.module, walk.ledger
+    module, ledger = walk.owner_of(weight), walk.ledger
     layouts: list[Layout | None] = []
 
     def note(parts: weights.Parts) -> None:
@@ -195,19 +235,17 @@ def _with_product(*names: str, product: Callable[..., Tensor]) -> Handler:
     return run
 
 
-def _names(names: Sequence[str], handler: Handler) -> dict[str, Handler]:
-    return dict.fromkeys(names, handler)
-
-
 HANDLERS: dict[str, Handler] = {
-    **_names(sorted(PASSES), _passes),
-    **_names(sorted(SCALES), _scales),
-    **_names(
-        ["mul", "matmul", "bmm", "mm", "mv", "dot", "inner", "outer", "einsum", "tensordot", "bilinear", "kron"],
+    **dict.fromkeys(sorted(PASSES), _passes),
+    **dict.fromkeys(sorted(SCALES), _scales),
+    **dict.fromkeys(
+        ["mul", "matmul", "bmm", "mm", "mv", "dot", "inner", "outer", "einsum", "tensordot", "vdot", "kron"],
         _products,
     ),
-    **_names(["var"], _variance),
-    **_names(["clamp", "clip", "clamp_min", "clamp_max", "threshold"], _clamp),
+    **dict.fromkeys(["var"], _variance),
+    **dict.fromkeys(["clamp", "clip", "clamp_min", "clamp_max", "threshold"], _clamp),
+    **dict.fromkeys(["max", "min", "maximum", "minimum", "fmax", "fmin"], _extremes),
+    "glu": _gated,
     "div": _quotient,
     "pow": _power,
     "float_power": _power,

@@ -4,7 +4,7 @@ Each share is computed by its own formula and noted where it is lost. Nothing is
 missing or a wrong rule shows as an account that does not close.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,10 @@ from vidact.core.errors import ExplanationError
 from vidact.core.explanation import Account
 
 BIAS, STABILISER = "bias", "stabiliser"
+
+
+class OtherSteps(Exception):
+    """A network takes other steps for these clips than for the one that the layouts were found with."""
 
 
 @dataclass
@@ -59,7 +63,7 @@ class Ledger:
         """
         if not result.requires_grad:
             return
-        layout, version = self._layout(result), None if watched is None else watched._version
+        layout, version = self.layout(result), None if watched is None else watched._version
 
         def note(gradient: Tensor) -> None:
             if watched is not None and watched._version != version:
@@ -69,17 +73,41 @@ class Ledger:
         result.register_hook(note)  # type: ignore[no-untyped-call]
 
     def layout(self, tensor: Tensor) -> Layout | None:
-        """Give where the clips lie in a tensor that is noted at this place of forward."""
-        return self._layout(tensor)
+        """Give where the clips lie in a tensor that is noted at this place of forward; None for a single clip.
 
-    def _layout(self, tensor: Tensor) -> Layout | None:
+        The n-th note of a forward pass has the n-th layout.
+
+        Raises:
+            OtherSteps: there are more notes than when the layouts were found.
+        """
         if self.num_clips == 1:
             return None
         if self.layouts is None:
             self.found.append(layout_of(torch.isnan(tensor.detach())))
             return self.found[-1]
+        if self._count == len(self.layouts):
+            raise OtherSteps
         self._count += 1
         return self.layouts[self._count - 1]
+
+    def finish(self) -> None:
+        """Make sure, after forward, that as many notes were made as when the layouts were found.
+
+        Raises:
+            OtherSteps: there were fewer.
+        """
+        if self.layouts is not None and self.num_clips > 1 and self._count != len(self.layouts):
+            raise OtherSteps
+
+    @staticmethod
+    def join(singles: "Sequence[Ledger]") -> "Ledger":
+        """Put the accounts of single clips together."""
+        found = Ledger(len(singles))
+        for key in dict.fromkeys(key for one in singles for key in one.taken):
+            values = [one.taken.get(key) for one in singles]
+            none = torch.zeros_like(next(value for value in values if value is not None))
+            found.taken[key] = torch.cat([none if value is None else value for value in values])
+        return found
 
     def per_clip(self, values: Tensor, layout: Layout | None) -> Float[Tensor, " B"]:
         """Add up a tensor clip by clip, in float64."""

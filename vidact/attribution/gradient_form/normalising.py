@@ -4,15 +4,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidact.attribution.gradient_form.calls import Call, carries
 from vidact.attribution.gradient_form.steps import LayerNorm
-from vidact.attribution.gradient_form.walk import Call, Walk
+from vidact.attribution.gradient_form.walk import Walk
 
 
 def layer_norm(walk: Walk, call: Call) -> Tensor:
     """Normalise the last dimensions; the deviation is a constant."""
     values, shape = call.get("input", 0, None), call.get("normalized_shape", 1, None)
     weight, bias = call.get("weight", 2, None), call.get("bias", 3, None)
-    result: Tensor = LayerNorm.apply(values, list(shape), weight, bias, call.get("eps", 4, 1e-5))
+    eps = call.get("eps", 4, 1e-5)
+    if carries(weight) or carries(bias):  # computed from the video, as in adaptive normalisation
+        return _scaled(walk, LayerNorm.apply(values, list(shape), None, None, eps), weight, bias)
+    result: Tensor = LayerNorm.apply(values, list(shape), weight, bias, eps)
     if bias is not None:
         walk.bias(result, bias.detach())
     return result
@@ -25,7 +29,7 @@ def rms_norm(walk: Walk, call: Call) -> Tensor:
     eps = torch.finfo(values.dtype).eps if eps is None else eps
     dims = tuple(range(-len(shape), 0))
     result: Tensor = values * (values.detach().square().mean(dims, keepdim=True) + eps).rsqrt()
-    return result if weight is None else result * weight
+    return _scaled(walk, result, weight, None)
 
 
 def group_norm(walk: Walk, call: Call) -> Tensor:
@@ -35,8 +39,16 @@ def group_norm(walk: Walk, call: Call) -> Tensor:
     return _by_groups(walk, values, num_groups, weight, bias, call.get("eps", 4, 1e-5))
 
 
+def _refused(walk: Walk, call: Call) -> Tensor:
+    walk.refuse(call, f"call torch.nn.functional.{call.name}")
+    unchanged: Tensor = call.run()
+    return unchanged
+
+
 def instance_norm(walk: Walk, call: Call) -> Tensor:
     """Normalise each channel; the deviation is a constant."""
+    if call.func is not F.instance_norm:
+        return _refused(walk, call)
     given = call.bound(F.instance_norm)
     values, weight, bias, eps = given["input"], given.get("weight"), given.get("bias"), given.get("eps", 1e-5)
     if given.get("use_input_stats", True):
@@ -46,9 +58,11 @@ def instance_norm(walk: Walk, call: Call) -> Tensor:
 
 def batch_norm(walk: Walk, call: Call) -> Tensor:
     """Normalise by running statistics: an affine map."""
+    if call.func is not F.batch_norm:
+        return _refused(walk, call)
     given = call.bound(F.batch_norm)
     if given.get("training") or given.get("running_mean") is None:
-        walk.refuse(call, "BatchNorm with running statistics, in eval mode")
+        walk.refuse(call, "use BatchNorm with running statistics, in eval mode")
         unchanged: Tensor = call.run()
         return unchanged
     mean, variance = given["running_mean"], given["running_var"]
@@ -84,12 +98,19 @@ def _by_groups(
     dims = tuple(range(2, groups.dim()))
     deviation = (groups.detach().var(dims, correction=0, keepdim=True) + eps).rsqrt()
     result = ((groups - groups.mean(dims, keepdim=True)) * deviation).flatten(1, 2)
-    shape = (-1, *[1] * (values.dim() - 2))
-    result = result if weight is None else result * weight.reshape(shape)
-    if bias is None:
-        return result
-    result = result + bias.reshape(shape)
-    walk.bias(result, bias.detach().reshape(shape))
+    weight, bias = (None if each is None else each.reshape(-1, *[1] * (values.dim() - 2)) for each in (weight, bias))
+    return _scaled(walk, result, weight, bias)
+
+
+def _scaled(walk: Walk, result: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Multiply by a weight and add a bias, which may be computed from the video."""
+    if weight is not None:
+        result = walk.dispatch(torch.mul, result, weight)
+    if carries(bias):
+        result = walk.dispatch(torch.add, result, bias)
+    elif bias is not None:
+        result = result + bias
+        walk.bias(result, bias.detach())
     return result
 
 

@@ -32,7 +32,7 @@ class Pixels:
         assert isinstance(output, Tensor)
         self.layers.append(module)
         self.values.append(output.detach().requires_grad_())
-        self.given = self.values[-1].view_as(output)
+        self.given = self.values[-1].clone()  # what follows may work in place
         return self.given
 
     def relevance(self, scores: Tensor, weights: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ weights that one module takes from another.
 """
 
 import contextlib
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,90 +13,30 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves
 
+from vidact.attribution.gradient_form.calls import Call, Refusal, carries
+from vidact.attribution.gradient_form.constants import constant_base, constant_part, part_of_base
 from vidact.attribution.gradient_form.functions import (
     ADDS,
     CHOOSES,
     MOVES,
     OTHER_REMEDY,
     REMEDIES,
-    is_in_place,
-    is_reversed,
     name_of,
 )
 from vidact.attribution.gradient_form.ledger import BIAS, Ledger
 from vidact.attribution.gradient_form.pixels import Pixels
-from vidact.attribution.gradient_form.settings import Rules
 from vidact.attribution.gradient_form.steps import OWN_NODES
+from vidact.attribution.gradient_form.weights import Rules
 from vidact.attribution.graph.operations import HARMLESS, name_of_node
 from vidact.attribution.graph.tracing import nodes_of, place_of_call, walk_graph
+from vidact.core.errors import ExplanationError
 
 ADDED = "what is added in"
-# They may add a number of Python's; the numbers in calls of the others are dimensions.
-_ADDS_NUMBERS = {"add", "sub", "rsub", "where", "masked_fill", "fill", "index_fill", "scatter"}
-
-
-@dataclass
-class Call:
-    """A torch function as a network calls it with data from the video.
-
-    Attributes:
-        func: The function.
-        name: As in `functions`.
-        args: Positional arguments.
-        kwargs: Named arguments.
-    """
-
-    func: Any
-    name: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-
-    def get(self, name: str, position: int, default: Any) -> Any:
-        """Give an argument by name or position."""
-        return self.kwargs.get(name, self.args[position] if position < len(self.args) else default)
-
-    def without(self, *names: str, first: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Give the arguments that are left without the first ones, and without these names."""
-        return self.args[first:], {name: value for name, value in self.kwargs.items() if name not in names}
-
-    def bound(self, function: Any) -> dict[str, Any]:
-        """Name all arguments, as a function in Python declares them."""
-        return dict(inspect.signature(function).bind(*self.args, **self.kwargs).arguments)
-
-    def run(self, *args: Any) -> Any:
-        """Run the function, with other positional arguments if they are given."""
-        return self.func(*(args or self.args), **self.kwargs)
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A function that relevance cannot follow.
-
-    Attributes:
-        module: Name of the module that calls it; the network's class for the network itself.
-        function: Its name.
-        place: `file:line`.
-        remedy: What to do.
-    """
-
-    module: str
-    function: str
-    place: str
-    remedy: str
-
-    def __str__(self) -> str:
-        at = f" in {self.place}" if self.place else ""
-        return f"{self.module}: relevance cannot follow `{self.function}`{at}; use {self.remedy}"
 
 
 Handler = Callable[["Walk", Call], Any]
-
-
-def carries(value: Any) -> bool:
-    """Say whether relevance may go through a tensor: it comes from the video, with its gradient."""
-    return isinstance(value, Tensor) and value.requires_grad
 
 
 @dataclass
@@ -125,6 +64,11 @@ class Walk(TorchFunctionMode):
         self._names = {module: name for name, module in self.network.named_modules()}
         self._stack: list[str] = []
         self._known: set[Any] = set()  # nodes of the graph
+        self._owners = {
+            id(parameter): name or type(self.network).__name__
+            for module, name in self._names.items()
+            for parameter in module.parameters(recurse=False)
+        }
 
     @property
     def module(self) -> str:
@@ -173,7 +117,7 @@ class Walk(TorchFunctionMode):
             is_own = isinstance(node, torch.autograd.function.BackwardCFunction)
             name = node.name().removesuffix("Backward") if is_own else name_of_node(node.name())
             if name not in HARMLESS:
-                remedy = "torch functions: it is a custom or compiled function, and its steps cannot be seen"
+                remedy = "use torch functions: it is a custom or compiled function, and its steps cannot be seen"
                 self.refused[Refusal(self.module, name, "", remedy)] = None
 
     def dispatch(self, func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -186,11 +130,16 @@ class Walk(TorchFunctionMode):
         if not any(carries(value) for value in tree_leaves((args, kwargs))):
             return func(*args, **kwargs)
         self._find_hidden((args, kwargs))
+        if not args and (name := next((name for name in ("input", "self") if name in kwargs), None)):
+            args, kwargs = (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
         result = self._run(Call(func, name_of(func), tuple(args), kwargs))
         self._know((result, args))
         return result
 
     def _run(self, call: Call) -> Any:
+        if call.kwargs.get("out") is not None or call.kwargs.get("reduce") is not None:
+            self.refuse(call, "call it without out= and reduce=")
+            raise ExplanationError(str(next(reversed(self.refused))))
         handler = self.handlers.get(call.name)
         if handler is not None:
             return self._handle(handler, call)
@@ -208,85 +157,43 @@ class Walk(TorchFunctionMode):
 
     def _handle(self, handler: Handler, call: Call) -> Any:
         """Run a function that has a rule; where it works in place, on a clone that is written back."""
-        if not is_in_place(call.func, call.kwargs):
+        if not call.is_in_place:
             return handler(self, call)
-        target = call.args[0]
+        target, base = call.args[0], constant_base(call)
         kwargs = {name: value for name, value in call.kwargs.items() if name != "inplace"}
         func = getattr(Tensor, call.name, call.func) if call.func.__name__ != call.name else call.func
         result = handler(self, Call(func, call.name, (target.clone(), *call.args[1:]), kwargs))
         target.copy_(result)
-        if not carries(result):  # a constant now
+        if carries(result) and base is not None:
+            self.ledger.constant(ADDED, self.module, target._base, part_of_base(target, None, base))
+        if not carries(result) and carries(target):  # a constant now
             if target._is_view():
-                self.refuse(call, f"{call.name} out of place")
+                self.refuse(call, f"call {call.name} out of place")
             else:
                 target.detach_()
         return target
 
     def _add(self, call: Call) -> Any:
         """Run a function that adds, and note what the constants among its arguments take."""
-        part = _constant_part(call)
-        in_place = call.name == "setitem" or is_in_place(call.func, call.kwargs)
+        part, base = constant_part(call), constant_base(call)
         result = call.run()
-        result = call.args[0] if call.name == "setitem" else result
-        if part is not None:
-            noted = result
-            if in_place and result._base is not None:  # what follows may use the base, or another view of it
-                noted, own = result._base, part.expand_as(result)
-                part = torch.zeros_like(noted, requires_grad=False)
-                part.as_strided(result.size(), result.stride(), result.storage_offset()).copy_(own)
-            self.ledger.constant(ADDED, self.module, noted, part)
-        return None if call.name == "setitem" else result
+        changed = call.args[0] if call.name == "setitem" else result
+        if call.is_in_place and changed._base is not None:  # what follows may use the base, or another view of it
+            if part is not None or base is not None:
+                self.ledger.constant(ADDED, self.module, changed._base, part_of_base(changed, part, base))
+        elif part is not None:
+            self.ledger.constant(ADDED, self.module, changed, part)
+        return result
 
-    def bias(self, result: Tensor, bias: Tensor) -> None:
-        """Note what a layer's bias takes of its output."""
-        self.ledger.constant(BIAS, self.module, result, bias)
+    def bias(self, result: Tensor, bias: Tensor, *, owner: str | None = None) -> None:
+        """Note what a layer's bias takes of its output; `owner` is the module that has it, if another runs."""
+        self.ledger.constant(BIAS, owner or self.module, result, bias)
 
+    def is_owned(self, weight: Tensor) -> bool:
+        """Say whether a tensor is a parameter of a module, or a view of one."""
+        return id(weight) in self._owners or (weight._base is not None and id(weight._base) in self._owners)
 
-@torch.no_grad()
-def _constant_part(call: Call) -> Tensor | None:
-    """Compute what an affine function gives where the video's data are zero; None if that is nothing."""
-    if not any(map(_is_constant, _added_values(call))):
-        return None
-    if call.name in ("add", "sub", "rsub"):
-        return _added(call)
-    args, kwargs = tree_map(_without_video, (call.args, call.kwargs))
-    result = call.func(*args, **kwargs)
-    part: Tensor = args[0] if call.name == "setitem" else result
-    return part if bool(part.any()) else None
-
-
-def _added(call: Call) -> Tensor | None:
-    """Give the constant of a sum or a difference, with its sign and factor."""
-    first, second = call.args[0], call.get("other", 1, None)
-    if is_reversed(call.func):
-        first, second = second, first
-    alpha = call.kwargs.get("alpha", 1)
-    constant = first if carries(second) else second
-    factor = 1 if constant is first else alpha if call.name == "add" else -alpha
-    like = second if carries(second) else first
-    part = torch.as_tensor(constant, dtype=like.dtype, device=like.device).detach() * factor
-    return part if bool(part.any()) else None
-
-
-def _added_values(call: Call) -> list[Any]:
-    """List the arguments of an affine function that may be added: dimensions and indices are none of them."""
-    if call.name in ("pad", "constant_pad_nd"):
-        return [call.get("value", 3 if call.name == "pad" else 2, None)]
-    if call.name == "setitem":
-        return [call.args[0], call.args[2]]
-    values = tree_leaves((call.args, call.kwargs))
-    return values if call.name in _ADDS_NUMBERS else [value for value in values if isinstance(value, Tensor)]
-
-
-def _is_constant(value: Any) -> bool:
-    """Say whether an argument may be a number that is added, and not zero."""
-    if isinstance(value, Tensor):
-        return not value.requires_grad and value.is_floating_point()
-    return isinstance(value, float | int) and not isinstance(value, bool) and value != 0
-
-
-def _without_video(value: Any) -> Any:
-    """Replace data from the video by zeros; clone constants, as they may be overwritten."""
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return torch.zeros_like(value, requires_grad=False) if value.requires_grad else value.detach().clone()
-    return value
+    def owner_of(self, weight: Tensor) -> str:
+        """Name the module that has a weight, which may be used by another one's code; else the module that runs."""
+        base = weight if weight._base is None else weight._base
+        return self._owners.get(id(weight)) or self._owners.get(id(base)) or self.module

@@ -11,12 +11,17 @@ layer's own.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from vidact.attribution.lrp.recipes import Recipe
+from vidact.attribution.names import CP_LRP
 
 
 @dataclass(frozen=True)
@@ -216,3 +221,42 @@ class Weighted(torch.autograd.Function):
         found = product.backward(parts.by_size, values, weight.abs()).mul_(values.sign())
         found += product.backward(parts.by_term, values, weight)
         return found, None, None, None, None, None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How relevance is divided in gradient form.
+
+    Attributes:
+        recipe: A composite's lines, and what softmax does.
+    """
+
+    recipe: Recipe
+
+    @property
+    def weights_are_constant(self) -> bool:
+        """Whether attention weights are constants, so that all relevance goes to the values (CP-LRP)."""
+        return self.recipe.attention == CP_LRP
+
+    def of(self, module: str, kind: str) -> Rule | None:
+        """Choose the rule of a layer with weights; None for its own gradient.
+
+        Args:
+            module: Name of the module that calls it.
+            kind: `linear` or `convolution`.
+        """
+        for line in self.recipe.lines:
+            if line.layer in (None, "weighted", kind) and (line.name is None or fnmatchcase(module, line.name)):
+                return _RULES[line.rule](**line.settings)
+        return None
+
+
+_RULES: dict[str, Callable[..., Rule | None]] = {
+    "lrp_0": lambda: None,
+    "epsilon": epsilon_rule,
+    "gamma": gamma_rule,
+    "z_plus": partial(alpha_beta_rule, alpha=1.0, beta=0.0),
+    "alpha1_beta0": partial(alpha_beta_rule, alpha=1.0, beta=0.0),
+    "alpha2_beta1": alpha_beta_rule,
+    "alpha_beta": alpha_beta_rule,
+}

@@ -222,7 +222,7 @@ def _in_gradient_form(content: Mapping[Any, Any], name: str, own: tuple[Line, ..
         if line.rule not in GRADIENT_FORM_RULES or line.layer not in (None, "weighted", "convolution", "linear"):
             raise ConfigError(
                 f"{name}, rule {number}: in gradient form there are the rules {', '.join(GRADIENT_FORM_RULES)} for "
-                f"layer: convolution, linear or weighted; got {line.rule} for {line.layer}"
+                f"layer: convolution, linear or weighted; got {line.rule} for {line.layer or 'any layer'}"
             )
     otherwise = content["otherwise"]
     return Recipe(name, own + GRADIENT_FORM[otherwise], zero_biases=False, own_lines=own, attention=otherwise)

@@ -13,7 +13,7 @@ from vidact.attribution.base import Explainer
 from vidact.attribution.copies import SAME, differentiable, scores_of
 from vidact.attribution.lrp.book import Book, find_layouts
 from vidact.attribution.lrp.checks import require_explainable
-from vidact.attribution.lrp.composites import CompositeSpec, build_composite, read_recipe
+from vidact.attribution.lrp.composites import GRADIENT_FORM, CompositeSpec, build_composite, read_recipe
 from vidact.attribution.lrp.first_layer import FirstLayer, find_first_layer
 from vidact.attribution.lrp.recipes import check_names
 from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
@@ -53,7 +53,8 @@ class LayerwiseRelevance(Explainer):
         self._refine = refine and self._dtype != torch.float64
         self._spec, self._recipe, self._zero_biases = composite, read_recipe(composite), zero_biases
         self._check_network = check_network
-        self.method = f"{LRP}:{Path(composite).stem if isinstance(composite, str) else 'own'}"
+        name = Path(composite).stem if isinstance(composite, str) else "own"
+        self.method = f"{LRP}:{name}" + ("_own" if name in GRADIENT_FORM else "")
         self._composite: Composite | None = None
         self._first: tuple[Any, FirstLayer] | None = None
         self._book = Book()
