@@ -76,8 +76,8 @@ class Parts:
     """How a rule divides the relevance of a layer's outputs.
 
     Attributes:
-        by_term: s, what goes to the inputs by w x.
-        by_size: a, what goes to them by |w x|.
+        by_term: s, what goes to the inputs by w x; by w⁺ x where inputs and weights were all positive.
+        by_size: a, what goes to them by |w x|; None for nothing.
         of_bias: What the bias takes.
         of_stabiliser: What the stabiliser takes; None for nothing.
     """
@@ -158,8 +158,22 @@ def gamma_rule(gamma: float = 0.25, stabilizer: float = 0.0) -> Rule:
     return Rule(divide)
 
 
+def z_plus_rule(stabilizer: float = 1e-6) -> Rule:
+    """Build the z⁺ rule (Montavon et al. 2017): only positive terms and biases take relevance, R / (P + b⁺)."""
+
+    def divide(sums: Sums) -> Parts:
+        is_positive = sums.terms is sums.sizes
+        total = sums.terms if is_positive or sums.sizes is None else (sums.terms + sums.sizes) / 2
+        own = None if sums.bias is None else sums.bias.clamp(min=0)
+        scaled = sums.relevance / ((total if own is None else total + own) + stabilizer)
+        of_bias, taken = None if own is None else scaled * own, scaled * stabilizer
+        return Parts(scaled, None, of_bias, taken) if is_positive else Parts(scaled / 2, scaled / 2, of_bias, taken)
+
+    return Rule(divide, is_positive=True)
+
+
 def alpha_beta_rule(alpha: float = 2.0, beta: float = 1.0, stabilizer: float = 1e-6) -> Rule:
-    """Build the αβ rule (Bach et al. 2015, eq. 60); α = 1, β = 0 is z⁺ (Montavon et al. 2017)."""
+    """Build the αβ rule (Bach et al. 2015, eq. 60)."""
 
     def divide(sums: Sums) -> Parts:
         assert sums.sizes is not None
@@ -174,7 +188,7 @@ def alpha_beta_rule(alpha: float = 2.0, beta: float = 1.0, stabilizer: float = 1
         of_bias = None if bias_up is None or bias_down is None else bias_up + bias_down
         return Parts((up + down) / 2, (up - down) / 2, of_bias, eps_up + eps_down)
 
-    return Rule(divide, is_positive=beta == 0)
+    return Rule(divide)
 
 
 class Weighted(torch.autograd.Function):
@@ -215,9 +229,8 @@ class Weighted(torch.autograd.Function):
             sizes = product.forward(values.abs(), weight.abs()) if ctx.rule.needs_sizes else None
         parts = ctx.rule.divide(Sums(gradient * result, result, terms, sizes, bias))
         ctx.note(parts)
-        if parts.by_size is None or terms is sizes:
-            scaled = parts.by_term if parts.by_size is None else parts.by_term + parts.by_size
-            return product.backward(scaled, values, weight), None, None, None, None, None
+        if parts.by_size is None:
+            return product.backward(parts.by_term, values, weight), None, None, None, None, None
         found = product.backward(parts.by_size, values, weight.abs()).mul_(values.sign())
         found += product.backward(parts.by_term, values, weight)
         return found, None, None, None, None, None
@@ -255,7 +268,7 @@ _RULES: dict[str, Callable[..., Rule | None]] = {
     "lrp_0": lambda: None,
     "epsilon": epsilon_rule,
     "gamma": gamma_rule,
-    "z_plus": partial(alpha_beta_rule, alpha=1.0, beta=0.0),
+    "z_plus": z_plus_rule,
     "alpha1_beta0": partial(alpha_beta_rule, alpha=1.0, beta=0.0),
     "alpha2_beta1": alpha_beta_rule,
     "alpha_beta": alpha_beta_rule,
