@@ -27,10 +27,13 @@ def softmax(walk: Walk, call: Call) -> Tensor:
     kept = weights.detach()
 
     def taken(gradient: Tensor) -> Tensor:
-        # Σ g s − Σ x s (g − Σ g s), where x may be log s, as it differs by a constant that cancels.
-        arriving = (gradient * kept).sum(dim, keepdim=True)
-        leaving: Tensor = torch.special.xlogy(kept, kept) * (gradient - arriving)
-        return gradient * kept - leaving
+        # Σ g s − Σ x s (g − Σ g s), row by row; x may be log s, which differs from it by a constant that cancels.
+        relevance = gradient * kept
+        arriving = relevance.sum(dim, keepdim=True)
+        logits = kept.clamp(min=torch.finfo(kept.dtype).tiny).log_()  # 0 · log 0 is 0
+        entropy = -(logits * kept).sum(dim, keepdim=True)
+        leaving = relevance.mul_(logits).sum(dim, keepdim=True) + entropy * arriving
+        return arriving - leaving
 
     walk.ledger.on_gradient(SOFTMAX, walk.module, weights, taken, watched=kept)
     return weights
