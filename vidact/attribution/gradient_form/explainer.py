@@ -66,11 +66,12 @@ class GradientForm(Explainer):
         attention = self._recipe.attention
         self.method = f"{LRP}:{attention}" + ("" if composite == attention else f"_{own}")
         self._ledger: Ledger | None = None
+        self._is_ready = False
         self._shapes: set[Any] = set()  # of clips that were checked
         self._layouts: dict[Any, list[Layout | None] | None] = {}  # by the shape of a clip; None: one by one
 
     def __exit__(self, *error: Any) -> None:
-        self._shapes, self._layouts, self._ledger = set(), {}, None
+        self._is_ready, self._shapes, self._layouts, self._ledger = False, set(), {}, None
         super().__exit__(*error)
 
     def __enter__(self) -> "GradientForm":
@@ -78,11 +79,12 @@ class GradientForm(Explainer):
         return self
 
     def _prepare(self, video: Float[Tensor, "1 C T H W"]) -> None:
-        if not self._shapes:
+        if not self._is_ready:
             for canonizer in (UnrollLSTM(), UnrollGRU()):
                 canonizer.apply(self._copy)
             let_activations_pass(self._copy)
             _check_names(self._recipe, self._copy)
+            self._is_ready = True
         if self._check_network and video.shape[1:] not in self._shapes:
             refusals, gap = self.check(video)
             if refusals:
@@ -92,7 +94,7 @@ class GradientForm(Explainer):
         self._shapes.add(video.shape[1:])
 
     def check(self, video: Float[Tensor, "1 C T H W"]) -> tuple[list[Refusal], float]:
-        """List the functions that relevance cannot follow, once for each place, by explaining an example clip.
+        """Explain an example clip, and list the functions that relevance cannot follow, once for each place.
 
         Returns:
             The functions and, where there are none, how far the account of all classes together is from closing, as a
