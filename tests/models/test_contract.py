@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from zennit.core import Composite
 
 import vidact.models
+from vidact.attribution.gradient_form.explainer import GradientForm
 from vidact.attribution.graph.canonizers import build_canonizers
 from vidact.attribution.lrp.checks import find_obstacles
 from vidact.attribution.lrp.composites import build_composite
@@ -203,6 +204,17 @@ def test_the_account_closes_on_moving_and_on_still_clips(name: str, differences:
             assert 0.98 < on_biases < 1.02  # the rest is the stabiliser's, where a score is small
         elif name not in GATED:
             assert (found.conservation - 1).abs().max() < 1e-3
+
+
+def test_the_account_closes_in_gradient_form_too(name: str) -> None:
+    """With biases counted, and without a module for each step."""
+    network, clips = _network(name), _still_and_moving(name)
+    with GradientForm(network, composite="attnlrp", refine=False) as explain:
+        found = explain(clips, torch.tensor([0, 1, 2]))
+    assert found.account is not None
+    assert found.account.gap(found.score).max() < 1e-4
+    with torch.no_grad():
+        torch.testing.assert_close(found.score, network(clips).diagonal(), rtol=1e-4, atol=1e-5)
 
 
 def _record_relevance(gate: nn.Module, found: dict[str, Tensor]) -> None:

@@ -1,5 +1,7 @@
 """Normalisations in gradient form: the deviation is a constant (Achtibat et al. 2024), and centring is linear."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -53,7 +55,7 @@ def instance_norm(walk: Walk, call: Call) -> Tensor:
     values, weight, bias, eps = given["input"], given.get("weight"), given.get("bias"), given.get("eps", 1e-5)
     if given.get("use_input_stats", True):
         return _by_groups(walk, values, values.shape[1], weight, bias, eps)
-    return _affine(walk, values, (given["running_mean"], given["running_var"]), weight, bias, eps)
+    return _affine(walk, call, given)
 
 
 def batch_norm(walk: Walk, call: Call) -> Tensor:
@@ -65,28 +67,20 @@ def batch_norm(walk: Walk, call: Call) -> Tensor:
         walk.refuse(call, "use BatchNorm with running statistics, in eval mode")
         unchanged: Tensor = call.run()
         return unchanged
-    mean, variance = given["running_mean"], given["running_var"]
-    return _affine(
-        walk, given["input"], (mean, variance), given.get("weight"), given.get("bias"), given.get("eps", 1e-5)
-    )
+    return _affine(walk, call, given)
 
 
-def _affine(
-    walk: Walk,
-    values: Tensor,
-    statistics: tuple[Tensor, Tensor],
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-) -> Tensor:
+def _affine(walk: Walk, call: Call, given: dict[str, Any]) -> Tensor:
     """Run a normalisation by running statistics: an affine map, whose shift takes relevance."""
-    mean, variance = statistics
-    scale = (variance + eps).rsqrt()
+    result: Tensor = call.run()
+    weight, bias = given.get("weight"), given.get("bias")
+    if carries(weight) or carries(bias):
+        walk.refuse(call, "compute no weights of a BatchNorm from the video")
+        return result
+    scale = (given["running_var"] + given.get("eps", 1e-5)).rsqrt()
     scale = scale if weight is None else scale * weight
-    shift = -mean * scale if bias is None else bias - mean * scale
-    scale, shift = (each.reshape(-1, *[1] * (values.dim() - 2)) for each in (scale, shift))
-    result = values * scale + shift
-    walk.bias(result, shift)
+    shift = -given["running_mean"] * scale if bias is None else bias - given["running_mean"] * scale
+    walk.bias(result, shift.reshape(-1, *[1] * (result.dim() - 2)))
     return result
 
 
