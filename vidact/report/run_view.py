@@ -15,11 +15,10 @@ from vidact.core.errors import DataError
 from vidact.core.intervals import ClusteredMean
 from vidact.data.datamodule import VideoDataModule
 from vidact.report.clip_views import explain_clips
-from vidact.report.contents import ClipView, Interval, Outcome, RunView
+from vidact.report.contents import ClipView, Interval, Outcome, ReportSettings, RunView
 from vidact.report.evaluation_view import find_evaluation
 from vidact.report.run_facts import config_text, facts, read_curves, split_facts, without_home
 from vidact.report.run_pictures import draw_pictures
-from vidact.report.settings import ReportSettings
 from vidact.report.summary import percent
 from vidact.runs.measuring import MeasuredPart, choose_clips, measure_part
 from vidact.runs.run import Run, open_run

@@ -1,7 +1,7 @@
 """The verb `report`: write an HTML page about runs."""
 
 from vidact.core.terminal import printable
-from vidact.report.settings import ReportSettings
+from vidact.report.contents import ReportSettings
 
 
 def report(
