@@ -11,8 +11,8 @@ import yaml
 from vidact.core.clips import as_float
 from vidact.core.errors import ConfigError
 from vidact.data.video.reading import read_frames
-from vidact.report.contents import ReportSettings, RunView
-from vidact.report.run_view import score_rows, view_run
+from vidact.report.contents import RunView
+from vidact.report.run_view import ReportSettings, score_rows, view_run
 from vidact.runs.measuring import choose_clips, measure_part
 from vidact.runs.run import open_run
 

@@ -1,7 +1,6 @@
-"""Dataclasses for everything that a report shows, as plain arrays and words, and for its settings.
+"""Dataclasses for everything that a report shows, as plain arrays and words.
 
-`run_view` fills them from a run, `api` from a single clip, and `page` writes them as HTML. No torch is imported here:
-the command line's help has to answer at once.
+`run_view` fills them from a run, `api` from a single clip, and `page` writes them as HTML.
 """
 
 from dataclasses import dataclass, field
@@ -9,9 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from vidact.attribution.names import LRP
-from vidact.core.errors import ConfigError, VidactError
-from vidact.explaining.settings import ExplainSettings
+from vidact.core.errors import VidactError
 
 
 @dataclass(frozen=True)
@@ -247,31 +244,3 @@ class RunView:
     left_out: tuple[str, ...] = ()
     evaluation: EvaluationView | None = None
     curves: Curves | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class ReportSettings:
-    """What a report shows.
-
-    Attributes:
-        part: The clips that are measured: validation or test.
-        methods: Methods of explaining that the page switches between, as '[lrp, grad_cam]'; lrp is by the composite
-            that the run was trained with.
-        clips_per_class: Clips of each class to show, drawn at random.
-        mistakes: Further clips to show: the most confident mistakes.
-    """
-
-    part: str = "validation"
-    methods: tuple[str, ...] = (LRP, "gradient_x_input")
-    clips_per_class: int = 2
-    mistakes: int = 8
-
-    def __post_init__(self) -> None:
-        from vidact.runs.measuring import STAGES
-
-        if self.part not in STAGES:
-            raise ConfigError(f"part is one of {', '.join(STAGES)}, got {self.part!r}")
-        if not self.methods or self.clips_per_class < 0 or self.mistakes < 0:
-            raise ConfigError(f"expected methods, and numbers of clips of 0 or more, got {self}")
-        for method in self.methods:
-            ExplainSettings(method)

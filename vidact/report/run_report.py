@@ -9,10 +9,9 @@ from vidact.core.errors import VidactError
 from vidact.core.folders import refuse_foreign_file
 from vidact.data.datamodule import VideoDataModule
 from vidact.drawing.figure import save_png
-from vidact.report.contents import ReportSettings
 from vidact.report.page import is_page, report_page, write_page
 from vidact.report.run_pictures import run_figures
-from vidact.report.run_view import view_run
+from vidact.report.run_view import ReportSettings, view_run
 from vidact.runs.folder import RunFolder
 from vidact.runs.trust import modules_of_file
 

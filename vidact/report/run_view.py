@@ -4,25 +4,51 @@
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
-from vidact.core.errors import DataError
+from vidact.core.errors import ConfigError, DataError
 from vidact.core.intervals import ClusteredMean
 from vidact.data.datamodule import VideoDataModule
+from vidact.explaining.settings import ExplainSettings
 from vidact.report.clip_views import explain_clips
-from vidact.report.contents import ClipView, Interval, Outcome, ReportSettings, RunView
+from vidact.report.contents import ClipView, Interval, Outcome, RunView
 from vidact.report.evaluation_view import find_evaluation
 from vidact.report.run_facts import config_text, facts, read_curves, split_facts, without_home
 from vidact.report.run_pictures import draw_pictures
 from vidact.report.summary import percent
-from vidact.runs.measuring import MeasuredPart, choose_clips, measure_part
+from vidact.runs.measuring import STAGES, MeasuredPart, choose_clips, measure_part
 from vidact.runs.run import Run, open_run
 from vidact.runs.splits import read_kept_split
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What a report shows.
+
+    Attributes:
+        part: The clips that are measured.
+        methods: Ways of explaining that can be switched between; `lrp` is by the composite that the run names.
+        clips_per_class: Clips of each class that are drawn at random.
+        mistakes: Further clips, those that are most surely taken for another class.
+    """
+
+    part: str = "validation"
+    methods: tuple[str, ...] = (LRP, "gradient_x_input")
+    clips_per_class: int = 2
+    mistakes: int = 8
+
+    def __post_init__(self) -> None:
+        if self.part not in STAGES:
+            raise ConfigError(f"part is one of {', '.join(STAGES)}, got {self.part!r}")
+        if not self.methods or self.clips_per_class < 0 or self.mistakes < 0:
+            raise ConfigError(f"expected methods, and numbers of clips of 0 or more, got {self}")
+        for method in self.methods:
+            ExplainSettings(method)
 
 
 def view_run(

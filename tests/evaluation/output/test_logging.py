@@ -14,8 +14,7 @@ from vidact.evaluation.names import CONTROLS
 from vidact.evaluation.output.files import read_evaluation
 from vidact.evaluation.output.logging import COLUMNS, draw_comparison, draw_evaluation, written_files
 from vidact.evaluation.output.pictures import all_methods, main_keys
-from vidact.report.contents import ReportSettings
-from vidact.report.run_view import view_run
+from vidact.report.run_view import ReportSettings, view_run
 
 QUICK = ["--methods", "[gradient, grad_cam]", "--units", "[tubes]", "--fills", "[blur]", "--num-steps", "2"]
 QUICK += ["--random-orders", "2", "--num-clips", "3", "--accelerator", "cpu"]
