@@ -4,7 +4,6 @@ Run by `make bench`, not by `make test`; on a CUDA device where there is one. Wh
 else the machine does hits all alike; each number is worth something only beside the others of its run.
 """
 
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from costs import DEVICE, seconds_of
 from torch import Tensor, nn
 
 from vidact.evaluation.measures.fill_ins import build_fill
@@ -21,7 +21,6 @@ from vidact.evaluation.measures.units import Units, columns, frames, sum_by_unit
 from vidact.models.residual import SlimResNet3D
 from vidact.models.stacked import StackedFramesCNN
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NUM_ROUNDS, NUM_LONG_ROUNDS = 5, 3
 LEAST_RATE = 0.8  # of plain forward passes
 LEAST_SPEED = 20.0  # times Quantus's: the goal
@@ -54,19 +53,11 @@ def _map(name: str, units: Units, number: int) -> Tensor:
     return (order / units.count - 0.5)[:, units.number].to(DEVICE)
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def _take_turns(works: dict[str, Callable[[], Any]], *, num_rounds: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(num_rounds):
         for name, work in works.items():
-            seconds[name].append(_seconds(work))
+            seconds[name].append(seconds_of(work))
     return seconds
 
 
@@ -105,7 +96,7 @@ class _Alternating:
     def _score_plainly(self) -> None:
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()  # what was begun before is not the plain call's
-        self.plain_seconds += _seconds(lambda: self._network(self._batch[: self.sizes[-1]]))
+        self.plain_seconds += seconds_of(lambda: self._network(self._batch[: self.sizes[-1]]))
 
 
 @pytest.mark.timeout(3600)
@@ -136,7 +127,7 @@ def test_a_curve_costs_little_more_than_its_forward_passes(name: str, capsys: py
         own = plain = 0.0
         for _ in range(NUM_ROUNDS):
             score = _Alternating(network, batch)
-            total = _seconds(lambda evaluate=evaluate, score=score: evaluate(score))
+            total = seconds_of(lambda evaluate=evaluate, score=score: evaluate(score))
             own, plain = own + total - score.plain_seconds, plain + score.plain_seconds
         rates[kind, fill_in] = plain / own
         own, plain = (1000 * seconds / NUM_ROUNDS for seconds in (own, plain))

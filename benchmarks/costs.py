@@ -1,4 +1,4 @@
-"""What one explanation costs: time, and the memory that it holds at once."""
+"""What one run of some work costs: time, and the memory that it holds at once."""
 
 import statistics
 import time
@@ -12,10 +12,10 @@ from torch.profiler import ProfilerActivity, profile
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def seconds_of(explain: Callable[[], Tensor]) -> float:
+def seconds_of(work: Callable[[], object]) -> float:
     """Measure how long one run takes."""
     start = time.perf_counter()
-    explain()
+    work()
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start

@@ -18,6 +18,7 @@ class Pixels:
 
     Attributes:
         values: The video, then the outputs of the layers that see nothing else; each requires a gradient of its own.
+        given: What stands for the last of them in the network's code.
         layers: The layer between each two of them.
     """
 

@@ -29,8 +29,8 @@ from vidact.attribution.gradient_form.ledger import BIAS, Ledger
 from vidact.attribution.gradient_form.pixels import Pixels
 from vidact.attribution.gradient_form.steps import OWN_NODES
 from vidact.attribution.gradient_form.weights import Rules
-from vidact.attribution.graph.operations import HARMLESS, name_of_node
-from vidact.attribution.graph.tracing import nodes_of, place_of_call, walk_graph
+from vidact.attribution.graph.operations import HARMLESS
+from vidact.attribution.graph.tracing import name_of_hidden, nodes_of, place_of_call, walk_graph
 from vidact.core.errors import ExplanationError
 
 ADDED = "what is added in"
@@ -114,8 +114,7 @@ class Walk(TorchFunctionMode):
         for node in self._know(values):
             if isinstance(node, OWN_NODES):
                 continue
-            is_own = isinstance(node, torch.autograd.function.BackwardCFunction)
-            name = node.name().removesuffix("Backward") if is_own else name_of_node(node.name())
+            name = name_of_hidden(node)
             if name not in HARMLESS:
                 remedy = "use torch functions: it is a custom or compiled function, and its steps cannot be seen"
                 self.refused[Refusal(self.module, name, "", remedy)] = None

@@ -207,8 +207,7 @@ class _Watch(TorchFunctionMode):
         """Find calls that torch function modes do not see: scripted functions, and custom autograd functions."""
         new = set() if self._in_leaf else self.know(values)
         for node in new:
-            is_own = isinstance(node, torch.autograd.function.BackwardCFunction)
-            name = node.name().removesuffix("Backward") if is_own else name_of_node(node.name())
+            name = name_of_hidden(node)
             from_video = tuple(below is not None for below, _ in node.next_functions)
             if getattr(node, "_saved_accumulate", False):
                 name += " with accumulate"
@@ -255,6 +254,12 @@ def nodes_of(values: Any) -> set[Any]:
     return nodes
 
 
+def name_of_hidden(node: Any) -> str:
+    """Name the call that made a node: by its class if it is a custom autograd function, else as torch calls it."""
+    is_own = isinstance(node, torch.autograd.function.BackwardCFunction)
+    return str(node.name().removesuffix("Backward")) if is_own else name_of_node(node.name())
+
+
 def walk_graph(nodes: set[Any], *, seen: set[Any]) -> set[Any]:
     """List these nodes and all before them that are not in `seen`, and add them to it."""
     new, waiting = set(), list(nodes - seen)
@@ -268,7 +273,7 @@ def walk_graph(nodes: set[Any], *, seen: set[Any]) -> set[Any]:
 
 
 def place_of_call() -> str:
-    """Name the innermost line of code outside of torch and this file."""
+    """Name the innermost line of code outside of torch and of what watches the network."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith(_FOREIGN):
         frame = frame.f_back
