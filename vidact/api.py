@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vidact.attribution.lrp.composites import CompositeSpec
-from vidact.attribution.names import DEFAULT_COMPOSITE, HOTSPOT_THRESHOLD, LRP, PREDICTED, unit_of
+from vidact.attribution.names import AUTO, HOTSPOT_THRESHOLD, LRP, PREDICTED, unit_of
 from vidact.core.devices import choose_device
 from vidact.data.loading.streaming import Video, VideoArray, VideoFile, pick_frames
 from vidact.data.video.reading import to_network_size
@@ -77,7 +77,7 @@ def explain(
     *,
     target: str = PREDICTED,
     method: str = LRP,
-    composite: CompositeSpec = DEFAULT_COMPOSITE,
+    composite: CompositeSpec = AUTO,
     fps: float | int | None = None,
     threshold: float = HOTSPOT_THRESHOLD,
 ) -> ClipExplanation:
@@ -88,7 +88,8 @@ def explain(
         clip: The video file or array.
         target: `predicted`, a class, or `A-vs-B`.
         method: One of `attribution.registry.METHODS`.
-        composite: The rules per layer, for `lrp`.
+        composite: The rules per layer, for `lrp`; `auto` for epsilon_plus where rules on modules can follow the
+            network, else cp_lrp.
         fps: Frames per second of an array; that of the network's training clips if None.
         threshold: A voxel is a hotspot from this share of the clip's largest |R| on.
 

@@ -22,6 +22,8 @@ TOLERANCE = 0.05  # of the share of a score that is on voxels
 NEGLIGIBLE_SCORE = 0.01
 SHOWN = 0.001  # a share below this is not named
 MAX_NAMED = 3
+# Of the largest part of an account: rounding in float32 stays below, and a missing rule above.
+LARGEST_GAP = 1e-3
 ROUNDING = 1e-4  # of the largest number in an account; beyond it, clips are explained again in float64
 
 _IN_GRADIENT_FORM = (f"{LRP}:{CP_LRP}", f"{LRP}:{ATTNLRP}")

@@ -1,8 +1,9 @@
 """Names, units and defaults of explanations; imports no torch, so that the command line's help answers at once."""
 
 LRP = "lrp"
-DEFAULT_COMPOSITE = "epsilon_plus"
+DEFAULT_COMPOSITE = "epsilon_plus"  # where rules are put on modules
 ATTNLRP, CP_LRP = "attnlrp", "cp_lrp"  # composites in gradient form
+AUTO = "auto"  # the first where it can follow the network, else CP_LRP
 PREDICTED, TRUE = "predicted", "true"  # the class that the network predicts, and the one that the data set names
 HOTSPOT_THRESHOLD = 0.3  # a voxel is a hotspot from this share of the largest |R| on, as in the report of 2020
 

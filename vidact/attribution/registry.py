@@ -10,8 +10,9 @@ from torch import nn
 
 from vidact.attribution.base import Explainer
 from vidact.attribution.gradient_form.explainer import GradientForm
-from vidact.attribution.lrp.composites import read_recipe
+from vidact.attribution.lrp.composites import CompositeSpec, read_recipe
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
+from vidact.attribution.methods.automatic import AutomaticRelevance
 from vidact.attribution.methods.controls import Attention, Centre, Intensity, MotionEnergy, Random
 from vidact.attribution.methods.gradcam import GradCam
 from vidact.attribution.methods.gradients import (
@@ -22,11 +23,11 @@ from vidact.attribution.methods.gradients import (
     SmoothGrad,
 )
 from vidact.attribution.methods.occlusion import Occlusion
-from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
+from vidact.attribution.names import AUTO, LRP
 from vidact.core.errors import ConfigError, nearest
 
 METHODS: dict[str, type[Explainer]] = {
-    LRP: LayerwiseRelevance,
+    LRP: AutomaticRelevance,
     "gradient": Gradient,
     "gradient_x_input": GradientTimesInput,
     "smoothgrad": SmoothGrad,
@@ -58,8 +59,10 @@ def build_explainer(method: str, network: nn.Module, **settings: Any) -> Explain
     if detail:
         settings = {**settings, _DETAILS[name]: detail}
     kind = METHODS[name]
-    if name == LRP and read_recipe(settings.get("composite", DEFAULT_COMPOSITE)).attention is not None:
-        kind = GradientForm
+    if name == LRP and settings.get("composite", AUTO) == AUTO:
+        settings.pop("composite", None)
+    elif name == LRP:
+        kind = GradientForm if is_in_gradient_form(settings["composite"]) else LayerwiseRelevance
     if strange := sorted(set(settings) - _settings_of(kind)):
         there = ", ".join(sorted(_settings_of(kind)))
         raise ConfigError(f"{method} has no setting {', '.join(strange)}; there are {there}")
@@ -86,6 +89,21 @@ def check_method(method: str) -> None:
         raise ConfigError(f"method {name!r} is unknown; {hint}there are {', '.join(METHODS)}")
     if colon and name not in _DETAILS:
         raise ConfigError(f"method {method!r}: only {' and '.join(_DETAILS)} take a name after the colon")
+
+
+def check_composite(spec: CompositeSpec) -> None:
+    """Make sure that a composite can be read: a name, `auto`, a YAML file, or a mapping as in one.
+
+    Raises:
+        ConfigError: no such composite or file; an unknown rule, layer or setting.
+    """
+    if spec != AUTO:
+        read_recipe(spec)
+
+
+def is_in_gradient_form(spec: CompositeSpec) -> bool:
+    """Say whether relevance by this composite travels in gradient form, which needs no modules."""
+    return spec != AUTO and read_recipe(spec).attention is not None
 
 
 _DETAILS = {LRP: "composite", "grad_cam": "layer"}

@@ -10,12 +10,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vidact.attribution.base import Explainer
+from vidact.attribution.methods.automatic import choose_composite
+from vidact.attribution.names import AUTO, DEFAULT_COMPOSITE
 from vidact.attribution.registry import build_explainer
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.evaluation.clips import draw_key
 from vidact.evaluation.measures.randomisation import randomised
 from vidact.evaluation.names import CONTROLS, RANDOM, RANDOMISATION
-from vidact.evaluation.settings import EvaluateSettings
+from vidact.evaluation.settings import SUITED, EvaluateSettings
 
 
 @dataclass(frozen=True)
@@ -163,10 +165,17 @@ def _build(name: str, network: nn.Module, settings: EvaluateSettings) -> Explain
     return build_explainer(name, network, batch_size=settings.batch_size, **own)
 
 
+def _suited(network: nn.Module, example: Float[Tensor, "1 C T H W"]) -> tuple[str, ...]:
+    try:
+        return SUITED[choose_composite(network, example)]
+    except ExplanationError:  # they are then skipped one by one, with the reason
+        return SUITED[DEFAULT_COMPOSITE]
+
+
 def possible_methods(
     network: nn.Module, settings: EvaluateSettings, *, example: Float[Tensor, "1 C T H W"]
 ) -> tuple[EvaluateSettings, list[str]]:
-    """Drop the methods that do not work with a network.
+    """Put the methods that suit a network in the place of `auto`, and drop those that do not work with it.
 
     Args:
         network: In eval mode.
@@ -179,8 +188,11 @@ def possible_methods(
     Raises:
         ConfigError: none is left.
     """
-    kept, lines = [], []
-    for method in settings.methods:
+    methods, kept, lines = list(settings.methods), [], []
+    if AUTO in methods:
+        place = methods.index(AUTO)
+        methods[place : place + 1] = _suited(network, example)
+    for method in dict.fromkeys(methods):
         try:
             with build_explainer(method, network) as explain:
                 explain.prepare(example)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidact.attribution.names import LRP, PREDICTED
+from vidact.attribution.names import ATTNLRP, AUTO, CP_LRP, DEFAULT_COMPOSITE, LRP, PREDICTED
 from vidact.core.errors import ConfigError, nearest
 from vidact.evaluation.names import (
     CONFOUNDER,
@@ -24,6 +24,11 @@ CHEAP = (PERTURBATION, LOCALISATION, SPARSENESS)
 IDLE = {(FRAMES, "temporal_mean")}  # changes nothing
 OVER_TIME = frozenset({"temporal_mean"}) | FRAMES_ONLY  # in a clip of a single frame they change nothing
 LABEL = "label"
+# What `auto` stands for among methods, by the composite that suits the network.
+SUITED = {
+    DEFAULT_COMPOSITE: tuple(f"{LRP}:{composite}" for composite in (DEFAULT_COMPOSITE, "epsilon_gamma", "epsilon")),
+    CP_LRP: (f"{LRP}:{CP_LRP}", f"{LRP}:{ATTNLRP}", "attention_rollout", "chefer"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,7 @@ class EvaluateSettings:
 
     Attributes:
         methods: Ways of explaining, as '[lrp:epsilon_plus, grad_cam, occlusion]'; controls are measured beside them.
+            auto stands for lrp by the composites that suit the network.
         measures: perturbation, localisation, composition, randomisation, sensitivity, sparseness; null for
             perturbation, sparseness and, where there are masks, localisation.
         units: What is replaced at once: tubes, frames, columns.
@@ -73,8 +79,7 @@ class EvaluateSettings:
     """
 
     methods: tuple[str, ...] = (
-        *(f"{LRP}:{composite}" for composite in ("epsilon_plus", "epsilon_gamma", "epsilon")),
-        *("gradient", "gradient_x_input", "smoothgrad", "integrated_gradients", "grad_cam"),
+        *(AUTO, "gradient", "gradient_x_input", "smoothgrad", "integrated_gradients", "grad_cam"),
     )
     measures: tuple[str, ...] | None = None
     units: tuple[str, ...] = (TUBES, FRAMES)
@@ -174,14 +179,15 @@ class EvaluateSettings:
 
 
 def _check_methods(methods: Sequence[str]) -> None:
-    from vidact.attribution.lrp.composites import read_recipe
-    from vidact.attribution.registry import check_method
+    from vidact.attribution.registry import check_composite, check_method
 
     for method in methods:
+        if method == AUTO:
+            continue
         check_method(method)
         name, _, detail = method.partition(":")
         if name == LRP and detail:
-            read_recipe(detail)
+            check_composite(detail)
 
 
 def _suits(units: str, fill: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from vidact.attribution.names import DEFAULT_COMPOSITE, HOTSPOT_THRESHOLD, LRP, PREDICTED
+from vidact.attribution.names import AUTO, HOTSPOT_THRESHOLD, LRP, PREDICTED
 from vidact.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,22 +19,22 @@ class ExplainSettings:
 
     Attributes:
         method: lrp, gradient, gradient_x_input, smoothgrad, integrated_gradients, occlusion, grad_cam, …
-        composite: The relevance rules per layer, for lrp: a name or a .yaml file.
+        composite: The relevance rules per layer, for lrp: a name or a .yaml file; auto for epsilon_plus where rules on
+            modules can follow the network, else cp_lrp.
         target: What is explained: predicted, a class, or A-vs-B (why A and not B).
         batch_size: Windows that go through the network at once.
     """
 
     method: str = LRP
-    composite: str | Mapping[str, Any] = DEFAULT_COMPOSITE
+    composite: str | Mapping[str, Any] = AUTO
     target: str = PREDICTED
     batch_size: int = 8
 
     def __post_init__(self) -> None:
-        from vidact.attribution.lrp.composites import read_recipe
-        from vidact.attribution.registry import check_method
+        from vidact.attribution.registry import check_composite, check_method
 
         check_method(self.method)
-        read_recipe(self.composite)
+        check_composite(self.composite)
         if self.batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {self.batch_size}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
+from vidact.attribution.names import AUTO, LRP
 from vidact.core.errors import ConfigError, DataError
 from vidact.core.intervals import ClusteredMean
 from vidact.data.datamodule import VideoDataModule
@@ -92,8 +92,8 @@ def view_run(
 def _of_run(run: Run, methods: Sequence[str]) -> tuple[str, ...]:
     """Let `lrp` be by the composite that a run was trained with, where that has a name."""
     relevance = run.config.get("relevance") or {}
-    method, composite = relevance.get("method", LRP), relevance.get("composite", DEFAULT_COMPOSITE)
-    if method == LRP and isinstance(composite, str) and not Path(composite).suffix:
+    method, composite = relevance.get("method", LRP), relevance.get("composite", AUTO)
+    if method == LRP and composite != AUTO and isinstance(composite, str) and not Path(composite).suffix:
         method = f"{LRP}:{composite}"
     own = method if method.startswith(LRP) else LRP
     return tuple(own if name == LRP else name for name in methods)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils import checkpoint
 
-from vidact.attribution.account import ROUNDING, refined
+from vidact.attribution.account import LARGEST_GAP, ROUNDING, refined
 from vidact.attribution.base import Explainer, part_of
 from vidact.attribution.copies import differentiable
 from vidact.attribution.gradient_form.calls import Refusal
@@ -29,9 +29,6 @@ from vidact.attribution.names import CP_LRP, LRP
 from vidact.attribution.targets import Against, Goal
 from vidact.core.errors import ConfigError, ExplanationError, nearest
 from vidact.core.explanation import Account, Explanation
-
-# Of the largest part of an account: rounding in float32 stays below, and a missing rule above.
-LARGEST_GAP = 1e-3
 
 
 class GradientForm(Explainer):

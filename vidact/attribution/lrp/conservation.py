@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vidact.attribution.account import TOLERANCE, in_words, is_negligible, join_accounts, parts_of
+from vidact.attribution.account import LARGEST_GAP, TOLERANCE, in_words, is_negligible, join_accounts, parts_of
 from vidact.attribution.base import Explainer
 from vidact.attribution.lrp.composites import CompositeSpec
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
@@ -112,10 +112,9 @@ class ConservationTable:
         return max((abs(value) for flow in flows for value in (flow.arriving, flow.leaving)), default=0.0)
 
     @property
-    def adds_up(self) -> bool:
-        """Whether ΣR equals the score within TOLERANCE, for each clip whose score is not negligible."""
-        clear = ~is_negligible(self.score, self.largest_logit)
-        return bool(((self.handled[clear] - 1).abs() <= TOLERANCE).all())
+    def closes(self) -> bool:
+        """Whether voxels, biases and the stabiliser add up to the score of each clip."""
+        return bool((self.account.gap(self.score) <= LARGEST_GAP).all())
 
     def warnings(self) -> tuple[str, ...]:
         """Describe what is wrong; empty if nothing is."""

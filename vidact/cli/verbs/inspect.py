@@ -45,22 +45,23 @@ def inspect_network(
     shape: NetworkShape,
     init: dict[str, Any] | None = None,
     ckpt_path: str | None = None,
-    composite: str = "epsilon_plus",
+    composite: str = "auto",
     video: str | None = None,
     stride: int = 2,
     seed: int = 0,
 ) -> int:
-    """Say which parts of a network relevance rules cannot follow and what to do, and where its relevance goes.
+    """Say whether relevance can follow a network, what it cannot follow and what to do, and where its relevance goes.
 
-    Exit status 0 if nothing hides relevance and it adds up to the score, else 1. The network's module is imported:
-    its code is run.
+    Exit status 0 if nothing hides relevance and the account closes (voxels, biases and all else that takes relevance
+    add up to the score), else 1. The network's module is imported: its code is run.
 
     Args:
         network: Class path of an nn.Module, as my_module.Net; modules in the current folder are found.
         shape: Of its input and output.
         init: More arguments of its constructor, as '{"head": "pooled"}'.
         ckpt_path: A checkpoint that fit has written; random weights if not given.
-        composite: Which relevance rules the table is made with, by name or as a YAML file.
+        composite: Which relevance rules, by name or as a YAML file; auto for epsilon_plus where rules on modules can
+            follow the network, else cp_lrp, which follows any code.
         video: A video file to run it on; seeded noise if not given.
         stride: Distance between two frames of the video.
         seed: Of the noise, and of the random weights.
@@ -68,11 +69,13 @@ def inspect_network(
     from pathlib import Path
 
     from vidact.attribution.lrp.checks import find_obstacles
-    from vidact.attribution.lrp.composites import read_recipe, suited_composites
+    from vidact.attribution.lrp.composites import suited_composites
+    from vidact.attribution.names import AUTO, CP_LRP, DEFAULT_COMPOSITE
+    from vidact.attribution.registry import check_composite, is_in_gradient_form
     from vidact.core.clips import height_and_width
     from vidact.runs.checkpoints import find_checkpoint, load_weights
 
-    recipe = read_recipe(composite)  # before anything slow
+    check_composite(composite)  # before anything slow
     _check_at_least_1(stride=stride)
     built = _build(network, asdict(shape), init or {}, seed=seed)
     if ckpt_path is not None:
@@ -80,15 +83,20 @@ def inspect_network(
     clip_shape = (shape.channels, shape.num_frames, *height_and_width(shape.size))
     clips = _noise(clip_shape, seed) if video is None else _read(video, clip_shape, stride)
     head = _head(built, network, clips, source=printable(video or "noise"))
-    if recipe.attention is not None:
+    obstacles = () if is_in_gradient_form(composite) else find_obstacles(built, clips[:1])
+    hiding = sum(obstacle.hides_relevance for obstacle in obstacles)
+    if composite == AUTO and hiding:
+        reasons = f"{hiding} reasons" if hiding > 1 else "a reason"
+        head += f"\nrules on modules cannot follow it, for {reasons}: see --composite {DEFAULT_COMPOSITE}"
+        composite = CP_LRP
+    if is_in_gradient_form(composite):
         told, closes = _in_gradient_form(built, clips, composite)
         print("\n".join([head, "", *told]))
         return int(not closes)
-    obstacles = find_obstacles(built, clips[:1])
-    table, adds_up = _table(built, clips, composite)
+    table, closes = _table(built, clips, DEFAULT_COMPOSITE if composite == AUTO else composite)
     suited = f"composites that suit it: {', '.join(suited_composites(built))}"
     print("\n".join([head, "", *_describe(obstacles), "", suited, "", table]))
-    return int(not adds_up or any(obstacle.hides_relevance for obstacle in obstacles))
+    return int(not closes or hiding > 0)
 
 
 def _check_at_least_1(**settings: int | tuple[int, int]) -> None:
@@ -188,7 +196,7 @@ def _in_gradient_form(network: "nn.Module", video: "Tensor", composite: str) -> 
 
 
 def _table(network: "nn.Module", video: "Tensor", composite: str) -> tuple[str, bool]:
-    """Follow the relevance of each clip's predicted class, and say whether it adds up to the score."""
+    """Follow the relevance of each clip's predicted class, and say whether its account closes."""
     from vidact.attribution.lrp.conservation import conservation_table
     from vidact.attribution.lrp.explainer import LayerwiseRelevance
     from vidact.core.errors import ExplanationError
@@ -199,4 +207,4 @@ def _table(network: "nn.Module", video: "Tensor", composite: str) -> tuple[str, 
         table = conservation_table(network, video, target=target, composite=composite)
     except ExplanationError as error:  # rules refuse what they cannot do
         return f"no conservation table: {error}", False
-    return f"the predicted class's relevance, from the scores down to the pixels:\n\n{table}", table.adds_up
+    return f"the predicted class's relevance, from the scores down to the pixels:\n\n{table}", table.closes

@@ -10,9 +10,9 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.attribution.base import Explainer
-from vidact.attribution.lrp.composites import CompositeSpec, read_recipe
-from vidact.attribution.names import DEFAULT_COMPOSITE, LRP
-from vidact.attribution.registry import build_explainer, check_method
+from vidact.attribution.lrp.composites import CompositeSpec
+from vidact.attribution.names import AUTO, LRP
+from vidact.attribution.registry import build_explainer, check_composite, check_method
 from vidact.core.clips import ClipBatch, as_float
 from vidact.core.devices import gather
 from vidact.core.errors import ConfigError, ExplanationError, NetworkError, VidactError
@@ -45,7 +45,8 @@ class FaithfulnessCallback(ScheduledCallback):
         num_steps: Points of a perturbation curve after its start; each takes a pass of the clips through the network.
         method: A method of `attribution.registry.METHODS`.
         composite: Relevance rules for `lrp`: a name of `attribution.lrp.composites.COMPOSITES`, a .yaml file, or a
-            mapping as in such a file.
+            mapping as in such a file; `auto` for epsilon_plus where rules on modules can follow the network, else
+            cp_lrp.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class FaithfulnessCallback(ScheduledCallback):
         clips_per_class: int = 2,
         num_steps: int = 8,
         method: str = LRP,
-        composite: CompositeSpec = DEFAULT_COMPOSITE,
+        composite: CompositeSpec = AUTO,
     ) -> None:
         if every_n_epochs < 0 or clips_per_class < 1 or num_steps < 1:
             raise ConfigError(
@@ -62,7 +63,7 @@ class FaithfulnessCallback(ScheduledCallback):
                 f"--faithfulness.num_steps ≥ 1, got {every_n_epochs}, {clips_per_class} and {num_steps}"
             )
         check_method(method)
-        read_recipe(composite)
+        check_composite(composite)
         super().__init__(every_n_epochs, clips_per_class)
         self.num_steps = num_steps
         self.method, self.composite = method, composite

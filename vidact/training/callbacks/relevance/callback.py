@@ -10,9 +10,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from vidact.attribution.account import warning_of
 from vidact.attribution.base import Explainer
-from vidact.attribution.lrp.composites import CompositeSpec, read_recipe
-from vidact.attribution.names import DEFAULT_COMPOSITE, HOTSPOT_THRESHOLD, LRP, PREDICTED
-from vidact.attribution.registry import build_explainer, check_method
+from vidact.attribution.lrp.composites import CompositeSpec
+from vidact.attribution.names import AUTO, HOTSPOT_THRESHOLD, LRP, PREDICTED
+from vidact.attribution.registry import build_explainer, check_composite, check_method
 from vidact.core.clips import ClipBatch, as_float
 from vidact.core.devices import gather
 from vidact.core.errors import ConfigError, ExplanationError, NetworkError
@@ -47,7 +47,8 @@ class RelevanceCallback(ScheduledCallback):
         clips_per_class: Number of clips of each class.
         method: A method of `attribution.registry.METHODS`.
         composite: Relevance rules for `lrp`: a name of `attribution.lrp.composites.COMPOSITES`, a .yaml file, or a
-            mapping as in such a file.
+            mapping as in such a file; `auto` for epsilon_plus where rules on modules can follow the network, else
+            cp_lrp.
         threshold: A voxel is a hotspot from this share of the clip's largest |R| on.
     """
 
@@ -56,7 +57,7 @@ class RelevanceCallback(ScheduledCallback):
         every_n_epochs: int = 10,
         clips_per_class: int = 1,
         method: str = LRP,
-        composite: CompositeSpec = DEFAULT_COMPOSITE,
+        composite: CompositeSpec = AUTO,
         threshold: float = HOTSPOT_THRESHOLD,
     ) -> None:
         check_threshold(threshold, "--relevance.threshold")
@@ -66,7 +67,7 @@ class RelevanceCallback(ScheduledCallback):
                 f"and {clips_per_class}"
             )
         check_method(method)
-        read_recipe(composite)
+        check_composite(composite)
         super().__init__(every_n_epochs, clips_per_class)
         self.method, self.composite = method, composite
         self.threshold = threshold
