@@ -18,6 +18,8 @@ Look into a trained network (RUN is a run folder or a checkpoint):
   evaluate RUN…             measure explanations: which method can be trusted for this network, if any
   accuracy RUN…             accuracy with 95 % intervals; also with frozen, shuffled or reversed frames
   inspect NETWORK           check whether a network (my_module.Net) can be explained; exit status 0 or 1
+  adopt NETWORK OUT         make a run of a network that was trained elsewhere: torchvision:swin3d_t, hf:FOLDER, or
+                            my_module.Net with --weights and --classes
 
 Prepare data (ROOT is a data set's folder):
   data check ROOT           decode every clip once and list those that are damaged; exit status 0 or 1

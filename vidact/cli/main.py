@@ -10,6 +10,7 @@ from vidact.cli.functions import run_function
 from vidact.cli.help import HELP, TRAINER_HELP, TRAINER_VERBS
 from vidact.cli.stopping import INTERRUPTED
 from vidact.cli.verbs.accuracy import accuracy
+from vidact.cli.verbs.adopt import adopt
 from vidact.cli.verbs.data import check, frames, split
 from vidact.cli.verbs.data_sets import download, synthesize, transcode
 from vidact.cli.verbs.evaluate import evaluate
@@ -28,6 +29,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate,
     "accuracy": accuracy,
     "inspect": inspect_network,
+    "adopt": adopt,
     "data check": check,
     "data split": split,
     "data frames": frames,

@@ -1,4 +1,4 @@
-"""Write files atomically: a file appears under its name only when it is complete, and is flushed where that matters."""
+"""Write files atomically, so that one appears under its name only when it is complete; read files of weights."""
 
 import contextlib
 import errno
@@ -6,11 +6,15 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from vidact.core.errors import EnvironmentProblem
+from vidact.core.errors import CheckpointError, EnvironmentProblem, first_few
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -125,3 +129,43 @@ def check_writable(out: Path, *, hint: str = "choose another --out") -> None:
             file.write(b"vidact")
     except OSError as error:
         raise EnvironmentProblem(f"{out}: cannot be written ({error.strerror}); {hint}") from error
+
+
+def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> "dict[str, Tensor]":
+    """Read the names and values of weights from a file that torch has saved; no code in it is run.
+
+    Args:
+        path: The file.
+        inside: Keys under which training scripts keep the state_dict beside other things.
+
+    Raises:
+        CheckpointError: missing, damaged, or something else.
+    """
+    import torch  # late: the command line's help needs this module
+
+    if not path.is_file():
+        raise CheckpointError(f"weights {path}: no such file; expected a state_dict that torch has saved")
+    try:
+        damaged = _find_damaged_part(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zipfile and torch raise a dozen kinds for damaged bytes
+        raise CheckpointError(
+            f"weights {path}: not a whole state_dict that torch has saved ({path.stat().st_size:,} bytes; "
+            f"{type(error).__name__}); try another copy, or save network.state_dict() alone"
+        ) from error
+    if damaged:
+        raise CheckpointError(f"weights {path}: the part {damaged} is damaged; try another copy")
+    if isinstance(content, dict):
+        content = next((content[key] for key in inside if isinstance(content.get(key), dict)), content)
+    if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        holds = f"the keys {first_few(map(str, content))}" if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(f"weights {path}: expected a state_dict, that is names and tensors; got {holds}")
+    return dict(content)
+
+
+def _find_damaged_part(path: Path) -> str | None:
+    """Name the first part whose checksum is wrong; files from before torch 1.6 have no checksums."""
+    if not zipfile.is_zipfile(path):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return archive.testzip()

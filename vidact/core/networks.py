@@ -9,7 +9,8 @@ import re
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -234,6 +235,38 @@ def _how_to_give(scores: Any, video: Tensor, num_classes: int | None) -> str:
     if scores.ndim == 2 and len(scores) == len(video) and num_classes is not None:
         return f"give its last layer {num_classes} outputs; vidact passes num_classes to an __init__ that takes it"
     return f"let forward return one row per clip and one number per class, {WRAP}"
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """How a network with trained weights is built, and what they were trained on.
+
+    Attributes:
+        settings: Of its constructor.
+        kept: Settings in the place of these once its weights are in a checkpoint.
+        class_names: In the order of its outputs; None where nothing names them.
+        num_frames: Frames of a clip.
+        size: Height and width in pixels.
+        fps: Frames per second at which videos are sampled; None for all frames of a file.
+    """
+
+    settings: Mapping[str, Any]
+    kept: Mapping[str, Any]
+    class_names: tuple[str, ...] | None
+    num_frames: int
+    size: tuple[int, int]
+    fps: float | None = None
+
+
+@runtime_checkable
+class ComesWithWeights(Protocol):
+    """A class of networks with weights that others have trained, which `adopt` makes runs of."""
+
+    has_trained_head: bool
+
+    @classmethod
+    def trained(cls, reference: str, weights: str | None) -> TrainedWeights:
+        """Say how the network that a name or a folder stands for is built with its weights, or with those of a file."""
 
 
 @runtime_checkable

@@ -27,26 +27,33 @@ def facts(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
         run: The run.
         record: Its split, from `read_kept_split`.
     """
+    data, weights = run.data_settings, sum(parameter.numel() for parameter in run.network.parameters())
+    name, colour = type(run.network).__name__, "gray" if data["gray"] else "RGB"
+    rates = f", of {run.frame_rates}" if run.frame_rates else ""
+    window = f"{data['num_frames']} {colour} frames, stride {data['stride']}, {_size(data['size'])} pixels{rates}"
+    told = {"network": f"{name}, {weights:,} weights", "a window": window}
+    told |= _adopted_facts(run) if run.adopted_from else _training_facts(run, record)
+    return told | {"versions": f"vidact {__version__}, torch {torch.__version__}"}
+
+
+def _adopted_facts(run: Run) -> dict[str, str]:
+    return {"adopted": f"{run.adopted_from}, {len(run.class_names)} classes; it was trained elsewhere"}
+
+
+def _training_facts(run: Run, record: Mapping[str, Any]) -> dict[str, str]:
     data, model, trainer = run.data_settings, run.config["model"], run.config.get("trainer", {})
-    weights = sum(parameter.numel() for parameter in run.network.parameters())
     sizes = record.get("leakage", {}).get("sizes", {})
     optimizer = model.get("optimizer") or {}
     rate = optimizer.get("init_args", {}).get("lr")
     name = str(optimizer.get("class_path", "Adam")).rpartition(".")[2]
     step = f"{name} with learning rate {rate:g}" if isinstance(rate, float | int) else name
     root = Path(data["root"]).name if data["root"] else "the synthetic set"
-    colour = "gray" if data["gray"] else "RGB"
-    rates = f", of {run.frame_rates}" if run.frame_rates else ""
     epochs = trainer.get("max_epochs")
-    window = f"{data['num_frames']} {colour} frames, stride {data['stride']}, {_size(data['size'])} pixels{rates}"
     return {
-        "network": f"{type(run.network).__name__}, {weights:,} weights",
         "trained on": f"{root}, {len(run.class_names)} classes",
         "clips": ", ".join(f"{count:,} {side}" for side, count in sizes.items()),
-        "a window": window,
         "training": f"{epochs} epoch{'' if epochs == 1 else 's'}, batches of {data['batch_size']}, {step}",
         "checkpoint": f"{run.checkpoint.name}, after epoch {run.epoch}",
-        "versions": f"vidact {__version__}, torch {torch.__version__}",
     }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from torch import nn
 
 from vidact.core.errors import ConfigError, VidactError, causes, nearest
@@ -81,7 +81,9 @@ def build_data(settings: Mapping[str, Any]) -> VideoDataModule:
 
 def _instantiate(parser: ArgumentParser, config: dict[str, Any], name: str, *, what: str) -> Any:
     try:
-        return getattr(parser.instantiate(parser.parse_object(config)), name)
+        parsed = parser.parse_object(config)
+        _drop_defaults(parsed[name], config[name])
+        return getattr(parser.instantiate(parsed), name)
     except VidactError:
         raise
     except Exception as error:  # whatever a constructor that is not ours may raise
@@ -89,6 +91,17 @@ def _instantiate(parser: ArgumentParser, config: dict[str, Any], name: str, *, w
         found = [cause for cause in causes(error) if _PAGE not in str(cause)] or [error]
         told = next((cause for cause in found if isinstance(cause, VidactError)), None)
         raise told or ConfigError(f"{what}: {_line(found[0])}") from error
+
+
+def _drop_defaults(parsed: Namespace, config: Mapping[str, Any]) -> None:
+    """Leave defaults to Python: jsonargparse would build those that are classes, with arguments of its own."""
+    given = config.get("init_args")
+    if not given:
+        return
+    parsed.init_args = Namespace(**{key: parsed.init_args[key] for key in given})  # type: ignore[no-untyped-call]
+    for key, value in given.items():
+        if isinstance(value, dict) and "class_path" in value and isinstance(parsed.init_args[key], Namespace):
+            _drop_defaults(parsed.init_args[key], value)
 
 
 def _line(error: BaseException) -> str:

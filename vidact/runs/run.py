@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import nn
 
 from vidact.core.clips import height_and_width
-from vidact.core.errors import CheckpointError, ConfigError
+from vidact.core.errors import CheckpointError, ConfigError, DataError
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.loading.streaming import WindowSettings
 from vidact.data.video.timeline import FrameRates
@@ -55,6 +55,12 @@ class Run:
     frame_rates: FrameRates | None = None
 
     @property
+    def adopted_from(self) -> str | None:
+        """How its network was named to `adopt`; None for a network that `fit` has trained."""
+        name: str | None = self.config.get("adopted")
+        return name
+
+    @property
     def data_settings(self) -> Mapping[str, Any]:
         """The settings of the data."""
         settings: Mapping[str, Any] = self.config["data"]
@@ -70,8 +76,13 @@ class Run:
 
         Raises:
             ConfigError: a setting that this version does not have.
-            DataError: the data is not where it was.
+            DataError: the data is not where it was, or the network was adopted without any.
         """
+        if self.adopted_from is not None and self.data_settings.get("root") is None:
+            raise DataError(
+                f"{self.name} was adopted without clips: give `evaluate` clips of its classes by --root, or `adopt`, "
+                "for `report` and `accuracy`"
+            )
         with restrict_imports(self.trust, source=self.checkpoint):
             return build_data(self.data_settings)
 

@@ -1,0 +1,48 @@
+"""`adopt`: make a run of a network that was trained elsewhere, so that all other verbs work on it.
+
+Heavy imports happen when the verb runs, so that its help answers at once.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from vidact.core.terminal import printable
+from vidact.runs.adopting import Adaptation, ClipsOfNetwork
+
+
+def adopt(
+    network: str,
+    out: str,
+    *,
+    weights: str | None = None,
+    classes: str | None = None,
+    clips: ClipsOfNetwork,
+    adaptation: Adaptation,
+    init: dict[str, Any] | None = None,
+) -> int:
+    """Make a run folder of a network that was trained elsewhere: explain, evaluate and report then work on it.
+
+    A network of one's own is imported: its code is run. Other verbs then need --trust with its module.
+
+    Args:
+        network: torchvision:swin3d_t, hf:FOLDER or an id of Hugging Face's hub, or a class path, as my_module.Net;
+            modules in the current folder are found.
+        out: The run folder, which must be new.
+        weights: File of its state_dict; null for those that come with it (torchvision's are downloaded).
+        classes: Text file with the name of a class in each line, in the order of its outputs; null for those that come
+            with its weights.
+        clips: What it was trained on.
+        adaptation: What it takes and returns.
+        init: More arguments of its constructor, as '{"depth": 50}'.
+    """
+    import sys
+
+    from vidact.runs.adopting import Origin, adopt_network, read_class_names
+
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    names = None if classes is None else read_class_names(Path(classes))
+    adopt_network(Origin(network, weights, names, init, adaptation), Path(out), clips=clips)
+    module = "" if ":" in network or network.startswith("vidact.") else f" --trust {network.rpartition('.')[0]}"
+    print(printable(f"{out}  python -m vidact explain {out} VIDEO{module}"))
+    return 0
