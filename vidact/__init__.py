@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from vidact.core import __version__ as __version__
 
 if TYPE_CHECKING:
+    from vidact.api import adopt as adopt
     from vidact.api import explain as explain
     from vidact.api import load as load
     from vidact.api import show as show
 
-_NOTEBOOK = ("load", "explain", "show")
+_NOTEBOOK = ("load", "explain", "show", "adopt")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Explain clips in a notebook in a few lines: `load` a run, `explain` a video file or an array, look at it."""
+"""Explain clips in a notebook in a few lines: `load` or `adopt` a network, `explain` a video or array, look at it."""
 
 import html
 import tempfile
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidact.attribution.lrp.composites import CompositeSpec
 from vidact.attribution.names import AUTO, HOTSPOT_THRESHOLD, LRP, PREDICTED, unit_of
@@ -24,6 +24,7 @@ from vidact.explaining.stitching import Subject
 from vidact.explaining.videos import VideoExplanation, explain_video
 from vidact.report.contents import ClipView, RelevanceView
 from vidact.report.page import clip_page
+from vidact.runs.adopting import Adaptation, ClipsOfNetwork, adopt_module
 from vidact.runs.run import Run, open_run, window_of
 
 VIEW_HEIGHT_PIXELS = 240
@@ -69,6 +70,29 @@ def load(run: str | Path, *, trust: Sequence[str] = ()) -> Run:
         ConfigError: its config cannot be found or built, or names code that is not trusted.
     """
     return open_run(run, trust=trust)
+
+
+def adopt(
+    network: nn.Module,
+    class_names: Sequence[str],
+    *,
+    clips: ClipsOfNetwork | None = None,
+    adaptation: Adaptation | None = None,
+) -> Run:
+    """Make a run of a network that is in memory, whoever trained it, for `explain`; nothing is written.
+
+    For a run folder, on which all verbs work: `python -m vidact adopt`.
+
+    Args:
+        network: From clips [B, C, T, H, W] in [0, 1] to logits [B, K], or what `adaptation` says; a copy is explained.
+        class_names: In the order of its outputs.
+        clips: What it was trained on, as `ClipsOfNetwork(num_frames=16, size=112, fps=15)`.
+        adaptation: What it takes and returns, as `Adaptation(mean=(0.45,) * 3, std=(0.225,) * 3, output="logits")`.
+
+    Raises:
+        NetworkError: it does not map such clips to a logit for each class.
+    """
+    return adopt_module(network, class_names, clips=clips or ClipsOfNetwork(), adaptation=adaptation or Adaptation())
 
 
 def explain(

@@ -82,6 +82,7 @@ def as_float(video: UInt8[Tensor, "B C T H W"]) -> Float[Tensor, "B C T H W"]:
     return video.float() / 255
 
 
-def height_and_width(size: int | tuple[int, int]) -> tuple[int, int]:
+def height_and_width(size: int | tuple[int, int] | list[int]) -> tuple[int, int]:
     """Expand a size in pixels, one number for a square or a pair, to height and width."""
-    return (size, size) if isinstance(size, int) else size
+    height, width = (size, size) if isinstance(size, int) else size
+    return height, width

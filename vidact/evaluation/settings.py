@@ -27,7 +27,7 @@ LABEL = "label"
 # What `auto` stands for among methods, by the composite that suits the network.
 SUITED = {
     DEFAULT_COMPOSITE: tuple(f"{LRP}:{composite}" for composite in (DEFAULT_COMPOSITE, "epsilon_gamma", "epsilon")),
-    CP_LRP: (f"{LRP}:{CP_LRP}", f"{LRP}:{ATTNLRP}", "attention_rollout", "chefer"),
+    CP_LRP: (f"{LRP}:{CP_LRP}", f"{LRP}:{ATTNLRP}", "attention_rollout", "gradient_x_attention"),
 }
 
 

@@ -13,6 +13,8 @@ from vidact.core.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
+    from vidact.runs.run import Run
+
 # Classes of networks that come with weights, by how their names begin.
 WITH_WEIGHTS = {
     "torchvision": "vidact.models.pretrained.TorchvisionVideoNet",
@@ -128,6 +130,37 @@ def adopt_network(origin: Origin, out: Path, *, clips: ClipsOfNetwork) -> None:
         built = _build_own(origin, clips)
     _try(built)
     _write(out, built, origin)
+
+
+def adopt_module(
+    network: "nn.Module", class_names: Sequence[str], *, clips: ClipsOfNetwork, adaptation: Adaptation
+) -> "Run":
+    """Make a run of a network in memory; its checkpoint is no file.
+
+    Args:
+        network: Stays as it is: the run has a copy.
+        class_names: In the order of its outputs.
+        clips: What it was trained on.
+        adaptation: What it takes and returns.
+
+    Raises:
+        NetworkError: it does not map clips [B, C, T, H, W] to logits [B, K].
+    """
+    import copy
+
+    from vidact.core.networks import class_path
+    from vidact.data.video.timeline import FrameRates
+    from vidact.runs.building import find_builder
+    from vidact.runs.run import Run
+
+    name, copied = class_path(network), copy.deepcopy(network).eval()
+    if adaptation.settings:
+        copied = find_builder(ADAPTER)(network=copied, **adaptation.settings).eval()
+    data = _data_settings(clips, class_names, usual=(USUAL_FRAMES, (USUAL_SIZE, USUAL_SIZE), None))
+    _try(_Built(copied, {}, data))
+    rates = None if clips.fps is None else FrameRates.of([], fps=clips.fps)
+    config = {"adopted": name, "data": data, "model": {}}
+    return Run(name, None, Path(name), config, tuple(class_names), 0, copied, frame_rates=rates)
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:
