@@ -71,8 +71,8 @@ def require_all_to_all(found: list[Attending], num_tokens: int, *, method: str) 
 
 def _refusal(method: str, one: Attending, behind: str) -> ExplanationError:
     return ExplanationError(
-        f"{one.module}: {method} needs tokens that are the positions of one convolution's output, and attention of all of "
-        f"them to all in every layer; got {one.shape[0]} queries and {one.shape[1]} keys behind {behind}; {TRY}"
+        f"{one.module}: {method} needs tokens that are the positions of one convolution's output, and attention of all "
+        f"of them to all in every layer; got {one.shape[0]} queries and {one.shape[1]} keys behind {behind}; {TRY}"
     )
 
 
