@@ -36,7 +36,8 @@ class _Transformer(nn.Module):
 
     def forward(self, video: Tensor, matrices: list[Tensor] | None = None) -> Tensor:
         if self.tokens == "frames":
-            pictures = self.embed(video.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(video), -1)).transpose(1, 2)
+            pictures = self.embed(video.transpose(1, 2).flatten(0, 1))
+            pictures = pictures.view(len(video), -1, *pictures.shape[1:]).transpose(1, 2)
         else:
             pictures = self.embed(video)
         pictures = pictures.permute(0, 3, 4, 2, 1) if self.tokens == "time last" else pictures.permute(0, 2, 3, 4, 1)
@@ -166,17 +167,17 @@ def test_rollout_ignores_the_target_and_gradients_do_not() -> None:
     network, clips, other = build("modern"), video(), torch.tensor([1, 1])
     assert torch.equal(*(_explain("attention_rollout", network, clips, against=who) for who in (None, other)))
     found = [_explain("gradient_x_attention", network, clips, against=who) for who in (None, other)]
-    assert not torch.allclose(*found)
+    assert not torch.allclose(found[0], found[1])
 
 
 @pytest.mark.parametrize("mask", [None, torch.rand(5, 5).double(), torch.ones(5, 5).tril().bool(), "causal"])
 def test_fused_attention_written_out_is_torchs(mask: Any) -> None:
     query, key, value = (torch.rand(1, heads, 5, 4).double() for heads in (4, 2, 2))
-    settings = {"attn_mask": None if isinstance(mask, str) else mask, "is_causal": isinstance(mask, str), "scale": 0.7}
+    settings: dict[str, Any] = {"is_causal": True} if isinstance(mask, str) else {"attn_mask": mask}
 
     class Asking(nn.Module):
         def forward(self, video: Tensor) -> Tensor:
-            return F.scaled_dot_product_attention(query, key, value, enable_gqa=True, **settings).flatten(1)
+            return F.scaled_dot_product_attention(query, key, value, scale=0.7, enable_gqa=True, **settings).flatten(1)
 
     watch = Watch(network := Asking())
     torch.testing.assert_close(watch.run(torch.rand(1, 3, 4, 8, 12)), network(query))
@@ -248,7 +249,7 @@ def test_attention_that_is_not_of_all_tokens_to_all_is_refused(method: str, name
 
 
 def test_a_later_layer_of_fewer_tokens_is_refused() -> None:
-    network = _made("modules")
+    network: Any = _made("modules")
     network.blocks[1].register_forward_hook(lambda module, inputs, output: output[:, :5])
     with pytest.raises(ExplanationError, match="got 5 queries and 5 keys behind a first attention of 13 tokens"):
         _explain("attention_rollout", network, _video())

@@ -55,7 +55,7 @@ class _ByAttention(Explainer):
 
 
 class AttentionRollout(_ByAttention):
-    """Multiplies the attention of all layers (Abnar & Zuidema 2020); a control, the same for every target.
+    """Multiplies the attention of all layers (Abnar & Zuidema 2020): the same for every target.
 
     Each layer's weights are averaged over heads, and half is for the residual connection: R = Π_l (A_l + I) / 2. Shown
     is the row of the class token, or the mean over the tokens that the network averages, brought to the video's size by
