@@ -27,7 +27,7 @@ class _Transformer(nn.Module):
         self.how, self.pooling, self.tokens = how, pooling, tokens
         size = (2, 4, 4)
         self.embed: nn.Module = nn.Conv2d(3, 8, 4, 4) if tokens == "frames" else nn.Conv3d(3, 8, size, size)
-        self.extra = nn.Parameter(torch.randn(1, {"class": 1, "registers": 3}.get(pooling, 0), 8))
+        self.extra = nn.Parameter(torch.randn(1, {"class": 1, "patches": 1, "registers": 3}.get(pooling, 0), 8))
         self.blocks = nn.ModuleList(
             nn.TransformerEncoderLayer(8, 2, 12, batch_first=True, norm_first=True) for _ in range(3)
         )
@@ -51,7 +51,9 @@ class _Transformer(nn.Module):
                 x = self._block(block, x, matrices)
         if self.pooling == "query":
             x = self._attend(self.pool, self.query.expand(len(x), -1, -1), x, matrices)
-        return self.head(x.mean(dim=1) if self.pooling == "mean" else x[:, 0])  # type: ignore[no-any-return]
+        if self.pooling in ("mean", "patches"):
+            return self.head(x[:, self.extra.shape[1] :].mean(dim=1))  # type: ignore[no-any-return]
+        return self.head(x[:, 0])  # type: ignore[no-any-return]
 
     def _block(self, block: Any, x: Tensor, matrices: list[Tensor] | None = None) -> Tensor:
         y = block.norm1(x)
@@ -118,12 +120,11 @@ def _by_the_paper(method: str, network: Any, clip: Tensor, target: Tensor) -> Te
     if network.pooling == "query" and method == "gradient_x_attention":
         own = found - eye
         found = own / own.sum(dim=1, keepdim=True) + eye
-    elif network.pooling == "mean" and method == "gradient_x_attention":
+    elif method == "gradient_x_attention":
         found = found - eye
-    row = {"query": lambda: (pool @ found)[0], "mean": lambda: found.mean(dim=0)}.get(
-        network.pooling, lambda: found[0]
-    )()
-    row = row[network.extra.shape[1] :]
+    num_extra = network.extra.shape[1]
+    averaged = found[num_extra:].mean(dim=0) if network.pooling in ("mean", "patches") else found[0]
+    row = ((pool @ found)[0] if network.pooling == "query" else averaged)[num_extra:]
     if network.tokens == "time last":
         return row.view(2, 3, 2).permute(2, 0, 1)
     return row.view(-1, 2, 3)
@@ -140,7 +141,7 @@ def _check(method: str, network: Any, reference: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("how", ["written out", "fused", "modules", "weights asked", "checkpoints"])
-@pytest.mark.parametrize("pooling", ["class", "registers", "mean", "query"])
+@pytest.mark.parametrize("pooling", ["class", "registers", "mean", "patches", "query"])
 @pytest.mark.parametrize("method", METHODS)
 def test_it_is_the_paper_however_the_network_is_written(method: str, pooling: str, how: str) -> None:
     _check(method, _made(how, pooling=pooling), _made(pooling=pooling))
