@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from any_network import ANY_NETWORK
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
@@ -15,7 +16,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 from vidact.attribution.lrp.checks import find_obstacles
 from vidact.attribution.lrp.composites import COMPOSITES
 from vidact.attribution.lrp.conservation import conservation_table
-from vidact.attribution.registry import METHODS, build_explainer
+from vidact.attribution.registry import build_explainer
 from vidact.core.errors import ExplanationError, NetworkError
 from vidact.models.layers import InputLayers, Sum
 
@@ -71,7 +72,7 @@ def _relevance(network: nn.Module, method: str) -> Tensor:
         return explain(_video(), TARGET).relevance
 
 
-NAMES = [*(f"lrp:{name}" for name in COMPOSITES), *(name for name in METHODS if name != "lrp")]
+NAMES = [*(f"lrp:{name}" for name in COMPOSITES), *(name for name in ANY_NETWORK if name != "lrp")]
 
 
 @pytest.mark.filterwarnings("ignore:.*None of the inputs have requires_grad")

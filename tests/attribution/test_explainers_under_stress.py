@@ -8,13 +8,14 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from any_network import ANY_NETWORK
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidact.attribution.lrp.conservation import conservation_table, is_negligible
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
 from vidact.attribution.names import PREDICTED
-from vidact.attribution.registry import METHODS, build_explainer
+from vidact.attribution.registry import build_explainer
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.models.layers import Gate, Sum
 from vidact.training.callbacks.relevance.findings import Finding, most_lost
@@ -196,7 +197,7 @@ def test_a_merged_batch_norm_keeps_the_scores() -> None:
         torch.testing.assert_close(explain.scores(_video()), network(_video()).detach())
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "attention"])
+@pytest.mark.parametrize("method", [name for name in ANY_NETWORK if name != "attention"])
 def test_a_first_layer_that_works_in_place_does_not_overwrite_the_clip(method: str) -> None:
     in_place = _made(lambda: nn.Sequential(nn.Hardtanh(0.4, 0.6, inplace=True), _small()))
     plain = copy.deepcopy(in_place)
@@ -211,7 +212,7 @@ def test_a_first_layer_that_works_in_place_does_not_overwrite_the_clip(method: s
 
 def test_explainers_can_be_entered_twice_and_keep_no_copy() -> None:
     copies: list[tuple[str, Any]] = []
-    explainers = {name: build_explainer(name, _made(_small)) for name in METHODS if name != "attention"}
+    explainers = {name: build_explainer(name, _made(_small)) for name in ANY_NETWORK if name != "attention"}
     for method, explainer in explainers.items():
         found = []
         for _ in range(2):

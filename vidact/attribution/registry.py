@@ -12,6 +12,7 @@ from vidact.attribution.base import Explainer
 from vidact.attribution.gradient_form.explainer import GradientForm
 from vidact.attribution.lrp.composites import CompositeSpec, read_recipe
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
+from vidact.attribution.methods.attention import AttentionRollout, GradientTimesAttention
 from vidact.attribution.methods.automatic import AutomaticRelevance
 from vidact.attribution.methods.controls import Attention, Centre, Intensity, MotionEnergy, Random
 from vidact.attribution.methods.gradcam import GradCam
@@ -35,6 +36,8 @@ METHODS: dict[str, type[Explainer]] = {
     "guided_backpropagation": GuidedBackpropagation,
     "occlusion": Occlusion,
     "grad_cam": GradCam,
+    "gradient_x_attention": GradientTimesAttention,
+    "attention_rollout": AttentionRollout,
     "attention": Attention,
     "random": Random,
     "centre": Centre,

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 import zennit.attribution
+from any_network import ANY_NETWORK
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidact.attribution.registry import METHODS, build_explainer
+from vidact.attribution.registry import build_explainer
 from vidact.attribution.targets import contrast
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.core.explanation import Explanation
@@ -84,7 +85,8 @@ AGAINST = {"logit": None, "class": torch.tensor([1, 0, 2, 1, 2]), "rest": torch.
 
 
 @pytest.mark.parametrize(
-    ("method", "against"), [*((name, "rest") for name in METHODS), *product(["lrp", "occlusion"], ["logit", "class"])]
+    ("method", "against"),
+    [*((name, "rest") for name in ANY_NETWORK), *product(["lrp", "occlusion"], ["logit", "class"])],
 )
 def test_a_clips_explanation_is_the_same_in_any_batch(method: str, against: str) -> None:
     network, video = _made(_Net), _video()
@@ -100,7 +102,7 @@ def test_a_clips_explanation_is_the_same_in_any_batch(method: str, against: str)
     torch.testing.assert_close(turned.relevance, together.relevance[order], rtol=1e-8, atol=1e-10)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ANY_NETWORK)
 def test_every_method_gives_what_an_explanation_holds(method: str) -> None:
     network, video = _made(_Net), _video()
     found = _explain(method, network, video, TARGET)
@@ -112,7 +114,7 @@ def test_every_method_gives_what_an_explanation_holds(method: str) -> None:
     torch.testing.assert_close(found.score, network(video).gather(1, TARGET[:, None]).squeeze(1).detach())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ANY_NETWORK)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_no_method_takes_an_input_that_is_not_finite(method: str, value: float) -> None:
     video = _video()
@@ -121,7 +123,7 @@ def test_no_method_takes_an_input_that_is_not_finite(method: str, value: float) 
         _explain(method, _made(_Net), video, TARGET)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ANY_NETWORK)
 def test_no_method_takes_a_target_that_is_no_class(method: str) -> None:
     with pytest.raises(ExplanationError, match="class numbers from 0 to 2"):
         _explain(method, _made(_Net), _video(), TARGET + 1)
