@@ -215,7 +215,7 @@ def test_it_can_be_copied_and_its_state_loaded(weights: str) -> None:
         ({"name": "mvit_v2_s", "size": (8, 64)}, r"mvit_v2_s needs 2 frames of 9 pixels or more.* size = \(8, 64\)"),
         (
             {"name": "mvit_v1_b", "weights": "kinetics400", "size": 112},
-            r"weights of mvit_v1_b fit clips of \(16, 224, 224\) .* got \(16, 112, 112\); set num_frames and size so, or",
+            r"weights of mvit_v1_b fit clips of \(16, 224, 224\) .* got \(16, 112, 112\); set num_frames and size so",
         ),
         ({"channels": 2}, r"takes gray \(1\) or coloured \(3\) videos, got channels = 2"),
         ({"frozen_stages": 6}, r"r3d_18 has 5 stages that can be frozen, got frozen_stages = 6"),
