@@ -123,7 +123,7 @@ class _Kind:
         features: Number of inputs of the last layer.
         least_frames: The fewest frames that it can take.
         least_side: The smallest side that it can take, in pixels.
-        trained_clip: The only shape that its trained weights fit; None where they fit any.
+        trained_clip: The only shape that its trained weights fit, as MViT's; None where they fit any.
         gradcam_layer: What Grad-CAM looks at: the last features that are pictures and that the head sees. The last
             convolution often stands in one branch of several.
     """
