@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ NUM_CLASSES = 5
 Build = Callable[..., nn.Module]
 
 
-def _torchvision(name: str) -> Build:
+def _torchvision(name: Any) -> Build:
     return lambda **settings: TorchvisionVideoNet(name=name, **settings)
 
 
@@ -56,6 +57,14 @@ FAMILY: dict[str, tuple[Build, int]] = {
 }
 
 
+# Networks whose steps are no modules, as those of attention: relevance goes through them in gradient form alone.
+TRANSFORMERS: dict[str, tuple[Build, int]] = {
+    "swin3d_t": (_torchvision("swin3d_t"), 32),
+    "mvit_v2_s": (_torchvision("mvit_v2_s"), 32),
+}
+FAMILY |= TRANSFORMERS
+
+
 def _networks() -> Iterator[type[nn.Module]]:
     """Find the classes of vidact.models that take a number of classes."""
     for found in pkgutil.iter_modules(vidact.models.__path__, "vidact.models."):
@@ -68,14 +77,19 @@ def _networks() -> Iterator[type[nn.Module]]:
 # A new network keeps the contract without a row here, unless it needs frames of another size.
 LISTED = {StackedFramesCNN, SingleFrame, EarlyFusion, LateFusion, SlowFusion, CNNLSTM, SpatioTemporalAttention}
 LISTED |= {TorchvisionVideoNet, SlimResNet3D}
-FAMILY |= {kind.__name__: (kind, 32) for kind in _networks() if kind not in LISTED}
+NEED_FILES = {"HuggingFaceVideoNet"}  # a row in TRANSFORMERS or FAMILY builds it
+FAMILY |= {kind.__name__: (kind, 32) for kind in _networks() if kind not in LISTED and kind.__name__ not in NEED_FILES}
+ATTENDING = {*TRANSFORMERS, "VideoTransformer"}
 GATED = {"CNN + LSTM", "attention"}
-LARGE = {"r3d_18", "mc3_18", "r2plus1d_18", "s3d"}
-NAMES = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in FAMILY]
+LARGE = {"r3d_18", "mc3_18", "r2plus1d_18", "s3d", "swin3d_t", "mvit_v2_s"}
+ALL = [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in FAMILY]
+NAMES = [parameter for parameter in ALL if parameter.values[0] not in ATTENDING]
 # With differences, and without, but for large networks, whose layers are the same behind the simpler input.
-INPUTS = [pytest.param(*own.values, True, marks=own.marks) for own in NAMES]
+INPUTS = [pytest.param(*own.values, True, marks=own.marks) for own in ALL]
 INPUTS += [pytest.param(name, False) for name in FAMILY if name not in LARGE]
 RELU_NETWORKS = [parameter for parameter in NAMES if parameter.values[0] not in GATED]
+IN_GRADIENT_FORM = [pytest.param(*own.values, "attnlrp", marks=own.marks) for own in ALL]
+IN_GRADIENT_FORM += [pytest.param(*own.values, "cp_lrp", marks=own.marks) for own in ALL if own not in NAMES]
 CHANNELS = 3
 NUM_FRAMES = 8
 
@@ -206,15 +220,19 @@ def test_the_account_closes_on_moving_and_on_still_clips(name: str, differences:
             assert (found.conservation - 1).abs().max() < 1e-3
 
 
-def test_the_account_closes_in_gradient_form_too(name: str) -> None:
+@pytest.mark.parametrize(("name", "composite"), IN_GRADIENT_FORM)
+def test_the_account_closes_in_gradient_form_too(name: str, composite: str) -> None:
     """With biases counted, and without a module for each step."""
     network, clips = _network(name), _still_and_moving(name)
-    with GradientForm(network, composite="attnlrp", refine=False) as explain:
-        found = explain(clips, torch.tensor([0, 1, 2]))
-    assert found.account is not None
-    assert found.account.gap(found.score).max() < 1e-4
-    with torch.no_grad():
-        torch.testing.assert_close(found.score, network(clips).diagonal(), rtol=1e-4, atol=1e-5)
+    limits = {torch.float32: 1e-4} | ({torch.float64: 1e-9} if name in ATTENDING else {})
+    for dtype, limit in limits.items():
+        with GradientForm(network, composite=composite, refine=False, dtype=dtype) as explain:
+            found = explain(clips, torch.tensor([0, 1, 2]))
+        assert found.account is not None
+        assert found.account.gap(found.score).max() < limit
+        with torch.no_grad():
+            expected = network.to(dtype)(clips.to(dtype)).diagonal()
+        torch.testing.assert_close(found.score, expected, rtol=limit, atol=limit / 10)
 
 
 def _record_relevance(gate: nn.Module, found: dict[str, Tensor]) -> None:
@@ -248,11 +266,12 @@ def test_gates_hand_all_relevance_to_their_signal(name: str) -> None:
         assert found.get("gate") is None or not found["gate"].any(), key
 
 
+@pytest.mark.parametrize("name", ALL)
 def test_two_targets_have_different_explanations_and_the_network_stays_bit_identical(name: str) -> None:
     network, video = _network(name).train(), _video(name)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     keys, hooks = list(dict(network.named_parameters())), [len(m._forward_hooks) for m in network.modules()]
-    with LayerwiseRelevance(network) as explain:
+    with (GradientForm if name in ATTENDING else LayerwiseRelevance)(network) as explain:
         first, second = (explain(video, torch.full((2,), target)).relevance for target in (0, 1))
     assert not torch.allclose(first / first.abs().max(), second / second.abs().max(), atol=1e-3)
     after = network.state_dict()

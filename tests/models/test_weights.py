@@ -15,7 +15,7 @@ from torchvision.models.video import s3d
 
 from vidact.core.errors import CheckpointError, EnvironmentProblem
 from vidact.models.pretrained import TorchvisionVideoNet
-from vidact.models.weights import KINETICS, KINETICS_MEAN, KINETICS_STD, load_pretrained
+from vidact.models.weights import KINETICS, load_pretrained, trained_statistics
 
 
 def _network(seed: int = 0, classes: int = 4) -> nn.Sequential:
@@ -125,10 +125,17 @@ def test_an_address_is_refused() -> None:
         _load(_network(), "https://example.org/weights.pth")
 
 
-def test_mean_and_deviation_are_those_of_the_published_weights() -> None:
-    for name in ("r3d_18", "mc3_18", "r2plus1d_18", "s3d"):
-        transforms = get_model_weights(name).KINETICS400_V1.transforms()
-        assert (tuple(transforms.mean), tuple(transforms.std)) == (KINETICS_MEAN, KINETICS_STD)
+@pytest.mark.parametrize(
+    ("names", "mean", "std"),
+    [
+        (["r3d_18", "mc3_18", "r2plus1d_18", "s3d"], [0.43216, 0.394666, 0.37645], [0.22803, 0.22145, 0.216989]),
+        (["swin3d_t", "swin3d_s", "swin3d_b"], [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        (["mvit_v1_b", "mvit_v2_s"], [0.45, 0.45, 0.45], [0.225, 0.225, 0.225]),
+    ],
+)
+def test_mean_and_deviation_are_the_published_ones(names: list[str], mean: list[float], std: list[float]) -> None:
+    for name in names:
+        assert trained_statistics(name) == (mean, std)
 
 
 @pytest.fixture

@@ -3,19 +3,24 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import video as torchvision_video
+from torchvision.models.video.mvit import MultiscaleBlock, PositionalEncoding
+from torchvision.ops import Permute
 
 from vidact.core.clips import height_and_width
 from vidact.core.errors import ConfigError
 from vidact.models.layers import InputLayers, Normalisation, check_input, choose
-from vidact.models.weights import KINETICS_MEAN, KINETICS_STD, load_pretrained
+from vidact.models.weights import add_up_colours, fill_head, load_pretrained, trained_statistics
 
-TorchvisionName = Literal["r3d_18", "mc3_18", "r2plus1d_18", "s3d"]
+TorchvisionName = Literal[
+    "r3d_18", "mc3_18", "r2plus1d_18", "s3d", "swin3d_t", "swin3d_s", "swin3d_b", "mvit_v1_b", "mvit_v2_s"
+]
+Clip = tuple[int, int, int]  # (T, H, W)
 Stages = OrderedDict[str, nn.Module]
 
 
@@ -23,36 +28,40 @@ class TorchvisionVideoNet(nn.Module):
     """One of torchvision's video networks, with a head of its own and, if asked, weights trained on Kinetics-400.
 
     `r3d_18`, `mc3_18`, `r2plus1d_18`: Tran et al., A closer look at spatiotemporal convolutions, 2018. `s3d`: Xie et
-    al., Rethinking spatiotemporal feature learning, 2018. With the weights come the mean and the deviation that they
-    were trained with. For gray videos the three filters of each first feature are added up, which scores a gray video
-    as the coloured network scores its three equal colours, but for the means of the colours, which lie up to 0.03 from
-    the mean of all (frame differences do not see them).
+    al., Rethinking spatiotemporal feature learning, 2018. `swin3d_t`, `_s`, `_b`: Liu et al., Video Swin Transformer,
+    2022. `mvit_v1_b`: Fan et al., Multiscale vision transformers, 2021; `mvit_v2_s`: Li et al., MViTv2, 2022. Those
+    five attend: explain them with the composite `cp_lrp` or `attnlrp`. With the weights come the mean and the deviation
+    that they were trained with. For gray videos the three filters of each first feature are added up, which scores a
+    gray video as the coloured network scores its three equal colours, but for the means of the colours, which lie up
+    to 0.04 from the mean of all (frame differences do not see them).
 
-    The head is the mean over space and time and one linear layer, as torchvision's: where the weights' number of
-    classes is `num_classes` their head is kept, else it is new. Of the stages that are frozen, neither weights nor
-    BatchNorm's statistics change in training. Of S3D, BatchNorm's momentum is 0.1, not torchvision's 0.001, with which
-    a short training would end with statistics that belong to no network.
+    The head is the mean over space and time (of MViT the class token) and one linear layer, as torchvision's: where the
+    weights' number of classes is `num_classes` their head is kept, else it is new. Of the stages that are frozen,
+    neither weights nor BatchNorm's statistics change in training, and no block is dropped at random. Of S3D,
+    BatchNorm's momentum is 0.1, not torchvision's 0.001, with which a short training would end with statistics that
+    belong to no network.
 
     Args:
         num_classes: K.
         num_frames: T.
         channels: C, 1 for gray and 3 for colour.
-        size: Side in pixels, or height and width. The weights were trained at 112, S3D's at 224.
+        size: Side in pixels, or height and width. The weights were trained at 112; S3D's, Swin's and MViT's at 224.
+            MViT's fit 16 frames of 224 × 224 pixels only.
         differences: Whether the network sees frame differences instead of frames.
         name: Which network.
         weights: `kinetics400` (torchvision downloads them), the path of a file with a state_dict of this network, or
             None for random weights.
         frozen_stages: How many of the five stages, from the input, are not trained: stem, layer1 to layer4; of S3D
-            conv1, conv2, mixed3, mixed4, mixed5.
+            conv1, conv2, mixed3, mixed4, mixed5; of Swin and MViT patches, blocks1 to blocks4, which are the blocks of
+            one resolution, with the merging of patches behind them in Swin, and the last norm in blocks4.
         dropout: Share of the features that are dropped in training, before the last layer.
 
     Raises:
-        ConfigError: the clips are too small or neither gray nor coloured, or there is no such stage.
+        ConfigError: the clips are too small or neither gray nor coloured, MViT's weights do not fit their shape, or
+            there is no such stage.
         CheckpointError: the weights are missing, damaged, or of another network.
         EnvironmentProblem: the weights could not be downloaded.
     """
-
-    gradcam_layer = "stages"  # the last convolution stands in one branch of several
 
     def __init__(
         self,
@@ -68,19 +77,24 @@ class TorchvisionVideoNet(nn.Module):
     ) -> None:
         super().__init__()
         height, width = height_and_width(size)
-        kind = _check_settings(name, (channels, num_frames, height, width), frozen_stages)
-        self.input_shape = (channels, num_frames, height, width)
+        clip = (num_frames, height, width)
+        kind = _check_settings(name, channels, clip, frozen_stages, is_trained=weights is not None)
+        self.input_shape = (channels, *clip)
+        self.gradcam_layer = kind.gradcam_layer
         self.input = InputLayers(channels, differences=differences)
-        network = kind.build()
+        network = kind.build() if kind.trained_clip is None else _build_mvit(kind.build, clip)
+        mean, std = trained_statistics(name)
         trained_head: dict[str, Tensor] = {}
         if weights is not None:
             trained_head = load_pretrained(network, name, weights=weights, head=kind.head)
-            self.input[0] = _kinetics_normalisation(channels)
+            self.input[0] = _normalisation(mean, std, channels)
         self.stages = nn.Sequential(kind.stages(network))
-        self.pool = kind.pool((num_frames, height, width))
+        self.pool = kind.pool(clip)
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(kind.features, num_classes))
-        _fill_head(self.head[-1], trained_head)
-        _adapt(self.stages, channels)
+        fill_head(self.head[-1], trained_head)
+        _adapt(self.stages)
+        if channels == 1:
+            add_up_colours(self.stages, std)
         self.frozen_stages = frozen_stages
         self.stages[:frozen_stages].requires_grad_(requires_grad=False)
 
@@ -109,23 +123,28 @@ class _Kind:
         features: Number of inputs of the last layer.
         least_frames: The fewest frames that it can take.
         least_side: The smallest side that it can take, in pixels.
+        trained_clip: The only shape that its trained weights fit, as MViT's; None where they fit any.
+        gradcam_layer: What Grad-CAM looks at: the last features that are pictures and that the head sees. The last
+            convolution often stands in one branch of several.
     """
 
-    build: Callable[[], nn.Module]
+    build: Callable[..., nn.Module]
     head: str
     stages: Callable[[nn.Module], Stages]
-    pool: Callable[[tuple[int, int, int]], nn.Module]
+    pool: Callable[[Clip], nn.Module]
     features: int
     least_frames: int
     least_side: int
+    trained_clip: Clip | None = None
+    gradcam_layer: str = "stages"
+
+
+def _mean(_: Clip) -> nn.Module:
+    return nn.AdaptiveAvgPool3d(1)
 
 
 def _resnet_stages(network: nn.Module) -> Stages:
     return OrderedDict((name, network.get_submodule(name)) for name in ("stem", "layer1", "layer2", "layer3", "layer4"))
-
-
-def _resnet_pool(_: tuple[int, int, int]) -> nn.Module:
-    return nn.AdaptiveAvgPool3d(1)
 
 
 def _s3d_stages(network: nn.Module) -> Stages:
@@ -135,7 +154,7 @@ def _s3d_stages(network: nn.Module) -> Stages:
     return OrderedDict((name, features[first:last]) for name, (first, last) in bounds.items())
 
 
-def _s3d_pool(clip: tuple[int, int, int]) -> nn.Module:
+def _s3d_pool(clip: Clip) -> nn.Module:
     """Average over windows of 2×7×7 and then over the windows, as torchvision; over all where there is less."""
     num_frames, height, width = clip
     # Over time the stem and the third pooling halve and round up; over space so do the first two poolings.
@@ -145,8 +164,88 @@ def _s3d_pool(clip: tuple[int, int, int]) -> nn.Module:
     return nn.Sequential(nn.AvgPool3d((time, rows, columns), stride=1), nn.AdaptiveAvgPool3d(1))
 
 
+def _swin_stages(network: nn.Module) -> Stages:
+    features = network.get_submodule("features")
+    assert isinstance(features, nn.Sequential)
+    stages: Stages = OrderedDict(
+        patches=nn.Sequential(network.get_submodule("patch_embed"), network.get_submodule("pos_drop"))
+    )
+    stages |= {f"blocks{number + 1}": features[2 * number : 2 * number + 2] for number in range(3)}
+    last = nn.Sequential(features[6], network.get_submodule("norm"), Permute([0, 4, 1, 2, 3]))  # [B, C, T, H, W]
+    return OrderedDict(stages, blocks4=last)
+
+
+class _Block(MultiscaleBlock):  # type: ignore[misc]  # torchvision has no types
+    """A block of MViT for a grid (T, H, W) of tokens; Grad-CAM can look at `pictures`: all but the class token."""
+
+    def __init__(self, input_size: list[int], **settings: Any) -> None:
+        super().__init__(input_size, **settings)
+        self.grid = (input_size[0], input_size[1], input_size[2])
+        self.pictures = nn.Unflatten(2, self.grid)
+
+    def forward(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B M D"]:
+        """Tell torchvision's block its grid."""
+        pictures = self.pictures(tokens[:, 1:].transpose(1, 2))  # [B, C, T, H, W]
+        joined = torch.cat([tokens[:, :1], pictures.flatten(2).transpose(1, 2)], dim=1)
+        result: Tensor = super().forward(joined, self.grid)[0]
+        return result
+
+
+class _ClassToken(nn.Module):
+    """Takes the first token, the only one that the head of MViT sees."""
+
+    def forward(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
+        return tokens[:, 0]
+
+
+def _build_mvit(build: Callable[..., nn.Module], clip: Clip) -> nn.Module:
+    """Let torchvision build for other clips than 16×224×224, for which its tables of positions are made."""
+    grid = [-(-length // stride) for length, stride in zip(clip, (2, 4, 4), strict=True)]
+
+    def block(input_size: list[int], **settings: Any) -> nn.Module:
+        sides = [-(-side * input_size[1] // 56) for side in grid[1:]]  # torchvision's first grid is 8×56×56
+        return _Block([grid[0], *sides], **settings)
+
+    network = build(block=block)
+    is_relative = network.get_submodule("pos_encoding").spatial_pos is None
+    encoding = PositionalEncoding(96, (grid[1], grid[2]), grid[0], rel_pos_embed=is_relative)
+    for parameter in encoding.parameters():
+        nn.init.trunc_normal_(parameter, std=0.02)
+    network.pos_encoding = encoding
+    return network
+
+
+def _mvit_stages(network: nn.Module) -> Stages:
+    conv, encoding, norm = (network.get_submodule(name) for name in ("conv_proj", "pos_encoding", "norm"))
+    blocks = list(network.get_submodule("blocks").children())
+    first, second, third = (number for number, block in enumerate(blocks) if block.pool_skip is not None)
+    return OrderedDict(
+        patches=nn.Sequential(conv, nn.Flatten(2), Permute([0, 2, 1]), encoding),
+        blocks1=nn.Sequential(*blocks[:first]),
+        blocks2=nn.Sequential(*blocks[first:second]),
+        blocks3=nn.Sequential(*blocks[second:third]),
+        blocks4=nn.Sequential(*blocks[third:], norm),
+    )
+
+
 def _resnet(build: Callable[[], nn.Module]) -> _Kind:
-    return _Kind(build, "fc.", _resnet_stages, _resnet_pool, features=512, least_frames=1, least_side=16)
+    return _Kind(build, "fc.", _resnet_stages, _mean, features=512, least_frames=1, least_side=16)
+
+
+def _swin(build: Callable[[], nn.Module], features: int) -> _Kind:
+    """Less than one patch of 2×4×4 would be filled up with zeros."""
+    return _Kind(build, "head.", _swin_stages, _mean, features, least_frames=2, least_side=4)
+
+
+def _mvit(build: Callable[..., nn.Module]) -> _Kind:
+    return _Kind(
+        *(build, "head.1.", _mvit_stages, lambda _: _ClassToken()),
+        features=768,
+        least_frames=2,
+        least_side=9,  # on a smaller grid a table of relative positions would have no entry
+        trained_clip=(16, 224, 224),
+        gradcam_layer="stages.blocks4.1.pictures",
+    )
 
 
 _KINDS = {
@@ -157,11 +256,16 @@ _KINDS = {
     "s3d": _Kind(
         torchvision_video.s3d, "classifier.1.", _s3d_stages, _s3d_pool, features=1024, least_frames=8, least_side=17
     ),
+    "swin3d_t": _swin(torchvision_video.swin3d_t, 768),
+    "swin3d_s": _swin(torchvision_video.swin3d_s, 768),
+    "swin3d_b": _swin(torchvision_video.swin3d_b, 1024),
+    "mvit_v1_b": _mvit(torchvision_video.mvit_v1_b),
+    "mvit_v2_s": _mvit(torchvision_video.mvit_v2_s),
 }
 
 
-def _check_settings(name: str, shape: tuple[int, int, int, int], frozen_stages: int) -> _Kind:
-    channels, num_frames, height, width = shape
+def _check_settings(name: str, channels: int, clip: Clip, frozen_stages: int, *, is_trained: bool) -> _Kind:
+    num_frames, height, width = clip
     kind = choose(_KINDS, name, setting="network")
     if channels not in (1, 3):
         raise ConfigError(f"{name} takes gray (1) or coloured (3) videos, got {channels = }")
@@ -170,37 +274,24 @@ def _check_settings(name: str, shape: tuple[int, int, int, int], frozen_stages: 
             f"{name} needs {kind.least_frames} frames of {kind.least_side} pixels or more, got {num_frames = }, "
             f"size = {(height, width)}"
         )
+    if is_trained and kind.trained_clip not in (None, clip):
+        raise ConfigError(
+            f"the weights of {name} fit clips of {kind.trained_clip} (frames, height, width) only, got {clip}; set "
+            "num_frames and size so, or weights to null for random ones"
+        )
     if not 0 <= frozen_stages <= 5:
         raise ConfigError(f"{name} has 5 stages that can be frozen, got {frozen_stages = }")
     return kind
 
 
-def _kinetics_normalisation(channels: int) -> Normalisation:
-    if channels == 3:
-        return Normalisation(KINETICS_MEAN, KINETICS_STD)
-    return Normalisation([sum(KINETICS_MEAN) / 3], [sum(KINETICS_STD) / 3])
+def _normalisation(mean: list[float], std: list[float], channels: int) -> Normalisation:
+    return Normalisation(mean, std) if channels == 3 else Normalisation([sum(mean) / 3], [sum(std) / 3])
 
 
-@torch.no_grad()
-def _fill_head(head: nn.Module, trained: dict[str, Tensor]) -> None:
-    """Copy the trained head where it has as many classes; S3D's is a convolution of 1×1×1."""
-    assert isinstance(head, nn.Linear)
-    if {"weight", "bias"} <= trained.keys() and trained["weight"].flatten(1).shape == head.weight.shape:
-        head.weight.copy_(trained["weight"].flatten(1))
-        head.bias.copy_(trained["bias"])
-
-
-@torch.no_grad()
-def _adapt(stages: nn.Sequential, channels: int) -> None:
-    """Adapt the stages to gray videos, to short trainings, and to hooks on their activations."""
+def _adapt(stages: nn.Sequential) -> None:
+    """Adapt the stages to short trainings, and to hooks on their activations."""
     for module in stages.modules():
         if isinstance(module, nn.ReLU):
             module.inplace = False  # hooks and Grad-CAM read the values before
         elif isinstance(module, nn.BatchNorm3d):
             module.momentum = 0.1  # S3D has 0.001: too slow for a short training
-    if channels == 1:
-        first = next(module for module in stages.modules() if isinstance(module, nn.Conv3d))
-        std = torch.tensor(KINETICS_STD).reshape(1, 3, 1, 1, 1)
-        first.in_channels = 1
-        # Three equal colours, each normalised by its own deviation, as one gray channel with the mean deviation.
-        first.weight = nn.Parameter((first.weight * std.mean() / std).sum(dim=1, keepdim=True))

@@ -1,9 +1,9 @@
-"""Read the weights of torchvision's video networks, downloaded or from a file, and check that they fit."""
+"""Read the weights of torchvision's video networks, downloaded or from a file, check that they fit, and adapt them."""
 
 import contextlib
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -16,9 +16,13 @@ from torchvision.models import get_model_weights
 from vidact.core.errors import CheckpointError, EnvironmentProblem
 
 KINETICS = "kinetics400"
-# What torchvision's video networks were trained with, per colour, in [0, 1] (`transforms` of its weights).
-KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 _MAX_LISTED = 3
+
+
+def trained_statistics(name: str) -> tuple[list[float], list[float]]:
+    """Return the mean and the deviation per colour, in [0, 1], that one of torchvision's networks was trained with."""
+    transforms = get_model_weights(name).KINETICS400_V1.transforms()
+    return list(transforms.mean), list(transforms.std)
 
 
 def load_pretrained(network: nn.Module, name: str, *, weights: str, head: str) -> dict[str, Tensor]:
@@ -42,6 +46,27 @@ def load_pretrained(network: nn.Module, name: str, *, weights: str, head: str) -
     _check_fit(network, body, head=head, source=f"weights {weights!r}", name=name)
     network.load_state_dict(body, strict=False)
     return {key.removeprefix(head): value for key, value in state.items() if key.startswith(head)}
+
+
+@torch.no_grad()
+def fill_head(head: nn.Module, trained: Mapping[str, Tensor]) -> None:
+    """Copy the trained head where it has as many classes; S3D's is a convolution of 1×1×1."""
+    assert isinstance(head, nn.Linear)
+    if {"weight", "bias"} <= trained.keys() and trained["weight"].flatten(1).shape == head.weight.shape:
+        head.weight.copy_(trained["weight"].flatten(1))
+        head.bias.copy_(trained["bias"])
+
+
+@torch.no_grad()
+def add_up_colours(network: nn.Module, std: Sequence[float]) -> None:
+    """Let the first convolution take gray videos instead of coloured ones.
+
+    Three equal colours, each normalised by its own deviation, become one gray channel with the mean deviation.
+    """
+    first = next(module for module in network.modules() if isinstance(module, nn.Conv3d))
+    deviation = torch.tensor(std).reshape(1, 3, 1, 1, 1)
+    first.in_channels = 1
+    first.weight = nn.Parameter((first.weight * deviation.mean() / deviation).sum(dim=1, keepdim=True))
 
 
 def _check_fit(network: nn.Module, body: Mapping[str, Tensor], *, head: str, source: str, name: str) -> None:

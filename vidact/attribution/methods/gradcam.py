@@ -59,7 +59,7 @@ class GradCam(Explainer):
             own = self._copy.gradcam_layer if isinstance(self._copy, NamesGradCamLayer) else None
             name = self._layer_name or own or _last_convolution(self._copy, shapes)
             calls = shapes.get(name, [])
-            if len(calls) != 1 or len(calls[0]) not in (4, 5):
+            if len(calls) != 1 or not _are_pictures(calls[0]):
                 raise ConfigError(
                     f"Grad-CAM needs a layer that is called once and gives pictures, [B, K, H, W] or [B, K, T, H, W]; "
                     f"{name!r} is called {len(calls)} times and gives {[list(shape) for shape in calls[:1]]}; "
@@ -113,6 +113,11 @@ def _output_shapes(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> dic
     return shapes
 
 
+def _are_pictures(shape: torch.Size) -> bool:
+    """Say whether one clip's output is [n, K, H, W] or [1, K, T, H, W]; attention has [heads, K, T, H, W] as well."""
+    return len(shape) == 4 or (len(shape) == 5 and shape[0] == 1)
+
+
 def _last_convolution(network: nn.Module, shapes: dict[str, list[torch.Size]]) -> str:
     """Name the last convolution in calling order that gives pictures of more than one pixel for all frames.
 
@@ -126,7 +131,7 @@ def _last_convolution(network: nn.Module, shapes: dict[str, list[torch.Size]]) -
         for name, calls in shapes.items()
         if name in convolutions
         and places[id(convolutions[name].weight)] == 1
-        and len(calls[0]) >= 4
+        and _are_pictures(calls[0])
         and calls[0][-2:].numel() > 1
     ]
     if not found:
