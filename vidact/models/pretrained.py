@@ -3,19 +3,26 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models import video as torchvision_video
-from torchvision.models.video.mvit import MultiscaleBlock, PositionalEncoding
 from torchvision.ops import Permute
 
 from vidact.core.clips import height_and_width
 from vidact.core.errors import ConfigError
+from vidact.core.networks import TrainedWeights
 from vidact.models.layers import InputLayers, Normalisation, check_input, choose
-from vidact.models.weights import add_up_colours, fill_head, load_pretrained, trained_statistics
+from vidact.models.mvit import ClassToken, build_mvit, mvit_stages
+from vidact.models.weights import (
+    KINETICS,
+    add_up_colours,
+    fill_head,
+    load_pretrained,
+    trained_clips,
+    trained_statistics,
+)
 
 TorchvisionName = Literal[
     "r3d_18", "mc3_18", "r2plus1d_18", "s3d", "swin3d_t", "swin3d_s", "swin3d_b", "mvit_v1_b", "mvit_v2_s"
@@ -82,7 +89,7 @@ class TorchvisionVideoNet(nn.Module):
         self.input_shape = (channels, *clip)
         self.gradcam_layer = kind.gradcam_layer
         self.input = InputLayers(channels, differences=differences)
-        network = kind.build() if kind.trained_clip is None else _build_mvit(kind.build, clip)
+        network = kind.build() if kind.trained_clip is None else build_mvit(kind.build, clip)
         mean, std = trained_statistics(name)
         trained_head: dict[str, Tensor] = {}
         if weights is not None:
@@ -91,12 +98,27 @@ class TorchvisionVideoNet(nn.Module):
         self.stages = nn.Sequential(kind.stages(network))
         self.pool = kind.pool(clip)
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(kind.features, num_classes))
-        fill_head(self.head[-1], trained_head)
+        self.has_trained_head = fill_head(self.head[-1], trained_head)
         _adapt(self.stages)
         if channels == 1:
             add_up_colours(self.stages, std)
         self.frozen_stages = frozen_stages
         self.stages[:frozen_stages].requires_grad_(requires_grad=False)
+
+    @classmethod
+    def trained(cls, reference: str, weights: str | None) -> TrainedWeights:
+        """Say how a network is built with its weights, for `adopt`.
+
+        Args:
+            reference: Its name.
+            weights: File with a state_dict, or None for those trained on Kinetics-400.
+
+        Raises:
+            ConfigError: no such network.
+        """
+        choose(_KINDS, reference, setting="network")
+        settings = {"name": reference, "weights": weights or KINETICS}
+        return trained_clips(reference, settings, is_own=weights not in (None, KINETICS))
 
     def forward(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""
@@ -175,59 +197,6 @@ def _swin_stages(network: nn.Module) -> Stages:
     return OrderedDict(stages, blocks4=last)
 
 
-class _Block(MultiscaleBlock):  # type: ignore[misc]  # torchvision has no types
-    """A block of MViT for a grid (T, H, W) of tokens; Grad-CAM can look at `pictures`: all but the class token."""
-
-    def __init__(self, input_size: list[int], **settings: Any) -> None:
-        super().__init__(input_size, **settings)
-        self.grid = (input_size[0], input_size[1], input_size[2])
-        self.pictures = nn.Unflatten(2, self.grid)
-
-    def forward(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B M D"]:
-        """Tell torchvision's block its grid."""
-        pictures = self.pictures(tokens[:, 1:].transpose(1, 2))  # [B, C, T, H, W]
-        joined = torch.cat([tokens[:, :1], pictures.flatten(2).transpose(1, 2)], dim=1)
-        result: Tensor = super().forward(joined, self.grid)[0]
-        return result
-
-
-class _ClassToken(nn.Module):
-    """Takes the first token, the only one that the head of MViT sees."""
-
-    def forward(self, tokens: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
-        return tokens[:, 0]
-
-
-def _build_mvit(build: Callable[..., nn.Module], clip: Clip) -> nn.Module:
-    """Let torchvision build for other clips than 16×224×224, for which its tables of positions are made."""
-    grid = [-(-length // stride) for length, stride in zip(clip, (2, 4, 4), strict=True)]
-
-    def block(input_size: list[int], **settings: Any) -> nn.Module:
-        sides = [-(-side * input_size[1] // 56) for side in grid[1:]]  # torchvision's first grid is 8×56×56
-        return _Block([grid[0], *sides], **settings)
-
-    network = build(block=block)
-    is_relative = network.get_submodule("pos_encoding").spatial_pos is None
-    encoding = PositionalEncoding(96, (grid[1], grid[2]), grid[0], rel_pos_embed=is_relative)
-    for parameter in encoding.parameters():
-        nn.init.trunc_normal_(parameter, std=0.02)
-    network.pos_encoding = encoding
-    return network
-
-
-def _mvit_stages(network: nn.Module) -> Stages:
-    conv, encoding, norm = (network.get_submodule(name) for name in ("conv_proj", "pos_encoding", "norm"))
-    blocks = list(network.get_submodule("blocks").children())
-    first, second, third = (number for number, block in enumerate(blocks) if block.pool_skip is not None)
-    return OrderedDict(
-        patches=nn.Sequential(conv, nn.Flatten(2), Permute([0, 2, 1]), encoding),
-        blocks1=nn.Sequential(*blocks[:first]),
-        blocks2=nn.Sequential(*blocks[first:second]),
-        blocks3=nn.Sequential(*blocks[second:third]),
-        blocks4=nn.Sequential(*blocks[third:], norm),
-    )
-
-
 def _resnet(build: Callable[[], nn.Module]) -> _Kind:
     return _Kind(build, "fc.", _resnet_stages, _mean, features=512, least_frames=1, least_side=16)
 
@@ -239,7 +208,7 @@ def _swin(build: Callable[[], nn.Module], features: int) -> _Kind:
 
 def _mvit(build: Callable[..., nn.Module]) -> _Kind:
     return _Kind(
-        *(build, "head.1.", _mvit_stages, lambda _: _ClassToken()),
+        *(build, "head.1.", mvit_stages, lambda _: ClassToken()),
         features=768,
         least_frames=2,
         least_side=9,  # on a smaller grid a table of relative positions would have no entry

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,34 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from vidact.core.errors import CheckpointError, EnvironmentProblem
+from vidact.core.files import read_state_dict
+from vidact.core.networks import TrainedWeights
 
 KINETICS = "kinetics400"
 _MAX_LISTED = 3
+# Frames of a clip and frames per second at which torchvision states the accuracy of its weights.
+_CLIPS = {"s3d": (128, 15.0), "swin3d": (32, 15.0), "mvit": (16, 7.5), "": (16, 15.0)}
 
 
 def trained_statistics(name: str) -> tuple[list[float], list[float]]:
     """Return the mean and the deviation per colour, in [0, 1], that one of torchvision's networks was trained with."""
     transforms = get_model_weights(name).KINETICS400_V1.transforms()
     return list(transforms.mean), list(transforms.std)
+
+
+def trained_clips(name: str, settings: Mapping[str, Any], *, is_own: bool) -> TrainedWeights:
+    """Gather what the weights of one of torchvision's networks were trained on, by torchvision's documentation.
+
+    Args:
+        name: Of the network.
+        settings: That build it.
+        is_own: Whether its weights are the user's, with classes of their own.
+    """
+    weights = get_model_weights(name).KINETICS400_V1
+    num_frames, fps = next(clips for start, clips in _CLIPS.items() if name.startswith(start))
+    height, width = weights.transforms().crop_size[0], weights.transforms().crop_size[-1]
+    names = None if is_own else tuple(weights.meta["categories"])
+    return TrainedWeights(settings, {"weights": None}, names, num_frames, (height, width), fps)
 
 
 def load_pretrained(network: nn.Module, name: str, *, weights: str, head: str) -> dict[str, Tensor]:
@@ -49,12 +67,14 @@ def load_pretrained(network: nn.Module, name: str, *, weights: str, head: str) -
 
 
 @torch.no_grad()
-def fill_head(head: nn.Module, trained: Mapping[str, Tensor]) -> None:
-    """Copy the trained head where it has as many classes; S3D's is a convolution of 1×1×1."""
+def fill_head(head: nn.Module, trained: Mapping[str, Tensor]) -> bool:
+    """Copy the trained head where it has as many classes, and say whether it has; S3D's is a convolution of 1×1×1."""
     assert isinstance(head, nn.Linear)
-    if {"weight", "bias"} <= trained.keys() and trained["weight"].flatten(1).shape == head.weight.shape:
+    fits = {"weight", "bias"} <= trained.keys() and trained["weight"].flatten(1).shape == head.weight.shape
+    if fits:
         head.weight.copy_(trained["weight"].flatten(1))
         head.bias.copy_(trained["bias"])
+    return fits
 
 
 @torch.no_grad()
@@ -102,43 +122,15 @@ def _download(name: str) -> dict[str, Tensor]:
             f"the weights of {name} from {weights.url} are damaged ({type(error).__name__}: {error}); delete {cached}, "
             "if it is there, and try again"
         ) from error
-    return _as_state(content, cached)
+    state: dict[str, Tensor] = content
+    return state
 
 
 def _read(path_or_address: str) -> dict[str, Tensor]:
-    """Read a state_dict from a file; no code in it is run."""
     if "://" in path_or_address:
         raise CheckpointError(
             f"weights {path_or_address}: addresses are refused; download the file and give its path, or {KINETICS!r}"
         )
-    path = Path(path_or_address)
-    if not path.is_file():
-        raise CheckpointError(f"weights {path}: no such file; expected {KINETICS!r} or the path of a state_dict")
-    try:
-        damaged = _find_damaged_part(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zipfile and torch raise a dozen kinds for damaged bytes
-        raise CheckpointError(
-            f"weights {path}: not a whole state_dict that torch has saved ({path.stat().st_size:,} bytes; "
-            f"{type(error).__name__}); try another copy"
-        ) from error
-    if damaged:
-        raise CheckpointError(f"weights {path}: the part {damaged} is damaged; try another copy")
-    return _as_state(content, path)
-
-
-def _find_damaged_part(path: Path) -> str | None:
-    """Name the first part whose checksum is wrong; files from before torch 1.6 have no checksums."""
-    if not zipfile.is_zipfile(path):
-        return None
-    with zipfile.ZipFile(path) as archive:
-        return archive.testzip()
-
-
-def _as_state(content: Any, path: Path) -> dict[str, Tensor]:
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        holds = f"the keys {', '.join(map(str, list(content)[:_MAX_LISTED]))}" if isinstance(content, dict) else ""
-        raise CheckpointError(
-            f"weights {path}: expected a state_dict, that is names and tensors; got {holds or type(content).__name__}"
-        )
-    return dict(content)
+    if not Path(path_or_address).is_file():
+        raise CheckpointError(f"weights {path_or_address}: no such file; expected {KINETICS!r} or a state_dict's path")
+    return read_state_dict(Path(path_or_address))
