@@ -26,17 +26,9 @@ _UNNAMED = re.compile(r"LABEL_\d+")
 # Parts of a config that do not decide which network it is. `attn_implementation` could name code on the hub, and with
 # attention maps among the outputs the fused kernel, which relevance follows, would not be used.
 _LEFT_OUT = {
-    *(
-        "architectures",
-        "attn_implementation",
-        "auto_map",
-        "dtype",
-        "torch_dtype",
-        "quantization_config",
-        "problem_type",
-    ),
-    *("id2label", "label2id", "num_labels", "output_attentions", "output_hidden_states", "return_dict", "torchscript"),
-    *("transformers_version", "use_cache", "gradient_checkpointing", "name_or_path"),
+    *("architectures", "attn_implementation", "auto_map", "dtype", "torch_dtype", "problem_type", "torchscript"),
+    *("id2label", "label2id", "num_labels", "output_attentions", "output_hidden_states", "return_dict", "use_cache"),
+    *("transformers_version", "gradient_checkpointing", "name_or_path"),
 }
 MAX_LETTERS = 300  # of what somebody else's code says
 
@@ -83,16 +75,16 @@ class HuggingFaceVideoNet(nn.Module):
         std: list[float] | None = None,
     ) -> None:
         super().__init__()
-        require_transformers()
+        _require_transformers()
         content, folder = _open(source)
         place = f"source {folder or ''}".rstrip()
         self.config = _shape_config(content, place)
         self.input_shape = (channels, num_frames, *height_and_width(size))
-        own_mean, own_std = _read_normalisation(folder)
-        self.input = _normalisation(mean or own_mean, std or own_std, channels)
         with _quiet(), _reworded(place):
+            own_mean, own_std = _read_normalisation(folder)
             self.network, self.has_trained_head = _build(self.config, folder, num_classes)
         _check_clips(self.network.config, self.input_shape)
+        self.input = _normalisation(mean or own_mean, std or own_std, channels)
         _freeze(self.network, frozen_layers)
 
     def forward(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
@@ -138,7 +130,7 @@ def _open(source: str | dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
 
 def _download(name: str) -> Path:
     """Download a model from the Hugging Face hub, or find it in the hub's cache."""
-    require_transformers()
+    _require_transformers()
     from huggingface_hub import snapshot_download
 
     try:
@@ -150,12 +142,8 @@ def _download(name: str) -> Path:
         ) from error
 
 
-def require_transformers() -> None:
-    """Make sure that transformers is installed; it is imported only where a network of it is built.
-
-    Raises:
-        EnvironmentProblem: it is not.
-    """
+def _require_transformers() -> None:
+    """Make sure that transformers, which is imported only where it is used, is installed."""
     try:
         import transformers  # noqa: F401
     except ImportError as error:
@@ -183,7 +171,9 @@ def _shape_config(content: dict[str, Any], place: str) -> dict[str, Any]:
             f"{place}: model_type is {content.get('model_type')!r}, which classifies no videos; this version of "
             f"transformers has {', '.join(KNOWN)}"
         )
-    return {key: value for key, value in content.items() if key not in _LEFT_OUT and not key.startswith("_")}
+    if content.get("quantization_config"):
+        raise CheckpointError(f"{place}: its weights are quantized; expected those of the network before that")
+    return {key: value for key, value in content.items() if key not in _LEFT_OUT and not str(key).startswith("_")}
 
 
 def _read_normalisation(folder: Path | None) -> tuple[list[float], list[float]]:
@@ -208,7 +198,7 @@ def _normalisation(mean: list[float], std: list[float], channels: int) -> Normal
     if not len(mean) == len(std) == channels or min(std) <= 0:
         raise ConfigError(
             f"expected a mean and a deviation above 0 for each of {channels} colours, got mean = {mean}, std = {std}; "
-            "set mean and std, or data.gray"
+            "set both"
         )
     return Normalisation(mean, std)
 
@@ -232,13 +222,13 @@ def _build(settings: dict[str, Any], folder: Path | None, num_classes: int) -> t
         trust_remote_code=False,
         use_safetensors=True,
     )
-    others = [name if isinstance(name, str) else name[0] for name in found["mismatched_keys"]]
-    new = sorted({*found["missing_keys"], *others})
-    body = [name for name in new if name.startswith(f"{network.base_model_prefix}.")]
-    if body:
+    new = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
+    surplus = {name for name in found["unexpected_keys"] if re.search(r"\.\d+\.", name)}  # of further layers
+    body = re.compile(rf"{network.base_model_prefix}\.(?!predictor\.)")  # V-JEPA 2's predictor scores nothing
+    if wrong := sorted(filter(body.match, new | surplus)):
         raise CheckpointError(
-            f"{folder}: the weights are not those of its {CONFIG}: {len(body)} are missing or of another shape "
-            f"({first_few(body)}); try another copy"
+            f"{folder}: its weights and its {CONFIG} are of different networks: {len(wrong)} weights are missing, "
+            f"unknown or of another shape ({first_few(wrong)}); try another copy"
         )
     return network.train(), not new  # as all new networks are; transformers gives it in eval mode
 
