@@ -252,7 +252,7 @@ def test_an_id_that_cannot_be_downloaded_is_named(monkeypatch: pytest.MonkeyPatc
         ("vivit", {"channels": 1}, r"got \[1, 4, 32, 32\]"),
         ("vjepa2", {"num_frames": 7}, r"vjepa2 takes clips of \[C, T, H, W\] = \[3, 6, 32, 32\]"),
         ("vjepa2", {"frozen_layers": 3}, "vjepa2 has 2 layers that can be frozen, got frozen_layers = 3"),
-        ("videomae", {"mean": [0.5, 0.5]}, "a mean and a deviation above 0 for each of 3 colours"),
+        ("videomae", {"mean": [0.5, 0.5]}, "a mean and a std above 0 for each of 3 colours"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(

@@ -145,7 +145,10 @@ def _download(name: str) -> Path:
 def _require_transformers() -> None:
     """Make sure that transformers, which is imported only where it is used, is installed."""
     try:
-        import transformers  # noqa: F401
+        import transformers
+
+        if int(transformers.__version__.partition(".")[0]) < 5:  # it would not tell which weights it has left out
+            raise ImportError(f"{transformers.__version__} is older than 5")
     except ImportError as error:
         raise EnvironmentProblem(
             f"networks of Hugging Face need transformers ({_line(error)}): pip install 'vidact[huggingface]'"
@@ -196,10 +199,7 @@ def _read_normalisation(folder: Path | None) -> tuple[list[float], list[float]]:
 
 def _normalisation(mean: list[float], std: list[float], channels: int) -> Normalisation:
     if not len(mean) == len(std) == channels or min(std) <= 0:
-        raise ConfigError(
-            f"expected a mean and a deviation above 0 for each of {channels} colours, got mean = {mean}, std = {std}; "
-            "set both"
-        )
+        raise ConfigError(f"expected a mean and a std above 0 for each of {channels} colours, got {mean = }, {std = }")
     return Normalisation(mean, std)
 
 
