@@ -17,6 +17,7 @@ OWNERS = {
     "wandb": {"runs/loggers/wandb.py", "runs/loggers/media.py"},
     "httpx": {"data/download/transfer.py", "data/download/mirrors.py"},
     "rarfile": {"data/download/archives.py"},
+    "transformers": {"models/huggingface.py", "models/weights.py"},
 }
 
 

@@ -24,6 +24,7 @@ from vidact.attribution.names import DEFAULT_COMPOSITE
 from vidact.core.errors import ConfigError
 from vidact.models.attention import SpatioTemporalAttention
 from vidact.models.fusion import EarlyFusion, LateFusion, SingleFrame, SlowFusion
+from vidact.models.huggingface import HuggingFaceVideoNet
 from vidact.models.layers import Gate, Normalisation
 from vidact.models.pretrained import TorchvisionVideoNet
 from vidact.models.recurrent import CNNLSTM
@@ -36,6 +37,13 @@ Build = Callable[..., nn.Module]
 
 def _torchvision(name: Any) -> Build:
     return lambda **settings: TorchvisionVideoNet(name=name, **settings)
+
+
+def _hugging_face(kind: str) -> Build:
+    def build(differences: bool = False, **settings: Any) -> nn.Module:  # it has no such setting
+        return HuggingFaceVideoNet(source={"model_type": kind, **_SOURCES[kind]}, **settings)
+
+    return build
 
 
 # Name: how it is built, and the side of its frames here.
@@ -62,6 +70,15 @@ TRANSFORMERS: dict[str, tuple[Build, int]] = {
     "swin3d_t": (_torchvision("swin3d_t"), 32),
     "mvit_v2_s": (_torchvision("mvit_v2_s"), 32),
 }
+_ENCODER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+_POSITIONS = {"image_size": 32, "num_frames": 8} | _ENCODER
+_SOURCES = {
+    "videomae": {"patch_size": 16, "tubelet_size": 2} | _POSITIONS,
+    "timesformer": {"patch_size": 16} | _POSITIONS,
+    "vivit": {"tubelet_size": [2, 16, 16]} | _POSITIONS,
+    "vjepa2": {"crop_size": 32, "frames_per_clip": 8, "patch_size": 16, "num_pooler_layers": 1} | _ENCODER,
+}
+TRANSFORMERS |= {kind: (_hugging_face(kind), 32) for kind in _SOURCES}
 FAMILY |= TRANSFORMERS
 
 
@@ -76,9 +93,8 @@ def _networks() -> Iterator[type[nn.Module]]:
 
 # A new network keeps the contract without a row here, unless it needs frames of another size.
 LISTED = {StackedFramesCNN, SingleFrame, EarlyFusion, LateFusion, SlowFusion, CNNLSTM, SpatioTemporalAttention}
-LISTED |= {TorchvisionVideoNet, SlimResNet3D}
-NEED_FILES = {"HuggingFaceVideoNet"}  # a row in TRANSFORMERS or FAMILY builds it
-FAMILY |= {kind.__name__: (kind, 32) for kind in _networks() if kind not in LISTED and kind.__name__ not in NEED_FILES}
+LISTED |= {TorchvisionVideoNet, SlimResNet3D, HuggingFaceVideoNet}
+FAMILY |= {kind.__name__: (kind, 32) for kind in _networks() if kind not in LISTED}
 ATTENDING = {*TRANSFORMERS, "VideoTransformer"}
 GATED = {"CNN + LSTM", "attention"}
 LARGE = {"r3d_18", "mc3_18", "r2plus1d_18", "s3d", "swin3d_t", "mvit_v2_s"}

@@ -1,6 +1,5 @@
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from vidact.attribution.gradient_form.explainer import GradientForm
 from vidact.core.errors import CheckpointError, ConfigError, EnvironmentProblem
-from vidact.models.huggingface import HuggingFaceVideoNet, class_names
+from vidact.models.huggingface import HuggingFaceVideoNet
 from vidact.runs.building import build_network
 
 CLASS = "vidact.models.huggingface.HuggingFaceVideoNet"
@@ -141,7 +140,7 @@ def test_a_head_of_another_size_is_new_and_nothing_is_printed(
 def test_its_config_builds_it_where_the_folder_is_gone(kind: str, tmp_path: Path) -> None:
     """As a run is opened: with the settings of a YAML file, and the weights of a checkpoint."""
     trained = HuggingFaceVideoNet(3, str(_save(kind, tmp_path)), **CLIP).eval()
-    settings = {"source": yaml.safe_load(yaml.safe_dump(trained.config))}
+    settings = yaml.safe_load(yaml.safe_dump(trained.reopening_settings))
     again = build_network(CLASS, given={"num_classes": 3, "channels": 3, **CLIP}, settings=settings).eval()
     again.load_state_dict(trained.state_dict())
     with torch.no_grad():
@@ -162,12 +161,27 @@ def test_frozen_layers_are_not_trained_and_all_others_are(kind: str, folders: di
     assert not any("embeddings" in name for name in trained)
 
 
-def test_class_names_are_the_sources(folders: dict[str, Path]) -> None:
-    assert class_names(str(folders["videomae"])) == CLASSES
-    assert class_names({"id2label": {"1": "b", "0": "a"}}) == ("a", "b")
-    assert class_names({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}) is None
-    assert class_names({"id2label": {"1": "b"}}) is None
-    assert class_names({}) is None
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_source_says_what_it_was_trained_on(kind: str, folders: dict[str, Path]) -> None:
+    found = HuggingFaceVideoNet.trained(str(folders[kind]), None)
+    assert (found.class_names, found.num_frames, found.size) == (CLASSES, 4, (32, 32))
+    with pytest.raises(ConfigError, match="brings its weights in its folder: leave out --weights, got w.pt"):
+        HuggingFaceVideoNet.trained(str(folders[kind]), "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ({"1": "b", "0": "a"}, ("a", "b")),
+        ({"0": "LABEL_0", "1": "LABEL_1"}, None),  # what transformers makes up
+        ({"1": "b"}, None),
+        (None, None),
+    ],
+)
+def test_class_names_are_the_sources(names: Any, expected: Any, tmp_path: Path) -> None:
+    folder = _save("videomae", tmp_path)
+    _edit(folder, id2label=names)
+    assert HuggingFaceVideoNet.trained(str(folder), None).class_names == expected
 
 
 def test_nothing_in_a_source_is_run(tmp_path: Path) -> None:
@@ -269,9 +283,7 @@ def test_v_jepa_2_takes_any_even_number_of_frames(folders: dict[str, Path]) -> N
         network(torch.rand(1, 3, 4, 32, 32))
 
 
-def test_transformers_is_imported_only_when_a_network_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = "import sys, vidact.models.huggingface; sys.exit('transformers' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_without_transformers_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(EnvironmentProblem, match=r"pip install 'vidact\[huggingface\]'"):
         HuggingFaceVideoNet(3, CONFIGS["videomae"] | {"model_type": "videomae"}, **CLIP)

@@ -230,3 +230,15 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], messa
 def test_another_input_shape_is_named() -> None:
     with pytest.raises(ConfigError, match=r"takes videos of shape \[B, 3, 16, 112, 112\], got \(1, 3, 8, 32, 32\)"):
         _build(name="s3d")(_video(1, 3, 8, 32, 32))
+
+
+@pytest.mark.parametrize("name", CONVOLVING + ATTENDING)
+def test_a_name_says_what_its_weights_were_trained_on(name: str) -> None:
+    """As torchvision's documentation states it; for weights of the user's own without names of classes."""
+    found, own = TorchvisionVideoNet.trained(name, None), TorchvisionVideoNet.trained(name, "own.pt")
+    meta = get_model_weights(name).KINETICS400_V1.meta
+    assert found.class_names == tuple(meta["categories"])
+    assert f"clip_len={found.num_frames}`" in meta["_docs"]
+    assert f"frame_rate={found.fps:g}`" in meta["_docs"]
+    assert found.size == tuple(get_model_weights(name).KINETICS400_V1.transforms().crop_size)
+    assert (own.settings["weights"], own.class_names) == ("own.pt", None)

@@ -116,7 +116,7 @@ def test_a_cut_file_and_a_flipped_bit_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["missing.pth", "."])
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(CheckpointError, match="no such file; expected 'kinetics400' or the path of a state_dict"):
+    with pytest.raises(CheckpointError, match="no such file; expected 'kinetics400' or a state_dict's path"):
         _load(_network(), tmp_path / name)
 
 

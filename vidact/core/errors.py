@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 
 from vidact.core.terminal import printable
 
+MAX_LETTERS = 300  # of what somebody else's code says
+
 
 class VidactError(Exception):
     """A mistake that the user can fix; the message says what was expected, what was found, and what to try.
@@ -117,6 +119,11 @@ def reword_machine_error(error: BaseException) -> EnvironmentProblem | None:
             if found := re.search(pattern, message):
                 return EnvironmentProblem(f"{' '.join(found[0].split())}: {meaning}; {_RESUME}")
     return None
+
+
+def in_one_line(error: BaseException) -> str:
+    """Quote an error that is not vidact's own: its kind, and the beginning of what it says."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_LETTERS]}"
 
 
 def first_few(names: Iterable[str], *, at_most: int = 3) -> str:

@@ -243,7 +243,6 @@ class TrainedWeights:
 
     Attributes:
         settings: Of its constructor.
-        kept: Settings in the place of these once its weights are in a checkpoint.
         class_names: In the order of its outputs; None where nothing names them.
         num_frames: Frames of a clip.
         size: Height and width in pixels.
@@ -251,7 +250,6 @@ class TrainedWeights:
     """
 
     settings: Mapping[str, Any]
-    kept: Mapping[str, Any]
     class_names: tuple[str, ...] | None
     num_frames: int
     size: tuple[int, int]
@@ -260,9 +258,14 @@ class TrainedWeights:
 
 @runtime_checkable
 class ComesWithWeights(Protocol):
-    """A class of networks with weights that others have trained, which `adopt` makes runs of."""
+    """A network that may start with weights that others have trained.
+
+    `adopt` makes a run of it. `reopening_settings` are for its constructor in the place of those that name its weights:
+    in a run, they are in the checkpoint.
+    """
 
     has_trained_head: bool
+    reopening_settings: Mapping[str, Any]
 
     @classmethod
     def trained(cls, reference: str, weights: str | None) -> TrainedWeights:

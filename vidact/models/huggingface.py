@@ -1,7 +1,6 @@
 """Video classifiers of Hugging Face's transformers: VideoMAE, TimeSformer, ViViT, V-JEPA 2 and what else it has."""
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidact.core.clips import height_and_width
-from vidact.core.errors import CheckpointError, ConfigError, EnvironmentProblem, VidactError, first_few
+from vidact.core.errors import CheckpointError, ConfigError, VidactError, first_few, in_one_line
+from vidact.core.networks import TrainedWeights
 from vidact.models.layers import Normalisation, check_input
+from vidact.models.weights import CONFIG, open_source, read_normalisation, require_transformers
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CONFIG = "config.json"
-# Where a folder says how pixels are normalised; the first that is there counts.
-_PREPROCESSING = ("video_preprocessor_config.json", "preprocessor_config.json")
-# The only files that are downloaded: settings, and weights that hold no code.
-_NEEDED = (CONFIG, *_PREPROCESSING, "model*.safetensors*")
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _UNNAMED = re.compile(r"LABEL_\d+")
 # Parts of a config that do not decide which network it is. `attn_implementation` could name code on the hub, and with
 # attention maps among the outputs the fused kernel, which relevance follows, would not be used.
@@ -30,7 +24,6 @@ _LEFT_OUT = {
     *("id2label", "label2id", "num_labels", "output_attentions", "output_hidden_states", "return_dict", "use_cache"),
     *("transformers_version", "gradient_checkpointing", "name_or_path"),
 }
-MAX_LETTERS = 300  # of what somebody else's code says
 
 
 class HuggingFaceVideoNet(nn.Module):
@@ -75,17 +68,45 @@ class HuggingFaceVideoNet(nn.Module):
         std: list[float] | None = None,
     ) -> None:
         super().__init__()
-        _require_transformers()
-        content, folder = _open(source)
+        require_transformers()
+        content, folder = open_source(source)
         place = f"source {folder or ''}".rstrip()
         self.config = _shape_config(content, place)
         self.input_shape = (channels, num_frames, *height_and_width(size))
         with _quiet(), _reworded(place):
-            own_mean, own_std = _read_normalisation(folder)
+            own_mean, own_std = read_normalisation(folder)
             self.network, self.has_trained_head = _build(self.config, folder, num_classes)
         _check_clips(self.network.config, self.input_shape)
         self.input = _normalisation(mean or own_mean, std or own_std, channels)
         _freeze(self.network, frozen_layers)
+
+    @property
+    def reopening_settings(self) -> dict[str, Any]:
+        """Settings that build it where the source is not at hand, once a checkpoint has its weights."""
+        return {"source": self.config}
+
+    @classmethod
+    def trained(cls, reference: str, weights: str | None) -> TrainedWeights:
+        """Say how a network is built with its weights, for `adopt`.
+
+        Args:
+            reference: Its folder, or its id on the hub.
+            weights: None: they are in the folder.
+
+        Raises:
+            CheckpointError: the source is missing, damaged, or classifies no videos.
+            ConfigError: weights are given.
+            EnvironmentProblem: transformers is not installed, or the source could not be downloaded.
+        """
+        require_transformers()
+        if weights is not None:
+            raise ConfigError(f"hf:{reference} brings its weights in its folder: leave out --weights, got {weights}")
+        content, folder = open_source(reference)
+        with _quiet(), _reworded(f"source {folder}"):
+            config = _config_of(_shape_config(content, f"source {folder}"))
+        frames = getattr(config, "frames_per_clip", 16)
+        _, num_frames, height, width = _expected_clip(config, (3, frames, 224, 224))
+        return TrainedWeights({"source": reference}, _class_names(content.get("id2label")), num_frames, (height, width))
 
     def forward(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""
@@ -95,74 +116,12 @@ class HuggingFaceVideoNet(nn.Module):
         return scores
 
 
-def class_names(source: str | dict[str, Any]) -> tuple[str, ...] | None:
-    """Read the names of a source's classes, in the order of their numbers; None if it has none.
-
-    Args:
-        source: As in `HuggingFaceVideoNet`.
-
-    Raises:
-        CheckpointError: the source is missing or damaged.
-        EnvironmentProblem: the source could not be downloaded.
-    """
-    names = _open(source)[0].get("id2label")
+def _class_names(names: Any) -> tuple[str, ...] | None:
+    """List the names of a config's `id2label` in the order of their numbers; None if it has none."""
     if not isinstance(names, dict) or {str(key) for key in names} != {str(number) for number in range(len(names))}:
         return None
     ordered = tuple(str(names[key]) for key in sorted(names, key=int))
     return None if all(_UNNAMED.fullmatch(name) for name in ordered) else ordered
-
-
-def _open(source: str | dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
-    """Read a source's config.json; gives the folder that it is, or into which it was downloaded, too."""
-    if isinstance(source, dict):
-        return source, None
-    if "://" in source:
-        raise CheckpointError(f"source {source}: addresses are refused; give a folder, or an id such as owner/name")
-    folder = Path(source)
-    if not folder.is_dir():
-        if not _HUB_ID.fullmatch(source):
-            raise CheckpointError(f"source {source}: no such folder; expected one with {CONFIG} and model.safetensors")
-        folder = _download(source)
-    if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"source {source}: has no {CONFIG}; expected what transformers' save_pretrained writes")
-    return _read_json(folder / CONFIG), folder
-
-
-def _download(name: str) -> Path:
-    """Download a model from the Hugging Face hub, or find it in the hub's cache."""
-    _require_transformers()
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(_NEEDED)))
-    except Exception as error:  # the hub has a dozen kinds for what is missing, refused or not reached
-        raise EnvironmentProblem(
-            f"source {name}: no such folder, and it could not be downloaded from the Hugging Face hub "
-            f"({_line(error)}); download it where there is a network, and give the folder's path"
-        ) from error
-
-
-def _require_transformers() -> None:
-    """Make sure that transformers, which is imported only where it is used, is installed."""
-    try:
-        import transformers
-
-        if int(transformers.__version__.partition(".")[0]) < 5:  # it would not tell which weights it has left out
-            raise ImportError(f"{transformers.__version__} is older than 5")
-    except ImportError as error:
-        raise EnvironmentProblem(
-            f"networks of Hugging Face need transformers ({_line(error)}): pip install 'vidact[huggingface]'"
-        ) from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({_line(error)}); try another copy") from error
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: expected settings by their names, got {type(content).__name__}")
-    return content
 
 
 def _shape_config(content: dict[str, Any], place: str) -> dict[str, Any]:
@@ -179,37 +138,24 @@ def _shape_config(content: dict[str, Any], place: str) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in _LEFT_OUT and not str(key).startswith("_")}
 
 
-def _read_normalisation(folder: Path | None) -> tuple[list[float], list[float]]:
-    """Read how a source normalises pixels, as mean and deviation of pixels in [0, 1]; ImageNet's if it says nothing."""
-    path = next((folder / name for name in _PREPROCESSING if (folder / name).is_file()), None) if folder else None
-    if path is None:
-        return list(IMAGENET_MEAN), list(IMAGENET_STD)
-    settings = _read_json(path)
-    scale, offset = 255.0, 0.0  # what becomes of a pixel of 1, and what is subtracted
-    if settings.get("do_rescale", True):
-        scale *= settings.get("rescale_factor", 1 / 255)
-        # ViViT's pixels go from −1 to 1 before they are normalised; its own processor does so without saying it.
-        offset = float(settings.get("offset", settings.get("video_processor_type") == "VivitVideoProcessor"))
-    normalises = settings.get("do_normalize", True)
-    mean, std = (settings.get("image_mean"), settings.get("image_std")) if normalises else ([0.0] * 3, [1.0] * 3)
-    if not isinstance(mean, list) or not isinstance(std, list):
-        raise CheckpointError(f"{path}: expected image_mean and image_std, one value per colour; got {mean}, {std}")
-    return [(offset + value) / scale for value in mean], [value / scale for value in std]
-
-
 def _normalisation(mean: list[float], std: list[float], channels: int) -> Normalisation:
     if not len(mean) == len(std) == channels or min(std) <= 0:
         raise ConfigError(f"expected a mean and a std above 0 for each of {channels} colours, got {mean = }, {std = }")
     return Normalisation(mean, std)
 
 
+def _config_of(settings: dict[str, Any], **more: Any) -> Any:
+    from transformers import AutoConfig
+
+    named = {key: value for key, value in settings.items() if key != "model_type"}
+    return AutoConfig.for_model(settings["model_type"], **named, **more)
+
+
 def _build(settings: dict[str, Any], folder: Path | None, num_classes: int) -> tuple[nn.Module, bool]:
     """Build the network, and say whether its head has the source's weights."""
-    from transformers import AutoConfig, AutoModelForVideoClassification
+    from transformers import AutoModelForVideoClassification
 
-    kind = AutoModelForVideoClassification
-    named = {key: value for key, value in settings.items() if key != "model_type"}
-    config = AutoConfig.for_model(settings["model_type"], num_labels=num_classes, **named)
+    kind, config = AutoModelForVideoClassification, _config_of(settings, num_labels=num_classes)
     if folder is None:
         return kind.from_config(config, trust_remote_code=False), False
     network, found = kind.from_pretrained(
@@ -233,8 +179,8 @@ def _build(settings: dict[str, Any], folder: Path | None, num_classes: int) -> t
     return network.train(), not new  # as all new networks are; transformers gives it in eval mode
 
 
-def _check_clips(config: Any, shape: tuple[int, int, int, int]) -> None:
-    """Refuse clips for which the network has no positions, or no weights."""
+def _expected_clip(config: Any, shape: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    """Give the only (C, T, H, W) for which a network has positions and weights; where it takes any, the given one."""
 
     def own(*names: str, given: Any) -> Any:
         return next((getattr(config, name) for name in names if hasattr(config, name)), given)
@@ -244,8 +190,11 @@ def _check_clips(config: Any, shape: tuple[int, int, int, int]) -> None:
     frames = own("num_frames", given=num_frames)
     if hasattr(config, "frames_per_clip"):  # V-JEPA 2: rotary positions, of any number of frames
         frames = max(1, num_frames // config.tubelet_size) * config.tubelet_size
-    expected = (own("num_channels", "in_chans", given=channels), frames, *height_and_width(size))
-    if shape != expected:
+    return own("num_channels", "in_chans", given=channels), frames, *height_and_width(size)
+
+
+def _check_clips(config: Any, shape: tuple[int, int, int, int]) -> None:
+    if shape != (expected := _expected_clip(config, shape)):
         raise ConfigError(
             f"this {config.model_type} takes clips of [C, T, H, W] = {list(expected)}, got {list(shape)}; set "
             "data.num_frames, data.size and data.gray so"
@@ -292,8 +241,6 @@ def _reworded(place: str) -> Iterator[None]:
     except VidactError:
         raise
     except Exception as error:  # it raises a dozen kinds for damaged files and for settings that contradict each other
-        raise CheckpointError(f"{place}: no network can be built from it ({_line(error)}); try another copy") from error
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_LETTERS]}"
+        raise CheckpointError(
+            f"{place}: no network can be built from it ({in_one_line(error)}); try another copy"
+        ) from error

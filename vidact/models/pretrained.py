@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -104,6 +104,11 @@ class TorchvisionVideoNet(nn.Module):
             add_up_colours(self.stages, std)
         self.frozen_stages = frozen_stages
         self.stages[:frozen_stages].requires_grad_(requires_grad=False)
+
+    @property
+    def reopening_settings(self) -> dict[str, Any]:
+        """Settings that build it without its trained weights, once a checkpoint has them."""
+        return {"weights": None}
 
     @classmethod
     def trained(cls, reference: str, weights: str | None) -> TrainedWeights:

@@ -1,6 +1,8 @@
-"""Read the weights of torchvision's video networks, downloaded or from a file, check that they fit, and adapt them."""
+"""Find trained weights of torchvision's and Hugging Face's video networks, on disk or to be downloaded; adapt them."""
 
 import contextlib
+import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +14,19 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
-from vidact.core.errors import CheckpointError, EnvironmentProblem
+from vidact.core.errors import CheckpointError, EnvironmentProblem, in_one_line
 from vidact.core.files import read_state_dict
 from vidact.core.networks import TrainedWeights
 
 KINETICS = "kinetics400"
 _MAX_LISTED = 3
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CONFIG = "config.json"
+# Where a folder says how pixels are normalised; the first that is there counts.
+_PREPROCESSING = ("video_preprocessor_config.json", "preprocessor_config.json")
+# The only files that are downloaded: settings, and weights that hold no code.
+_NEEDED = (CONFIG, *_PREPROCESSING, "model*.safetensors*")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 # Frames of a clip and frames per second at which torchvision states the accuracy of its weights.
 _CLIPS = {"s3d": (128, 15.0), "swin3d": (32, 15.0), "mvit": (16, 7.5), "": (16, 15.0)}
 
@@ -40,7 +49,7 @@ def trained_clips(name: str, settings: Mapping[str, Any], *, is_own: bool) -> Tr
     num_frames, fps = next(clips for start, clips in _CLIPS.items() if name.startswith(start))
     height, width = weights.transforms().crop_size[0], weights.transforms().crop_size[-1]
     names = None if is_own else tuple(weights.meta["categories"])
-    return TrainedWeights(settings, {"weights": None}, names, num_frames, (height, width), fps)
+    return TrainedWeights(settings, names, num_frames, (height, width), fps)
 
 
 def load_pretrained(network: nn.Module, name: str, *, weights: str, head: str) -> dict[str, Tensor]:
@@ -134,3 +143,74 @@ def _read(path_or_address: str) -> dict[str, Tensor]:
     if not Path(path_or_address).is_file():
         raise CheckpointError(f"weights {path_or_address}: no such file; expected {KINETICS!r} or a state_dict's path")
     return read_state_dict(Path(path_or_address))
+
+
+def open_source(source: str | dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
+    """Read a source's config.json; gives the folder that it is, or into which it was downloaded, too."""
+    if isinstance(source, dict):
+        return source, None
+    if "://" in source:
+        raise CheckpointError(f"source {source}: addresses are refused; give a folder, or an id such as owner/name")
+    folder = Path(source)
+    if not folder.is_dir():
+        if not _HUB_ID.fullmatch(source):
+            raise CheckpointError(f"source {source}: no such folder; expected one with {CONFIG} and model.safetensors")
+        folder = _download_source(source)
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"source {source}: has no {CONFIG}; expected what transformers' save_pretrained writes")
+    return _read_json(folder / CONFIG), folder
+
+
+def _download_source(name: str) -> Path:
+    """Download a model from the Hugging Face hub, or find it in the hub's cache."""
+    require_transformers()
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_NEEDED)))
+    except Exception as error:  # the hub has a dozen kinds for what is missing, refused or not reached
+        raise EnvironmentProblem(
+            f"source {name}: no such folder, and it could not be downloaded from the Hugging Face hub "
+            f"({in_one_line(error)}); download it where there is a network, and give the folder's path"
+        ) from error
+
+
+def require_transformers() -> None:
+    """Make sure that transformers, which is imported only where it is used, is installed."""
+    try:
+        import transformers
+
+        if int(transformers.__version__.partition(".")[0]) < 5:  # it would not tell which weights it has left out
+            raise ImportError(f"{transformers.__version__} is older than 5")
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"networks of Hugging Face need transformers ({in_one_line(error)}): pip install 'vidact[huggingface]'"
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({in_one_line(error)}); try another copy") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected settings by their names, got {type(content).__name__}")
+    return content
+
+
+def read_normalisation(folder: Path | None) -> tuple[list[float], list[float]]:
+    """Read how a source normalises pixels, as mean and deviation of pixels in [0, 1]; ImageNet's if it says nothing."""
+    path = next((folder / name for name in _PREPROCESSING if (folder / name).is_file()), None) if folder else None
+    if path is None:
+        return list(IMAGENET_MEAN), list(IMAGENET_STD)
+    settings = _read_json(path)
+    scale, offset = 255.0, 0.0  # what becomes of a pixel of 1, and what is subtracted
+    if settings.get("do_rescale", True):
+        scale *= settings.get("rescale_factor", 1 / 255)
+        # ViViT's pixels go from −1 to 1 before they are normalised; its own processor does so without saying it.
+        offset = float(settings.get("offset", settings.get("video_processor_type") == "VivitVideoProcessor"))
+    normalises = settings.get("do_normalize", True)
+    mean, std = (settings.get("image_mean"), settings.get("image_std")) if normalises else ([0.0] * 3, [1.0] * 3)
+    if not isinstance(mean, list) or not isinstance(std, list):
+        raise CheckpointError(f"{path}: expected image_mean and image_std, one value per colour; got {mean}, {std}")
+    return [(offset + value) / scale for value in mean], [value / scale for value in std]

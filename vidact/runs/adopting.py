@@ -6,7 +6,7 @@ Heavy imports happen in the functions, so that the command line's help answers a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from vidact.core.errors import CheckpointError, ConfigError
 
@@ -163,32 +163,13 @@ def adopt_module(
     return Run(name, None, Path(name), config, tuple(class_names), 0, copied, frame_rates=rates)
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """Read the names of classes from a text file, one in each line.
-
-    Raises:
-        ConfigError: it cannot be read, names nothing, or a class twice.
-    """
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--classes {path}: cannot be read ({error}); expected a class in each line") from error
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
-    if not names or twice is not None:
-        found = "names nothing" if not names else f"names {twice} twice"
-        raise ConfigError(f"--classes {path}: {found}; expected a class in each line")
-    return tuple(names)
-
-
 def _build_with_weights(origin: Origin, class_path: str, reference: str, clips: ClipsOfNetwork) -> _Built:
     from vidact.core.networks import ComesWithWeights
     from vidact.runs.building import build_network, find_builder
 
     if origin.adaptation.settings:
         raise ConfigError(f"{origin} is adapted by itself: leave out {', '.join(origin.adaptation.settings)}")
-    builder = find_builder(class_path)
-    assert isinstance(builder, ComesWithWeights)
-    trained = builder.trained(reference, origin.weights)
+    trained = cast(type[ComesWithWeights], find_builder(class_path)).trained(reference, origin.weights)
     names = origin.class_names or trained.class_names
     if names is None:
         raise ConfigError(
@@ -197,12 +178,14 @@ def _build_with_weights(origin: Origin, class_path: str, reference: str, clips: 
     data = _data_settings(clips, names, usual=(trained.num_frames, trained.size, trained.fps))
     settings = {**trained.settings, **(origin.init or {})}
     network = build_network(class_path, given=_shape_of(data), settings=settings)
-    if not getattr(network, "has_trained_head", False):
+    assert isinstance(network, ComesWithWeights)
+    if not network.has_trained_head:
         raise CheckpointError(
             f"{origin}: its weights have no last layer for {len(names)} classes; give as many --classes as it was "
             "trained on"
         )
-    return _Built(network, {"class_path": class_path, "init_args": {**settings, **trained.kept}}, data)
+    settings |= network.reopening_settings
+    return _Built(network, {"class_path": class_path, "init_args": settings}, data)
 
 
 def _build_own(origin: Origin, clips: ClipsOfNetwork) -> _Built:

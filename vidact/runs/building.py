@@ -8,11 +8,10 @@ from typing import Any
 from jsonargparse import ArgumentParser, Namespace
 from torch import nn
 
-from vidact.core.errors import ConfigError, VidactError, causes, nearest
+from vidact.core.errors import ConfigError, VidactError, causes, in_one_line, nearest
 from vidact.core.networks import accepted_settings, builds_networks, require_built
 from vidact.data.datamodule import VideoDataModule
 
-MAX_LETTERS = 300  # of what somebody else's code or parser says
 _PAGE = "Does not validate against any of the Union subtypes"
 
 
@@ -53,8 +52,8 @@ def find_builder(class_path: str) -> Callable[..., nn.Module]:
         module = importlib.import_module(home)
     except Exception as error:  # whatever a module that is not ours may raise
         raise ConfigError(
-            f"{class_path}: {home} cannot be imported from {Path.cwd()}: {_line(error)}; run this where the file is, "
-            "or put its folder into PYTHONPATH"
+            f"{class_path}: {home} cannot be imported from {Path.cwd()}: {in_one_line(error)}; run this where the "
+            "file is, or put its folder into PYTHONPATH"
         ) from error
     found = getattr(module, name, None)
     if found is not None and builds_networks(found):
@@ -90,7 +89,7 @@ def _instantiate(parser: ArgumentParser, config: dict[str, Any], name: str, *, w
         # jsonargparse wraps what went wrong in errors of its own, the outermost being a page about all types it tried.
         found = [cause for cause in causes(error) if _PAGE not in str(cause)] or [error]
         told = next((cause for cause in found if isinstance(cause, VidactError)), None)
-        raise told or ConfigError(f"{what}: {_line(found[0])}") from error
+        raise told or ConfigError(f"{what}: {in_one_line(found[0])}") from error
 
 
 def _drop_defaults(parsed: Namespace, config: Mapping[str, Any]) -> None:
@@ -102,7 +101,3 @@ def _drop_defaults(parsed: Namespace, config: Mapping[str, Any]) -> None:
     for key, value in given.items():
         if isinstance(value, dict) and "class_path" in value and isinstance(parsed.init_args[key], Namespace):
             _drop_defaults(parsed.init_args[key], value)
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:MAX_LETTERS]}"

@@ -134,17 +134,22 @@ def open_run(path: str | Path, *, trust: Sequence[str] = ()) -> Run:
     checkpoint = _checkpoint_of(Path(path))
     content = load_checkpoint(checkpoint, numbers=True)
     config, folder = read_run_config(checkpoint, content)
-    names = content.get("vidact", {}).get("class_names")
+    own = content.get("vidact", {})
+    names = own.get("class_names")
     if not names:
         raise CheckpointError(f"{checkpoint}: does not name its classes; was it written by `python -m vidact fit`?")
-    network = _build_network(config, num_classes=len(names), trust=trust, source=checkpoint)
+    # Weights that training began with are not needed: the checkpoint has them all.
+    reopening = own.get("reopening_settings") or {}
+    network = _build_network(config, reopening, num_classes=len(names), trust=trust, source=checkpoint)
     give_weights(network, content, path=checkpoint)
     name = folder.name if folder else checkpoint.stem
     epoch, rates = int(content.get("epoch", 0)), _frame_rates(content, config, source=checkpoint)
     return Run(name, folder, checkpoint, config, tuple(names), epoch, network.eval(), tuple(trust), rates)
 
 
-def _build_network(config: Mapping[str, Any], *, num_classes: int, trust: Sequence[str], source: Path) -> nn.Module:
+def _build_network(
+    config: Mapping[str, Any], reopening: Mapping[str, Any], *, num_classes: int, trust: Sequence[str], source: Path
+) -> nn.Module:
     network, data = config["model"].get("network"), config["data"]
     if not isinstance(network, dict) or "class_path" not in network:
         raise ConfigError(f"model.network: expected class_path and init_args in the run's config, got {network!r}")
@@ -160,7 +165,7 @@ def _build_network(config: Mapping[str, Any], *, num_classes: int, trust: Sequen
         "channels": 1 if data["gray"] else 3,
     }
     with restrict_imports(trust, source=source):
-        return build_network(class_path, given=given, settings=settings)
+        return build_network(class_path, given=given, settings={**settings, **reopening})
 
 
 def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any], Path | None]:

@@ -272,6 +272,7 @@ class ActionClassifier(LightningModule):
         checkpoint["vidact"] = {
             "class_names": list(self.class_names),
             "network": class_path(self.network),
+            "reopening_settings": dict(getattr(unwrapped(self.network), "reopening_settings", {})),
             "trained": self._trained,
         }
 

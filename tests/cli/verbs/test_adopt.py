@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
+import transformers
 from torch import nn
 
 import vidact
@@ -17,6 +19,8 @@ from vidact.runs.run import open_run
 
 OWN = '''
 import torch
+import torchvision
+import transformers
 from torch import nn
 
 
@@ -201,3 +205,49 @@ def test_defaults_of_a_constructor_that_are_classes_are_left_to_python() -> None
     settings: dict[str, Any] = {"num_classes": 2, "weights": None}
     network = build_network("torchvision.models.video.swin3d_t", given={}, settings=settings)
     assert type(network).__name__ == "SwinTransformer3d"
+
+
+def test_torchvisions_weights_in_a_file_are_adopted_with_their_classes(tmp_path: Path) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = torchvision.models.video.swin3d_t(num_classes=3).eval()
+    torch.save(theirs.state_dict(), "swin.pth")
+    args = ("--weights", "swin.pth", "--num_frames", "4", "--size", "32", "--classes")
+    assert main(["adopt", "torchvision:swin3d_t", "out", *args, "labels.txt"]) == 0
+    Path("swin.pth").unlink()  # the run has the weights
+    run = open_run("out")
+    assert run.class_names == CLASSES
+    assert run.frame_rates is not None
+    assert run.frame_rates.usual == 15  # as torchvision's documentation says
+    video = torch.rand(1, 3, 4, 32, 32, generator=torch.Generator().manual_seed(1))
+    mean, std = (torch.tensor(values).reshape(3, 1, 1, 1) for values in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    with torch.no_grad():
+        torch.testing.assert_close(run.network(video), theirs((video - mean) / std), rtol=1e-4, atol=1e-5)
+
+
+def test_a_last_layer_of_other_classes_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be new, with random weights."""
+    torch.save(torchvision.models.video.r3d_18(num_classes=5).state_dict(), "r3d.pth")
+    args = ("--weights", "r3d.pth", "--classes", "labels.txt", "--num_frames", "2", "--size", "16")
+    assert main(["adopt", "torchvision:r3d_18", "out", *args]) == 2
+    assert "its weights have no last layer for 3 classes; give as many --classes as it was" in capsys.readouterr().err
+    assert main(["adopt", "torchvision:r3d_18", "out", *args[:2]]) == 2
+    assert "its weights do not name its classes; give --classes" in capsys.readouterr().err
+
+
+def test_a_folder_of_hugging_face_is_adopted_with_its_classes_and_its_clips(
+    tmp_path: Path, small_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    own = {"image_size": 32, "num_frames": 4, "patch_size": 16, "id2label": dict(enumerate(CLASSES)), **sizes}
+    config = transformers.AutoConfig.for_model("videomae", **own)
+    transformers.AutoModelForVideoClassification.from_config(config).save_pretrained(tmp_path / "hub")
+    assert main(["adopt", "hf:hub", "out"]) == 0
+    capsys.readouterr()
+    (tmp_path / "hub").rename(tmp_path / "gone")
+    run = open_run("out")
+    assert run.class_names == CLASSES
+    assert (run.data_settings["num_frames"], run.data_settings["size"]) == (4, [32, 32])
+    assert main(["explain", "out", str(min(small_set.rglob("*.avi"))), "--accelerator", "cpu"]) == 0
+    assert main(["adopt", "hf:hub", "other"]) == 2
+    assert "source hub: no such folder; expected one with config.json" in capsys.readouterr().err

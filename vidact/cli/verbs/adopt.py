@@ -6,6 +6,7 @@ Heavy imports happen when the verb runs, so that its help answers at once.
 from pathlib import Path
 from typing import Any
 
+from vidact.core.errors import ConfigError
 from vidact.core.terminal import printable
 from vidact.runs.adopting import Adaptation, ClipsOfNetwork
 
@@ -37,12 +38,29 @@ def adopt(
     """
     import sys
 
-    from vidact.runs.adopting import Origin, adopt_network, read_class_names
+    from vidact.runs.adopting import Origin, adopt_network
 
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
-    names = None if classes is None else read_class_names(Path(classes))
+    names = None if classes is None else _read_class_names(Path(classes))
     adopt_network(Origin(network, weights, names, init, adaptation), Path(out), clips=clips)
     module = "" if ":" in network or network.startswith("vidact.") else f" --trust {network.rpartition('.')[0]}"
     print(printable(f"{out}  python -m vidact explain {out} VIDEO{module}"))
     return 0
+
+
+def _read_class_names(path: Path) -> tuple[str, ...]:
+    """Read the names of classes from a text file, one in each line.
+
+    Raises:
+        ConfigError: it cannot be read, names nothing, or a class twice.
+    """
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--classes {path}: cannot be read ({error}); expected a class in each line") from error
+    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if not names or twice is not None:
+        found = "names nothing" if not names else f"names {twice} twice"
+        raise ConfigError(f"--classes {path}: {found}; expected a class in each line")
+    return tuple(names)
