@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 import yaml
 
 from vidact.core.errors import CheckpointError, ConfigError, DataError
 from vidact.data.video.timeline import FrameRates
+from vidact.models.pretrained import TorchvisionVideoNet
 from vidact.models.residual import SlimResNet3D
 from vidact.runs.run import open_run, warn_of_other_rates
+from vidact.training.classifier import ActionClassifier
 
 
 def test_a_run_folder_gives_the_network_as_it_was_trained(small_run: Path) -> None:
@@ -44,6 +47,23 @@ def test_a_run_that_kept_no_frame_rates_is_opened_without(small_run: Path, tmp_p
     config["data"]["fps"] = 15
     torch.save(content | {"vidact_config": yaml.safe_dump(config)}, tmp_path / "named.ckpt")
     assert open_run(tmp_path / "named.ckpt").frame_rates == FrameRates(15.0, 15.0, 15.0)
+
+
+def test_a_run_opens_where_the_weights_that_it_began_with_are_gone(small_run: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "r3d.pth"
+    torch.save(torchvision.models.video.r3d_18(num_classes=3).state_dict(), begun)
+    network = TorchvisionVideoNet(3, num_frames=8, channels=1, size=16, weights=str(begun)).eval()
+    data = yaml.safe_load((small_run / "config.yaml").read_text(encoding="utf-8"))["data"]
+    named = {"class_path": "vidact.models.pretrained.TorchvisionVideoNet", "init_args": {"weights": str(begun)}}
+    model = ActionClassifier(network, class_names=["left", "right", "up"])
+    model.run_config = yaml.safe_dump({"data": data, "model": {"network": named}})
+    content = {"pytorch-lightning_version": "2.6.6", "state_dict": model.state_dict()}
+    model.on_save_checkpoint(content)
+    torch.save(content, tmp_path / "sent.ckpt")
+    begun.unlink()
+    video = torch.rand(2, 1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(open_run(tmp_path / "sent.ckpt").network(video), network(video))
 
 
 def test_the_last_checkpoint_serves_where_there_is_no_best_one(small_run: Path, tmp_path: Path) -> None:
