@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidact.attribution.gradient_form.calls import Call, carries
-from vidact.attribution.gradient_form.steps import share
+from vidact.attribution.gradient_form.steps import Softmax, share
 from vidact.attribution.gradient_form.walk import Walk
 
 SOFTMAX = "the softmax of"
@@ -19,23 +19,18 @@ SOFTMAX = "the softmax of"
 
 def softmax(walk: Walk, call: Call) -> Tensor:
     """Run softmax; under CP-LRP its result is a constant."""
-    weights: Tensor = call.run()
     if walk.rules.weights_are_constant:
-        constant: Tensor = weights.detach()
+        constant: Tensor = call.run().detach()
         return constant
-    dim = call.get("dim", 1, -1)
-    kept = weights.detach()
+    module, layout = walk.module, walk.ledger.layout(call.args[0])
 
-    def taken(gradient: Tensor) -> Tensor:
-        # Σ g s − Σ x s (g − Σ g s), row by row; x may be log s, which differs from it by a constant that cancels.
-        relevance = gradient * kept
-        arriving = relevance.sum(dim, keepdim=True)
-        logits = kept.clamp(min=torch.finfo(kept.dtype).tiny).log_()  # 0 · log 0 is 0
-        entropy = -(logits * kept).sum(dim, keepdim=True)
-        leaving = relevance.mul_(logits).sum(dim, keepdim=True) + entropy * arriving
-        return arriving - leaving
+    def note(taken: Tensor) -> None:
+        walk.ledger.add(SOFTMAX, module, walk.ledger.per_clip(taken, layout))
 
-    walk.ledger.on_gradient(SOFTMAX, walk.module, weights, taken, watched=kept)
+    function, (rest, own) = call.func, call.without("input", first=1)
+    weights: Tensor = Softmax.apply(
+        call.args[0], lambda values: function(values, *rest, **own), call.get("dim", 1, -1), note
+    )
     return weights
 
 

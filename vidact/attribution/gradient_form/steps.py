@@ -88,7 +88,35 @@ class LayerNorm(torch.autograd.Function):
         return centred.mul_(inverse_deviation), None, None, None, None
 
 
-OWN_NODES: tuple[Any, ...] = tuple(step._backward_cls for step in (Share, Pass, LayerNorm))
+class Softmax(torch.autograd.Function):
+    """Softmax with its own gradient, s (g − Σ g s), which notes what does not go through: Σ g s − Σ x s (g − Σ g s).
+
+    Achtibat et al. 2024, section 3.1. For x it takes log s, which differs from it by a constant that cancels.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, function: Callable[[Tensor], Tensor], dim: int, note: Callable[[Tensor], None]
+    ) -> Tensor:
+        """Run the network's own softmax."""
+        weights = function(values)
+        ctx.save_for_backward(weights)
+        ctx.dim, ctx.note, ctx.dtype = dim, note, values.dtype
+        return weights
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """Compute the gradient in one tensor: those of attention are the largest that there are."""
+        (weights,) = ctx.saved_tensors
+        leaving = gradient * weights
+        arriving = leaving.sum(ctx.dim, keepdim=True)
+        leaving.addcmul_(weights, arriving, value=-1)
+        ctx.note(arriving - torch.xlogy(leaving, weights).sum(ctx.dim, keepdim=True))
+        return leaving.to(ctx.dtype), None, None, None
+
+
+OWN_NODES: tuple[Any, ...] = tuple(step._backward_cls for step in (Share, Pass, LayerNorm, Softmax))
 
 _NUM_VALUES = 64
 
