@@ -8,6 +8,9 @@ from torch import Tensor, nn
 
 from vidact.attribution.gradient_form.explainer import GradientForm
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
+from vidact.core.errors import ConfigError, ExplanationError
+from vidact.models.layers import InputLayers
+from vidact.models.stacked import StackedFramesCNN
 
 WIDTH, HEADS, TOKENS = 6, 2, 4
 PART = WIDTH // HEADS
@@ -182,8 +185,6 @@ def test_a_network_of_modules_is_explained_as_by_rules_on_modules(lines: list[di
 
 def test_where_pixels_are_normalised_and_subtracted_relevance_is_the_voxels() -> None:
     """As by rules on modules, also where a pixel is black."""
-    from vidact.models.stacked import StackedFramesCNN
-
     torch.manual_seed(0)
     network = StackedFramesCNN(3, num_frames=4, size=16, head="dense").double()
     video = torch.rand(2, 1, 4, 16, 16, dtype=torch.float64)
@@ -197,3 +198,79 @@ def test_where_pixels_are_normalised_and_subtracted_relevance_is_the_voxels() ->
         expected = explain_modules(video, torch.tensor([0, 2]))
     assert expected.relevance[:, :, :, :5].abs().max() > 0
     torch.testing.assert_close(found.relevance, expected.relevance, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", ["box", "w_square", "flat"])
+@pytest.mark.parametrize("differences", [True, False])
+def test_the_first_layer_has_its_own_rule_as_by_rules_on_modules(rule: str, differences: bool) -> None:
+    """With black pixels, and a padded convolution, which sees what is no pixel."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        *(InputLayers(1, differences=differences), nn.Conv3d(1, 4, 3, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv3d(4, 6, 2), nn.ReLU(), nn.Flatten(), nn.Linear(6 * 7 * 7, 3)),
+    ).double()
+    video = torch.rand(2, 1, 4, 16, 16, dtype=torch.float64)
+    video[:, :, :, :5] = 0
+    lines = [
+        {"layer": "first", "rule": rule},
+        {"layer": "convolution", "rule": "z_plus"},
+        {"layer": "linear", "rule": "epsilon"},
+    ]
+    composite = {"rules": lines, "otherwise": "cp_lrp"}
+    with GradientForm(network, composite=composite, dtype=torch.float64) as explain:
+        found = explain(video, torch.tensor([0, 2]))
+    with LayerwiseRelevance(network, composite={"rules": lines, "zero_biases": False}, dtype=torch.float64) as explain:
+        expected = explain(video, torch.tensor([0, 2]))
+    torch.testing.assert_close(found.relevance, expected.relevance, rtol=1e-6, atol=1e-10)
+    assert found.account is not None
+    assert found.account.gap(found.score).max() < 1e-9
+
+
+class FoldedPatches(nn.Module):
+    """Patches by reshaping and a linear layer, behind edges that are padded by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.head = nn.Linear(2 * 4 * 4, 8), nn.Linear(8, 3)
+
+    def forward(self, video: Tensor) -> Tensor:
+        padded = torch.nn.functional.pad(video, (1, 3, 2, 2))  # 12 x 12 pixels
+        tokens = padded.reshape(len(video), 2, 2, 3, 4, 3, 4).permute(0, 1, 3, 5, 2, 4, 6).flatten(4)
+        return self.head(torch.relu(self.patches(tokens)).mean((1, 2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("rule", ["box", "w_square", "flat"])
+def test_the_first_layer_is_found_behind_reshaping(rule: str) -> None:
+    torch.manual_seed(0)
+    network, video = FoldedPatches().double(), torch.rand(2, 1, 4, 8, 8, dtype=torch.float64)
+    composite = {"rules": [{"layer": "first", "rule": rule}], "otherwise": "attnlrp"}
+    with GradientForm(network, composite=composite, dtype=torch.float64) as explain:
+        found = explain(video, torch.tensor([0, 2]))
+    assert found.account is not None
+    assert found.account.gap(found.score).max() < 1e-9
+    if rule == "flat":  # within a patch, all pixels have the same; of 12 columns the last 3 and the first are no pixels
+        assert (found.relevance[:, :, :2, :2, :3] == found.relevance[:, :, :1, :1, :1]).all()
+
+
+def test_a_first_layer_that_does_not_see_the_pixels_has_no_rule_of_its_own() -> None:
+    class Squared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(16, 3)
+
+        def forward(self, video: Tensor) -> Tensor:
+            return self.head((video * 2).flatten(1))  # type: ignore[no-any-return]
+
+    composite = {"rules": [{"layer": "first", "rule": "box"}], "otherwise": "cp_lrp"}
+    video = torch.rand(1, 1, 1, 4, 4)
+    with (
+        GradientForm(Squared(), composite=composite) as explain,
+        pytest.raises(ExplanationError, match="cannot follow `mul` .* box rule is for a layer with weights that sees"),
+    ):
+        explain(video, torch.tensor([0]))
+    flat = {"rules": [{"layer": "first", "rule": "flat"}], "otherwise": "cp_lrp"}
+    network = StackedFramesCNN(3, num_frames=4, size=16, head="pooled")
+    with GradientForm(network, composite=flat) as explain, pytest.raises(ConfigError, match="every frame exactly the"):
+        explain(torch.rand(1, 1, 4, 16, 16), torch.tensor([0]))
+    with pytest.raises(ConfigError, match="and box, w_square, flat for layer: first alone; got epsilon for first"):
+        GradientForm(network, composite={"rules": [{"layer": "first", "rule": "epsilon"}], "otherwise": "cp_lrp"})

@@ -243,7 +243,8 @@ def _raise_refused(refusals: list[Refusal]) -> None:
 def _does_not_close(gap: float) -> str:
     return (
         f"the account does not close, the parts of the score differ from it by {gap:.1%} of the largest: a step of "
-        "this network has no right rule in gradient form; try a method that only needs a gradient, and report it"
+        "this network has no right rule in gradient form; try a method that only needs a gradient, such as "
+        "gradient_x_input, and please tell the authors of vidact which step it is"
     )
 
 

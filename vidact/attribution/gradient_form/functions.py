@@ -57,6 +57,18 @@ MOVES = _words("""
     dropout2d dropout3d feature_dropout alpha_dropout feature_alpha_dropout deg2rad rad2deg zero positive
 """)
 
+# They put numbers into another order or shape, or leave some out.
+REORDERS = _words("""
+    get getitem view view_as reshape reshape_as flatten unflatten ravel squeeze unsqueeze permute transpose t swapaxes
+    swapdims movedim moveaxis adjoint contiguous clone to float double alias requires_grad chunk split tensor_split
+    unsafe_chunk unsafe_split split_with_sizes hsplit vsplit dsplit unbind select narrow index_select flip fliplr flipud
+    roll rot90 cat stack pad unfold pixel_unshuffle
+""")
+
+WEIGHTED = _words("""
+    linear conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d multi_head_attention_forward
+""")
+
 # They choose a number, or are linear on either side of zero: their own gradient gives relevance where it belongs.
 CHOOSES = _words("""
     amax amin aminmax cummax cummin sort msort topk kthvalue median nanmedian mode

@@ -15,6 +15,7 @@ from vidact.attribution.gradient_form.attention import fused, multi_head, softma
 from vidact.attribution.gradient_form.calls import Call, carries
 from vidact.attribution.gradient_form.functions import PASSES, SCALES, is_reversed
 from vidact.attribution.gradient_form.ledger import BIAS, STABILISER
+from vidact.attribution.gradient_form.pixels import FirstStep
 from vidact.attribution.gradient_form.steps import Pass, share
 from vidact.attribution.gradient_form.walk import Handler, Walk
 from vidact.attribution.lrp.book import Layout
@@ -176,6 +177,9 @@ def _weighted(
 ) -> Tensor:
     """Run a layer with weights by its rule, and note what its bias takes."""
     shift = None if bias is None else bias.reshape(-1, *[1] * (-product.channel_dim - 1))
+    if walk.pixels.first_rule and walk.pixels.are(values):
+        layer = walk.pixels.run_first(values, weight, shift, product)
+        return _by_rule(walk, weight, lambda note: FirstStep.apply(values, shift, layer, note))
     if carries(weight) or carries(shift):
         values, weight = _shared(values, weight)
         result = product.forward(values, weight)
@@ -183,7 +187,7 @@ def _weighted(
     owner = walk.owner_of(weight)
     rule = walk.rules.of(owner, kind)
     if rule is not None:
-        return _by_rule(walk, product, values, weight, shift, rule)
+        return _by_rule(walk, weight, lambda note: weights.Weighted.apply(values, weight, shift, product, rule, note))
     result = product.forward(values, weight)
     if shift is None:
         return result
@@ -197,14 +201,8 @@ def _shared(*factors: Tensor) -> list[Tensor]:
     return [share(factor, 1 / count) if carries(factor) else factor for factor in factors]
 
 
-def _by_rule(
-    walk: Walk,
-    product: weights.Product,
-    values: Tensor,
-    weight: Tensor,
-    shift: Tensor | None,
-    rule: weights.Rule,
-) -> Tensor:
+def _by_rule(walk: Walk, weight: Tensor, run: Callable[[Callable[[weights.Parts], None]], Any]) -> Tensor:
+    """Run a layer that notes how it has divided relevance."""
     module, ledger = walk.owner_of(weight), walk.ledger
     layouts: list[Layout | None] = []
 
@@ -213,7 +211,7 @@ def _by_rule(
             if taken is not None:
                 ledger.add(kind, module, ledger.per_clip(taken, layouts[0]))
 
-    result: Tensor = weights.Weighted.apply(values, weight, shift, product, rule, note)
+    result: Tensor = run(note)
     layouts.append(ledger.layout(result))
     return result
 

@@ -23,10 +23,12 @@ from vidact.attribution.gradient_form.functions import (
     MOVES,
     OTHER_REMEDY,
     REMEDIES,
+    REORDERS,
+    WEIGHTED,
     name_of,
 )
 from vidact.attribution.gradient_form.ledger import BIAS, Ledger
-from vidact.attribution.gradient_form.pixels import Pixels
+from vidact.attribution.gradient_form.pixels import INPUT_LAYERS, Pixels
 from vidact.attribution.gradient_form.steps import OWN_NODES
 from vidact.attribution.gradient_form.weights import Rules
 from vidact.attribution.graph.operations import HARMLESS
@@ -79,12 +81,12 @@ class Walk(TorchFunctionMode):
         """Run the network on a video; gives its scores, and what relevance ends at."""
         leaf = video.detach().requires_grad_()
         given = leaf.clone()  # for a network that begins with a layer that works in place
-        pixels = Pixels([leaf], given)
+        self.pixels = Pixels([leaf], given, self.rules.of_first_layer())
         self._know(given)
-        with self._hooks(pixels), self:
+        with self._hooks(self.pixels), self:
             scores: Tensor = self.network(given)
         self._find_hidden(scores)
-        return scores, pixels
+        return scores, self.pixels
 
     @contextlib.contextmanager
     def _hooks(self, pixels: Pixels) -> Iterator[None]:
@@ -131,9 +133,30 @@ class Walk(TorchFunctionMode):
         self._find_hidden((args, kwargs))
         if not args and (name := next((name for name in ("input", "self") if name in kwargs), None)):
             args, kwargs = (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
-        result = self._run(Call(func, name_of(func), tuple(args), kwargs))
+        call = Call(func, name_of(func), tuple(args), kwargs)
+        result = self._run(call)
+        if self.pixels.first_rule:
+            self._follow_pixels(call, result)
         self._know((result, args))
         return result
+
+    def _follow_pixels(self, call: Call, result: Any) -> None:
+        """Mark what only reorders pixels, and refuse what computes with them before the layer that has its own rule.
+
+        Layers that normalise or subtract them are followed as modules, whatever they call.
+        """
+        given = [value for value in tree_leaves((call.args, call.kwargs)) if carries(value)]
+        made = [value for value in tree_leaves(result) if carries(value)]
+        pixels = [value for value in given if self.pixels.are(value)]
+        if not pixels or not made or call.name in WEIGHTED or self._is_input_layer():
+            return
+        if call.name not in REORDERS or len(pixels) < len(given):
+            self.refuse(call, f"the {self.pixels.first_rule} rule is for a layer with weights that sees pixels alone")
+        for value in made:
+            self.pixels.mark(value)
+
+    def _is_input_layer(self) -> bool:
+        return bool(self._stack) and isinstance(self.network.get_submodule(self._stack[-1]), INPUT_LAYERS)
 
     def _run(self, call: Call) -> Any:
         if call.kwargs.get("out") is not None or call.kwargs.get("reduce") is not None:

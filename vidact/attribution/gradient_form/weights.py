@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from vidact.attribution.lrp.recipes import Recipe
+from vidact.attribution.lrp.recipes import FIRST, Recipe
 from vidact.attribution.names import CP_LRP
 
 
@@ -250,6 +250,10 @@ class Rules:
     def weights_are_constant(self) -> bool:
         """Whether attention weights are constants, so that all relevance goes to the values (CP-LRP)."""
         return self.recipe.attention == CP_LRP
+
+    def of_first_layer(self) -> str | None:
+        """Name the rule of the layer that sees the pixels; None if it has that of its kind."""
+        return next((line.rule for line in self.recipe.lines if line.layer == FIRST), None)
 
     def of(self, module: str, kind: str) -> Rule | None:
         """Choose the rule of a layer with weights; None for its own gradient.

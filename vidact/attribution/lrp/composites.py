@@ -85,6 +85,8 @@ GRADIENT_FORM: dict[str, tuple[Line, ...]] = {
 }
 
 GRADIENT_FORM_RULES = ("lrp_0", "gamma", "z_plus", "alpha_beta", "alpha1_beta0", "alpha2_beta1", "epsilon")
+FIRST_RULES = ("box", "w_square", "flat")
+_WEIGHTED_LAYERS = (None, "weighted", "convolution", "linear")
 
 # Beside `epsilon_plus`, which suits all. Flat, w² and box look at the first layer's weights more than at the clip:
 # where a filter spans all frames, they give each frame nearly the same relevance. α2β1 does not conserve where a sum
@@ -219,10 +221,12 @@ def _in_gradient_form(content: Mapping[Any, Any], name: str, own: tuple[Line, ..
     if content.get("zero_biases"):
         raise ConfigError(f"{name}: in gradient form biases are counted; leave out zero_biases")
     for number, line in enumerate(own, start=1):
-        if line.rule not in GRADIENT_FORM_RULES or line.layer not in (None, "weighted", "convolution", "linear"):
+        layers, rules = ((FIRST,), FIRST_RULES) if line.layer == FIRST else (_WEIGHTED_LAYERS, GRADIENT_FORM_RULES)
+        if line.rule not in rules or line.layer not in layers or (line.layer == FIRST and line.name):
             raise ConfigError(
                 f"{name}, rule {number}: in gradient form there are the rules {', '.join(GRADIENT_FORM_RULES)} for "
-                f"layer: convolution, linear or weighted; got {line.rule} for {line.layer or 'any layer'}"
+                f"layer: convolution, linear or weighted, and {', '.join(FIRST_RULES)} for layer: first alone; got "
+                f"{line.rule} for {line.layer or 'any layer'}{f' by the name {line.name}' if line.name else ''}"
             )
     otherwise = content["otherwise"]
     return Recipe(name, own + GRADIENT_FORM[otherwise], zero_biases=False, own_lines=own, attention=otherwise)
