@@ -7,15 +7,18 @@ import json
 import random
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import nn
 
 from vidact.data.datamodule import VideoDataModule
 from vidact.models.stacked import StackedFramesCNN
+from vidact.models.transformer import VideoTransformer
 from vidact.training.callbacks.faithfulness.callback import FaithfulnessCallback
 from vidact.training.callbacks.relevance.callback import RelevanceCallback
 from vidact.training.classifier import ActionClassifier
@@ -49,9 +52,29 @@ class Fingerprints(Callback):
         self.found.append({name: tensor.numpy(force=True).tobytes() for name, tensor in tensors.items()} | others)
 
 
-def train(root: Path, folder: Path, callbacks: list[Callback], precision: Any) -> list[dict[str, object]]:
+def _stacked() -> nn.Module:
+    return StackedFramesCNN(len(CLASSES), num_frames=8, size=16, head="pooled")
+
+
+def _transformer() -> nn.Module:
+    """Explained in gradient form; dropout draws random numbers while it trains."""
+    return VideoTransformer(
+        len(CLASSES), num_frames=8, size=16, tubelet=(2, 4, 4), width=16, depth=1, heads=2, dropout=0.1
+    )
+
+
+# Name: the network, its last layer's weight, and the precision.
+TRAININGS: dict[str, tuple[Callable[[], nn.Module], str, Any]] = {
+    "32-true": (_stacked, "head.2.weight", "32-true"),
+    "bf16-mixed": (_stacked, "head.2.weight", "bf16-mixed"),
+    "transformer": (_transformer, "head.weight", "32-true"),
+}
+
+
+def train(root: Path, folder: Path, callbacks: list[Callback], name: str) -> list[dict[str, object]]:
     seed_everything(3, verbose=False)
-    model = ActionClassifier(StackedFramesCNN(len(CLASSES), num_frames=8, size=16, head="pooled"), CLASSES)
+    build, _, precision = TRAININGS[name]
+    model = ActionClassifier(build(), CLASSES)
     data = VideoDataModule(str(root), list(CLASSES), num_frames=8, size=16, batch_size=9, num_workers=0)
     fingerprints = Fingerprints()
     trainer = Trainer(
@@ -72,19 +95,19 @@ def train(root: Path, folder: Path, callbacks: list[Callback], precision: Any) -
 def main(root: Path, folder: Path) -> dict[str, object]:
     warnings.simplefilter("ignore")
     result: dict[str, object] = {}
-    for precision in ("32-true", "bf16-mixed"):
+    for name in TRAININGS:
         faithfulness = FaithfulnessCallback(every_n_epochs=1, clips_per_class=1, num_steps=4)
         callbacks = [RelevanceCallback(every_n_epochs=1), faithfulness]
-        with_it = train(root, folder / precision, callbacks, precision)
-        without = train(root, folder, [], precision)
+        with_it = train(root, folder / name, callbacks, name)
+        without = train(root, folder, [], name)
         differing = [
-            name
+            key
             for one, other in zip(with_it, without, strict=True)
-            for name in one.keys() | other.keys()
-            if one.get(name) != other.get(name)
+            for key in one.keys() | other.keys()
+            if one.get(key) != other.get(key)
         ]
-        states = len({row["network.head.2.weight"] for row in with_it})
-        result[precision] = {"records": len(with_it), "states": states, "differing": sorted(set(differing))}
+        states = len({row[f"network.{TRAININGS[name][1]}"] for row in with_it})
+        result[name] = {"records": len(with_it), "states": states, "differing": sorted(set(differing))}
     return result
 
 

@@ -66,12 +66,12 @@ def test_training_is_bit_identical_with_and_without_it(small_set: Path, tmp_path
     command = [sys.executable, str(Path(untouched.__file__)), str(small_set), str(tmp_path)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = json.loads(output.splitlines()[-1])
-    for precision in ("32-true", "bf16-mixed"):
-        assert found[precision]["differing"] == []
-        assert found[precision]["records"] == 8, "two epochs of two steps, three validations and the end"
-        assert found[precision]["states"] == 5, "the fingerprint sees every step"
-        assert list((tmp_path / precision).rglob("*.overlay.png"))
-        assert len(list((tmp_path / precision / "faithfulness").glob("epoch_*.png"))) == 2
+    for name in untouched.TRAININGS:
+        assert found[name]["differing"] == []
+        assert found[name]["records"] == 8, "two epochs of two steps, three validations and the end"
+        assert found[name]["states"] == 5, "the fingerprint sees every step"
+        assert list((tmp_path / name).rglob("*.overlay.png"))
+        assert len(list((tmp_path / name / "faithfulness").glob("epoch_*.png"))) == 2
 
 
 @pytest.mark.parametrize(("verb", "precision"), [("validate", "bf16-mixed"), ("test", "32-true")])
@@ -220,7 +220,7 @@ def test_an_early_end_is_explained_too(small_set: Path, tmp_path: Path) -> None:
 def test_relevance_that_does_not_add_up_is_said(small_set: Path, tmp_path: Path) -> None:
     seed_everything(0, verbose=False)
     model = ActionClassifier(Twice(), CLASSES)
-    trainer = _trainer(tmp_path, [RelevanceCallback()])
+    trainer = _trainer(tmp_path, [RelevanceCallback(composite="epsilon_plus")])
     with (
         pytest.warns(
             UserWarning, match=r"do not add up to the whole score, .* between layers, .*: a module .* do not trust it"
@@ -253,7 +253,7 @@ def test_a_network_that_cannot_be_explained_is_refused_before_it_is_trained(smal
     model = ActionClassifier(Twice(), CLASSES)
     before = [parameter.clone() for parameter in model.parameters()]
     with pytest.raises(ExplanationError, match="--relevance.every_n_epochs 0, .*--relevance.method gradient") as caught:
-        _trainer(tmp_path, [RelevanceCallback()]).fit(model, datamodule=_data(small_set))
+        _trainer(tmp_path, [RelevanceCallback(composite="epsilon_plus")]).fit(model, datamodule=_data(small_set))
     assert "\n" not in str(caught.value)
     assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
 
