@@ -1,5 +1,6 @@
 """Explain clips in a notebook in a few lines: `load` or `adopt` a network, `explain` a video or array, look at it."""
 
+import copy
 import html
 import tempfile
 import warnings
@@ -16,15 +17,27 @@ from torch import Tensor, nn
 from vidact.attribution.lrp.composites import CompositeSpec
 from vidact.attribution.names import AUTO, HOTSPOT_THRESHOLD, LRP, PREDICTED, unit_of
 from vidact.core.devices import choose_device
+from vidact.core.errors import ConfigError
+from vidact.core.networks import class_path
 from vidact.data.loading.streaming import Video, VideoArray, VideoFile, pick_frames
 from vidact.data.video.reading import to_network_size
+from vidact.data.video.timeline import FrameRates
 from vidact.drawing.timeline import evenly_spread
 from vidact.explaining.settings import ExplainSettings
 from vidact.explaining.stitching import Subject
 from vidact.explaining.videos import VideoExplanation, explain_video
 from vidact.report.contents import ClipView, RelevanceView
 from vidact.report.page import clip_page
-from vidact.runs.adopting import Adaptation, ClipsOfNetwork, adopt_module
+from vidact.runs.adopting import (
+    ADAPTER,
+    USUAL_FRAMES,
+    USUAL_SIZE,
+    Adaptation,
+    ClipsOfNetwork,
+    data_settings,
+    shape_of,
+)
+from vidact.runs.building import find_builder, try_network
 from vidact.runs.run import Run, open_run, window_of
 
 VIEW_HEIGHT_PIXELS = 240
@@ -91,8 +104,19 @@ def adopt(
 
     Raises:
         NetworkError: it does not map such clips to a logit for each class.
+        ConfigError: classes are named twice, or settings contradict each other.
     """
-    return adopt_module(network, class_names, clips=clips or ClipsOfNetwork(), adaptation=adaptation or Adaptation())
+    names, clips, adaptation = tuple(class_names), clips or ClipsOfNetwork(), adaptation or Adaptation()
+    if isinstance(class_names, str) or len(set(names)) < len(names):
+        raise ConfigError(f"expected the names of classes, each once, got {class_names!r}")
+    name, copied = class_path(network), copy.deepcopy(network).float().eval()
+    if adaptation.settings:
+        copied = find_builder(ADAPTER)(network=copied, **adaptation.settings).eval()
+    data = data_settings(clips, names, usual=(USUAL_FRAMES, (USUAL_SIZE, USUAL_SIZE), None))
+    try_network(copied, **shape_of(data))
+    rates = None if clips.fps is None else FrameRates.of([], fps=clips.fps)
+    # Its checkpoint is no file.
+    return Run(name, None, Path(name), {"data": data, "model": {}}, names, 0, copied, (), rates, name)
 
 
 def explain(

@@ -102,7 +102,8 @@ def test_relevance_in_gradient_form_closes(kind: str, composite: str, folders: d
 def test_a_folder_without_preprocessing_has_imagenets_and_settings_come_first(tmp_path: Path) -> None:
     folder = _save("videomae", tmp_path)
     (folder / PREPROCESSING["videomae"][0]).unlink()
-    network = HuggingFaceVideoNet(3, str(folder), std=[0.5, 0.5, 0.25], **CLIP)
+    with pytest.warns(UserWarning, match="does not say how pixels are normalised; ImageNet's mean and deviation"):
+        network = HuggingFaceVideoNet(3, str(folder), std=[0.5, 0.5, 0.25], **CLIP)
     torch.testing.assert_close(network.input.mean.flatten(), torch.tensor([0.485, 0.456, 0.406]))
     torch.testing.assert_close(network.input.std.flatten(), torch.tensor([0.5, 0.5, 0.25]))
 

@@ -94,7 +94,7 @@ def test_a_file_that_is_no_state_dict_is_named(tmp_path: Path, content: bytes, n
 
 @pytest.mark.parametrize(
     ("content", "named"),
-    [({"state_dict": {}, "epoch": 3}, "got the keys state_dict, epoch"), ([torch.zeros(2)], "got list")],
+    [({"own": {}, "epoch": 3}, "got the keys own, epoch"), ([torch.zeros(2)], "got list")],
 )
 def test_other_content_is_described(tmp_path: Path, content: object, named: str) -> None:
     with pytest.raises(CheckpointError, match=f"expected a state_dict, that is names and tensors; {named}"):

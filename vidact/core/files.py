@@ -7,7 +7,7 @@ import secrets
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ from vidact.core.errors import CheckpointError, EnvironmentProblem, first_few
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+STATES = ("state_dict", "model_state", "model_state_dict", "model")  # under which programs keep a state_dict
+PREFIXES = ("module.", "_orig_mod.", "model.", "network.")  # what wrappers put before the names of weights
 
 
 @contextlib.contextmanager
@@ -131,12 +134,15 @@ def check_writable(out: Path, *, hint: str = "choose another --out") -> None:
         raise EnvironmentProblem(f"{out}: cannot be written ({error.strerror}); {hint}") from error
 
 
-def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> "dict[str, Tensor]":
+def read_state_dict(path: Path, *, known: Collection[str] = ()) -> "dict[str, Tensor]":
     """Read the names and values of weights from a file that torch has saved; no code in it is run.
+
+    Training scripts keep them under a key beside other things, and wrappers put a word before each name: both are taken
+    off as far as more names are known then.
 
     Args:
         path: The file.
-        inside: Keys under which training scripts keep the state_dict beside other things.
+        known: Names of the network's weights.
 
     Raises:
         CheckpointError: missing, damaged, or something else.
@@ -149,18 +155,35 @@ def read_state_dict(path: Path, *, inside: Sequence[str] = ()) -> "dict[str, Ten
         damaged = _find_damaged_part(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zipfile and torch raise a dozen kinds for damaged bytes
+        kind = type(error).__name__
+        whole = (
+            "it holds Python objects, which could be code"
+            if kind == "UnpicklingError" and zipfile.is_zipfile(path)
+            else ""
+        )
         raise CheckpointError(
-            f"weights {path}: not a whole state_dict that torch has saved ({path.stat().st_size:,} bytes; "
-            f"{type(error).__name__}); try another copy, or save network.state_dict() alone"
+            f"weights {path}: {whole or 'not a whole state_dict that torch has saved'} ({path.stat().st_size:,} bytes; "
+            f"{kind}); save the weights alone, torch.save(network.state_dict(), path), or try another copy"
         ) from error
     if damaged:
         raise CheckpointError(f"weights {path}: the part {damaged} is damaged; try another copy")
     if isinstance(content, dict):
-        content = next((content[key] for key in inside if isinstance(content.get(key), dict)), content)
+        content = next((content[key] for key in STATES if isinstance(content.get(key), dict)), content)
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         holds = f"the keys {first_few(map(str, content))}" if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"weights {path}: expected a state_dict, that is names and tensors; got {holds}")
-    return dict(content)
+    return _without_wrappers(dict(content), known)
+
+
+def _without_wrappers(state: "dict[str, Tensor]", known: Collection[str]) -> "dict[str, Tensor]":
+    """Take off the words that wrappers put before names, and leave out what lacks them, as a loss's weights."""
+    names = set(known)
+    inner = [
+        _without_wrappers({name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}, known)
+        for prefix in PREFIXES
+        if any(name.startswith(prefix) for name in state)
+    ]
+    return max([state, *inner], key=lambda found: len(found.keys() & names))
 
 
 def _find_damaged_part(path: Path) -> str | None:

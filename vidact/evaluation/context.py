@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vidact.attribution.base import Explainer
 from vidact.attribution.methods.automatic import choose_composite
-from vidact.attribution.names import AUTO, DEFAULT_COMPOSITE
+from vidact.attribution.names import AUTO, DEFAULT_COMPOSITE, LRP
 from vidact.attribution.registry import build_explainer
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.evaluation.clips import draw_key
@@ -114,7 +114,8 @@ class EvaluationContext:
     def scores(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class, a few clips at a time."""
         with torch.no_grad():
-            return torch.cat([self.network(part) for part in torch.split(video, self.settings.batch_size)])
+            parts = torch.split(video, self.settings.batch_size)
+            return torch.cat([self.network(part.clone()) for part in parts])  # a network may work in place
 
     def explain(
         self, method: str, video: Float[Tensor, "B C T H W"], target: Int[Tensor, " B"], *, is_random: bool = False
@@ -188,17 +189,17 @@ def possible_methods(
     Raises:
         ConfigError: none is left.
     """
-    methods, kept, lines = list(settings.methods), [], []
-    if AUTO in methods:
-        place = methods.index(AUTO)
-        methods[place : place + 1] = _suited(network, example)
+    suited = _suited(network, example) if AUTO in settings.methods else ()
+    methods = [own for method in settings.methods for own in (suited if method == AUTO else (method,))]
+    kept, lines = [], []
     for method in dict.fromkeys(methods):
         try:
             with build_explainer(method, network) as explain:
                 explain.prepare(example)
             kept.append(method)
         except (ConfigError, ExplanationError) as error:
-            lines.append(f"{method} is skipped: {error}")
+            if method in settings.methods or method.startswith(LRP):  # else nobody has asked for it by name
+                lines.append(f"{method} is skipped: {error}")
     if not kept:
         raise ConfigError(f"no method is left to evaluate: {'; '.join(lines)}")
     return replace(settings, methods=tuple(kept)), lines

@@ -47,6 +47,8 @@ class AdaptedNetwork(nn.Module):
             raise ConfigError(f"pathways are numbers of 1 or more, such as [4, 1], got {pathways}")
         if (mean is None) != (std is None) or (mean and std and (len(mean) != len(std) or min(std) <= 0)):
             raise ConfigError(f"mean and std are given together, a number per colour, std above 0; got {mean}, {std}")
+        if mean and std and (max(map(abs, mean)) > 1 or max(std) > 1):
+            raise ConfigError(f"mean and std are of pixels in [0, 1], got {mean}, {std}; divide them by 255")
         self.input = nn.Identity() if mean is None or std is None else Normalisation(mean, std)
         self.network = network
         self.layout, self.pathways, self.output = layout, pathways, output

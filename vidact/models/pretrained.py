@@ -16,7 +16,6 @@ from vidact.core.networks import TrainedWeights
 from vidact.models.layers import InputLayers, Normalisation, check_input, choose
 from vidact.models.mvit import ClassToken, build_mvit, mvit_stages
 from vidact.models.weights import (
-    KINETICS,
     add_up_colours,
     fill_head,
     load_pretrained,
@@ -122,8 +121,7 @@ class TorchvisionVideoNet(nn.Module):
             ConfigError: no such network.
         """
         choose(_KINDS, reference, setting="network")
-        settings = {"name": reference, "weights": weights or KINETICS}
-        return trained_clips(reference, settings, is_own=weights not in (None, KINETICS))
+        return trained_clips(reference, weights)
 
     def forward(self, video: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B K"]:
         """Score each class (logits)."""

@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,19 +38,19 @@ def trained_statistics(name: str) -> tuple[list[float], list[float]]:
     return list(transforms.mean), list(transforms.std)
 
 
-def trained_clips(name: str, settings: Mapping[str, Any], *, is_own: bool) -> TrainedWeights:
+def trained_clips(name: str, own: str | None) -> TrainedWeights:
     """Gather what the weights of one of torchvision's networks were trained on, by torchvision's documentation.
 
     Args:
         name: Of the network.
-        settings: That build it.
-        is_own: Whether its weights are the user's, with classes of their own.
+        own: File of other weights, with classes of their own, or of torchvision's, by the name that it has there.
     """
     weights = get_model_weights(name).KINETICS400_V1
     num_frames, fps = next(clips for start, clips in _CLIPS.items() if name.startswith(start))
     height, width = weights.transforms().crop_size[0], weights.transforms().crop_size[-1]
-    names = None if is_own else tuple(weights.meta["categories"])
-    return TrainedWeights(settings, names, num_frames, (height, width), fps)
+    its_own = own is None or own == KINETICS or Path(own).name == Path(urlparse(weights.url).path).name
+    names = tuple(weights.meta["categories"]) if its_own else None
+    return TrainedWeights({"name": name, "weights": own or KINETICS}, names, num_frames, (height, width), fps)
 
 
 def load_pretrained(network: nn.Module, name: str, *, weights: str, head: str) -> dict[str, Tensor]:
@@ -68,7 +69,7 @@ def load_pretrained(network: nn.Module, name: str, *, weights: str, head: str) -
         CheckpointError: missing, damaged, not a state_dict, of another network, or an address.
         EnvironmentProblem: the download failed.
     """
-    state = _download(name) if weights == KINETICS else _read(weights)
+    state = _download(name) if weights == KINETICS else _read(weights, network)
     body = {key: value for key, value in state.items() if not key.startswith(head)}
     _check_fit(network, body, head=head, source=f"weights {weights!r}", name=name)
     network.load_state_dict(body, strict=False)
@@ -135,14 +136,14 @@ def _download(name: str) -> dict[str, Tensor]:
     return state
 
 
-def _read(path_or_address: str) -> dict[str, Tensor]:
+def _read(path_or_address: str, network: nn.Module) -> dict[str, Tensor]:
     if "://" in path_or_address:
         raise CheckpointError(
             f"weights {path_or_address}: addresses are refused; download the file and give its path, or {KINETICS!r}"
         )
     if not Path(path_or_address).is_file():
         raise CheckpointError(f"weights {path_or_address}: no such file; expected {KINETICS!r} or a state_dict's path")
-    return read_state_dict(Path(path_or_address))
+    return read_state_dict(Path(path_or_address), known=network.state_dict())
 
 
 def open_source(source: str | dict[str, Any]) -> tuple[dict[str, Any], Path | None]:
@@ -202,6 +203,12 @@ def read_normalisation(folder: Path | None) -> tuple[list[float], list[float]]:
     """Read how a source normalises pixels, as mean and deviation of pixels in [0, 1]; ImageNet's if it says nothing."""
     path = next((folder / name for name in _PREPROCESSING if (folder / name).is_file()), None) if folder else None
     if path is None:
+        if folder is not None:
+            warnings.warn(
+                f"{folder} does not say how pixels are normalised; ImageNet's mean and deviation are taken (settings: "
+                "mean, std)",
+                stacklevel=2,
+            )
         return list(IMAGENET_MEAN), list(IMAGENET_STD)
     settings = _read_json(path)
     scale, offset = 255.0, 0.0  # what becomes of a pixel of 1, and what is subtracted

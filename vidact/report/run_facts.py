@@ -89,7 +89,7 @@ def read_curves(folder: Path | None, *, best_epoch: int) -> Curves | None:
     if path and path.is_file():
         with path.open(encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-    epochs = sorted({int(row["epoch"]) for row in rows if row.get("epoch")})
+    epochs = sorted({_epoch(row) for row in rows if row.get("epoch")})
     if not epochs:
         return None
     # A metric may be logged in some epochs only, as validation every second one.
@@ -101,11 +101,15 @@ def read_curves(folder: Path | None, *, best_epoch: int) -> Curves | None:
     return Curves(np.asarray(epochs, dtype=np.int64), losses, accuracies, best_epoch)
 
 
+def _epoch(row: Mapping[str, str]) -> int:
+    return int(float(row["epoch"]))  # callbacks that log numbers of their own write 3.0
+
+
 def _series(rows: list[dict[str, str]], column: str, epochs: list[int]) -> Float[np.ndarray, " E"]:
     values: Float[np.ndarray, " E"] = np.full(len(epochs), np.nan)
     for row in rows:
         if row.get("epoch") and row.get(column):
-            values[epochs.index(int(row["epoch"]))] = float(row[column])
+            values[epochs.index(_epoch(row))] = float(row[column])
     return values
 
 

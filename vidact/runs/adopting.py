@@ -13,8 +13,6 @@ from vidact.core.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
-    from vidact.runs.run import Run
-
 # Classes of networks that come with weights, by how their names begin.
 WITH_WEIGHTS = {
     "torchvision": "vidact.models.pretrained.TorchvisionVideoNet",
@@ -48,6 +46,15 @@ class ClipsOfNetwork:
     root: str | None = None
     split: str = "auto"
     fold: int = 1
+
+    def __post_init__(self) -> None:
+        size = self.size if isinstance(self.size, tuple | list) else (self.size,)
+        numbers = (self.num_frames, self.stride, self.fps, *size)
+        if any(number is not None and number <= 0 for number in numbers):
+            raise ConfigError(
+                "expected num_frames, stride, fps and size above 0, got "
+                f"{self.num_frames}, {self.stride}, {self.fps} and {self.size}"
+            )
 
 
 @dataclass(frozen=True)
@@ -119,6 +126,8 @@ def adopt_network(origin: Origin, out: Path, *, clips: ClipsOfNetwork) -> None:
         CheckpointError: the weights are missing, damaged or of another network.
         NetworkError: it does not map clips [B, C, T, H, W] to logits [B, K].
     """
+    from vidact.runs.building import build_data, require_same_again, try_network
+
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out}: is there already; name a new folder for the adopted network")
     kind, _, reference = origin.network.partition(":")
@@ -128,39 +137,11 @@ def adopt_network(origin: Origin, out: Path, *, clips: ClipsOfNetwork) -> None:
         raise ConfigError(f"{origin}: expected torchvision:NAME, hf:FOLDER-OR-ID or a class path, as my_module.Net")
     else:
         built = _build_own(origin, clips)
-    _try(built)
+    try_network(built.network, **shape_of(built.data))
+    if clips.root is not None:
+        build_data(built.data)  # else evaluate would be the first to say what is wrong with it
+    require_same_again(built.network, built.config, shape_of(built.data))
     _write(out, built, origin)
-
-
-def adopt_module(
-    network: "nn.Module", class_names: Sequence[str], *, clips: ClipsOfNetwork, adaptation: Adaptation
-) -> "Run":
-    """Make a run of a network in memory; its checkpoint is no file.
-
-    Args:
-        network: Stays as it is: the run has a copy.
-        class_names: In the order of its outputs.
-        clips: What it was trained on.
-        adaptation: What it takes and returns.
-
-    Raises:
-        NetworkError: it does not map clips [B, C, T, H, W] to logits [B, K].
-    """
-    import copy
-
-    from vidact.core.networks import class_path
-    from vidact.data.video.timeline import FrameRates
-    from vidact.runs.building import find_builder
-    from vidact.runs.run import Run
-
-    name, copied = class_path(network), copy.deepcopy(network).eval()
-    if adaptation.settings:
-        copied = find_builder(ADAPTER)(network=copied, **adaptation.settings).eval()
-    data = _data_settings(clips, class_names, usual=(USUAL_FRAMES, (USUAL_SIZE, USUAL_SIZE), None))
-    _try(_Built(copied, {}, data))
-    rates = None if clips.fps is None else FrameRates.of([], fps=clips.fps)
-    config = {"adopted": name, "data": data, "model": {}}
-    return Run(name, None, Path(name), config, tuple(class_names), 0, copied, frame_rates=rates)
 
 
 def _build_with_weights(origin: Origin, class_path: str, reference: str, clips: ClipsOfNetwork) -> _Built:
@@ -171,13 +152,14 @@ def _build_with_weights(origin: Origin, class_path: str, reference: str, clips: 
         raise ConfigError(f"{origin} is adapted by itself: leave out {', '.join(origin.adaptation.settings)}")
     trained = cast(type[ComesWithWeights], find_builder(class_path)).trained(reference, origin.weights)
     names = origin.class_names or trained.class_names
+    _refuse_other_order(origin, trained.class_names)
     if names is None:
         raise ConfigError(
             f"{origin}: its weights do not name its classes; give --classes, a file with one in each line"
         )
-    data = _data_settings(clips, names, usual=(trained.num_frames, trained.size, trained.fps))
+    data = data_settings(clips, names, usual=(trained.num_frames, trained.size, trained.fps))
     settings = {**trained.settings, **(origin.init or {})}
-    network = build_network(class_path, given=_shape_of(data), settings=settings)
+    network = build_network(class_path, given=shape_of(data), settings=settings)
     assert isinstance(network, ComesWithWeights)
     if not network.has_trained_head:
         raise CheckpointError(
@@ -186,6 +168,15 @@ def _build_with_weights(origin: Origin, class_path: str, reference: str, clips: 
         )
     settings |= network.reopening_settings
     return _Built(network, {"class_path": class_path, "init_args": settings}, data)
+
+
+def _refuse_other_order(origin: Origin, known: Sequence[str] | None) -> None:
+    given = origin.class_names
+    if given is not None and known is not None and given != tuple(known) and sorted(given) == sorted(known):
+        raise ConfigError(
+            f"{origin}: --classes names the classes of its weights in another order; leave it out, or mend its order "
+            f"(the first is {known[0]})"
+        )
 
 
 def _build_own(origin: Origin, clips: ClipsOfNetwork) -> _Built:
@@ -197,9 +188,9 @@ def _build_own(origin: Origin, clips: ClipsOfNetwork) -> _Built:
         raise ConfigError(f"{origin}: give --classes, a file with the name of a class in each line")
     if origin.weights is None:
         raise ConfigError(f"{origin}: give --weights, the file of its state_dict")
-    data = _data_settings(clips, origin.class_names, usual=(USUAL_FRAMES, (USUAL_SIZE, USUAL_SIZE), None))
+    data = data_settings(clips, origin.class_names, usual=(USUAL_FRAMES, (USUAL_SIZE, USUAL_SIZE), None))
     taken = accepted_settings(find_builder(origin.network))
-    given = {name: value for name, value in _shape_of(data).items() if name in taken}
+    given = {name: value for name, value in shape_of(data).items() if name in taken}
     config: dict[str, Any] = {"class_path": origin.network, "init_args": {**given, **(origin.init or {})}}
     adapter = origin.adaptation.settings
     if adapter:
@@ -209,7 +200,7 @@ def _build_own(origin: Origin, clips: ClipsOfNetwork) -> _Built:
     return _Built(network.eval(), config, data)
 
 
-def _data_settings(
+def data_settings(
     clips: ClipsOfNetwork, names: Sequence[str], *, usual: tuple[int, tuple[int, int], float | None]
 ) -> dict[str, Any]:
     """Gather the settings of the data, as a run's config has them."""
@@ -221,44 +212,22 @@ def _data_settings(
         "classes": list(names),
         "split": clips.split,
         "fold": clips.fold,
-        "num_frames": clips.num_frames or num_frames,
+        "num_frames": num_frames if clips.num_frames is None else clips.num_frames,
         "stride": clips.stride,
-        "size": list(height_and_width(clips.size) if clips.size else size),
+        "size": list(size if clips.size is None else height_and_width(clips.size)),
         "gray": clips.gray,
-        "fps": clips.fps or fps,
+        "fps": fps if clips.fps is None else clips.fps,
     }
 
 
-def _shape_of(data: Mapping[str, Any]) -> dict[str, Any]:
+def shape_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what goes into a network and comes out of it, by the settings of its data."""
     return {
         "num_classes": len(data["classes"]),
         "num_frames": data["num_frames"],
         "size": data["size"],
         "channels": 1 if data["gray"] else 3,
     }
-
-
-def _try(built: _Built) -> None:
-    """Run the network on a clip of noise.
-
-    Raises:
-        NetworkError: it fails, or gives something else than finite logits of all classes.
-    """
-    import torch
-
-    from vidact.core.clips import height_and_width
-    from vidact.core.errors import NetworkError
-    from vidact.core.networks import require_logits, reword_network_errors
-
-    shape = _shape_of(built.data)
-    height, width = height_and_width(tuple(shape["size"]))
-    generator = torch.Generator().manual_seed(0)
-    video = torch.rand(1, shape["channels"], shape["num_frames"], height, width, generator=generator)
-    with torch.no_grad(), reword_network_errors(built.network, video):
-        scores = built.network.eval()(video)
-    scores = require_logits(scores, built.network, video, num_classes=shape["num_classes"])
-    if not bool(scores.isfinite().all()):
-        raise NetworkError("the scores of the network are not finite; do its weights hold NaN or infinite values?")
 
 
 def _write(out: Path, built: _Built, origin: Origin) -> None:
@@ -275,14 +244,16 @@ def _write(out: Path, built: _Built, origin: Origin) -> None:
     from vidact.runs.folder import RunFolder
 
     data = {name: value for name, value in built.data.items() if value is not None or name == "root"}
-    text = yaml.safe_dump(
-        {"adopted": origin.network, "data": data, "model": {"network": built.config}}, sort_keys=False
-    )
+    text = yaml.safe_dump({"data": data, "model": {"network": built.config}}, sort_keys=False)
     content = {
         "pytorch-lightning_version": lightning.__version__,
         "epoch": 0,
         "state_dict": {NETWORK_PREFIX + name: value for name, value in built.network.state_dict().items()},
-        "vidact": {"class_names": list(data["classes"]), "network": built.config["class_path"]},
+        "vidact": {
+            "class_names": list(data["classes"]),
+            "network": built.config["class_path"],
+            "adopted": origin.network,
+        },
         "vidact_config": text,
     }
     buffer = io.BytesIO()

@@ -1,15 +1,23 @@
 """Build the network and the data module that a run's config, or `inspect`, names."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from jaxtyping import Float
 from jsonargparse import ArgumentParser, Namespace
-from torch import nn
+from torch import Tensor, nn
 
-from vidact.core.errors import ConfigError, VidactError, causes, in_one_line, nearest
-from vidact.core.networks import accepted_settings, builds_networks, require_built
+from vidact.core.errors import ConfigError, NetworkError, VidactError, causes, in_one_line, nearest
+from vidact.core.networks import (
+    accepted_settings,
+    builds_networks,
+    require_built,
+    require_logits,
+    reword_network_errors,
+)
 from vidact.data.datamodule import VideoDataModule
 
 _PAGE = "Does not validate against any of the Union subtypes"
@@ -63,6 +71,77 @@ def find_builder(class_path: str) -> Callable[..., nn.Module]:
     problem = f"{class_path} is neither a torch.nn.Module nor a function annotated to return one (-> nn.Module)"
     problem = f"{home} has no class {name}" if found is None else problem
     raise ConfigError(f"{problem}; networks in {home}: {', '.join(nearest(name, known) or known) or 'none'}")
+
+
+def scores_of_noise(
+    network: nn.Module, *, num_frames: int, size: Sequence[int], channels: int, num_classes: int, num_clips: int = 1
+) -> Float[Tensor, "B K"]:
+    """Score clips of noise, the same each time.
+
+    Raises:
+        NetworkError: the network fails, or gives something else than a logit for each class.
+    """
+    height, width = size
+    noise = torch.rand(num_clips, channels, num_frames, height, width, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), reword_network_errors(network, noise):
+        scores = network(noise.clone())
+    return require_logits(scores, network, noise, num_classes=num_classes)
+
+
+def try_network(network: nn.Module, **shape: Any) -> None:
+    """Make sure that a network of others can be measured: finite logits that depend on the clip and nothing else.
+
+    Args:
+        network: It is set to eval mode.
+        shape: As `scores_of_noise` takes it.
+
+    Raises:
+        NetworkError: it fails; its scores are probabilities or not finite; or they change from call to call, or with
+            the other clips of a batch.
+    """
+    state = {name: value.clone() for name, value in network.eval().state_dict().items()}
+    try:
+        alone = scores_of_noise(network, **shape)
+    except NetworkError as error:
+        raise NetworkError(f"{error}; --layout, --pathways and --output say what it takes and returns") from error
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        beside = scores_of_noise(network, num_clips=2, **shape)[:1]
+    if not bool(alone.isfinite().all()):
+        raise NetworkError("the scores of the network are not finite; do its weights hold NaN or infinite values?")
+    changed = [name for name, value in network.state_dict().items() if not torch.equal(value, state[name])]
+    if changed or any(module.training for module in network.modules()):
+        what = f"changes {changed[0]}" if changed else "goes into training mode"
+        raise NetworkError(f"the network {what} when it scores a clip; let forward change nothing of it in eval mode")
+    if not bool(((alone - beside).abs() <= 1e-3 * alone.abs().max()).all()):
+        raise NetworkError(
+            "the scores of a clip change from call to call, or with the clip beside it; is there dropout without "
+            "training=self.training, noise, or a norm over the batch? let them depend on the clip alone"
+        )
+    for found, kind in ((alone, "probabilities"), (alone.exp(), "logarithms of probabilities")):
+        if shape["num_classes"] > 1 and bool((found >= 0).all()) and abs(float(found.sum()) - 1) < 1e-4:
+            raise NetworkError(f"the network returns {kind}; let it return logits, without softmax")
+
+
+def require_same_again(network: nn.Module, config: Mapping[str, Any], shape: Mapping[str, Any]) -> None:
+    """Make sure that a network, built again with its weights as a run is opened, gives the same scores.
+
+    Args:
+        network: In eval mode.
+        config: Its class_path and init_args.
+        shape: As `scores_of_noise` takes it.
+
+    Raises:
+        NetworkError: it does not, as where it draws random numbers that are no weights.
+    """
+    again = build_network(config["class_path"], given=shape, settings=config["init_args"]).eval()
+    again.load_state_dict(network.state_dict())
+    one, other = (scores_of_noise(each, **shape) for each in (network, again))
+    if not bool(((one - other).abs() <= 1e-4 * one.abs().max()).all()):
+        raise NetworkError(
+            "the network gives other scores when it is built again with the same weights; keep all that it needs in "
+            "parameters or persistent buffers, and let its __init__ draw no other random numbers"
+        )
 
 
 def build_data(settings: Mapping[str, Any]) -> VideoDataModule:

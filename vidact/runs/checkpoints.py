@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from vidact.core.errors import CheckpointError
+from vidact.core.errors import CheckpointError, first_few
 from vidact.core.files import read_state_dict
 from vidact.core.terminal import printable
 from vidact.runs.folder import RunFolder, newest_last_checkpoint
@@ -20,8 +20,6 @@ NETWORK_PREFIX = "network."
 NO_COMMENT = b"\0\0"  # how an archive without a comment ends: the comment's length
 SEAL = b"vidact crc32 %08x"
 MAX_LISTED = 3
-STATES = ("state_dict", "model_state", "model_state_dict", "model")  # under which programs keep a state_dict
-PREFIXES = ("module.", "_orig_mod.", "model.", "network.")  # which wrappers put before the names of weights
 WEIGHTS_ONLY = " (weights only: measure or explain with it; to train, start anew without --ckpt_path)"
 
 
@@ -142,23 +140,20 @@ def give_weights(network: nn.Module, content: Any, *, path: Path) -> None:
 
 
 def load_foreign_weights(network: "nn.Module", path: Path) -> None:
-    """Load the state_dict that another program has saved, whatever keys it lies under, and whatever wrapper it is from.
+    """Load the state_dict that another program has saved, whatever key it lies under, and whatever wrapper it is from.
 
     Raises:
         CheckpointError: missing, damaged, or of another network.
     """
-    state = read_state_dict(path, inside=STATES)
     own = network.state_dict()
-    for prefix in PREFIXES:
-        if not set(state) & set(own) and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): value for name, value in state.items()}
+    state = read_state_dict(path, known=own)
     shapes = {name: list(value.shape) for name, value in state.items()}
     wrong = [name for name, value in own.items() if shapes.get(name) != list(value.shape)]
     wrong += [name for name in state if name not in own]
     if wrong:
         raise CheckpointError(
             f"{path}: not the weights of this network: {len(wrong)} entries are missing, unknown or of another shape "
-            f"({', '.join(wrong[:3])}{', …' if wrong[3:] else ''}); give its settings, such as --init"
+            f"({first_few(wrong)}); give the settings that it was built with, such as --init"
         )
     network.load_state_dict(state)
 

@@ -127,7 +127,7 @@ def _predict(
             if len(batch):
                 on_device = batch.to(device)
                 video = as_float(on_device.video)
-                scores = network(video)
+                scores = network(video.clone())  # it may work in place
                 metric.update(on_device, mean_scores(scores, network(video.flip(-1))) if mirror else scores)
             done += len(batch) + len(batch.left_out)
             report(done, len(cast(WindowDataset, loader.dataset)))

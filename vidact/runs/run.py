@@ -42,6 +42,7 @@ class Run:
         network: In eval mode.
         trust: Further modules that its config may import from.
         frame_rates: Of its training clips; None if the checkpoint keeps none.
+        adopted_from: How its network was named to `adopt`; None for a network that `fit` has trained.
     """
 
     name: str
@@ -53,12 +54,7 @@ class Run:
     network: nn.Module = field(repr=False)
     trust: tuple[str, ...] = ()
     frame_rates: FrameRates | None = None
-
-    @property
-    def adopted_from(self) -> str | None:
-        """How its network was named to `adopt`; None for a network that `fit` has trained."""
-        name: str | None = self.config.get("adopted")
-        return name
+    adopted_from: str | None = None
 
     @property
     def data_settings(self) -> Mapping[str, Any]:
@@ -80,8 +76,8 @@ class Run:
         """
         if self.adopted_from is not None and self.data_settings.get("root") is None:
             raise DataError(
-                f"{self.name} was adopted without clips: give `evaluate` clips of its classes by --root, or `adopt`, "
-                "for `report` and `accuracy`"
+                f"{self.name} has no clips to measure: evaluate it with --root FOLDER, or adopt the network anew with "
+                "--root FOLDER"
             )
         with restrict_imports(self.trust, source=self.checkpoint):
             return build_data(self.data_settings)
@@ -144,7 +140,8 @@ def open_run(path: str | Path, *, trust: Sequence[str] = ()) -> Run:
     give_weights(network, content, path=checkpoint)
     name = folder.name if folder else checkpoint.stem
     epoch, rates = int(content.get("epoch", 0)), _frame_rates(content, config, source=checkpoint)
-    return Run(name, folder, checkpoint, config, tuple(names), epoch, network.eval(), tuple(trust), rates)
+    adopted = own.get("adopted")
+    return Run(name, folder, checkpoint, config, tuple(names), epoch, network.eval(), tuple(trust), rates, adopted)
 
 
 def _build_network(

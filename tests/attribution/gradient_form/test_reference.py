@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vidact.attribution.gradient_form.explainer import GradientForm
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
 from vidact.core.errors import ConfigError, ExplanationError
-from vidact.models.layers import InputLayers
+from vidact.models.layers import InputLayers, Normalisation
 from vidact.models.stacked import StackedFramesCNN
 
 WIDTH, HEADS, TOKENS = 6, 2, 4
@@ -259,7 +259,7 @@ def test_a_first_layer_that_does_not_see_the_pixels_has_no_rule_of_its_own() -> 
             self.head = nn.Linear(16, 3)
 
         def forward(self, video: Tensor) -> Tensor:
-            return self.head((video * 2).flatten(1))  # type: ignore[no-any-return]
+            return self.head((video * video).flatten(1))  # type: ignore[no-any-return]
 
     composite = {"rules": [{"layer": "first", "rule": "box"}], "otherwise": "cp_lrp"}
     video = torch.rand(1, 1, 1, 4, 4)
@@ -274,3 +274,57 @@ def test_a_first_layer_that_does_not_see_the_pixels_has_no_rule_of_its_own() -> 
         explain(torch.rand(1, 1, 4, 16, 16), torch.tensor([0]))
     with pytest.raises(ConfigError, match="and box, w_square, flat for layer: first alone; got epsilon for first"):
         GradientForm(network, composite={"rules": [{"layer": "first", "rule": "epsilon"}], "otherwise": "cp_lrp"})
+
+
+class NormalisedInCode(nn.Module):
+    """The same layers behind pixels that are normalised by a module, or by code in one of several ways."""
+
+    MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.5]
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.layer, self.head = way, nn.Conv3d(3, 4, (1, 3, 3)), nn.Linear(4, 3)
+        self.module = Normalisation(self.MEAN, self.STD)
+        self.register_buffer("mean", torch.tensor(self.MEAN))
+        self.register_buffer("std", torch.tensor(self.STD))
+
+    def forward(self, video: Tensor) -> Tensor:
+        shape = (3, 1, 1, 1)
+        if self.way == "module":
+            seen = self.module(video)
+        elif self.way == "code":
+            seen = (video - self.mean.reshape(shape)) / self.std.reshape(shape)  # type: ignore[operator]
+        elif self.way == "frames first":
+            frames = video.transpose(1, 2)  # [B, T, C, H, W]
+            seen = ((frames - self.mean.reshape(3, 1, 1)) / self.std.reshape(3, 1, 1)).transpose(1, 2)  # type: ignore[operator]
+        else:  # scaled and shifted
+            seen = video * (1 / self.std.reshape(shape)) + (-self.mean / self.std).reshape(shape)  # type: ignore[operator]
+        return self.head(torch.relu(self.layer(seen)).mean((2, 3, 4)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("way", "rule"),
+    [
+        ("code", None),
+        ("frames first", None),
+        ("scaled and shifted", None),
+        ("code", "box"),
+        ("scaled and shifted", "box"),
+    ],
+)
+def test_pixels_that_code_normalises_are_as_those_of_a_layer(way: str, rule: str | None) -> None:
+    """Whoever writes the mean into forward gets the same explanation as who has a layer for it."""
+    first = [] if rule is None else [{"layer": "first", "rule": rule}]
+    network, expected = NormalisedInCode(way).double(), NormalisedInCode("module").double()
+    expected.load_state_dict(network.state_dict())
+    video = torch.rand(2, 3, 2, 6, 6, dtype=torch.float64)
+    video[:, :, :, :3] = 0
+    found = {}
+    for one in (network, expected):
+        with GradientForm(one, composite={"rules": first, "otherwise": "cp_lrp"}, dtype=torch.float64) as explain:
+            found[one] = explain(video, torch.tensor([0, 2]))
+    torch.testing.assert_close(found[network].relevance, found[expected].relevance, rtol=1e-9, atol=1e-12)
+    assert found[expected].relevance[:, :, :, :3].any(), "black pixels have relevance, as they are not the mean"
+    account = found[network].account
+    assert account is not None
+    assert account.gap(found[network].score).max() < 1e-12

@@ -217,7 +217,7 @@ def test_lines_go_to_modules_by_name() -> None:
     ("composite", "said"),
     [
         ("epsilon_plus", "no composite in gradient form; try cp_lrp or attnlrp"),
-        ({"rules": [{"layer": "first", "rule": "box"}], "otherwise": "cp_lrp"}, "in gradient form there are the rules"),
+        ({"rules": [{"layer": "sum", "rule": "norm"}], "otherwise": "cp_lrp"}, "in gradient form there are the rules"),
         ({"rules": [], "otherwise": "attnlrp", "zero_biases": True}, "in gradient form biases are counted"),
     ],
 )

@@ -117,7 +117,7 @@ def test_without_clips_the_verbs_that_need_some_say_so(small_set: Path, capsys: 
     assert _adopt(*ADAPTED, *CLIPS) == 0
     capsys.readouterr()
     assert main(["evaluate", "out", "--trust", "own_pathways", "--accelerator", "cpu"]) == 2
-    assert "out was adopted without clips: give `evaluate` clips of its classes by --root" in capsys.readouterr().err
+    assert "out has no clips to measure: evaluate it with --root FOLDER" in capsys.readouterr().err
     options = ("--root", str(small_set), "--num_clips", "3", "--num_steps", "2", "--methods", "[lrp]")
     assert main(["evaluate", "out", "--trust", "own_pathways", "--accelerator", "cpu", *options]) == 0
 
@@ -129,11 +129,14 @@ def test_without_clips_the_verbs_that_need_some_say_so(small_set: Path, capsys: 
         (("--classes", "twice.txt"), "--classes twice.txt: names up twice; expected a class in each line"),
         (("--weights", "none.pt"), "weights none.pt: no such file"),
         (("--weights", "labels.txt"), "weights labels.txt: not a whole state_dict"),
-        (("--weights", "whole.pt"), "or save network.state_dict() alone"),
-        (("--weights", "other.pt"), "other.pt: not the weights of this network: 13 entries are missing, unknown or of"),
+        (("--weights", "whole.pt"), "it holds Python objects, which could be code"),
+        (("--weights", "other.pt"), "other.pt: not the weights of this network: 5 entries are missing, unknown or of"),
         (("--output", "scores"), "the network's output has no part 'scores'; it returns features, logits"),
         (("--pathways", "[4, 0]"), "pathways are numbers of 1 or more, such as [4, 1], got [4, 0]"),
         (("--pathways", "null"), "fails on clips of shape [1, 3, 8, 16, 16]"),
+        (("--size", "0"), "expected num_frames, stride, fps and size above 0, got 8, 1, 15"),
+        (("--mean", "[110, 110, 110]", "--std", "[60, 60, 60]"), "are of pixels in [0, 1]"),
+        (("--root", "nowhere"), "nowhere"),
         (("--classes", "two.txt"), "not the weights of this network: 2 entries"),
     ],
 )
@@ -242,6 +245,8 @@ def test_a_folder_of_hugging_face_is_adopted_with_its_classes_and_its_clips(
     own = {"image_size": 32, "num_frames": 4, "patch_size": 16, "id2label": dict(enumerate(CLASSES)), **sizes}
     config = transformers.AutoConfig.for_model("videomae", **own)
     transformers.AutoModelForVideoClassification.from_config(config).save_pretrained(tmp_path / "hub")
+    pixels = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+    (tmp_path / "hub" / "preprocessor_config.json").write_text(json.dumps(pixels), encoding="utf-8")
     assert main(["adopt", "hf:hub", "out"]) == 0
     capsys.readouterr()
     (tmp_path / "hub").rename(tmp_path / "gone")
@@ -251,3 +256,90 @@ def test_a_folder_of_hugging_face_is_adopted_with_its_classes_and_its_clips(
     assert main(["explain", "out", str(min(small_set.rglob("*.avi"))), "--accelerator", "cpu"]) == 0
     assert main(["adopt", "hf:hub", "other"]) == 2
     assert "source hub: no such folder; expected one with config.json" in capsys.readouterr().err
+
+
+FAULTY = '''
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Faulty(nn.Module):
+    """A network with one fault."""
+
+    def __init__(self, num_classes: int, fault: str = "none") -> None:
+        super().__init__()
+        self.fault, self.conv, self.norm = fault, nn.Conv3d(3, 4, 3), nn.BatchNorm1d(4)
+        self.head = nn.Linear(4, num_classes)
+        if fault == "random buffer":
+            self.register_buffer("scale", torch.rand(4), persistent=False)
+
+    def forward(self, video):
+        if self.fault == "in place":
+            video.sub_(0.45).div_(0.225)
+        features = self.conv(video).relu().mean((2, 3, 4))
+        if self.fault == "dropout":
+            features = F.dropout(features)
+        if self.fault == "random buffer":
+            features = features * self.scale
+        if self.fault == "training mode":
+            self.norm.train()
+        scores = self.head(self.norm(features) if self.fault in ("training mode", "none") else features)
+        return scores.softmax(1) if self.fault == "softmax" else scores
+'''
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("dropout", "the scores of a clip change from call to call, or with the clip beside it; is there dropout"),
+        ("training mode", "normalises over the clips of a batch"),
+        ("random buffer", "gives other scores when it is built again with the same weights; keep all that it needs in"),
+        ("softmax", "the network returns probabilities; let it return logits, without softmax"),
+        ("in place", None),
+    ],
+)
+def test_a_network_whose_scores_are_not_the_clips_alone_is_refused(
+    fault: str,
+    expected: str | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "own_faulty", raising=False)
+    (tmp_path / "own_faulty.py").write_text(FAULTY, encoding="utf-8")
+    import own_faulty
+
+    torch.manual_seed(0)
+    torch.save(own_faulty.Faulty(3, fault).state_dict(), "state.pt")
+    args = ("--weights", "state.pt", "--classes", "labels.txt", *CLIPS, "--init", json.dumps({"fault": fault}))
+    assert main(["adopt", "own_faulty.Faulty", "out", *args]) == (2 if expected else 0)
+    assert (expected or "") in capsys.readouterr().err
+    assert Path("out").exists() == (expected is None)
+
+
+def test_classes_in_another_order_than_the_weights_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("reversed.txt").write_text("up\nright\nleft\n", encoding="utf-8")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    own = {"image_size": 32, "num_frames": 4, "patch_size": 16, "id2label": dict(enumerate(CLASSES)), **sizes}
+    config = transformers.AutoConfig.for_model("videomae", **own)
+    transformers.AutoModelForVideoClassification.from_config(config).save_pretrained("hub")
+    assert main(["adopt", "hf:hub", "out", "--classes", "reversed.txt"]) == 2
+    assert "--classes names the classes of its weights in another order" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_lightning_with_a_loss_that_has_weights_is_read(tmp_path: Path) -> None:
+    state = {f"model._orig_mod.{key}": own for key, own in _network().state_dict().items()}
+    torch.save({"state_dict": state | {"loss.weight": torch.ones(3)}, "epoch": 1}, "state.pt")
+    assert _adopt(*ADAPTED, *CLIPS) == 0
+    kept = open_run("out", trust=["own_pathways"]).network.state_dict()
+    assert all(torch.equal(kept[f"network.{key}"], own) for key, own in _network().state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_adopted_network_is_tested_as_a_trained_one(small_set: Path) -> None:
+    """Its config has settings of `fit` alone."""
+    torch.save(_network().state_dict(), "state.pt")
+    assert _adopt(*ADAPTED, "--num_frames", "8", "--size", "16", "--root", str(small_set)) == 0
+    args = ["--ckpt_path", "out/checkpoints/best.ckpt", "--trust", "own_pathways", "--trainer.accelerator", "cpu"]
+    assert main(["test", *args]) == 0

@@ -1,8 +1,9 @@
 """The layers that see the pixels: there relevance is divided as R, since g = R / x is undefined where a pixel is 0.
 
-The relevance of a normalised voxel is the voxel's, whatever mean was subtracted; that of a difference of two frames is
-half of each. A composite with a line for the first layer turns to R there, too: from the layer that sees the pixels on,
-what travels is R, which moves through reshaping as a gradient does.
+The relevance of a normalised voxel is the voxel's, whatever mean was subtracted, by a module or by code as
+`(video - mean) / std`; that of a difference of two frames is half of each. A composite with a line for the first layer
+turns to R there, too: from the layer that sees the pixels on, what travels is R, which moves through reshaping as a
+gradient does.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,42 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vidact.attribution.gradient_form.calls import Call, carries
 from vidact.attribution.gradient_form.weights import Parts, Product
 from vidact.core.errors import ConfigError
 from vidact.models.layers import FrameDifferences, Normalisation
 
 FLAT = "flat"
 INPUT_LAYERS = (Normalisation, FrameDifferences)
+SHIFTS = {"add", "sub", "mul", "div"}
+TURNS = {
+    "transpose",
+    "permute",
+    "movedim",
+    "swapaxes",
+    "flatten",
+    "reshape",
+    "view",
+    "contiguous",
+    "clone",
+    "unsqueeze",
+}
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """What code adds to pixels or multiplies them by, as a layer of its own."""
+
+    call: Call
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Do the same to other values."""
+        result: Tensor = self.call.func(values, *self.call.args[1:], **self.call.kwargs)
+        return result
+
+
+class Turned(Shifted):
+    """What code does to the order or the shape of pixels, as a layer of its own."""
 
 
 @dataclass
@@ -29,13 +60,13 @@ class Pixels:
         values: The video, then the outputs of the layers that see nothing else; each requires a gradient of its own.
         given: What stands for the last of them in the network's code.
         first_rule: Rule of the first layer, `box`, `w_square` or `flat`; None for that of all others.
-        layers: The layer between each two of the values.
+        layers: The layer between each two of the values, or what code does there.
     """
 
     values: list[Tensor]
     given: Tensor
     first_rule: str | None = None
-    layers: list[nn.Module] = field(default_factory=list)
+    layers: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._moved = {id(self.given): self.given}  # pixels, reordered or not; kept, so that no id is used again
@@ -45,7 +76,25 @@ class Pixels:
         if not isinstance(module, INPUT_LAYERS) or not inputs or inputs[0] is not self.given:
             return None
         assert isinstance(output, Tensor)
-        self.layers.append(module)
+        return self._end(module, output)
+
+    def follow_function(self, call: Call) -> Tensor | None:
+        """End at what code makes of the pixels alone where it shifts, scales or turns them; gives the new output."""
+        if not call.args or call.args[0] is not self.given or call.is_in_place:
+            return None
+        turns = call.name in TURNS and not self.first_rule
+        if not turns and not (call.name in SHIFTS and len(call.args) == 2 and not call.kwargs):
+            return None
+        if any(map(carries, call.args[1:])):
+            return None
+        with torch._C.DisableTorchFunction():
+            output = call.run()
+        if not carries(output) or output.numel() != self.given.numel():
+            return None
+        return self._end((Turned if turns else Shifted)(call), output)
+
+    def _end(self, layer: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
+        self.layers.append(layer)
         self.values.append(output.detach().requires_grad_())
         self.given = self.values[-1].clone()  # what follows may work in place
         self.mark(self.given)
@@ -61,9 +110,13 @@ class Pixels:
 
     def run_first(self, values: Tensor, weight: Tensor, bias: Tensor | None, product: Product) -> "FirstLayer":
         """Describe the layer that sees these pixels by its rule."""
-        low, high = torch.zeros(1, 1, 1, 1, 1).to(values), torch.ones(1, 1, 1, 1, 1).to(values)
+        low = torch.zeros(1, self.values[0].shape[1], 1, 1, 1).to(values)
+        high = torch.ones_like(low)
         for layer in self.layers:
-            low, high = (low - high, high - low) if isinstance(layer, FrameDifferences) else (layer(low), layer(high))
+            if isinstance(layer, FrameDifferences):
+                low, high = low - high, high - low
+            else:
+                low, high = torch.minimum(layer(low), layer(high)), torch.maximum(layer(low), layer(high))
         bounds = [self._move(bound, values) for bound in ((low, high) if self.first_rule == "box" else (high / high,))]
         squared = None if bias is None or self.first_rule != "w_square" else bias**2
         return FirstLayer(self.first_rule, product, weight, squared, bounds)
@@ -75,7 +128,14 @@ class Pixels:
         """
         with torch.enable_grad(), torch._C.DisableTorchFunction():
             start = torch.zeros_like(values).requires_grad_()
-            (back,) = torch.autograd.grad(values, self.given, start, create_graph=True, retain_graph=True)
+            (back,) = torch.autograd.grad(
+                values, self.given, start, create_graph=True, retain_graph=True, allow_unused=True
+            )
+            if back is None:
+                raise ConfigError(
+                    "the network uses pixels before and after they are normalised, and a rule for the first layer "
+                    "cannot be right for both; leave it out"
+                )
             (moved,) = torch.autograd.grad(back, start, value.expand_as(self.given), allow_unused=True)
         return torch.zeros_like(values) if moved is None else moved.detach()
 
@@ -96,13 +156,22 @@ class Pixels:
             own = torch.zeros_like(values) if gradient is None else gradient
             own = own if self.first_rule else own * values
             if found is not None:
-                below = self.layers[number]
-                own = own + (_half_each(found) if isinstance(below, FrameDifferences) else found)
+                own = own + _back(self.layers[number], found, values)
             found = own
         assert found is not None
         if self.first_rule == FLAT:
             _refuse_one_for_all_frames(found)
         return found
+
+
+def _back(layer: Callable[[Tensor], Tensor], relevance: Tensor, values: Tensor) -> Tensor:
+    """Give relevance to the pixels that a layer, or code, has made its values of."""
+    if isinstance(layer, FrameDifferences):
+        return _half_each(relevance)
+    if isinstance(layer, Turned):
+        found: Tensor = torch.autograd.functional.vjp(layer, values, relevance)[1]  # type: ignore[no-untyped-call]
+        return found
+    return relevance
 
 
 def _half_each(relevance: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ class Walk(TorchFunctionMode):
         Layers that normalise or subtract them are followed as modules, whatever they call.
         """
         given = [value for value in tree_leaves((call.args, call.kwargs)) if carries(value)]
-        made = [value for value in tree_leaves(result) if carries(value)]
+        made = [value for value in tree_leaves(result) if carries(value) and not self.pixels.are(value)]
         pixels = [value for value in given if self.pixels.are(value)]
         if not pixels or not made or call.name in WEIGHTED or self._is_input_layer():
             return
@@ -159,6 +159,8 @@ class Walk(TorchFunctionMode):
         return bool(self._stack) and isinstance(self.network.get_submodule(self._stack[-1]), INPUT_LAYERS)
 
     def _run(self, call: Call) -> Any:
+        if not self._is_input_layer() and (own := self.pixels.follow_function(call)) is not None:
+            return own
         if call.kwargs.get("out") is not None or call.kwargs.get("reduce") is not None:
             self.refuse(call, "call it without out= and reduce=")
             raise ExplanationError(str(next(reversed(self.refused))))

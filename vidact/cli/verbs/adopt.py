@@ -36,6 +36,7 @@ def adopt(
         adaptation: What it takes and returns.
         init: More arguments of its constructor, as '{"depth": 50}'.
     """
+    import shlex
     import sys
 
     from vidact.runs.adopting import Origin, adopt_network
@@ -44,8 +45,14 @@ def adopt(
         sys.path.insert(0, str(Path.cwd()))
     names = None if classes is None else _read_class_names(Path(classes))
     adopt_network(Origin(network, weights, names, init, adaptation), Path(out), clips=clips)
+    place = shlex.quote(out)
+    if network.startswith("hf:") and clips.fps is None and clips.stride == 1:
+        print(
+            "every frame of a video is taken: the folder does not say at which rate the network's clips were sampled; "
+            "give --fps, or --stride"
+        )
     module = "" if ":" in network or network.startswith("vidact.") else f" --trust {network.rpartition('.')[0]}"
-    print(printable(f"{out}  python -m vidact explain {out} VIDEO{module}"))
+    print(printable(f"{out}  python -m vidact explain {place} VIDEO{module}"))
     return 0
 
 
