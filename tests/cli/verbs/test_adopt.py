@@ -103,6 +103,8 @@ def test_the_run_scores_as_the_network_and_the_other_verbs_work_on_it(
     assert main(["explain", "out", clip, *trusting, "--accelerator", "cpu"]) == 0
     (found,) = Path("explanations").glob("*/*.json")
     assert json.loads(found.read_text(encoding="utf-8"))["method"] == "lrp:cp_lrp"
+    assert main(["inspect", "out", *trusting]) == 0
+    assert "the account closes" in capsys.readouterr().out
     assert main(["accuracy", "out", *trusting, "--accelerator", "cpu"]) == 0
     assert main(["report", "out", *trusting, "--accelerator", "cpu", "--methods", "[lrp]"]) == 0
     assert "own_pathways.TwoPathways, 3 classes; it was trained elsewhere" in Path("report.html").read_text(

@@ -49,6 +49,7 @@ def inspect_network(
     video: str | None = None,
     stride: int = 2,
     seed: int = 0,
+    trust: str | None = None,
 ) -> int:
     """Say whether relevance can follow a network, what it cannot follow and what to do, and where its relevance goes.
 
@@ -56,8 +57,9 @@ def inspect_network(
     add up to the score), else 1. The network's module is imported: its code is run.
 
     Args:
-        network: Class path of an nn.Module, as my_module.Net; modules in the current folder are found.
-        shape: Of its input and output.
+        network: Class path of an nn.Module, as my_module.Net, where modules in the current folder are found; or a run
+            folder or checkpoint, whose settings and weights count.
+        shape: Of its input and output; those of a run are its own.
         init: More arguments of its constructor, as '{"head": "pooled"}'.
         ckpt_path: A checkpoint that fit has written; random weights if not given.
         composite: Which relevance rules, by name or as a YAML file; auto for epsilon_plus where rules on modules can
@@ -65,6 +67,7 @@ def inspect_network(
         video: A video file to run it on; seeded noise if not given.
         stride: Distance between two frames of the video.
         seed: Of the noise, and of the random weights.
+        trust: Modules whose code a run's config may name, as my_net or my_net,other.nets.
     """
     from pathlib import Path
 
@@ -77,7 +80,10 @@ def inspect_network(
 
     check_composite(composite)  # before anything slow
     _check_at_least_1(stride=stride)
-    built = _build(network, asdict(shape), init or {}, seed=seed)
+    if Path(network).exists():
+        built, shape = _open(network, trust)
+    else:
+        built = _build(network, asdict(shape), init or {}, seed=seed)
     if ckpt_path is not None:
         load_weights(built, find_checkpoint(ckpt_path, [Path("runs")]))
     clip_shape = (shape.channels, shape.num_frames, *height_and_width(shape.size))
@@ -103,6 +109,18 @@ def _check_at_least_1(**settings: int | tuple[int, int]) -> None:
     for name, value in settings.items():
         if min((value,) if isinstance(value, int) else value) < 1:
             raise ConfigError(f"--{name} must be at least 1, got {value}")
+
+
+def _open(run: str, trust: str | None) -> "tuple[nn.Module, NetworkShape]":
+    """Open a run, with the shape of its clips."""
+    from vidact.core.clips import height_and_width
+    from vidact.runs.run import open_run
+    from vidact.runs.trust import parse_modules
+
+    opened = open_run(run, trust=parse_modules(trust))
+    data = opened.data_settings
+    channels, size = 1 if data["gray"] else 3, height_and_width(data["size"])
+    return opened.network, NetworkShape(len(opened.class_names), data["num_frames"], size, channels)
 
 
 def _build(path: str, given: dict[str, Any], init: dict[str, Any], *, seed: int) -> "nn.Module":
