@@ -1,5 +1,6 @@
 """A small transformer over tubelets of a video, which can be trained from scratch."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -53,7 +54,7 @@ class VideoTransformer(nn.Module):
         self.input = InputLayers(channels, differences=differences)
         self.embedding = nn.Conv3d(channels, width, kernel_size=tubelet, stride=tubelet)
         t, h, w = (of // by for of, by in zip(self.input_shape[1:], tubelet, strict=True))
-        self.positions = nn.Parameter(nn.init.trunc_normal_(nn.Parameter(Tensor(t * h * w, width)), std=0.02))
+        self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(t * h * w, width), std=0.02))
         self.blocks = nn.Sequential(
             *(
                 nn.TransformerEncoderLayer(
