@@ -21,23 +21,24 @@ NUM_ROUNDS = 3
 Build = Callable[[], nn.Module]
 
 
-def _hugging_face(kind: str, **settings: Any) -> Build:
-    shape = {"num_frames": settings.pop("frames"), "size": 224}
-    return lambda: HuggingFaceVideoNet(400, source={"model_type": kind, **settings}, **shape)
+def _hugging_face(kind: str, num_frames: int, **settings: Any) -> Build:
+    """Of 12 layers and 768 features, as the usual ones, but for smaller pictures."""
+    size = settings.get("image_size") or settings.get("crop_size")
+    return lambda: HuggingFaceVideoNet(400, {"model_type": kind, **settings}, num_frames=num_frames, size=size)
 
 
-# Name: how it is built, and (T, side in pixels) of its clips. Those of transformers have the size of their defaults.
+# Name: how it is built, and (T, side in pixels) of its clips.
 NETWORKS: dict[str, tuple[Build, tuple[int, int]]] = {
     "swin3d_t": (torchvision_video.swin3d_t, (16, 112)),
     "swin3d_s": (torchvision_video.swin3d_s, (16, 112)),
     "mvit_v1_b": (torchvision_video.mvit_v1_b, (16, 224)),
     "mvit_v2_s": (torchvision_video.mvit_v2_s, (16, 224)),
-    "VideoMAE, 12 layers": (_hugging_face("videomae", frames=16), (16, 224)),
-    "TimeSformer, 12 layers": (_hugging_face("timesformer", frames=8), (8, 224)),
-    "ViViT, 12 layers": (_hugging_face("vivit", frames=16, num_frames=16), (16, 224)),
-    "V-JEPA 2, 6 layers": (
-        _hugging_face("vjepa2", frames=8, frames_per_clip=8, crop_size=224, hidden_size=384, num_hidden_layers=6),
-        (8, 224),
+    "VideoMAE, 12 layers": (_hugging_face("videomae", 16, num_frames=16, image_size=112), (16, 112)),
+    "TimeSformer, 12 layers": (_hugging_face("timesformer", 8, num_frames=8, image_size=112), (8, 112)),
+    "ViViT, 12 layers": (_hugging_face("vivit", 16, num_frames=16, image_size=112), (16, 112)),
+    "V-JEPA 2, 12 layers": (
+        _hugging_face("vjepa2", 8, frames_per_clip=8, crop_size=112, hidden_size=768, num_hidden_layers=12),
+        (8, 112),
     ),
     "vidact's VideoTransformer": (lambda: VideoTransformer(8, num_frames=16, channels=3, size=48), (16, 48)),
     "nn.TransformerEncoder": (functional_networks.NETWORKS["encoder"], (4, 16)),
@@ -80,6 +81,7 @@ def test_a_network_is_explained_as_it_is(name: str, capsys: pytest.CaptureFixtur
         for _ in range(NUM_ROUNDS):
             for title, once in methods.items():
                 seconds[title].append(seconds_of(once))
+    # What Python takes to run a small network says nothing about large ones.
     cost = median_ratio(seconds["relevance"], seconds["gradient"])
     share = megabytes["relevance"] / megabytes["gradient"]
     gap, difference, refused = _account(network.double(), video.double(), target)
@@ -87,7 +89,7 @@ def test_a_network_is_explained_as_it_is(name: str, capsys: pytest.CaptureFixtur
     with capsys.disabled():
         print(
             f"\n| {name} | {weights:.1f} M | {num_frames}×{size}×{size} | {gap:.1e} | {difference:.1e} | {refused} "
-            f"| {cost:.2f} | {share:.2f} |"
+            + (f"| {cost:.2f} | {share:.2f} |" if weights > 0.1 else "| – | – |")
         )
     assert not refused
     assert difference < 1e-10
