@@ -21,10 +21,10 @@ NUM_ROUNDS = 3
 Build = Callable[[], nn.Module]
 
 
-def _hugging_face(kind: str, num_frames: int, **settings: Any) -> Build:
+def _hugging_face(kind: str, frames: int, /, **settings: Any) -> Build:
     """Of 12 layers and 768 features, as the usual ones, but for smaller pictures."""
     size = settings.get("image_size") or settings.get("crop_size")
-    return lambda: HuggingFaceVideoNet(400, {"model_type": kind, **settings}, num_frames=num_frames, size=size)
+    return lambda: HuggingFaceVideoNet(400, {"model_type": kind, **settings}, num_frames=frames, size=size)
 
 
 # Name: how it is built, and (T, side in pixels) of its clips.
