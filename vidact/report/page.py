@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from vidact.core.errors import VidactError
 from vidact.core.files import atomic_writer
 from vidact.drawing import figure as images
 from vidact.drawing import grid
-from vidact.report.contents import ClipView, RunView
+from vidact.report.contents import ClipView, Outcome, RunView
 from vidact.report.encoding import FULL_SCALE, ZERO_BYTE
 from vidact.report.players import Player, fair_order, gather_players, make_player
 from vidact.report.summary import beats_all, confusion_cells, interval_text, levels, percent, verdict
@@ -209,7 +210,7 @@ def _environment() -> Environment:
         "percent": percent,
         "interval": interval_text,
         "base64": _base64,
-        "plain": asdict,
+        "plain": _plain,
         "breakable": _breakable,
     }
     environment.globals |= {
@@ -233,6 +234,11 @@ def _digest(text: str) -> str:
 
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode("utf-8", "replace")).decode("ascii")
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    """Write an outcome as JSON has it, where a probability that is no number is null."""
+    return asdict(outcome) | ({} if math.isfinite(outcome.probability) else {"probability": None})
 
 
 def _breakable(name: str) -> Markup:

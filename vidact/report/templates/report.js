@@ -175,7 +175,8 @@ function listExamples(area, button, { names, outcomes }, links) {
     const link = Object.hasOwn(links, id) ? element("a", id) : element("span", id);
     if (link.matches("a")) link.href = `#${links[id]}`;
     else link.title = "no player for this clip";
-    item.append(link, element("span", ` ${(100 * probability).toFixed(1)} %`));
+    const share = probability === null ? "no number" : `${(100 * probability).toFixed(1)} %`;
+    item.append(link, element("span", ` ${share}`));
     list.append(item);
   }
   const what = wanted === taken ? `${names[wanted]}, recognised` : `${names[wanted]}, taken for ${names[taken]}`;

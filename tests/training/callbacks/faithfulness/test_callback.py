@@ -208,7 +208,7 @@ def test_the_random_order_is_drawn_as_a_line_of_its_own(small_set: Path) -> None
 
 
 def test_a_network_that_cannot_be_explained_is_refused_before_it_is_trained(small_set: Path, tmp_path: Path) -> None:
-    callback = FaithfulnessCallback(every_n_epochs=1)
+    callback = FaithfulnessCallback(every_n_epochs=1, composite="epsilon_plus")
     with pytest.raises(ExplanationError, match="--faithfulness.every_n_epochs 0, .*--relevance.method gradient"):
         _trainer(tmp_path, [callback]).fit(ActionClassifier(Twice(), CLASSES), datamodule=_data(small_set))
 
