@@ -30,8 +30,7 @@ from vidact.report.contents import ClipView, RelevanceView
 from vidact.report.page import clip_page
 from vidact.runs.adopting import (
     ADAPTER,
-    USUAL_FRAMES,
-    USUAL_SIZE,
+    USUAL,
     Adaptation,
     ClipsOfNetwork,
     data_settings,
@@ -112,7 +111,7 @@ def adopt(
     name, copied = class_path(network), copy.deepcopy(network).float().eval()
     if adaptation.settings:
         copied = find_builder(ADAPTER)(network=copied, **adaptation.settings).eval()
-    data = data_settings(clips, names, usual=(USUAL_FRAMES, (USUAL_SIZE, USUAL_SIZE), None))
+    data = data_settings(clips, names, usual=USUAL)
     try_network(copied, **shape_of(data))
     rates = None if clips.fps is None else FrameRates.of([], fps=clips.fps)
     # Its checkpoint is no file.

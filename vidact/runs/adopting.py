@@ -19,7 +19,7 @@ WITH_WEIGHTS = {
     "hf": "vidact.models.huggingface.HuggingFaceVideoNet",
 }
 ADAPTER = "vidact.models.adapters.AdaptedNetwork"
-USUAL_FRAMES, USUAL_SIZE = 16, 224
+USUAL = (16, (224, 224), None)  # frames, height and width, frames per second of networks that say nothing of it
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def _build_own(origin: Origin, clips: ClipsOfNetwork) -> _Built:
         raise ConfigError(f"{origin}: give --classes, a file with the name of a class in each line")
     if origin.weights is None:
         raise ConfigError(f"{origin}: give --weights, the file of its state_dict")
-    data = data_settings(clips, origin.class_names, usual=(USUAL_FRAMES, (USUAL_SIZE, USUAL_SIZE), None))
+    data = data_settings(clips, origin.class_names, usual=USUAL)
     taken = accepted_settings(find_builder(origin.network))
     given = {name: value for name, value in shape_of(data).items() if name in taken}
     config: dict[str, Any] = {"class_path": origin.network, "init_args": {**given, **(origin.init or {})}}

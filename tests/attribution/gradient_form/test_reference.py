@@ -328,3 +328,23 @@ def test_pixels_that_code_normalises_are_as_those_of_a_layer(way: str, rule: str
     account = found[network].account
     assert account is not None
     assert account.gap(found[network].score).max() < 1e-12
+
+
+def test_positions_that_are_added_to_pixels_are_not_the_pixels() -> None:
+    """Frames as tokens: a constant that differs from place to place is no normalisation."""
+
+    class FramesAsTokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.positions, self.head = nn.Parameter(torch.rand(4, 16)), nn.Linear(16, 3, bias=False)
+
+        def forward(self, video: Tensor) -> Tensor:
+            return self.head(video.flatten(3)[:, 0] + self.positions).mean(1)  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    network, video = FramesAsTokens().double(), torch.zeros(1, 1, 4, 4, 4, dtype=torch.float64)
+    with GradientForm(network, composite="attnlrp", dtype=torch.float64) as explain:
+        found = explain(video, torch.tensor([0]))
+    assert not found.relevance.any(), "black pixels have nothing to say here"
+    assert found.account is not None
+    assert sum(found.account.others.values()) == pytest.approx(float(found.score))

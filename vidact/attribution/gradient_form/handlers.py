@@ -178,7 +178,7 @@ def _weighted(
     """Run a layer with weights by its rule, and note what its bias takes."""
     shift = None if bias is None else bias.reshape(-1, *[1] * (-product.channel_dim - 1))
     if walk.pixels.first_rule and walk.pixels.are(values):
-        layer = walk.pixels.run_first(values, weight, shift, product)
+        layer = walk.pixels.first_layer(values, weight, shift, product)
         return _by_rule(walk, weight, lambda note: FirstStep.apply(values, shift, layer, note))
     if carries(weight) or carries(shift):
         values, weight = _shared(values, weight)

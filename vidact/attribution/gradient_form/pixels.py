@@ -15,25 +15,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from vidact.attribution.gradient_form.calls import Call, carries
+from vidact.attribution.gradient_form.functions import REORDERS
 from vidact.attribution.gradient_form.weights import Parts, Product
 from vidact.core.errors import ConfigError
-from vidact.models.layers import FrameDifferences, Normalisation
+from vidact.models.layers import FrameDifferences
 
 FLAT = "flat"
-INPUT_LAYERS = (Normalisation, FrameDifferences)
 SHIFTS = {"add", "sub", "mul", "div"}
-TURNS = {
-    "transpose",
-    "permute",
-    "movedim",
-    "swapaxes",
-    "flatten",
-    "reshape",
-    "view",
-    "contiguous",
-    "clone",
-    "unsqueeze",
-}
 
 
 @dataclass(frozen=True)
@@ -72,26 +60,34 @@ class Pixels:
         self._moved = {id(self.given): self.given}  # pixels, reordered or not; kept, so that no id is used again
 
     def follow(self, module: nn.Module, inputs: tuple[object, ...], output: object) -> Tensor | None:
-        """End at the output of a layer that normalises or subtracts the pixels alone; gives the new output."""
-        if not isinstance(module, INPUT_LAYERS) or not inputs or inputs[0] is not self.given:
+        """End at the output of a layer that subtracts frames of the pixels alone; gives the new output."""
+        if not isinstance(module, FrameDifferences) or not inputs or inputs[0] is not self.given:
             return None
         assert isinstance(output, Tensor)
         return self._end(module, output)
 
     def follow_function(self, call: Call) -> Tensor | None:
-        """End at what code makes of the pixels alone where it shifts, scales or turns them; gives the new output."""
+        """End at what code makes of the pixels alone where it normalises or reorders them; gives the new output.
+
+        To normalise is to shift or scale by a number, or by one for each colour. Whatever differs from place to place,
+        as added positions do, is no normalisation, and takes relevance of its own.
+        """
         if not call.args or call.args[0] is not self.given or call.is_in_place:
             return None
-        turns = call.name in TURNS and not self.first_rule
-        if not turns and not (call.name in SHIFTS and len(call.args) == 2 and not call.kwargs):
-            return None
-        if any(map(carries, call.args[1:])):
+        turns = call.name in REORDERS and not self.first_rule
+        if not turns and not (call.name in SHIFTS and self._is_statistic(call)):
             return None
         with torch._C.DisableTorchFunction():
             output = call.run()
         if not carries(output) or output.numel() != self.given.numel():
             return None
         return self._end((Turned if turns else Shifted)(call), output)
+
+    def _is_statistic(self, call: Call) -> bool:
+        """Say whether a function's only other argument is a number, or a constant for each colour."""
+        if len(call.args) != 2 or call.kwargs or carries(call.args[1]):
+            return False
+        return not isinstance(call.args[1], Tensor) or call.args[1].numel() in (1, self.values[0].shape[1])
 
     def _end(self, layer: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
         self.layers.append(layer)
@@ -108,7 +104,7 @@ class Pixels:
         """Say whether a tensor holds pixels alone, in whatever order."""
         return self._moved.get(id(values)) is values
 
-    def run_first(self, values: Tensor, weight: Tensor, bias: Tensor | None, product: Product) -> "FirstLayer":
+    def first_layer(self, values: Tensor, weight: Tensor, bias: Tensor | None, product: Product) -> "FirstLayer":
         """Describe the layer that sees these pixels by its rule."""
         low = torch.zeros(1, self.values[0].shape[1], 1, 1, 1).to(values)
         high = torch.ones_like(low)

@@ -28,12 +28,13 @@ from vidact.attribution.gradient_form.functions import (
     name_of,
 )
 from vidact.attribution.gradient_form.ledger import BIAS, Ledger
-from vidact.attribution.gradient_form.pixels import INPUT_LAYERS, Pixels
+from vidact.attribution.gradient_form.pixels import Pixels
 from vidact.attribution.gradient_form.steps import OWN_NODES
 from vidact.attribution.gradient_form.weights import Rules
 from vidact.attribution.graph.operations import HARMLESS
 from vidact.attribution.graph.tracing import name_of_hidden, nodes_of, place_of_call, walk_graph
 from vidact.core.errors import ExplanationError
+from vidact.models.layers import FrameDifferences
 
 ADDED = "what is added in"
 
@@ -141,25 +142,23 @@ class Walk(TorchFunctionMode):
         return result
 
     def _follow_pixels(self, call: Call, result: Any) -> None:
-        """Mark what only reorders pixels, and refuse what computes with them before the layer that has its own rule.
-
-        Layers that normalise or subtract them are followed as modules, whatever they call.
-        """
+        """Mark what only reorders pixels, and refuse what computes with them before the layer that has its own rule."""
         given = [value for value in tree_leaves((call.args, call.kwargs)) if carries(value)]
         made = [value for value in tree_leaves(result) if carries(value) and not self.pixels.are(value)]
         pixels = [value for value in given if self.pixels.are(value)]
-        if not pixels or not made or call.name in WEIGHTED or self._is_input_layer():
+        if not pixels or not made or call.name in WEIGHTED or self._subtracts_frames():
             return
         if call.name not in REORDERS or len(pixels) < len(given):
             self.refuse(call, f"the {self.pixels.first_rule} rule is for a layer with weights that sees pixels alone")
         for value in made:
             self.pixels.mark(value)
 
-    def _is_input_layer(self) -> bool:
-        return bool(self._stack) and isinstance(self.network.get_submodule(self._stack[-1]), INPUT_LAYERS)
+    def _subtracts_frames(self) -> bool:
+        """Say whether a layer runs that is followed as a whole, whatever it calls."""
+        return bool(self._stack) and isinstance(self.network.get_submodule(self._stack[-1]), FrameDifferences)
 
     def _run(self, call: Call) -> Any:
-        if not self._is_input_layer() and (own := self.pixels.follow_function(call)) is not None:
+        if (own := self.pixels.follow_function(call)) is not None:
             return own
         if call.kwargs.get("out") is not None or call.kwargs.get("reduce") is not None:
             self.refuse(call, "call it without out= and reduce=")
