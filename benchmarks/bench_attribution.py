@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 import zennit.rules
-from costs import DEVICE, median_ratio, peak_megabytes, seconds_of
+from costs import DEVICE, median_ratio, peak_megabytes, take_turns
 from torch import Tensor, nn
 from torchvision.models.video import r3d_18
 from torchvision.models.video.resnet import BasicBlock
@@ -137,10 +137,7 @@ def test_relevance_costs_little_more_than_a_gradient(name: str, capsys: pytest.C
         }
         maps = {title: explain() for title, explain in methods.items()}
         megabytes = {title: peak_megabytes(explain) for title, explain in methods.items()}
-        seconds: dict[str, list[float]] = {title: [] for title in methods}
-        for _ in range(NUM_ROUNDS):
-            for title, explain in methods.items():
-                seconds[title].append(seconds_of(explain))
+        seconds = take_turns(methods, num_rounds=NUM_ROUNDS)
     with capsys.disabled():
         print(f"\n\n{_table(f'{name}, {DEVICE.type}', seconds, megabytes)}\n")
     # Zennit leaves the eps of a merged BatchNorm in place: the maps are not the same to the last digits.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from costs import DEVICE, seconds_of
+from costs import DEVICE, seconds_of, take_turns
 from torch import Tensor, nn
 
 from vidact.evaluation.measures.fill_ins import build_fill
@@ -51,14 +51,6 @@ def _map(name: str, units: Units, number: int) -> Tensor:
     """Make relevance [B, T, H, W] that is the same in every voxel of a unit, and of no two units."""
     order = torch.rand(number, units.count, generator=torch.Generator().manual_seed(2)).argsort(dim=1)
     return (order / units.count - 0.5)[:, units.number].to(DEVICE)
-
-
-def _take_turns(works: dict[str, Callable[[], Any]], *, num_rounds: int) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(num_rounds):
-        for name, work in works.items():
-            seconds[name].append(seconds_of(work))
-    return seconds
 
 
 def _ratio(seconds: list[float], others: list[float]) -> float:
@@ -238,7 +230,7 @@ def test_curves_are_computed_faster_than_by_quantus(capsys: pytest.CaptureFixtur
             "vidact": lambda setting=setting, network=network, arguments=arguments: _ours(setting, network, *arguments),
             "plain": lambda network=network, batch=batch, sizes=sizes: _plain(network, batch, sizes),
         }
-        seconds = _take_turns(works, num_rounds=NUM_LONG_ROUNDS)
+        seconds = take_turns(works, num_rounds=NUM_LONG_ROUNDS)
         speeds[setting.title] = _ratio(seconds["Quantus"], seconds["vidact"])
         bound = _ratio(seconds["Quantus"], seconds["plain"])
         quantus, own, plain = (1000 * min(seconds[which]) for which in works)

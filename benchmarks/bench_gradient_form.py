@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from costs import DEVICE, median_ratio, peak_megabytes, seconds_of
+from costs import DEVICE, gradient_of, median_ratio, peak_megabytes, take_turns
 from torch import Tensor, nn
 from torchvision.models.video import mvit_v2_s, r3d_18, swin3d_t
 
@@ -45,13 +45,8 @@ def test_gradient_form_costs_little_more_than_a_gradient(name: str, capsys: pyte
         network = build().eval().requires_grad_(requires_grad=False).to(DEVICE)
     video = torch.rand(1, 3, num_frames, size, size, generator=torch.Generator().manual_seed(1)).to(DEVICE)
 
-    def gradient() -> Tensor:
-        leaf = video.detach().requires_grad_()
-        (found,) = torch.autograd.grad(network(leaf)[:, 0].sum(), leaf)
-        return found * video
-
     with contextlib.ExitStack() as stack:
-        methods: dict[str, Callable[[], Tensor]] = {"gradient": gradient}
+        methods: dict[str, Callable[[], Tensor]] = {"gradient": gradient_of(network, video)}
         chosen = {title: composite for title, composite in COMPOSITES.items() if (title == "z⁺") == (name == "r3d_18")}
         for title, composite in chosen.items():
             explain = stack.enter_context(GradientForm(network, composite=composite, refine=False))
@@ -62,10 +57,7 @@ def test_gradient_form_costs_little_more_than_a_gradient(name: str, capsys: pyte
         for explain_once in methods.values():
             explain_once()
         megabytes = {title: peak_megabytes(explain_once) for title, explain_once in methods.items()}
-        seconds: dict[str, list[float]] = {title: [] for title in methods}
-        for _ in range(NUM_ROUNDS):
-            for title, explain_once in methods.items():
-                seconds[title].append(seconds_of(explain_once))
+        seconds = take_turns(methods, num_rounds=NUM_ROUNDS)
     costs = {title: median_ratio(own, seconds["gradient"]) for title, own in seconds.items()}
     lines = [
         f"| {name}, {DEVICE.type} | ms | gradients | peak MB | of the gradient's |",

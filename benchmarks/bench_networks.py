@@ -9,7 +9,7 @@ from typing import Any
 import functional_networks
 import pytest
 import torch
-from costs import DEVICE, median_ratio, peak_megabytes, seconds_of
+from costs import DEVICE, gradient_of, median_ratio, peak_megabytes, take_turns
 from torch import Tensor, nn
 from torchvision.models import video as torchvision_video
 
@@ -62,30 +62,22 @@ def test_a_network_is_explained_as_it_is(name: str, capsys: pytest.CaptureFixtur
     video = torch.rand(1, 3, num_frames, size, size, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     target = torch.zeros(1, dtype=torch.long, device=DEVICE)
 
-    def gradient() -> Tensor:
-        leaf = video.detach().requires_grad_()
-        (found,) = torch.autograd.grad(network(leaf)[:, 0].sum(), leaf)
-        return found * video
-
     with GradientForm(network, refine=False) as explain:
 
         def explained() -> Tensor:
             found: Tensor = explain(video, target).relevance
             return found
 
-        methods = {"gradient": gradient, "relevance": explained}
+        methods = {"gradient": gradient_of(network, video), "relevance": explained}
         for once in methods.values():
             once()
         megabytes = {title: peak_megabytes(once) for title, once in methods.items()}
-        seconds: dict[str, list[float]] = {title: [] for title in methods}
-        for _ in range(NUM_ROUNDS):
-            for title, once in methods.items():
-                seconds[title].append(seconds_of(once))
-    # What Python takes to run a small network says nothing about large ones.
+        seconds = take_turns(methods, num_rounds=NUM_ROUNDS)
     cost = median_ratio(seconds["relevance"], seconds["gradient"])
     share = megabytes["relevance"] / megabytes["gradient"]
     gap, difference, refused = _account(network.double(), video.double(), target)
     weights = sum(parameter.numel() for parameter in network.parameters()) / 1e6
+    # What Python takes to run a small network says nothing about large ones: no cost is shown for those.
     with capsys.disabled():
         print(
             f"\n| {name} | {weights:.1f} M | {num_frames}×{size}×{size} | {gap:.1e} | {difference:.1e} | {refused} "

@@ -2,11 +2,11 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import accumulate
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -19,6 +19,26 @@ def seconds_of(work: Callable[[], object]) -> float:
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def take_turns(works: Mapping[str, Callable[[], object]], *, num_rounds: int) -> dict[str, list[float]]:
+    """Measure how long each work takes, round by round side by side."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(num_rounds):
+        for name, work in works.items():
+            seconds[name].append(seconds_of(work))
+    return seconds
+
+
+def gradient_of(network: nn.Module, video: Tensor) -> Callable[[], Tensor]:
+    """Give the work that others are compared with: one gradient of a logit, times the clip."""
+
+    def gradient() -> Tensor:
+        leaf = video.detach().requires_grad_()
+        (found,) = torch.autograd.grad(network(leaf)[:, 0].sum(), leaf)
+        return found * video
+
+    return gradient
 
 
 def peak_megabytes(explain: Callable[[], Tensor]) -> float:

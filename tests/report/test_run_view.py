@@ -12,6 +12,7 @@ from vidact.core.clips import as_float
 from vidact.core.errors import ConfigError
 from vidact.data.video.reading import read_frames
 from vidact.report.contents import RunView
+from vidact.report.run_facts import read_curves
 from vidact.report.run_view import ReportSettings, score_rows, view_run
 from vidact.runs.measuring import choose_clips, measure_part
 from vidact.runs.run import open_run
@@ -152,3 +153,12 @@ def test_a_run_whose_data_is_gone_still_makes_a_report(small_run: Path, tmp_path
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ReportSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_epochs_that_a_callback_logs_as_decimals_are_epochs(tmp_path: Path) -> None:
+    """As faithfulness is logged while a network trains."""
+    (tmp_path / "metrics.csv").write_text("epoch,step,train/loss_epoch,val/loss\n0,3,1.5,1.25\n0.0,3,,\n1,7,0.5,\n")
+    curves = read_curves(tmp_path, best_epoch=1)
+    assert curves is not None
+    assert curves.epochs.tolist() == [0, 1]
+    assert curves.losses["training"].tolist() == [1.5, 0.5]
