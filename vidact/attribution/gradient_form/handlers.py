@@ -54,6 +54,11 @@ def _products(walk: Walk, call: Call) -> Any:
     if factors == 1:
         return call.run()
 
+    if factors == 2 and all(map(carries, flat)) and _is_small(call.name, *flat):
+        product = call.run()
+        product.register_hook(lambda gradient: gradient / factors)  # at once for both; it may be overwritten later
+        return product
+
     def part(value: Any) -> Any:
         if isinstance(value, list):
             return [part(one) for one in value]
@@ -61,6 +66,13 @@ def _products(walk: Walk, call: Call) -> Any:
 
     kwargs = {name: part(value) for name, value in call.kwargs.items()}
     return call.func(*map(part, args), **kwargs)
+
+
+def _is_small(name: str, first: Tensor, second: Tensor) -> bool:
+    """Say whether the product of two tensors has not more values than the first of them."""
+    if name == "mul":
+        return first.shape == second.shape
+    return name in ("matmul", "bmm", "mm") and first.dim() == second.dim() and second.shape[-1] <= first.shape[-1]
 
 
 def _quotient(walk: Walk, call: Call) -> Any:

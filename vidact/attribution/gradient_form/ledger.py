@@ -110,9 +110,9 @@ class Ledger:
         return found
 
     def per_clip(self, values: Tensor, layout: Layout | None) -> Float[Tensor, " B"]:
-        """Add up a tensor clip by clip, in float64."""
+        """Add up a tensor clip by clip; its rows in their own precision, which needs no copy, the rest in float64."""
         if layout is None:
-            return values.sum(dtype=torch.float64)[None]
+            return (values.sum(-1) if values.dim() else values).sum(dtype=torch.float64)[None]
         values = values.movedim(layout.dim, 0)
         return values.reshape(layout.outer, self.num_clips, -1).sum(dim=(0, 2), dtype=torch.float64)
 
@@ -133,4 +133,5 @@ class Ledger:
 
 def _product(gradient: Tensor, part: Tensor) -> Tensor:
     """Multiply, where a mask of −inf, which lets nothing through, takes nothing."""
-    return torch.where(gradient == 0, 0, gradient * part)
+    product = gradient * part
+    return product if bool(product.sum().isfinite()) else torch.where(gradient == 0, 0, product)

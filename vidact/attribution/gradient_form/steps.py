@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+_BLOCK = 2**20  # values that a processor's cache has room for
+
 
 class Share(torch.autograd.Function):
     """Hand on a share of the relevance: for the factors of a product, and powers."""
@@ -50,10 +52,9 @@ class Pass(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Multiply by f(x) / x."""
         (values,) = ctx.saved_tensors
-        is_zero = values == 0
-        ratio = ctx.function(values) / values.where(~is_zero, 1)
-        if bool(is_zero.any()):
-            ratio = torch.where(is_zero, _slope_at_zero(ctx.function, values), ratio)
+        ratio = ctx.function(values) / values
+        if int(values.count_nonzero()) < values.numel():
+            ratio = torch.where(values == 0, _slope_at_zero(ctx.function, values), ratio)
         return gradient * ratio, None
 
 
@@ -107,12 +108,17 @@ class Softmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """Compute the gradient in one tensor: those of attention are the largest that there are."""
+        """Compute the gradient block by block: attention has the largest tensors, and no room for another one."""
         (weights,) = ctx.saved_tensors
-        leaving = gradient * weights
-        arriving = leaving.sum(ctx.dim, keepdim=True)
-        leaving.addcmul_(weights, arriving, value=-1)
-        ctx.note(arriving - torch.xlogy(leaving, weights).sum(ctx.dim, keepdim=True))
+        is_whole = ctx.dim in (0, -weights.dim())
+        rows = max(1, len(weights) if is_whole else _BLOCK * len(weights) // max(1, weights.numel()))
+        tiny = torch.finfo(weights.dtype).tiny  # where a weight is 0, nothing leaves
+        leaving, taken = torch.empty_like(weights), []
+        for given, own, part in zip(*(tensor.split(rows) for tensor in (gradient, weights, leaving)), strict=True):
+            arriving = torch.mul(given, own, out=part).sum(ctx.dim, keepdim=True)
+            part.addcmul_(own, arriving, value=-1)
+            taken.append(arriving - own.clamp_min(tiny).log_().mul_(part).sum(ctx.dim, keepdim=True))
+        ctx.note(torch.cat(taken))
         return leaving.to(ctx.dtype), None, None, None
 
 
