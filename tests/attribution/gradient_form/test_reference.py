@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.functional import normalize
 
 from vidact.attribution.gradient_form.explainer import GradientForm
 from vidact.attribution.lrp.explainer import LayerwiseRelevance
@@ -297,6 +298,10 @@ class NormalisedInCode(nn.Module):
         elif self.way == "frames first":
             frames = video.transpose(1, 2)  # [B, T, C, H, W]
             seen = ((frames - self.mean.reshape(3, 1, 1)) / self.std.reshape(3, 1, 1)).transpose(1, 2)  # type: ignore[operator]
+        elif self.way == "torchvision":  # on a clone, in place
+            seen = normalize(video.transpose(1, 2), self.mean.tolist(), self.std.tolist()).transpose(1, 2)  # type: ignore[operator]
+        elif self.way == "in place":
+            seen = video.sub_(self.mean.reshape(shape)).div_(self.std.reshape(shape))  # type: ignore[operator]
         else:  # scaled and shifted
             seen = video * (1 / self.std.reshape(shape)) + (-self.mean / self.std).reshape(shape)  # type: ignore[operator]
         return self.head(torch.relu(self.layer(seen)).mean((2, 3, 4)))  # type: ignore[no-any-return]
@@ -308,6 +313,9 @@ class NormalisedInCode(nn.Module):
         ("code", None),
         ("frames first", None),
         ("scaled and shifted", None),
+        ("torchvision", None),
+        ("in place", None),
+        ("in place", "box"),
         ("code", "box"),
         ("scaled and shifted", "box"),
     ],
@@ -322,7 +330,7 @@ def test_pixels_that_code_normalises_are_as_those_of_a_layer(way: str, rule: str
     found = {}
     for one in (network, expected):
         with GradientForm(one, composite={"rules": first, "otherwise": "cp_lrp"}, dtype=torch.float64) as explain:
-            found[one] = explain(video, torch.tensor([0, 2]))
+            found[one] = explain(video.clone(), torch.tensor([0, 2]))
     torch.testing.assert_close(found[network].relevance, found[expected].relevance, rtol=1e-9, atol=1e-12)
     assert found[expected].relevance[:, :, :, :3].any(), "black pixels have relevance, as they are not the mean"
     account = found[network].account

@@ -31,7 +31,8 @@ class Shifted:
     call: Call
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Do the same to other values."""
+        """Do the same to other values, which stay as they are."""
+        values = values.clone() if self.call.is_in_place else values
         result: Tensor = self.call.func(values, *self.call.args[1:], **self.call.kwargs)
         return result
 
@@ -72,16 +73,17 @@ class Pixels:
         To normalise is to shift or scale by a number, or by one for each colour. Whatever differs from place to place,
         as added positions do, is no normalisation, and takes relevance of its own.
         """
-        if not call.args or call.args[0] is not self.given or call.is_in_place:
+        if not call.args or call.args[0] is not self.given:
             return None
-        turns = call.name in REORDERS and not self.first_rule
-        if not turns and not (call.name in SHIFTS and self._is_statistic(call)):
+        turns = call.name == "clone" or (call.name in REORDERS and not self.first_rule)
+        if call.is_in_place if turns else not (call.name in SHIFTS and self._is_statistic(call)):
             return None
+        layer = (Turned if turns else Shifted)(call)
         with torch._C.DisableTorchFunction():
-            output = call.run()
-        if not carries(output) or output.numel() != self.given.numel():
-            return None
-        return self._end((Turned if turns else Shifted)(call), output)
+            output = layer(self.given) if call.is_in_place else call.run()
+            if not carries(output) or output.numel() != self.given.numel():
+                return None
+            return self._end(layer, output, in_place=call.is_in_place)
 
     def _is_statistic(self, call: Call) -> bool:
         """Say whether a function's only other argument is a number, or a constant for each colour."""
@@ -89,10 +91,13 @@ class Pixels:
             return False
         return not isinstance(call.args[1], Tensor) or call.args[1].numel() in (1, self.values[0].shape[1])
 
-    def _end(self, layer: Callable[[Tensor], Tensor], output: Tensor) -> Tensor:
+    def _end(self, layer: Callable[[Tensor], Tensor], output: Tensor, *, in_place: bool = False) -> Tensor:
         self.layers.append(layer)
         self.values.append(output.detach().requires_grad_())
-        self.given = self.values[-1].clone()  # what follows may work in place
+        if in_place:
+            self.given.copy_(self.values[-1])
+        else:
+            self.given = self.values[-1].clone()  # what follows may work in place
         self.mark(self.given)
         return self.given
 
