@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+import wandb
 import yaml
 
+from vidact.cli.main import main
 from vidact.core.errors import CheckpointError, ConfigError, DataError
 from vidact.data.video.timeline import FrameRates
 from vidact.models.pretrained import TorchvisionVideoNet
@@ -49,7 +51,11 @@ def test_a_run_that_kept_no_frame_rates_is_opened_without(small_run: Path, tmp_p
     assert open_run(tmp_path / "named.ckpt").frame_rates == FrameRates(15.0, 15.0, 15.0)
 
 
-def test_a_run_opens_where_the_weights_that_it_began_with_are_gone(small_run: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_opens_and_is_measured_where_the_weights_that_it_began_with_are_gone(
+    small_run: Path, small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun = tmp_path / "r3d.pth"
     torch.save(torchvision.models.video.r3d_18(num_classes=3).state_dict(), begun)
     network = TorchvisionVideoNet(3, num_frames=8, channels=1, size=16, weights=str(begun)).eval()
@@ -64,6 +70,12 @@ def test_a_run_opens_where_the_weights_that_it_began_with_are_gone(small_run: Pa
     video = torch.rand(2, 1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(open_run(tmp_path / "sent.ckpt").network(video), network(video))
+    monkeypatch.chdir(tmp_path)
+    settings = ["--data.root", str(small_set), "--data.classes", "[left, right, up]", "--data.num_frames", "8"]
+    settings += ["--data.size", "16", "--model.network", named["class_path"], "--trainer.accelerator", "cpu"]
+    settings += ["--model.network.init_args.weights", str(begun), "--relevance.every_n_epochs", "0"]
+    assert main(["test", *settings, "--ckpt_path", "sent.ckpt"]) == 0
+    wandb.finish()
 
 
 def test_the_last_checkpoint_serves_where_there_is_no_best_one(small_run: Path, tmp_path: Path) -> None:

@@ -118,12 +118,17 @@ class VidactCLI(LightningCLI):
             self._resumed = run_folder_of(path) if verb == "fit" else None
             if self._resumed is not None:  # before it is read, as another process that trains there may replace it
                 self._lock_folder(self._resumed)
-            if local_rank() == 0:  # one process reads it for all
+            if local_rank() == 0 or verb != "fit":  # for fit, one process reads it for all
                 self._checkpoint = load_checkpoint(path)
                 if verb != "fit" and RunFolder.of_checkpoint(path).path in [folder.absolute() for folder in own]:
                     read_run_config(path, self._checkpoint)  # which must agree
             if verb == "fit":
                 self._check_same_training(path)
+            elif reopening := (self._checkpoint or {}).get("vidact", {}).get("reopening_settings"):
+                # Weights that training began with are not needed: the checkpoint has them all.
+                settings = config.model.network.init_args
+                for name in reopening.keys() & vars(settings):
+                    settings[name] = reopening[name]
         elif verb != "fit":
             raise ConfigError(f"{verb} needs a trained network: --ckpt_path runs/version_<n>/checkpoints/best.ckpt")
         if verb == "fit" and (told := why_nothing_is_trained(trainer, self._checkpoint) or why_no_best_epoch(trainer)):
