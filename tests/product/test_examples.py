@@ -1,3 +1,4 @@
+import importlib
 import json
 import re
 import subprocess
@@ -5,8 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-NOTEBOOKS = sorted((Path(__file__).parents[2] / "examples").glob("*.ipynb"))
+from vidact.attribution.gradient_form.explainer import GradientForm
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 
 def _code(notebook: Path) -> list[str]:
@@ -46,3 +51,17 @@ def test_a_notebook_is_kept_without_outputs(notebook: Path) -> None:
     """They would hold pictures and paths of whoever ran it last."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     assert [cell["outputs"] for cell in cells if cell["cell_type"] == "code" and cell["outputs"]] == []
+
+
+@pytest.mark.parametrize("name", ["SmallSwin", "SmallVideoMAE"])
+def test_relevance_follows_the_small_transformers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    small_transformers = importlib.import_module("small_transformers")
+    torch.manual_seed(0)
+    network = getattr(small_transformers, name)(num_classes=3)
+    clips = torch.rand(2, 1, 16, 48, 48, generator=torch.Generator().manual_seed(0))
+    with GradientForm(network, composite="attnlrp", dtype=torch.float64) as explain:
+        found = explain(clips, torch.tensor([0, 2]))
+    assert found.account is not None
+    assert found.account.gap(found.score).max() < 1e-12
+    assert found.relevance.abs().amax(dim=(1, 2, 3, 4)).min() > 0
