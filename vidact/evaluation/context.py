@@ -14,10 +14,10 @@ from vidact.attribution.methods.automatic import choose_composite
 from vidact.attribution.names import AUTO, DEFAULT_COMPOSITE, LRP
 from vidact.attribution.registry import build_explainer
 from vidact.core.errors import ConfigError, ExplanationError
-from vidact.evaluation.clips import draw_key
 from vidact.evaluation.measures.randomisation import randomised
 from vidact.evaluation.names import CONTROLS, RANDOM, RANDOMISATION
 from vidact.evaluation.settings import SUITED, EvaluateSettings
+from vidact.runs.clips.chosen import draw_key
 
 
 @dataclass(frozen=True)

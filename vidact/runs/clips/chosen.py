@@ -1,4 +1,4 @@
-"""Choose the clips that a run is evaluated on, with their masks and their copies without a confounder.
+"""Choose the clips that a run is evaluated or audited on, with their masks and their copies without a confounder.
 
 Clips that a run was trained or selected on are no evidence: clips of another data set that share their name, source or
 film with them are skipped.
@@ -24,7 +24,7 @@ from vidact.data.loading.windows import Window, list_windows
 from vidact.data.preparation import divide
 from vidact.data.splits.kept_out import share_footage
 from vidact.data.synthetic.files import WITHOUT_CONFOUNDER
-from vidact.evaluation.settings import Choice
+from vidact.runs.clips.choice import Choice
 from vidact.runs.run import Run
 from vidact.runs.splits import read_kept_split
 
@@ -33,7 +33,7 @@ LEARNED_FROM = ("training", "validation")
 
 @dataclass(frozen=True)
 class ChosenClips:
-    """The clips that a run is evaluated on, a window in the middle of each.
+    """The clips that a run is evaluated or audited on, a window in the middle of each.
 
     Attributes:
         folder: The data set.
@@ -89,7 +89,7 @@ class ChosenClips:
 
 
 def choose_clips(run: Run, choice: Choice, *, seed: int = 0) -> ChosenClips:
-    """List the clips to evaluate a run on; where not all are wanted, they are drawn by `seed`.
+    """List the clips to measure a run on; where not all are wanted, they are drawn by `seed`.
 
     Raises:
         DataError: the data set was moved, shares no class with the run, or has no usable clip.
