@@ -59,14 +59,15 @@ class ChosenClips:
     def mask_kinds(self) -> tuple[str, ...]:
         """The kinds of masks that any of the clips has."""
         clip_ids = [window.clip.clip_id for window in self.windows]
-        return tuple(dict.fromkeys(kind for clip_id in clip_ids for kind in self._kinds_of(clip_id)))
+        return tuple(dict.fromkeys(kind for clip_id in clip_ids for kind in self.kinds_of(clip_id)))
 
     def sources_of(self, kind: str | None = None) -> list[str]:
         """Name the source of each clip, or of each that has masks of a kind."""
         clips = [window.clip for window in self.windows]
-        return [clip.source for clip in clips if kind is None or kind in self._kinds_of(clip.clip_id)]
+        return [clip.source for clip in clips if kind is None or kind in self.kinds_of(clip.clip_id)]
 
-    def _kinds_of(self, clip_id: str) -> tuple[str, ...]:
+    def kinds_of(self, clip_id: str) -> tuple[str, ...]:
+        """Name the kinds of masks that a clip has."""
         return self.masks.kinds(clip_id) if self.masks is not None else ()
 
     def read_mask(self, window: Window, kind: str, *, size: tuple[int, int]) -> Bool[Tensor, "T H W"] | None:
@@ -76,7 +77,7 @@ class ChosenClips:
             DataError: a mask that is damaged, or does not fit the clip.
         """
         clip_id = window.clip.clip_id
-        if self.masks is None or kind not in self._kinds_of(clip_id):
+        if self.masks is None or kind not in self.kinds_of(clip_id):
             return None
         frames = window.clip_frames
         return self.masks.read(clip_id, window.frame_numbers, clip_frames=frames, size=size, kind=kind)
