@@ -16,12 +16,13 @@ from typing import Any
 
 import yaml
 
-from vidact.audit.expressions import ACCURACY, BASELINE, LEANS, SIGNS, WORST, Condition, Gate, Name, Term
+from vidact.audit.expressions import ACCURACY, BASELINE, LARGEST, LEANS, SIGNS, WORST, Condition, Gate, Name, Term
 from vidact.audit.expressions import parse_gate as parse_gate
 from vidact.core.errors import ConfigError, DataError
 from vidact.core.terminal import printable_lines
 
-VERDICTS: dict[str, float | None] = {LEANS: 1.0, "does not lean": 0.0, "cannot say": None}
+CANNOT_SAY = "cannot say"
+VERDICTS: dict[str, float | None] = {LEANS: 1.0, "does not lean": 0.0, CANNOT_SAY: None}
 _FORM = "expected fail_if: with a list of expressions and, if wanted, strict: true"
 _WORDS = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
 _END_WORDS = {"mean": "the mean of ", "low": "the lower end of ", "high": "the upper end of "}
@@ -97,24 +98,19 @@ def read_gate(path: Path) -> tuple[tuple[str, ...], bool]:
     return tuple(expressions), strict
 
 
-def check_gate(
-    gate: Gate, content: Mapping[str, Any], *, baseline: Mapping[str, Any] | None = None, strict: bool = False
-) -> tuple[Outcome, ...]:
+def check_gate(gate: Gate, content: object, *, baseline: object = None, strict: bool = False) -> tuple[Outcome, ...]:
     """Check each expression on the content of an audit.
 
     Args:
         gate: The expressions.
-        content: Of `audit.json`.
-        baseline: Of the audit to compare with.
+        content: What `audit.json` holds.
+        baseline: The same of another audit, to compare with.
         strict: Whether what was not measured always fails.
 
     Raises:
         DataError: a content is not that of an audit.
     """
-    _check_content(content, "audit.json")
-    if baseline is not None:
-        _check_content(baseline, "--baseline")
-    audits = (content, baseline or {})
+    audits = (_checked(content, "audit.json"), {} if baseline is None else _checked(baseline, "--baseline"))
     return tuple(_check(text, condition, audits, strict=strict) for text, condition in gate.conditions.items())
 
 
@@ -148,10 +144,12 @@ def _check(
     )
 
 
-def _check_content(content: Mapping[str, Any], name: str) -> None:
-    sections = content.get("sections") if isinstance(content, Mapping) else None
-    if not isinstance(sections, Mapping) or not all(isinstance(found, Mapping) for found in sections.values()):
-        raise DataError(f"{name}: expected the content of an audit, with `sections` in it, got none; audit again")
+def _checked(content: object, name: str) -> Mapping[str, Any]:
+    if isinstance(content, Mapping):
+        sections = content.get("sections")
+        if isinstance(sections, Mapping) and all(isinstance(found, Mapping) for found in sections.values()):
+            return content
+    raise DataError(f"{name}: expected the content of an audit, with `sections` in it, got something else; audit again")
 
 
 def _terms(condition: Condition) -> Iterator[Term]:
@@ -170,7 +168,7 @@ def _value(name: Name, content: Mapping[str, Any]) -> _Value:
     missing = tuple(f"{measure}{_why(measure, sections)}" for measure in found if measure not in measured)
     missing = missing if found else (name.text,)
     if name.part == LEANS:
-        number = sum(measured.values())
+        number = sum(measured.values(), 0.0)
         return _Value(number, (number, number + len(missing)), tuple(one for one in measured if measured[one]), missing)
     if not measured:
         return _Value(None, (-math.inf, math.inf), (), missing)
@@ -203,7 +201,7 @@ def _number(found: object, field: str) -> float | None:
         found = found.get(step) if isinstance(found, Mapping) else found
     if isinstance(found, bool) or not isinstance(found, int | float):
         return None
-    return float(found) if math.isfinite(found) else None
+    return float(found) if -LARGEST <= found <= LARGEST else None
 
 
 def _why(measure: str, sections: Mapping[str, Any]) -> str:
