@@ -74,7 +74,7 @@ def test_expressions_say_when_the_audit_fails(expression: str, failed: bool) -> 
     assert (outcome.failed, outcome.warning) == (failed, "")
 
 
-def test_the_longest_finding_is_meant_where_names_have_dots() -> None:
+def test_names_of_findings_may_have_dots() -> None:
     outcome = _check("time.when.lean.low > 0.1 and time.lean.low < 0.1")
     assert outcome.values == {"time.when.lean.low": 0.2, "time.lean.low": 0}
     assert outcome.measures == ("time.when.lean", "time.lean")
@@ -165,6 +165,7 @@ def test_differences_to_another_audit_are_of_the_same_path() -> None:
     assert not _check("background.lean.mean - baseline.background.lean.mean > 0.1", baseline=before).failed
     assert _check("accuracy.mean - baseline.accuracy.mean >= 0", baseline=before).failed
     assert _check("worst.lean.low - baseline.worst.lean.low > 0.05", baseline=before).failed
+    assert _check("accuracy.mean - baseline.background.lean.mean > 0", baseline=before).measures == ("accuracy",)
     missing = _check("time.lean.mean - baseline.time.lean.mean > 0.05", baseline=before)
     assert missing.failed
     assert "baseline.time.lean" in missing.warning

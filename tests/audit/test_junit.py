@@ -51,7 +51,13 @@ CONTENT: dict[str, Any] = {
             "sources": 43,
             "example": "examples/background.mp4",
         },
-        "time.when": {"verdict": "cannot say", "reason": "14 sources needed", "lean": None, "clips": 3, "sources": 2},
+        "time.when": {
+            "verdict": "cannot say",
+            "reason": "14 sources needed",
+            "lean": {"mean": 0.5, "low": None, "high": None},
+            "clips": 3,
+            "sources": 2,
+        },
         "border": {"verdict": "does not lean", "reason": "", "lean": {"mean": 0.0, "low": -0.01, "high": 0.02}},
     },
 }
@@ -119,6 +125,7 @@ def test_without_a_gate_nothing_fails_and_what_cannot_be_said_is_skipped(tmp_pat
     assert skipped is not None
     assert skipped.get("message") == "cannot say: 14 sources needed"
     assert "background.lean 0.99 (0.95 to 1)" in (cases["background"].findtext("system-out") or "")
+    assert "time.when.lean 0.5, 3 clips, 2 sources" in (cases["time.when"].findtext("system-out") or "")
 
 
 def test_warnings_are_told(tmp_path: Path) -> None:

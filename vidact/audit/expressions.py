@@ -109,8 +109,8 @@ def parse_gate(expressions: Iterable[str], *, findings: Sequence[str], has_basel
 
 
 def _known_names(findings: Sequence[str], *, has_baseline: bool) -> dict[str, Name]:
-    """List all names that expressions may use; where two findings fit, the longer one is meant."""
-    parts = [(finding, _FIELDS) for finding in sorted(findings, key=len)]
+    """List all names that expressions may use; a finding's own name may have dots."""
+    parts = [(finding, _FIELDS) for finding in findings]
     parts += [(WORST, _INTERVALS), (ACCURACY, ENDS)]
     prefixes = {"": False, f"{BASELINE}.": True} if has_baseline else {"": False}
     return {

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from vidact.audit.expressions import ACCURACY
+from vidact.audit.expressions import ACCURACY, ENDS
 from vidact.audit.gate import CANNOT_SAY, Outcome
 from vidact.core.errors import VidactError, in_one_line
 from vidact.core.files import atomic_writer
@@ -101,8 +101,8 @@ def _evidence(measure: str, content: Mapping[str, Any]) -> str:
 def _interval(found: object) -> str:
     if not isinstance(found, Mapping):
         return f"{found:.4g}" if isinstance(found, float) else "not measured" if found is None else str(found)
-    mean, low, high = (_interval(found.get(end)) for end in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})"
+    mean, low, high = (_interval(found.get(end)) for end in ENDS)
+    return mean if found.get("low") is None else f"{mean} ({low} to {high})"
 
 
 def _case(suite: Element, name: str) -> Element:
