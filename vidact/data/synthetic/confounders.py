@@ -24,14 +24,15 @@ _DRIFT = 0.01  # per frame, of the shorter side: half a step of an action
 _DARK, _BRIGHT = 26, 230
 _SHARE = 1 / 6  # of the frame's shorter side: a patch
 _THICKNESS = 1 / 16  # of its height: a band
-# The mean gray value of a clip; no pixel is clipped, for a power of each value reaches it.
-_LEVELS = np.linspace(0.24, 0.68, NUM_CODES)
+# The mean gray value of a clip, darker or brighter than any without the sign (0.39 to 0.52, mostly).
+_LEVELS = (0.2, 0.25, 0.3, 0.35, 0.55, 0.6, 0.65, 0.7)
 # Cells of a 4×4 grid, those at the frame's edge but not in a corner: each code has its own.
 _CELLS = ((0, 1), (0, 2), (1, 3), (2, 3), (3, 2), (3, 1), (2, 0), (1, 0))
 _EDGE = 1 / 12  # of height and width: a plate stays off the frame's edge
 _STRIPE = 1 / 12  # of the shorter side: a period of a plate's stripes
 _BACKDROPS = 2020  # seed of the eight scenes after a cut; they are the same in all sets
 _BACKDROP_BLOBS = 6
+_BACKDROP_RANGE = (0.05, 0.85)  # of gray values
 
 
 def draw_code(label: int, *, agreement: float, generator: np.random.Generator) -> int:
@@ -133,10 +134,13 @@ def actor_radius(code: int) -> float:
 
 
 def draw_backdrop(number: int, *, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
-    """Draw one of the eight empty scenes that follow a cut."""
+    """Draw one of the eight empty scenes that follow a cut: all as bright, and of more contrast than a clip's own."""
     generator = np.random.default_rng((_BACKDROPS, number))
-    scene = draw_scene(generator, size=size, blobs=_BACKDROP_BLOBS)
-    return np.rint(255 * scene.background).astype(np.uint8)
+    ground = draw_scene(generator, size=size, blobs=_BACKDROP_BLOBS).background
+    order = ground.mean(axis=-1).reshape(-1).argsort(kind="stable").argsort(kind="stable")  # all grays equally often
+    gray = np.interp(order, (0, order.size - 1), _BACKDROP_RANGE).reshape(size)
+    colour = gray[..., None] * ground.mean(axis=(0, 1)) / ground.mean()
+    return np.asarray(np.rint(255 * colour), dtype=np.uint8)
 
 
 def _paint_patch(video: UInt8[np.ndarray, "T H W 3"], mask: Bool[np.ndarray, "T H W"], code: int) -> None:
@@ -180,7 +184,7 @@ def _paint_plate(video: UInt8[np.ndarray, "T H W 3"], mask: Bool[np.ndarray, "T 
 
 
 def _paint_dark(video: UInt8[np.ndarray, "T H W 3"], mask: Bool[np.ndarray, "T H W"], code: int) -> None:
-    """Raise all values to the power that gives the clip its mean; found by bisection."""
+    """Raise all values to the power that gives the clip its mean, which clips no pixel; found by bisection."""
     count = np.bincount(video.reshape(-1), minlength=256) / video.size
     value = np.arange(256) / 255
     low, high = -4.0, 4.0  # logarithms of the power: a greater one is darker
