@@ -18,8 +18,8 @@ KINDS: tuple[Confounder, ...] = get_args(Confounder)
 LEAST_FRAMES: dict[Confounder, int] = {"shot": 4, "cut": 16, "drift": 8}
 
 NUM_CODES = 8
-NEUTRAL_RADIUS = 0.125  # share of the frame's shorter side; the sign `size` takes four smaller and four larger ones
-_RADIUS_RANGE = (0.09, 0.16)
+NEUTRAL_RADIUS = 0.115  # share of the frame's shorter side; the sign `size` takes four smaller and four larger ones
+_RADII = np.geomspace(0.07, 0.19, NUM_CODES)
 _DRIFT = 0.01  # per frame, of the shorter side: half a step of an action
 _DARK, _BRIGHT = 26, 230
 _SHARE = 1 / 6  # of the frame's shorter side: a patch
@@ -130,7 +130,7 @@ def drift_velocity(code: int, *, size: tuple[int, int]) -> Float[np.ndarray, "2"
 
 def actor_radius(code: int) -> float:
     """Compute the acting disc's radius, as a share of the frame's shorter side."""
-    return float(np.linspace(*_RADIUS_RANGE, NUM_CODES)[code])
+    return float(_RADII[code])
 
 
 def draw_backdrop(number: int, *, size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
