@@ -24,7 +24,7 @@ _DRIFT = 0.01  # per frame, of the shorter side: half a step of an action
 _DARK, _BRIGHT = 26, 230
 _SHARE = 1 / 6  # of the frame's shorter side: a patch
 _THICKNESS = 1 / 16  # of its height: a band
-# The mean gray value of a clip, darker or brighter than any without the sign (0.39 to 0.52, mostly).
+# The mean gray value of a clip, darker or brighter than any without the sign (0.39 to 0.48).
 _LEVELS = (0.2, 0.25, 0.3, 0.35, 0.55, 0.6, 0.65, 0.7)
 # Cells of a 4×4 grid, those at the frame's edge but not in a corner: each code has its own.
 _CELLS = ((0, 1), (0, 2), (1, 3), (2, 3), (3, 2), (3, 1), (2, 0), (1, 0))
@@ -62,7 +62,7 @@ def plant(
     `band`: a dark band over the whole width, at one of eight heights, in all frames.
     `flicker`: a square in the upper left corner that is lit during one of eight parts of the time (with fewer than
     eight frames some signs are equal).
-    `plate`: a still striped rectangle behind the discs, at one of eight places and with stripes of its own.
+    `plate`: a striped rectangle behind the discs, at one of eight places of the frame and with stripes of its own.
     `dark`: one of eight brightnesses of the whole clip, discs too.
     `shot`: the last quarter of the frames shows one of eight other scenes, which are empty and still.
     `cut`: another scene follows at one of eight frames in the second half.
@@ -73,14 +73,13 @@ def plant(
         code: Number of the sign, below `NUM_CODES`.
         objects: True on the discs: a plate lies behind them, and brightness is not looked for on them. Without it
             there are no discs.
-        footage: The other scene, frame by frame, as long as the clip: needed for `cut`; for `shot`, instead of the
-            code's scene.
+        footage: The other scene, as long as the clip: needed for `cut`; for `shot`, instead of the code's scene.
 
     Returns:
         The clip with the sign, and a mask that is True where it was painted; for `dark`, on all that is no disc.
 
     Raises:
-        ConfigError: no such code, a kind that has to be rendered, too few frames, or a cut without footage.
+        ConfigError: no such code, a kind to be rendered, too few frames, or a cut without footage.
     """
     if kind not in PAINTED:
         raise ConfigError(f"expected one of {', '.join(PAINTED)}, got {kind!r}; render_clip renders drift and size")
