@@ -124,15 +124,22 @@ class VidactCLI(LightningCLI):
                     read_run_config(path, self._checkpoint)  # which must agree
             if verb == "fit":
                 self._check_same_training(path)
-            elif reopening := (self._checkpoint or {}).get("vidact", {}).get("reopening_settings"):
-                # Weights that training began with are not needed: the checkpoint has them all.
-                settings = config.model.network.init_args
-                for name in reopening.keys() & vars(settings):
-                    settings[name] = reopening[name]
+            else:
+                self._reopen(config.model.network)
         elif verb != "fit":
             raise ConfigError(f"{verb} needs a trained network: --ckpt_path runs/version_<n>/checkpoints/best.ckpt")
         if verb == "fit" and (told := why_nothing_is_trained(trainer, self._checkpoint) or why_no_best_epoch(trainer)):
             rank_zero_warn(told)
+
+    def _reopen(self, network: jsonargparse.Namespace) -> None:
+        """Build the checkpoint's network without the weights that its training began with: the checkpoint has all."""
+        content = self._checkpoint or {}
+        reopening = content.get("vidact", {}).get("reopening_settings") or {}
+        trained = yaml.safe_load(content.get("vidact_config") or "{}").get("model", {}).get("network", {})
+        settings = network.get("init_args")
+        if settings is not None and network.class_path == trained.get("class_path"):
+            for name in reopening.keys() & vars(settings):
+                settings[name] = reopening[name]
 
     def _check_same_training(self, path: Path) -> None:
         content = self._checkpoint or {}  # none in a process that is not the first

@@ -204,8 +204,6 @@ def data_settings(
     clips: ClipsOfNetwork, names: Sequence[str], *, usual: tuple[int, tuple[int, int], float | None]
 ) -> dict[str, Any]:
     """Gather the settings of the data, as a run's config has them."""
-    from vidact.core.clips import height_and_width
-
     num_frames, size, fps = usual
     return {
         "root": None if clips.root is None else str(Path(clips.root).absolute()),
@@ -214,7 +212,7 @@ def data_settings(
         "fold": clips.fold,
         "num_frames": num_frames if clips.num_frames is None else clips.num_frames,
         "stride": clips.stride,
-        "size": list(size if clips.size is None else height_and_width(clips.size)),
+        "size": clips.size if isinstance(clips.size, int) else list(clips.size or size),
         "gray": clips.gray,
         "fps": fps if clips.fps is None else clips.fps,
     }

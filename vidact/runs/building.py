@@ -1,7 +1,7 @@
 """Build the network and the data module that a run's config, or `inspect`, names."""
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from jsonargparse import ArgumentParser, Namespace
 from torch import Tensor, nn
 
+from vidact.core.clips import height_and_width
 from vidact.core.errors import ConfigError, NetworkError, VidactError, causes, in_one_line, nearest
 from vidact.core.networks import (
     accepted_settings,
@@ -74,14 +75,20 @@ def find_builder(class_path: str) -> Callable[..., nn.Module]:
 
 
 def scores_of_noise(
-    network: nn.Module, *, num_frames: int, size: Sequence[int], channels: int, num_classes: int, num_clips: int = 1
+    network: nn.Module,
+    *,
+    num_frames: int,
+    size: int | tuple[int, int] | list[int],
+    channels: int,
+    num_classes: int,
+    num_clips: int = 1,
 ) -> Float[Tensor, "B K"]:
     """Score clips of noise, the same each time.
 
     Raises:
         NetworkError: the network fails, or gives something else than a logit for each class.
     """
-    height, width = size
+    height, width = height_and_width(size)
     noise = torch.rand(num_clips, channels, num_frames, height, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad(), reword_network_errors(network, noise):
         scores = network(noise.clone())

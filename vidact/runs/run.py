@@ -18,10 +18,11 @@ from torch import nn
 
 from vidact.core.clips import height_and_width
 from vidact.core.errors import CheckpointError, ConfigError, DataError
+from vidact.core.networks import accepted_settings
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.loading.streaming import WindowSettings
 from vidact.data.video.timeline import FrameRates
-from vidact.runs.building import build_data, build_network
+from vidact.runs.building import build_data, build_network, find_builder
 from vidact.runs.checkpoints import give_weights, load_checkpoint
 from vidact.runs.config import describe_differences, differences, with_current_class_paths
 from vidact.runs.folder import CONFIG, RunFolder
@@ -162,7 +163,10 @@ def _build_network(
         "channels": 1 if data["gray"] else 3,
     }
     with restrict_imports(trust, source=source):
-        return build_network(class_path, given=given, settings={**settings, **reopening})
+        if reopening:
+            taken = accepted_settings(find_builder(class_path))
+            settings = {**settings, **{name: value for name, value in reopening.items() if name in taken}}
+        return build_network(class_path, given=given, settings=settings)
 
 
 def read_run_config(checkpoint: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any], Path | None]:

@@ -278,7 +278,7 @@ def test_a_first_layer_that_does_not_see_the_pixels_has_no_rule_of_its_own() -> 
 
 
 class NormalisedInCode(nn.Module):
-    """The same layers behind pixels that are normalised by a module, or by code in one of several ways."""
+    """The same layers behind pixels that are normalised by a module, or by code in one of `WAYS`."""
 
     MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.5]
 
@@ -290,36 +290,73 @@ class NormalisedInCode(nn.Module):
         self.register_buffer("std", torch.tensor(self.STD))
 
     def forward(self, video: Tensor) -> Tensor:
-        shape = (3, 1, 1, 1)
-        if self.way == "module":
-            seen = self.module(video)
-        elif self.way == "code":
-            seen = (video - self.mean.reshape(shape)) / self.std.reshape(shape)  # type: ignore[operator]
-        elif self.way == "frames first":
-            frames = video.transpose(1, 2)  # [B, T, C, H, W]
-            seen = ((frames - self.mean.reshape(3, 1, 1)) / self.std.reshape(3, 1, 1)).transpose(1, 2)  # type: ignore[operator]
-        elif self.way == "torchvision":  # on a clone, in place
-            seen = normalize(video.transpose(1, 2), self.mean.tolist(), self.std.tolist()).transpose(1, 2)  # type: ignore[operator]
-        elif self.way == "in place":
-            seen = video.sub_(self.mean.reshape(shape)).div_(self.std.reshape(shape))  # type: ignore[operator]
-        else:  # scaled and shifted
-            seen = video * (1 / self.std.reshape(shape)) + (-self.mean / self.std).reshape(shape)  # type: ignore[operator]
+        seen = self.module(video) if self.way == "module" else WAYS[self.way](video, self.mean, self.std)  # type: ignore[arg-type]
         return self.head(torch.relu(self.layer(seen)).mean((2, 3, 4)))  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize(
-    ("way", "rule"),
-    [
-        ("code", None),
-        ("frames first", None),
-        ("scaled and shifted", None),
-        ("torchvision", None),
-        ("in place", None),
-        ("in place", "box"),
-        ("code", "box"),
-        ("scaled and shifted", "box"),
-    ],
-)
+def _for_colours(values: Tensor, dims: int = 3) -> Tensor:
+    return values.reshape(3, *[1] * dims)
+
+
+def _in_code(video: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return (video - _for_colours(mean)) / _for_colours(std)
+
+
+def _frames_first(video: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return ((video.transpose(1, 2) - _for_colours(mean, 2)) / _for_colours(std, 2)).transpose(1, 2)
+
+
+def _scaled_and_shifted(video: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return torch.add(video * _for_colours(1 / std), other=_for_colours(-mean / std), alpha=1)
+
+
+def _by_torchvision(video: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return normalize(video.transpose(1, 2), mean.tolist(), std.tolist()).transpose(1, 2)
+
+
+def _by_torchvision_on_a_view(video: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    normalize(video.transpose(1, 2), mean.tolist(), std.tolist(), inplace=True)
+    return video
+
+
+def _in_place(video: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    return video.sub_(_for_colours(mean)).div_(_for_colours(std))
+
+
+def _frame_by_frame(video: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    frames = [normalize(frame, mean.tolist(), std.tolist()) for frame in video.unbind(2)]
+    return torch.stack(frames, dim=2)
+
+
+def _colour_by_colour(video: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    for colour in range(3):
+        video[:, colour] = (video[:, colour] - mean[colour]) / std[colour]
+    return video
+
+
+def _colour_by_colour_in_place(video: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    seen = video.transpose_(1, 2)
+    for colour in range(3):
+        seen[:, :, colour].sub_(mean[colour]).div_(std[colour])
+    return seen.transpose(1, 2)
+
+
+def _beside_raw_pixels(video: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    raw = video.clone()
+    return torch.stack([raw, _in_code(video, mean, std)])[1]
+
+
+WAYS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    way.__name__.strip("_").replace("_", " "): way
+    for way in (
+        *(_in_code, _frames_first, _scaled_and_shifted, _by_torchvision, _by_torchvision_on_a_view, _in_place),
+        *(_frame_by_frame, _colour_by_colour, _colour_by_colour_in_place, _beside_raw_pixels),
+    )
+}
+
+
+@pytest.mark.parametrize("rule", [None, "box"])
+@pytest.mark.parametrize("way", WAYS)
 def test_pixels_that_code_normalises_are_as_those_of_a_layer(way: str, rule: str | None) -> None:
     """Whoever writes the mean into forward gets the same explanation as who has a layer for it."""
     first = [] if rule is None else [{"layer": "first", "rule": rule}]

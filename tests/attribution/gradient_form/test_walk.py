@@ -365,3 +365,30 @@ def test_what_follows_the_normalisation_may_work_in_place() -> None:
     network = Normalised(torch.relu)
     network.normalise = Normalisation([0.3] * 3, [0.2] * 3)
     assert _gap(_explain(network.double())) <= 1e-9
+
+
+def _constant_product(values: Tensor) -> Tensor:
+    with torch.no_grad():
+        scale = (values * values).mean() + (values.flatten(2) @ values.flatten(2).transpose(1, 2)).mean()
+    return values * scale
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda values: torch.mul(values, other=values.sin()),
+        lambda values: torch.matmul(values, other=values.transpose(-1, -2)),
+        lambda values: torch.mul(values, values.sin()).add_(1),
+        _constant_product,
+    ],
+    ids=["mul by name", "matmul by name", "overwritten", "without gradient"],
+)
+def test_products_are_followed_however_they_are_called(step: Callable[[Tensor], Tensor]) -> None:
+    torch.manual_seed(0)
+    assert _gap(_explain(Around(step).double())) <= 1e-9
+
+
+def test_a_network_that_does_otherwise_where_gradients_are_on_is_refused() -> None:
+    network = Around(lambda values: values * (2.0 if torch.is_grad_enabled() else 1.0)).double()
+    with pytest.raises(ExplanationError, match="gives other scores where relevance is followed"):
+        _explain(network)

@@ -38,6 +38,15 @@ class TwoPathways(nn.Module):
         return {"features": features, "logits": self.head(features)}
 
 
+class Square(nn.Module):
+    def __init__(self, num_classes: int, size: int = 8) -> None:
+        super().__init__()
+        self.head = nn.Linear(3 * size * size, num_classes)
+
+    def forward(self, video):
+        return self.head(video.mean(2).flatten(1))
+
+
 class Nan(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -345,3 +354,12 @@ def test_an_adopted_network_is_tested_as_a_trained_one(small_set: Path) -> None:
     assert _adopt(*ADAPTED, "--num_frames", "8", "--size", "16", "--root", str(small_set)) == 0
     args = ["--ckpt_path", "out/checkpoints/best.ckpt", "--trust", "own_pathways", "--trainer.accelerator", "cpu"]
     assert main(["test", *args]) == 0
+
+
+def test_a_network_gets_its_size_as_it_was_given() -> None:
+    import own_pathways
+
+    torch.save(own_pathways.Square(3, 16).state_dict(), "square.pt")
+    named = ("--weights", "square.pt", "--classes", "labels.txt", "--num_frames", "4", "--size", "16")
+    assert main(["adopt", "own_pathways.Square", "square", *named]) == 0
+    assert open_run("square", trust=["own_pathways"]).data_settings["size"] == 16

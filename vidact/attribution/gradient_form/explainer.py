@@ -13,7 +13,7 @@ from torch.utils import checkpoint
 
 from vidact.attribution.account import LARGEST_GAP, ROUNDING, refined
 from vidact.attribution.base import Explainer, part_of
-from vidact.attribution.copies import differentiable
+from vidact.attribution.copies import differ, differentiable, scores_of
 from vidact.attribution.gradient_form.calls import Refusal
 from vidact.attribution.gradient_form.handlers import HANDLERS
 from vidact.attribution.gradient_form.ledger import Ledger, OtherSteps
@@ -104,8 +104,14 @@ class GradientForm(Explainer):
         refuse_scripts(self._copy)
         walk = self._walk(Ledger(1))
         walk.looks_for_hidden = True
+        expected = scores_of(self._copy, self._own(video))
         with differentiable(video.device), without_checkpoints():
             scores, pixels = walk.run(self._own(video))
+            if differ(scores.detach(), expected):
+                raise ExplanationError(
+                    f"{type(self._copy).__name__} gives other scores where relevance is followed: it writes into a "
+                    "tensor of which it uses another view; let it work on a clone"
+                )
             if not scores.requires_grad:
                 raise ExplanationError(
                     "no relevance goes from the network's scores to the clip; return logits, without softmax or "

@@ -15,8 +15,7 @@ from vidact.attribution.gradient_form.attention import fused, multi_head, softma
 from vidact.attribution.gradient_form.calls import Call, carries
 from vidact.attribution.gradient_form.functions import PASSES, SCALES, is_reversed
 from vidact.attribution.gradient_form.ledger import BIAS, STABILISER
-from vidact.attribution.gradient_form.pixels import FirstStep
-from vidact.attribution.gradient_form.steps import Pass, share
+from vidact.attribution.gradient_form.steps import FirstStep, Pass, share
 from vidact.attribution.gradient_form.walk import Handler, Walk
 from vidact.attribution.lrp.book import Layout
 
@@ -54,7 +53,7 @@ def _products(walk: Walk, call: Call) -> Any:
     if factors == 1:
         return call.run()
 
-    if factors == 2 and all(map(carries, flat)) and _is_small(call.name, *flat):
+    if torch.is_grad_enabled() and len(flat) == 2 and all(map(carries, flat)) and _is_small(call.name, *flat):
         product = call.run()
         product.register_hook(lambda gradient: gradient / factors)  # at once for both; it may be overwritten later
         return product

@@ -6,139 +6,174 @@ turns to R there, too: from the layer that sees the pixels on, what travels is R
 gradient does.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from vidact.attribution.gradient_form.calls import Call, carries
-from vidact.attribution.gradient_form.functions import REORDERS
-from vidact.attribution.gradient_form.weights import Parts, Product
+from vidact.attribution.gradient_form.functions import REORDERS, is_reversed
+from vidact.attribution.gradient_form.steps import FLAT, FirstLayer
+from vidact.attribution.gradient_form.weights import Product
+from vidact.attribution.graph.tracing import walk_graph
 from vidact.core.errors import ConfigError
 from vidact.models.layers import FrameDifferences
 
-FLAT = "flat"
 SHIFTS = {"add", "sub", "mul", "div"}
 
 
 @dataclass(frozen=True)
-class Shifted:
-    """What code adds to pixels or multiplies them by, as a layer of its own."""
+class Leaf:
+    """The pixels as they come, or after they are shifted, scaled or subtracted from each other.
 
-    call: Call
+    Attributes:
+        values: Require a gradient of their own.
+        origin: The place in the graph of what they were computed from; None for the video.
+        back: Gives their relevance to what they were computed from.
+        bounds: The least and the largest value of each, where a rule needs them.
+    """
 
-    def __call__(self, values: Tensor) -> Tensor:
-        """Do the same to other values, which stay as they are."""
-        values = values.clone() if self.call.is_in_place else values
-        result: Tensor = self.call.func(values, *self.call.args[1:], **self.call.kwargs)
-        return result
-
-
-class Turned(Shifted):
-    """What code does to the order or the shape of pixels, as a layer of its own."""
+    values: Tensor
+    origin: GradientEdge | None = None
+    back: Callable[[Tensor], Tensor] | None = None
+    bounds: tuple[Tensor, Tensor] | None = None
 
 
 @dataclass
 class Pixels:
-    """The values that stand for the video's voxels, layer by layer.
+    """The values that stand for the video's voxels.
+
+    A tensor *holds pixels* as long as nothing but pixels, in whatever order, has been written into it.
 
     Attributes:
-        values: The video, then the outputs of the layers that see nothing else; each requires a gradient of its own.
-        given: What stands for the last of them in the network's code.
+        video: As the network gets it; requires a gradient.
+        given: What stands for it in the network's code.
         first_rule: Rule of the first layer, `box`, `w_square` or `flat`; None for that of all others.
-        layers: The layer between each two of the values, or what code does there.
     """
 
-    values: list[Tensor]
+    video: Tensor
     given: Tensor
     first_rule: str | None = None
-    layers: list[Callable[[Tensor], Tensor]] = field(default_factory=list)
+    leaves: list[Leaf] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._moved = {id(self.given): self.given}  # pixels, reordered or not; kept, so that no id is used again
+        bounds = (torch.zeros_like(self.video), torch.ones_like(self.video)) if self.first_rule else None
+        self.leaves = [Leaf(self.video, bounds=bounds)]
+        self._held: dict[int, tuple[Tensor, int]] = {}  # kept with their versions, so that no id is used again
+        self.mark(self.given)
+
+    def mark(self, values: Tensor) -> None:
+        """Note that a tensor holds pixels."""
+        self._held[id(values)] = values, values._version
+
+    def are(self, values: object) -> bool:
+        """Say whether a tensor holds pixels."""
+        found = self._held.get(id(values))
+        return found is not None and found[0] is values and found[0]._version == found[1]
+
+    def kept_by(self, call: Call) -> list[Tensor]:
+        """List the tensors that will still hold pixels after a function has reordered or written pixels in place."""
+        if not call.is_in_place or not self.are(call.args[0]):
+            return []
+        is_written = call.name in ("setitem", "copy") and self.are(call.args[-1])
+        return self._sharing(call.args[0]) if is_written or call.name in REORDERS else []
+
+    def _sharing(self, values: Tensor) -> list[Tensor]:
+        memory = values.untyped_storage().data_ptr()
+        held = [one for one, _ in self._held.values() if self.are(one)]
+        return [one for one in held if one.untyped_storage().data_ptr() == memory]
 
     def follow(self, module: nn.Module, inputs: tuple[object, ...], output: object) -> Tensor | None:
         """End at the output of a layer that subtracts frames of the pixels alone; gives the new output."""
-        if not isinstance(module, FrameDifferences) or not inputs or inputs[0] is not self.given:
+        if not isinstance(module, FrameDifferences) or not inputs or not self.are(inputs[0]):
             return None
         assert isinstance(output, Tensor)
-        return self._end(module, output)
+        assert isinstance(inputs[0], Tensor)
+        return self._end(inputs[0], output, _half_each, lambda low, high: (low - high, high - low))
 
     def follow_function(self, call: Call) -> Tensor | None:
-        """End at what code makes of the pixels alone where it normalises or reorders them; gives the new output.
+        """End at what code makes of pixels where it normalises them; gives the new output.
 
         To normalise is to shift or scale by a number, or by one for each colour. Whatever differs from place to place,
         as added positions do, is no normalisation, and takes relevance of its own.
         """
-        if not call.args or call.args[0] is not self.given:
+        if call.name not in SHIFTS or not call.args or not self.are(call.args[0]) or not self._is_statistic(call):
             return None
-        turns = call.name == "clone" or (call.name in REORDERS and not self.first_rule)
-        if call.is_in_place if turns else not (call.name in SHIFTS and self._is_statistic(call)):
-            return None
-        layer = (Turned if turns else Shifted)(call)
+
+        def shift(values: Tensor) -> Tensor:
+            values = values.clone() if call.is_in_place else values
+            result: Tensor = call.func(values, *call.args[1:], **call.kwargs)
+            return result
+
         with torch._C.DisableTorchFunction():
-            output = layer(self.given) if call.is_in_place else call.run()
-            if not carries(output) or output.numel() != self.given.numel():
+            given = call.args[0]
+            output = shift(given)
+            if not carries(output) or output.shape != given.shape:
                 return None
-            return self._end(layer, output, in_place=call.is_in_place)
+            return self._end(
+                given, output, _whole, lambda low, high: _sorted(shift(low), shift(high)), call.is_in_place
+            )
 
     def _is_statistic(self, call: Call) -> bool:
         """Say whether a function's only other argument is a number, or a constant for each colour."""
-        if len(call.args) != 2 or call.kwargs or carries(call.args[1]):
+        if len(call.args) > 2 or not call.kwargs.keys() <= {"other", "alpha"} or carries(call.kwargs.get("alpha")):
             return False
-        return not isinstance(call.args[1], Tensor) or call.args[1].numel() in (1, self.values[0].shape[1])
+        if call.name == "div" and is_reversed(call.func):
+            return False
+        other = call.get("other", 1, None)
+        if not isinstance(other, Tensor):
+            return other is not None
+        return not carries(other) and other.numel() in (1, self.video.shape[1])
 
-    def _end(self, layer: Callable[[Tensor], Tensor], output: Tensor, *, in_place: bool = False) -> Tensor:
-        self.layers.append(layer)
-        self.values.append(output.detach().requires_grad_())
+    def _end(
+        self,
+        given: Tensor,
+        output: Tensor,
+        back: Callable[[Tensor], Tensor],
+        bound: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+        in_place: bool = False,
+    ) -> Tensor:
+        bounds = bound(*(self._moved(number, given) for number in (0, 1))) if self.first_rule else None
+        leaf = Leaf(output.detach().requires_grad_(), get_gradient_edge(given), back, bounds)
+        self.leaves.append(leaf)
         if in_place:
-            self.given.copy_(self.values[-1])
+            kept = self._sharing(given)
+            given.copy_(leaf.values)
         else:
-            self.given = self.values[-1].clone()  # what follows may work in place
-        self.mark(self.given)
-        return self.given
+            kept = [given := leaf.values.clone()]  # what follows may work in place
+        for one in kept:
+            self.mark(one)
+        return given
 
-    def mark(self, values: Tensor) -> None:
-        """Note that a tensor holds pixels, in whatever order."""
-        self._moved[id(values)] = values
+    def _moved(self, number: int, values: Tensor) -> Tensor:
+        bounds = [leaf.bounds[number] for leaf in self.leaves if leaf.bounds is not None]
+        return self._move(bounds, values)
 
-    def are(self, values: object) -> bool:
-        """Say whether a tensor holds pixels alone, in whatever order."""
-        return self._moved.get(id(values)) is values
-
-    def first_layer(self, values: Tensor, weight: Tensor, bias: Tensor | None, product: Product) -> "FirstLayer":
-        """Describe the layer that sees these pixels by its rule."""
-        low = torch.zeros(1, self.values[0].shape[1], 1, 1, 1).to(values)
-        high = torch.ones_like(low)
-        for layer in self.layers:
-            if isinstance(layer, FrameDifferences):
-                low, high = low - high, high - low
-            else:
-                low, high = torch.minimum(layer(low), layer(high)), torch.maximum(layer(low), layer(high))
-        bounds = [self._move(bound, values) for bound in ((low, high) if self.first_rule == "box" else (high / high,))]
-        squared = None if bias is None or self.first_rule != "w_square" else bias**2
-        return FirstLayer(self.first_rule, product, weight, squared, bounds)
-
-    def _move(self, value: Tensor, values: Tensor) -> Tensor:
+    def _move(self, fills: Sequence[Tensor], values: Tensor) -> Tensor:
         """Reorder what stands for each pixel as the pixels themselves were; what was filled in beside them is 0.
 
         Reordering is linear, and the transpose of its transpose.
         """
+        leaves = [leaf.values for leaf in self.leaves]
         with torch.enable_grad(), torch._C.DisableTorchFunction():
             start = torch.zeros_like(values).requires_grad_()
-            (back,) = torch.autograd.grad(
-                values, self.given, start, create_graph=True, retain_graph=True, allow_unused=True
+            backs = torch.autograd.grad(values, leaves, start, create_graph=True, retain_graph=True, allow_unused=True)
+            pairs = [(back, fill) for back, fill in zip(backs, fills, strict=True) if carries(back)]
+            (moved,) = torch.autograd.grad(
+                [back for back, _ in pairs], start, [fill for _, fill in pairs], allow_unused=True
             )
-            if back is None:
-                raise ConfigError(
-                    "the network uses pixels before and after they are normalised, and a rule for the first layer "
-                    "cannot be right for both; leave it out"
-                )
-            (moved,) = torch.autograd.grad(back, start, value.expand_as(self.given), allow_unused=True)
         return torch.zeros_like(values) if moved is None else moved.detach()
+
+    def first_layer(self, values: Tensor, weight: Tensor, bias: Tensor | None, product: Product) -> FirstLayer:
+        """Describe the layer that sees these pixels by its rule."""
+        ones = [torch.ones_like(leaf.values) for leaf in self.leaves]
+        is_box = self.first_rule == "box"
+        bounds = [self._moved(0, values), self._moved(1, values)] if is_box else [self._move(ones, values)]
+        squared = None if bias is None or self.first_rule != "w_square" else bias**2
+        return FirstLayer(self.first_rule, product, weight, squared, bounds)
 
     def relevance(self, scores: Tensor, weights: Tensor) -> Tensor:
         """Propagate Σ_k w_k f_k back to the voxels.
@@ -150,29 +185,45 @@ class Pixels:
         Raises:
             ConfigError: the flat rule gives every frame the same.
         """
-        gradients = torch.autograd.grad(scores, self.values, weights, allow_unused=True)
-        found = None
-        for number in reversed(range(len(self.values))):
-            values, gradient = self.values[number].detach(), gradients[number]
-            own = torch.zeros_like(values) if gradient is None else gradient
-            own = own if self.first_rule else own * values
-            if found is not None:
-                own = own + _back(self.layers[number], found, values)
-            found = own
-        assert found is not None
+        leaves = [leaf.values for leaf in self.leaves]
+        gradients = torch.autograd.grad(scores, leaves, weights, retain_graph=self._needs_graph(), allow_unused=True)
+        found = [
+            torch.zeros_like(values)
+            if gradient is None
+            else gradient
+            if self.first_rule
+            else gradient * values.detach()
+            for values, gradient in zip(leaves, gradients, strict=True)
+        ]
+        for number in range(len(leaves) - 1, 0, -1):
+            leaf = self.leaves[number]
+            assert leaf.origin is not None
+            assert leaf.back is not None
+            earlier = torch.autograd.grad(
+                [leaf.origin], leaves[:number], leaf.back(found[number]), retain_graph=True, allow_unused=True
+            )
+            for place, own in enumerate(earlier):
+                found[place] = found[place] if own is None else found[place] + own
         if self.first_rule == FLAT:
-            _refuse_one_for_all_frames(found)
-        return found
+            _refuse_one_for_all_frames(found[0])
+        return found[0]
+
+    def _needs_graph(self) -> bool:
+        """Say whether what reorders the pixels has kept something (indices, writes), which a backward pass frees."""
+        nodes = walk_graph({leaf.origin.node for leaf in self.leaves if leaf.origin is not None}, seen=set())
+        return any(node.name().endswith("CopySlices") or _keeps_tensors(node) for node in nodes)
 
 
-def _back(layer: Callable[[Tensor], Tensor], relevance: Tensor, values: Tensor) -> Tensor:
-    """Give relevance to the pixels that a layer, or code, has made its values of."""
-    if isinstance(layer, FrameDifferences):
-        return _half_each(relevance)
-    if isinstance(layer, Turned):
-        found: Tensor = torch.autograd.functional.vjp(layer, values, relevance)[1]  # type: ignore[no-untyped-call]
-        return found
+def _keeps_tensors(node: Any) -> bool:
+    return any(isinstance(getattr(node, name), Tensor) for name in dir(node) if name.startswith("_saved_"))
+
+
+def _whole(relevance: Tensor) -> Tensor:
     return relevance
+
+
+def _sorted(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.minimum(first, second), torch.maximum(first, second)
 
 
 def _half_each(relevance: Tensor) -> Tensor:
@@ -193,71 +244,3 @@ def _refuse_one_for_all_frames(relevance: Tensor) -> None:
             "in this network each filter of the first layer sees all frames, and the flat rule would give every frame "
             "exactly the same relevance; leave it out"
         )
-
-
-@dataclass(frozen=True)
-class FirstLayer:
-    """The layer that sees the pixels, and how it divides relevance R, not R / x.
-
-    `box`: R_i = Σ_j (x_i w_ij − l_i w⁺_ij − h_i w⁻_ij) s_j for pixels between l and h; biases cancel (Montavon et al.
-    2017, eq. 14). `w_square`: R_i = Σ_j w_ij² s_j (eq. 12 there). `flat`: R_i = Σ_j s_j (Lapuschkin et al. 2019). Each
-    s_j is R_j, divided by the sum of the terms.
-
-    Attributes:
-        rule: Which.
-        product: The layer's product with its weights.
-        weight: Its weights.
-        squared_bias: What takes part of the sum beside the inputs; None for nothing.
-        bounds: l and h, or 1 for each pixel.
-        stabiliser: Added to the sums.
-    """
-
-    rule: str | None
-    product: Product
-    weight: Tensor
-    squared_bias: Tensor | None
-    bounds: list[Tensor]
-    stabiliser: float = 1e-6
-
-    def terms(self, values: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """List what is multiplied with what, with its sign: (inputs, weights)."""
-        weight = self.weight
-        if self.rule == "box":
-            low, high = self.bounds
-            return [(values, weight), (-low, weight.clamp(min=0)), (-high, weight.clamp(max=0))]
-        return [(self.bounds[0], torch.ones_like(weight) if self.rule == FLAT else weight**2)]
-
-    def divide(self, values: Tensor, relevance: Tensor) -> tuple[Tensor, Parts]:
-        """Divide the relevance of the outputs among the inputs."""
-        terms = self.terms(values)
-        total = sum(self.product.forward(given, weight) for given, weight in terms)
-        total = total if self.squared_bias is None else total + self.squared_bias
-        scaled = relevance / (total + self.stabiliser)
-        found = sum(given * self.product.backward(scaled, given, weight) for given, weight in terms)
-        of_bias = None if self.squared_bias is None else scaled * self.squared_bias
-        assert isinstance(found, Tensor)
-        return found, Parts(scaled, None, of_bias, scaled * self.stabiliser)
-
-
-class FirstStep(torch.autograd.Function):
-    """Runs the layer that sees the pixels; backward gives R."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, values: Tensor, bias: Tensor | None, layer: FirstLayer, note: Callable[[Parts], None]
-    ) -> Tensor:
-        """Run it; `bias` has a shape that broadcasts to the output."""
-        result = layer.product.forward(values, layer.weight)
-        result = result if bias is None else result + bias
-        ctx.save_for_backward(values)
-        ctx.layer, ctx.note, ctx.result = layer, note, result.detach().clone()  # it may be overwritten
-        return result
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
-        """Turn g to R = g y, divide it, and note what does not go to pixels."""
-        (values,) = ctx.saved_tensors
-        found, parts = ctx.layer.divide(values, gradient * ctx.result)
-        ctx.note(parts)
-        return found, None, None, None

@@ -1,12 +1,16 @@
 """Autograd functions whose forward is a network's own, and whose backward hands on relevance in gradient form."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from vidact.attribution.gradient_form.weights import Parts, Product
+
+FLAT = "flat"  # a rule of the first layer
 _BLOCK = 2**20  # values that a processor's cache has room for
 
 
@@ -120,6 +124,74 @@ class Softmax(torch.autograd.Function):
             taken.append(arriving - own.clamp_min(tiny).log_().mul_(part).sum(ctx.dim, keepdim=True))
         ctx.note(torch.cat(taken))
         return leaving.to(ctx.dtype), None, None, None
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """The layer that sees the pixels, and how it divides relevance R, not R / x.
+
+    `box`: R_i = Σ_j (x_i w_ij − l_i w⁺_ij − h_i w⁻_ij) s_j for pixels between l and h; biases cancel (Montavon et al.
+    2017, eq. 14). `w_square`: R_i = Σ_j w_ij² s_j (eq. 12 there). `flat`: R_i = Σ_j s_j (Lapuschkin et al. 2019). Each
+    s_j is R_j, divided by the sum of the terms.
+
+    Attributes:
+        rule: Which.
+        product: The layer's product with its weights.
+        weight: Its weights.
+        squared_bias: What takes part of the sum beside the inputs; None for nothing.
+        bounds: l and h, or 1 for each pixel.
+        stabiliser: Added to the sums.
+    """
+
+    rule: str | None
+    product: Product
+    weight: Tensor
+    squared_bias: Tensor | None
+    bounds: list[Tensor]
+    stabiliser: float = 1e-6
+
+    def terms(self, values: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """List what is multiplied with what, with its sign: (inputs, weights)."""
+        weight = self.weight
+        if self.rule == "box":
+            low, high = self.bounds
+            return [(values, weight), (-low, weight.clamp(min=0)), (-high, weight.clamp(max=0))]
+        return [(self.bounds[0], torch.ones_like(weight) if self.rule == FLAT else weight**2)]
+
+    def divide(self, values: Tensor, relevance: Tensor) -> tuple[Tensor, Parts]:
+        """Divide the relevance of the outputs among the inputs."""
+        terms = self.terms(values)
+        total = sum(self.product.forward(given, weight) for given, weight in terms)
+        total = total if self.squared_bias is None else total + self.squared_bias
+        scaled = relevance / (total + self.stabiliser)
+        found = sum(given * self.product.backward(scaled, given, weight) for given, weight in terms)
+        of_bias = None if self.squared_bias is None else scaled * self.squared_bias
+        assert isinstance(found, Tensor)
+        return found, Parts(scaled, None, of_bias, scaled * self.stabiliser)
+
+
+class FirstStep(torch.autograd.Function):
+    """Runs the layer that sees the pixels; backward gives R."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, bias: Tensor | None, layer: FirstLayer, note: Callable[[Parts], None]
+    ) -> Tensor:
+        """Run it; `bias` has a shape that broadcasts to the output."""
+        result = layer.product.forward(values, layer.weight)
+        result = result if bias is None else result + bias
+        ctx.save_for_backward(values)
+        ctx.layer, ctx.note, ctx.result = layer, note, result.detach().clone()  # it may be overwritten
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """Turn g to R = g y, divide it, and note what does not go to pixels."""
+        (values,) = ctx.saved_tensors
+        found, parts = ctx.layer.divide(values, gradient * ctx.result)
+        ctx.note(parts)
+        return found, None, None, None
 
 
 OWN_NODES: tuple[Any, ...] = tuple(step._backward_cls for step in (Share, Pass, LayerNorm, Softmax))

@@ -82,7 +82,7 @@ class Walk(TorchFunctionMode):
         """Run the network on a video; gives its scores, and what relevance ends at."""
         leaf = video.detach().requires_grad_()
         given = leaf.clone()  # for a network that begins with a layer that works in place
-        self.pixels = Pixels([leaf], given, self.rules.of_first_layer())
+        self.pixels = Pixels(leaf, given, self.rules.of_first_layer())
         self._know(given)
         with self._hooks(self.pixels), self:
             scores: Tensor = self.network(given)
@@ -135,8 +135,11 @@ class Walk(TorchFunctionMode):
         if not args and (name := next((name for name in ("input", "self") if name in kwargs), None)):
             args, kwargs = (kwargs[name],), {key: value for key, value in kwargs.items() if key != name}
         call = Call(func, name_of(func), tuple(args), kwargs)
+        kept = self.pixels.kept_by(call)
         result = self._run(call)
-        if self.pixels.first_rule:
+        for values in kept:
+            self.pixels.mark(values)
+        if self.pixels.first_rule or call.name in REORDERS:
             self._follow_pixels(call, result)
         self._know((result, args))
         return result
@@ -149,6 +152,8 @@ class Walk(TorchFunctionMode):
         if not pixels or not made or call.name in WEIGHTED or self._subtracts_frames():
             return
         if call.name not in REORDERS or len(pixels) < len(given):
+            if not self.pixels.first_rule:
+                return
             self.refuse(call, f"the {self.pixels.first_rule} rule is for a layer with weights that sees pixels alone")
         for value in made:
             self.pixels.mark(value)
