@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidact.audit.clips import Clips
@@ -18,7 +17,7 @@ SAME, OTHER, AGAIN = "same", "other", "again"  # donors of the clip's class, of 
 OWN, ALONE, CLEAN = "own", "alone", "clean"
 NUM_RANDOM = 2  # donors of each arm for the network with random weights
 
-Question = tuple[str, Float[Tensor, "N C T H W"]]
+Question = tuple[str, Tensor]  # a name, and the clips that are shown [N, C, T, H, W], of any number
 Answer = tuple[int, float]  # the predicted class, log p of the clip's own class
 
 

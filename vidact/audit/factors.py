@@ -17,6 +17,7 @@ NUM_PARTS = 8  # of a clip's time
 BORDER = 0.08  # of the frame's shorter side
 
 
+@runtime_checkable
 class Factor(Protocol):
     """A part of clips that can be exchanged."""
 

@@ -1,11 +1,14 @@
 """Audit runs: choose clips and findings, ask, and summarise each run as estimates and verdicts."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from lightning.pytorch import Trainer
 
 from vidact.audit.jobs import ClipAuditor, Task, audit_all, find_actor
@@ -15,17 +18,19 @@ from vidact.audit.results.verdict import Verdict, decide, sentence
 from vidact.audit.sections import EXCHANGES, ORDER
 from vidact.audit.settings import NONE, AuditSettings
 from vidact.core import __version__
-from vidact.core.errors import ConfigError, DataError
+from vidact.core.clips import as_float, height_and_width
+from vidact.core.errors import ConfigError, DataError, VidactError
 from vidact.core.folders import claim
 from vidact.core.intervals import LEVEL
 from vidact.core.jobs import installed_versions
 from vidact.data.video.containers import file_sha1
+from vidact.data.video.reading import read_frames
 from vidact.runs.clips.choice import Choice
 from vidact.runs.clips.chosen import ChosenClips, choose_clips
 from vidact.runs.run import Run
 
 NAME, KIND = "audit", "an audit"
-WRITTEN = (f"{NAME}.json", f"{NAME}.csv", f"{NAME}.md", "lean.png", "cells.png", "clips/*")
+WRITTEN = (f"{NAME}.json", f"{NAME}.csv", f"{NAME}.md", "lean.png", "cells.png", "junit.xml", "gate.txt", "clips/*")
 LIBRARIES = ("torch", "lightning", "numpy", "scipy", "decord")
 
 
@@ -201,3 +206,18 @@ def _settings(prepared: Prepared) -> dict[str, Any]:
     settings["masks_folder"] = prepared.chosen.masks.folder.name if prepared.chosen.masks is not None else None
     settings.pop("batch_size")
     return settings
+
+
+def mean_frame(prepared: Prepared, *, most: int = 64) -> Float[np.ndarray, "H W"]:
+    """Average the frames of some clips, to draw cells over; gray where none can be read."""
+    windows, data = prepared.chosen.windows, prepared.run.data_settings
+    height, width = height_and_width(data["size"])
+    total, count = np.zeros((height, width)), 0
+    for window in windows[:: max(1, len(windows) // most)]:
+        decoder = window.decoder(data.get("decoder", "decord"))
+        with contextlib.suppress(VidactError):  # it is listed among those that are left out
+            frames = read_frames(
+                window.clip.path, window.frame_numbers, size=(height, width), gray=True, decoder=decoder
+            )
+            total, count = total + as_float(frames).mean(dim=(0, 1)).double().numpy(), count + 1
+    return total / count if count else np.full((height, width), 0.5)

@@ -298,7 +298,8 @@ def test_audit_json_is_enough_and_torch_is_not_needed(tmp_path: Path) -> None:
     (tmp_path / "audit.json").write_text(json.dumps(AUDIT))
     code = """
 import json, pathlib, sys
-from vidact.audit import gate, junit
+from vidact.audit.gates import gate
+from vidact.audit.output import junit
 content = json.loads(pathlib.Path("audit.json").read_text())
 asked = gate.parse_gate(["leans"], findings=list(content["sections"]), has_baseline=False)
 assert gate.check_gate(asked, content)[0].failed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vidact.audit.results.findings import Measured, Part, claim_level
 from vidact.audit.results.resampling import Estimate
 from vidact.audit.sections import EXCHANGES, ORDER
-from vidact.core.intervals import least_sources
+from vidact.core.intervals import LEVEL, least_sources
 
 LEANS, DOES_NOT_LEAN, CANNOT_SAY = "leans", "does not lean", "cannot say"
 MOST_ARTEFACT = 0.25  # of the accuracy above chance
@@ -22,10 +22,12 @@ class Verdict:
     Attributes:
         verdict: `leans`, `does not lean` or `cannot say`.
         reason: The numbers behind it, or why nothing can be said.
+        works: Whether the instrument worked, so that its numbers mean something.
     """
 
     verdict: str
     reason: str
+    works: bool = True
 
 
 def says(name: str) -> str:
@@ -56,23 +58,38 @@ def decide(
         coverage: Share of frames that have an actor, where the finding needs one.
     """
     if found is None:
-        return Verdict(CANNOT_SAY, "no clip has donors of its class and of another one, from other sources")
+        return Verdict(
+            CANNOT_SAY, "no clip has donors of its class and of another one, from other sources", works=False
+        )
     level = claim_level(num_findings=num_findings, num_parts=len(found.parts))
     if told := _failed(found, clean=clean, chance=1 / num_classes, margin=margin, level=level, coverage=coverage):
-        return Verdict(CANNOT_SAY, told)
+        return Verdict(CANNOT_SAY, told, works=False)
     main = found.parts[found.main]
-    leaning = [name for name, part in found.parts.items() if _is_above(part, margin)]
+    leaning = [name for name, part in found.parts.items() if is_above(part, margin)]
     if leaning:
         where = "" if len(found.parts) == 1 else f" at {', '.join(leaning)}"
         return Verdict(LEANS, f"{_figures(found.name, main)}{where}")
     if all(_is_below(part, margin) for part in found.parts.values()):
+        if found.sources < (least := sources_for_absence(margin)):
+            seen = f"{_figures(found.name, main)}, but {found.sources} sources cannot exclude"
+            return Verdict(CANNOT_SAY, f"{seen} a lean of {margin:g}; {least} can")
         return Verdict(DOES_NOT_LEAN, _figures(found.name, main))
     return Verdict(
         CANNOT_SAY, f"{_figures(found.name, main)}: the interval holds the margin{_needed(found, main, margin)}"
     )
 
 
-def _is_above(part: Part, margin: float) -> bool:
+def sources_for_absence(margin: float) -> int:
+    """Compute how many sources must show nothing before a share of them as large as the margin can be excluded.
+
+    Where none of n sources shows something, up to 1 − 0.05^(1/n) of all sources may (Hanley & Lippman-Hand 1983, "If
+    nothing goes wrong, is everything all right?"), which the bootstrap of n equal sources does not see.
+    """
+    return math.ceil(math.log(1 - LEVEL) / math.log(1 - margin))
+
+
+def is_above(part: Part, margin: float) -> bool:
+    """Say whether a part's lean or steer is above the margin, at the level of claims."""
     return any(
         one is not None and one.wide_low is not None and one.wide_low > margin for one in (part.lean, part.steer)
     )
@@ -99,10 +116,8 @@ def _failed(
         if part.artefact is not None and clean.mean is not None and part.artefact.mean is not None:
             most = MOST_ARTEFACT * (clean.mean - chance)
             if part.artefact.mean > most:
-                return (
-                    f"pasting a clip's own part back costs {_percent(part.artefact.mean)} of accuracy{where}, more than "
-                    f"the {_percent(most)} that an exchange may"
-                )
+                costs = f"{_percent(part.artefact.mean)} of accuracy{where}"
+                return f"pasting a clip's own part back costs {costs}, more than the {_percent(most)} that it may"
         if part.aa is not None and (told := _differs(part.aa, margin)):
             return f"two draws of donors of the same class {told}{where}"
     return None
