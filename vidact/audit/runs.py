@@ -219,5 +219,5 @@ def mean_frame(prepared: Prepared, *, most: int = 64) -> Float[np.ndarray, "H W"
             frames = read_frames(
                 window.clip.path, window.frame_numbers, size=(height, width), gray=True, decoder=decoder
             )
-            total, count = total + as_float(frames).mean(dim=(0, 1)).double().numpy(), count + 1
+            total, count = total + as_float(frames[None]).mean(dim=(0, 1, 2)).double().numpy(), count + 1
     return total / count if count else np.full((height, width), 0.5)

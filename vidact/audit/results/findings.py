@@ -162,7 +162,7 @@ class _Exchanged:
         predicted: int = answers.get(f"{self._key}|{OWN}", answers[CLEAN])[0][0]
         return predicted
 
-    def _pairs(self, arm: str, of: str = "answers") -> list[tuple[Record, str, tuple[int, float]]]:
+    def _pairs(self, arm: str, of: str = "answers") -> list[tuple[Record, str, Sequence[Any]]]:
         """List a clip's record, its donor and the answer, for each pair that was asked."""
         return [
             (record, donor, answer)

@@ -124,12 +124,12 @@ def _failed(
 
 
 def _differs(aa: Estimate, margin: float) -> str | None:
-    if aa.wide_low is None or aa.wide_high is None:
+    if aa.low is None or aa.high is None or aa.wide_low is None or aa.wide_high is None:
         return "cannot be compared"
     if aa.wide_low > 0 or aa.wide_high < 0:
         return f"differ by {aa.mean:.3f} ({aa.wide_low:.3f} to {aa.wide_high:.3f})"
-    half = (aa.wide_high - aa.wide_low) / 2
-    return f"are only equal to within {half:.2f}; more clips are needed" if half > margin else None
+    half = (aa.high - aa.low) / 2
+    return f"are only equal to within {half:.2f}; more clips or donors are needed" if half > margin else None
 
 
 def _figures(name: str, part: Part) -> str:
