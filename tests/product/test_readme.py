@@ -91,6 +91,7 @@ def test_a_training_is_understood(
     (tmp_path / "my_net.py").write_text("from vidact.models.stacked import StackedFramesCNN as Net\nTwoStreams = Net\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(ROOT / "examples")
     words = [word for word in COMMANDS[command] if word not in {"--ckpt_path", "last", "--print_config"}]
     with pytest.raises(SystemExit) as end:
         main([*words, "--print_config"])
