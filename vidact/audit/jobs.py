@@ -80,6 +80,7 @@ class ClipAuditor(JobRunner):
             Candidate(window.clip.clip_id, window.clip.label, window.clip.source, self._has_actor(window))
             for window in chosen.windows
         ]
+        self._files: dict[str, tuple[str | None, ...]] = {}
         self._read_before: OrderedDict[str, Clips] = OrderedDict()
         self._random: nn.Module | None = None
 
@@ -139,10 +140,13 @@ class ClipAuditor(JobRunner):
         settings, data = asdict(self.task.settings), self.run.data_settings
         for name in ("batch_size", "margin", "sections", "actor"):  # on the first two no answer depends
             settings.pop(name)
-        donors = {name: {arm: self._sha1s(own) for arm, own in arms.items()} for name, arms in planned.donors.items()}
+        donors = {
+            name: {arm: [self._files_of(one) for one in own] for arm, own in arms.items()}
+            for name, arms in planned.donors.items()
+        }
         return make_request(
             audit_version=AUDIT_VERSION,
-            clip_sha1=window.sha1,
+            clip=self._files_of(window.clip.clip_id),
             checkpoint_sha1=self._checkpoint_sha1,
             label=window.clip.class_name,
             source=window.clip.source,
@@ -154,8 +158,15 @@ class ClipAuditor(JobRunner):
             donors=donors,
         )
 
-    def _sha1s(self, clip_ids: Sequence[str]) -> list[str]:
-        return [self._windows[clip_id].sha1 for clip_id in clip_ids]
+    def _files_of(self, clip_id: str) -> tuple[str | None, ...]:
+        """Name the content of a clip and of its mask, by their SHA-1, and how it is decoded."""
+        if clip_id not in self._files:
+            window, masks = self._windows[clip_id], self.chosen.masks
+            is_masked = self.task.actor not in (MOVING, NONE)
+            mask = masks.find(clip_id) if is_masked and masks is not None else None
+            decoder = window.decoder(self.run.data_settings.get("decoder", "decord"))
+            self._files[clip_id] = window.sha1, None if mask is None else file_sha1(mask), decoder
+        return self._files[clip_id]
 
     def _read(self, clip_id: str) -> Clips:
         """Read a clip with its plate, or take it from those that were read before."""
