@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vidact.audit.clips import Clips
 from vidact.audit.factors import Alone
 from vidact.audit.sections import EXCHANGES, ORDER, Exchange, reorderings
+from vidact.core.errors import ExplanationError
 from vidact.runs.clips.chosen import draw_key
 
 SAME, OTHER, AGAIN = "same", "other", "again"  # donors of the clip's class, of another one, of its class once more
@@ -39,31 +40,35 @@ class Candidate:
 
 
 def draw_donors(
-    clip: Candidate, others: Sequence[Candidate], *, arm: str, count: int, words: Sequence[object]
-) -> list[str]:
-    """Draw donors of other sources: clips of the same class, or of another one.
+    clip: Candidate, others: Sequence[Candidate], *, count: int, words: Sequence[object]
+) -> dict[str, list[str]]:
+    """Draw donors of other sources: of the clip's class, of another one, and of its class once more.
 
-    The draw depends on the words, the clip and the candidates alone, not on batches or on the order of clips.
+    The two draws of the same class share no donor. They depend on the words, the clip and the candidates alone, not on
+    batches or on the order of clips.
 
     Args:
         clip: Who gets something.
         others: All clips.
-        arm: `same`, `other` or `again`.
-        count: How many; where there are fewer, some lend more than once.
+        count: How many donors each arm has; where there are fewer, some lend more than once.
         words: Seed and section.
 
     Returns:
-        Their names; none where there is no donor.
+        Their names, by arm; none where there is no donor.
     """
-    wants_same = arm != OTHER
+    draw = random.Random(draw_key(0, *map(str, words), clip.clip_id))
+    fit = {wants_same: _shuffled(clip, others, draw, wants_same=wants_same) for wants_same in (True, False)}
+    half = (len(fit[True]) + 1) // 2
+    pools = {SAME: fit[True][:half], OTHER: fit[False], AGAIN: fit[True][half:]}
+    return {arm: [pool[number % len(pool)] for number in range(count)] if pool else [] for arm, pool in pools.items()}
+
+
+def _shuffled(clip: Candidate, others: Sequence[Candidate], draw: random.Random, *, wants_same: bool) -> list[str]:
     fit = sorted(
         other.clip_id for other in others if (other.label == clip.label) == wants_same and other.source != clip.source
     )
-    if not fit:
-        return []
-    draw = random.Random(draw_key(0, *map(str, words), clip.clip_id, arm))
-    drawn = draw.sample(fit, min(count, len(fit)))
-    return drawn + [draw.choice(fit) for _ in range(count - len(drawn))]
+    draw.shuffle(fit)
+    return fit
 
 
 def answers(
@@ -80,6 +85,12 @@ def answers(
     found: dict[str, list[Answer]] = {}
     for names, videos in _batches(questions, batch_size):
         scores = network(videos).double().log_softmax(dim=1)
+        for name, is_finite in zip(names, scores.isfinite().all(dim=1).tolist(), strict=True):
+            if not is_finite:
+                section = name.partition("|")[0].partition(".")[0]
+                raise ExplanationError(
+                    f"the network's scores are not finite ({name}); leave {section} out of --sections"
+                )
         pairs = zip(names, scores.argmax(dim=1).tolist(), scores[:, label].tolist(), strict=True)
         for name, predicted, log_probability in pairs:
             found.setdefault(name, []).append((predicted, log_probability))
@@ -126,10 +137,7 @@ def plan(clip: Candidate, others: Sequence[Candidate], *, findings: Sequence[str
             drawn[name] = {}
             continue
         fit = [other for other in others if other.has_actor] if needs_actor else others
-        count = EXCHANGES[name].num_donors(donors)
-        drawn[name] = {
-            arm: draw_donors(clip, fit, arm=arm, count=count, words=(seed, name)) for arm in (SAME, OTHER, AGAIN)
-        }
+        drawn[name] = draw_donors(clip, fit, count=EXCHANGES[name].num_donors(donors), words=(seed, name))
     return Plan(clip, drawn)
 
 

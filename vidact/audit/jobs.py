@@ -115,6 +115,7 @@ class ClipAuditor(JobRunner):
             self.results.append(Outcome(window.clip.clip_id))
             return
         clip = self._read(window.clip.clip_id)
+        planned = self._readable(planned)
         found = ask_clip(
             self.network,
             self._random,
@@ -135,6 +136,24 @@ class ClipAuditor(JobRunner):
             **found,
         }
         write_json(path, content)
+
+    def _readable(self, planned: Plan) -> Plan:
+        """Leave out donors that cannot be read: they are told as clips of their own."""
+
+        def can_be_read(clip_id: str) -> bool:
+            try:
+                self._read(clip_id)
+            except EnvironmentProblem:
+                raise
+            except VidactError:
+                return False
+            return True
+
+        donors = {
+            name: {arm: [one for one in own if can_be_read(one)] for arm, own in arms.items()}
+            for name, arms in planned.donors.items()
+        }
+        return Plan(planned.clip, donors)
 
     def _request(self, window: Window, planned: Plan) -> dict[str, Any]:
         settings, data = asdict(self.task.settings), self.run.data_settings

@@ -16,7 +16,7 @@ from vidact.audit.results.findings import Measured, accuracy, claim_level, measu
 from vidact.audit.results.resampling import Estimate, Resamples
 from vidact.audit.results.verdict import Verdict, decide, sentence
 from vidact.audit.sections import EXCHANGES, ORDER
-from vidact.audit.settings import NONE, AuditSettings
+from vidact.audit.settings import AUTO, MOVING, NONE, AuditSettings
 from vidact.core import __version__
 from vidact.core.clips import as_float, height_and_width
 from vidact.core.errors import ConfigError, DataError, VidactError
@@ -115,6 +115,10 @@ def prepare(run: Run, *, folder: Path, settings: AuditSettings, choice: Choice, 
             f"{chosen.folder}: an audit needs clips of two classes or more, got {chosen.class_names[0]} alone"
         )
     actor = find_actor(chosen, settings.actor)
+    if choice.masks_folder is not None and settings.actor == AUTO and not chosen.mask_kinds:
+        raise ConfigError(
+            f"--masks_folder {choice.masks_folder}: has no mask of any of the clips (<class>/<name>.npz, .mat)"
+        )
     names = [ORDER, *EXCHANGES]
     asked = [name for name in names if name.partition(".")[0] in settings.sections]
     kept = [name for name in asked if name not in EXCHANGES or actor != NONE or not EXCHANGES[name].needs_actor]
@@ -124,7 +128,10 @@ def prepare(run: Run, *, folder: Path, settings: AuditSettings, choice: Choice, 
         raise ConfigError(
             f"--sections {list(settings.sections)}: nothing can be asked without an actor or with single frames"
         )
-    notes = [f"{name} is left out: it needs an actor, or more than a frame" for name in asked if name not in kept]
+    notes = (
+        ["there are no masks, so what moves stands for the actor"] if (actor, settings.actor) == (MOVING, AUTO) else []
+    )
+    notes += [f"{name} is left out: it needs an actor, or more than a frame" for name in asked if name not in kept]
     return Prepared(run, chosen, Task(settings, tuple(kept), actor, folder, again), choice, (*chosen.notes, *notes))
 
 
@@ -148,15 +155,17 @@ def summarise(prepared: Prepared, records: Sequence[Mapping[str, Any]], failed: 
     generator = torch.Generator().manual_seed(settings.seed)
     resamples = Resamples(list(by_clip.values()), generator=generator)
     count = len(task.findings)
-    findings = {name: measure(name, whole, resamples=resamples, num_findings=count) for name in task.findings}
+    known = len(prepared.run.class_names)
+    findings = {
+        name: measure(name, whole, resamples=resamples, num_findings=count, num_classes=known) for name in task.findings
+    }
     clean = accuracy(whole, resamples=resamples, level=claim_level(num_findings=count, num_parts=1))
-    covered = [record["coverage"] for record in records if record["coverage"] is not None]
+    covered = [record["coverage"] or 0.0 for record in records] if task.actor != NONE else []
     coverage = sum(covered) / len(covered) if covered else None
     verdicts = {
         name: decide(
             found,
             clean=clean,
-            num_classes=len(prepared.run.class_names),
             margin=settings.margin,
             num_findings=count,
             coverage=coverage if name in EXCHANGES and EXCHANGES[name].needs_actor else None,
@@ -187,14 +196,14 @@ def _complete(records: Sequence[Mapping[str, Any]], sources: Mapping[str, str]) 
     """Leave out pairs whose donor could not be asked about itself, as its source and its answer are unknown."""
     whole = []
     for record in records:
-        answers, donors = dict(record["answers"]), {}
+        answers, control, donors = dict(record["answers"]), dict(record.get("random") or {}), {}
         for name, arms in record["donors"].items():
             donors[name] = {arm: [one for one in own if one in sources] for arm, own in arms.items()}
-            for key in [key for key in answers if key.partition("|")[0] == name]:
-                arm = key.rpartition("|")[2]
-                if arm in arms:
-                    answers[key] = [one for one, donor in zip(answers[key], arms[arm], strict=True) if donor in sources]
-        whole.append({**record, "answers": answers, "donors": donors})
+            for kept in (answers, control):
+                for key in [key for key in kept if key.partition("|")[0] == name and key.rpartition("|")[2] in arms]:
+                    pairs = zip(kept[key], arms[key.rpartition("|")[2]], strict=False)  # the control has fewer donors
+                    kept[key] = [answer for answer, donor in pairs if donor in sources]
+        whole.append({**record, "answers": answers, "random": control, "donors": donors})
     return whole
 
 

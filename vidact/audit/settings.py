@@ -44,7 +44,7 @@ class AuditSettings:
             raise ConfigError(
                 f"--actor is auto, moving or none, got {self.actor!r}; a folder of masks is --masks_folder"
             )
-        for name, least in (("donors", 1), ("batch_size", 1), ("seed", 0)):
+        for name, least in (("donors", 2), ("batch_size", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"--{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.margin < 1:

@@ -46,7 +46,7 @@ def test_a_run_is_audited_resumed_and_gated(run: Path, capsys: pytest.CaptureFix
         (["--sections", "[background]", "--actor", "none"], "nothing can be asked without an actor"),
         (["--fail_if", "['bakground.lean.low > 0']"], "background"),
         (["--margin", "2"], "--margin is a share of the right answers between 0 and 1, got 2"),
-        (["--donors", "0"], "--donors must be at least 1"),
+        (["--donors", "1"], "--donors must be at least 2"),
         (["--baseline", "none.json"], "none.json: not what `python -m vidact audit` wrote"),
         (["--num_clips", "1"], "equally many of each class are drawn"),
     ],

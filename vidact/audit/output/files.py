@@ -38,6 +38,10 @@ def content_of(audit: Audit) -> dict[str, Any]:
             own |= dict.fromkeys(MEASURES)
         else:
             main = asdict(found.parts[found.main])
+            if len(found.parts) > 1:  # one of several may lean, and each of them must not
+                highs = [part.lean.high for part in found.parts.values()]
+                main["lean"]["low"] = main["lean"]["wide_low"]
+                main["lean"]["high"] = None if None in highs else max(high for high in highs if high is not None)
             own |= main if verdict.works else dict.fromkeys(MEASURES)
             own |= {"main": found.main, "clips": found.clips, "sources": found.sources, "donors": found.donors}
             own |= {"parts": {part: asdict(value) for part, value in found.parts.items()}}
@@ -80,7 +84,7 @@ def _rows(audit: Audit) -> Iterator[dict[str, Any]]:
         "high": clean.high,
     }
     for name, found in audit.findings.items():
-        for part, value in found.parts.items() if found is not None else ():
+        for part, value in {**found.parts, **found.beside}.items() if found is not None else ():
             assert found is not None
             for measure in MEASURES:
                 one: Estimate | None = getattr(value, measure)

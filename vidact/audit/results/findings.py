@@ -3,11 +3,12 @@
 gap = accuracy with a donor of the clip's class, less accuracy with a donor of another class (as BG-Gap of Xiao et al.
 2021, "Noise or signal", for any part of a video). lean = 1 − other / same: the share of right answers that hang on what
 the part says of the class. steer = how often the network says of the clip what it says of the donor's part alone, less
-how often it says so of the clip with its own part pasted back.
+how often it says so with the parts of other donors, as a share of what it would be if it went by the part alone.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -59,6 +60,8 @@ class Measured:
         clips: How many have an answer.
         sources: How many sources they come from.
         donors: Of each arm.
+        chance: What guessing would reach on these clips: 1 / K, or the share of the most frequent class.
+        beside: Numbers on which no verdict hangs.
     """
 
     name: str
@@ -66,6 +69,8 @@ class Measured:
     clips: int
     sources: int
     donors: int
+    chance: float
+    beside: Mapping[str, Part] = field(default_factory=dict)
 
     @property
     def main(self) -> str:
@@ -92,7 +97,9 @@ def _clean(records: Sequence[Record], resamples: Resamples) -> Drawn:
     return resamples.mean(torch.tensor(right), [record["source"] for record in records])
 
 
-def measure(name: str, records: Sequence[Record], *, resamples: Resamples, num_findings: int) -> Measured | None:
+def measure(
+    name: str, records: Sequence[Record], *, resamples: Resamples, num_findings: int, num_classes: int
+) -> Measured | None:
     """Estimate one finding from the records of clips; None where no clip has donors.
 
     Args:
@@ -100,11 +107,14 @@ def measure(name: str, records: Sequence[Record], *, resamples: Resamples, num_f
         records: What `ask_clip` gave, with label, source and donors.
         resamples: Of the clips' sources.
         num_findings: How many are asked, for the level of claims.
+        num_classes: K.
     """
     if name == ORDER:
-        level = claim_level(num_findings=num_findings, num_parts=1)
-        ways = {way: _order(records, way, resamples, level) for way in ("shuffled", "reversed", "frozen")}
-        return Measured(name, ways, len(records), len({record["source"] for record in records}), 0)
+        level = claim_level(num_findings=num_findings, num_parts=2)
+        found = {way: _order(records, way, resamples, level) for way in ("shuffled", "reversed", "frozen")}
+        frozen = {"frozen": found.pop("frozen")}  # no other order, but no motion
+        num_sources = len({record["source"] for record in records})
+        return Measured(name, found, len(records), num_sources, 0, chance_of(records, num_classes), frozen)
     parts = EXCHANGES[name].parts
     used = [record for record in records if record["donors"][name].get(SAME) and record["donors"][name].get(OTHER)]
     if not used:
@@ -115,7 +125,14 @@ def measure(name: str, records: Sequence[Record], *, resamples: Resamples, num_f
         part: _Exchanged(f"{name}|{part}", name, used, sources, resamples).part(level, len(parts)) for part in parts
     }
     donors = len(used[0]["donors"][name][SAME])
-    return Measured(name, found, len(used), len({record["source"] for record in used}), donors)
+    sources_used = {record["source"] for record in used}
+    return Measured(name, found, len(used), len(sources_used), donors, chance_of(used, num_classes))
+
+
+def chance_of(records: Sequence[Record], num_classes: int) -> float:
+    """Compute what guessing reaches on clips: 1 / K, or the share of the most frequent class where that is larger."""
+    counts = Counter(record["label"] for record in records)
+    return max(1 / num_classes, max(counts.values()) / len(records))
 
 
 def _order(records: Sequence[Record], way: str, resamples: Resamples, level: float) -> Part:
@@ -184,16 +201,27 @@ class _Exchanged:
         )
 
     def _steer(self) -> Drawn | None:
-        values, sources, donors = [], [], []
-        for record, donor, (predicted, _) in self._pairs(OTHER):
-            if donor not in self._alone:
-                continue
-            own = self._own(record)
-            said = self._alone[donor]
-            values.append(float(predicted == said) - float(own == said))
-            sources.append(record["source"])
-            donors.append(self._source[donor])
-        return self._resamples.mean(torch.tensor(values), sources, donors) if values else None
+        """Compare what is said with a donor's part with what is said with the other donors' parts.
+
+        As a share of what it would be if the network went by the part alone.
+        """
+        follows, could, sources, donors = [], [], [], []
+        for record in self._records:
+            given = zip(record["donors"][self._name][OTHER], record["answers"][f"{self._key}|{OTHER}"], strict=True)
+            said = [(donor, answer[0], self._alone[donor]) for donor, answer in given if donor in self._alone]
+            for number, (donor, predicted, alone) in enumerate(said) if len(said) > 1 else ():
+                rest = [one for place, one in enumerate(said) if place != number]
+                follows.append(float(predicted == alone) - sum(own == alone for _, own, _ in rest) / len(rest))
+                could.append(1 - sum(own == alone for *_, own in rest) / len(rest))
+                sources.append(record["source"])
+                donors.append(self._source[donor])
+        if not follows:
+            return None
+        drawn = (
+            self._resamples.mean(torch.tensor(values, dtype=torch.float64), sources, donors)
+            for values in (follows, could)
+        )
+        return next(drawn).combine(next(drawn), torch.div)
 
     def part(self, level: float, num_parts: int) -> Part:
         """Estimate everything."""
@@ -219,7 +247,7 @@ class _Exchanged:
             gap_logp=estimate(gap_logp),
             same=of_same,  # type: ignore[arg-type]
             other=of_other,  # type: ignore[arg-type]
-            aa=estimate(same - self._mean(AGAIN), control),
+            aa=estimate(same - self._mean(AGAIN), control) if self._pairs(AGAIN) else None,
             artefact=estimate(_clean(self._records, self._resamples) - pasted),
             random=estimate(random, control),
         )

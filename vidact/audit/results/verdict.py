@@ -39,7 +39,6 @@ def decide(
     found: Measured | None,
     *,
     clean: Estimate,
-    num_classes: int,
     margin: float,
     num_findings: int,
     coverage: float | None,
@@ -52,7 +51,6 @@ def decide(
     Args:
         found: What was measured; None where no clip has donors.
         clean: Accuracy of the clips as they are.
-        num_classes: K; chance is 1 / K.
         margin: δ.
         num_findings: How many are asked.
         coverage: Share of frames that have an actor, where the finding needs one.
@@ -62,7 +60,7 @@ def decide(
             CANNOT_SAY, "no clip has donors of its class and of another one, from other sources", works=False
         )
     level = claim_level(num_findings=num_findings, num_parts=len(found.parts))
-    if told := _failed(found, clean=clean, chance=1 / num_classes, margin=margin, level=level, coverage=coverage):
+    if told := _failed(found, clean=clean, chance=found.chance, margin=margin, level=level, coverage=coverage):
         return Verdict(CANNOT_SAY, told, works=False)
     main = found.parts[found.main]
     leaning = [name for name, part in found.parts.items() if is_above(part, margin)]
@@ -118,6 +116,8 @@ def _failed(
             if part.artefact.mean > most:
                 costs = f"{_percent(part.artefact.mean)} of accuracy{where}"
                 return f"pasting a clip's own part back costs {costs}, more than the {_percent(most)} that it may"
+        if part.aa is None and found.name != ORDER:
+            return f"each class has a single donor{where}, so two draws cannot be compared"
         if part.aa is not None and (told := _differs(part.aa, margin)):
             return f"two draws of donors of the same class {told}{where}"
     return None
@@ -172,7 +172,7 @@ def sentence(run: str, verdicts: Sequence[tuple[str, Verdict]], *, margin: float
     told = [f"leans on {_and(by[LEANS])}"] if by[LEANS] else []
     told += [f"does not lean on {_and(by[DOES_NOT_LEAN])}"] if by[DOES_NOT_LEAN] else []
     told += [f"nothing can be said of {_and(by[CANNOT_SAY])}"] if by[CANNOT_SAY] else []
-    return f"{run} {'; '.join(told)} (margin: {_percent(margin)} of its right answers)"
+    return f"{run}: {'; '.join(told)} (margin: {_percent(margin)} of its right answers)"
 
 
 def _and(words: Sequence[str]) -> str:

@@ -74,6 +74,8 @@ def audit(
     if len({run.checkpoint.resolve() for run in opened}) < len(opened):
         raise ConfigError("a run is given twice; audit each once")
     folders = [_folder(run.folder, run.name, out=out, choice=choice, is_single=len(opened) == 1) for run in opened]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigError(f"two runs would write into {folders[0]}; audit them one at a time, with an --out for each")
     prepared = []
     for run, folder in zip(opened, folders, strict=True):
         check_writable(folder)
@@ -137,6 +139,7 @@ def _tell(outcomes: "tuple[Outcome, ...]", folder: Path) -> bool:
     from vidact.core.files import atomic_writer
 
     if not outcomes:
+        (folder / "gate.txt").unlink(missing_ok=True)  # of conditions that were asked before
         return False
     text = gate_text(outcomes)
     with atomic_writer(folder / "gate.txt") as file:
