@@ -32,6 +32,7 @@ SLOW_FILES = {
     "cli/test_main.py",
     "cli/test_memory.py",
     "cli/test_process.py",
+    "cli/verbs/test_audit.py",
     "cli/verbs/test_evaluate.py",
     "cli/verbs/test_explain.py",
     "data/checks/test_inspection.py",

@@ -8,7 +8,6 @@ from vidact.attribution.registry import build_explainer
 from vidact.core.clips import as_float
 from vidact.core.errors import ConfigError
 from vidact.data.video.reading import read_frames
-from vidact.evaluation.clips import choose_clips
 from vidact.evaluation.context import EvaluationContext, Measurements, Subjects, open_context, possible_methods
 from vidact.evaluation.measures import localisation, sensitivity
 from vidact.evaluation.measures.fill_ins import build_fill
@@ -25,7 +24,9 @@ from vidact.evaluation.measures.units import sum_by_unit, tubes
 from vidact.evaluation.measuring import measure
 from vidact.evaluation.names import CONTROLS, FAMILIES
 from vidact.evaluation.results.tables import MEASURES
-from vidact.evaluation.settings import Choice, EvaluateSettings, headline
+from vidact.evaluation.settings import EvaluateSettings, headline
+from vidact.runs.clips.choice import Choice
+from vidact.runs.clips.chosen import choose_clips
 from vidact.runs.run import Run, open_run
 
 SETTINGS = EvaluateSettings(

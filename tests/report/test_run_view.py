@@ -14,7 +14,7 @@ from vidact.data.video.reading import read_frames
 from vidact.report.contents import RunView
 from vidact.report.run_facts import read_curves
 from vidact.report.run_view import ReportSettings, score_rows, view_run
-from vidact.runs.measuring import choose_clips, measure_part
+from vidact.runs.accuracy.parts import choose_clips, measure_part
 from vidact.runs.run import open_run
 
 CPU = torch.device("cpu")

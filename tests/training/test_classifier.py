@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from vidact.core.clips import ClipBatch
 from vidact.core.errors import CheckpointError, ConfigError, DataError, NetworkError
 from vidact.models.stacked import StackedFramesCNN
-from vidact.runs.predictions import WindowPredictions
+from vidact.runs.accuracy.predictions import WindowPredictions
 from vidact.training.classifier import ActionClassifier
 
 

@@ -16,6 +16,7 @@ Look into a trained network (RUN is a run folder or a checkpoint):
   explain RUN VIDEO…        show what the network looks at in any video, or in a folder of them
   report RUN…               write one HTML file: what the network recognises, and what it looks at
   evaluate RUN…             measure explanations: which method can be trusted for this network, if any
+  audit RUN…                say what the network leans on: the background, a cell, the border, time; a gate for CI
   accuracy RUN…             accuracy with 95 % intervals; also with frozen, shuffled or reversed frames
   inspect NETWORK           check whether a network (my_module.Net) can be explained; exit status 0 or 1
   adopt NETWORK OUT         make a run of a network that was trained elsewhere: torchvision:swin3d_t, hf:FOLDER, or

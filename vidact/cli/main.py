@@ -11,6 +11,7 @@ from vidact.cli.help import HELP, TRAINER_HELP, TRAINER_VERBS
 from vidact.cli.stopping import INTERRUPTED
 from vidact.cli.verbs.accuracy import accuracy
 from vidact.cli.verbs.adopt import adopt
+from vidact.cli.verbs.audit import audit
 from vidact.cli.verbs.data import check, frames, split
 from vidact.cli.verbs.data_sets import download, synthesize, transcode
 from vidact.cli.verbs.evaluate import evaluate
@@ -27,6 +28,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "explain": explain_videos,
     "report": report,
     "evaluate": evaluate,
+    "audit": audit,
     "accuracy": accuracy,
     "inspect": inspect_network,
     "adopt": adopt,

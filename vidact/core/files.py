@@ -2,12 +2,14 @@
 
 import contextlib
 import errno
+import json
+import math
 import os
 import secrets
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -192,3 +194,26 @@ def _find_damaged_part(path: Path) -> str | None:
         return None
     with zipfile.ZipFile(path) as archive:
         return archive.testzip()
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write plain values as JSON, NaN as null.
+
+    Raises:
+        EnvironmentProblem: the file cannot be written.
+    """
+    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_writer(path) as file:
+        file.write(text)
+
+
+def _plain(value: Any) -> Any:
+    """Convert arrays and tuples to lists, and NaN to None."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

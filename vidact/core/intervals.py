@@ -126,6 +126,15 @@ def widening(num_groups: int, level: float) -> float:
     return float(math.sqrt(num_groups / (num_groups - 1)) * student / normal)
 
 
+def least_sources(level: float) -> int:
+    """Compute how many sources an interval of this level needs to show the sign of a difference.
+
+    Without any difference, n sources all lie on one side of zero with probability 2 · 2⁻ⁿ, and then every bootstrap
+    excludes zero. This probability must not exceed 1 − level.
+    """
+    return math.ceil(1 - math.log2(1 - level))
+
+
 @dataclass(frozen=True)
 class ClusteredMeans:
     """Many means with their intervals.

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from vidact.attribution.base import Explainer
 from vidact.attribution.methods.automatic import choose_composite
+from vidact.attribution.methods.random_weights import randomised
 from vidact.attribution.names import AUTO, DEFAULT_COMPOSITE, LRP
 from vidact.attribution.registry import build_explainer
 from vidact.core.errors import ConfigError, ExplanationError
-from vidact.evaluation.clips import draw_key
-from vidact.evaluation.measures.randomisation import randomised
 from vidact.evaluation.names import CONTROLS, RANDOM, RANDOMISATION
 from vidact.evaluation.settings import SUITED, EvaluateSettings
+from vidact.runs.clips.chosen import draw_key
 
 
 @dataclass(frozen=True)

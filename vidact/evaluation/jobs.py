@@ -13,17 +13,17 @@ from torch import Tensor
 
 from vidact.core.clips import as_float, height_and_width
 from vidact.core.errors import DataError, EnvironmentProblem, ExplanationError, VidactError
+from vidact.core.files import write_json
 from vidact.core.jobs import JobRunner, make_request, read_record
 from vidact.data.loading.windows import Window
 from vidact.data.video.containers import file_sha1
 from vidact.data.video.reading import Decoder, read_frames
-from vidact.evaluation.clips import ChosenClips, draw_key
 from vidact.evaluation.context import EvaluationContext, Measurements, Subjects, open_context
 from vidact.evaluation.measuring import MEASURES_VERSION, NUM_PARTNERS, measure
 from vidact.evaluation.names import COMPOSITION, LOCALISATION, NETWORK
-from vidact.evaluation.output.files import write_json
 from vidact.evaluation.results.statistics import ClipResult
 from vidact.evaluation.settings import LABEL, EvaluateSettings
+from vidact.runs.clips.chosen import ChosenClips, draw_key
 from vidact.runs.run import Run
 
 CLIPS = "clips"

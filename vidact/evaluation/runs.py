@@ -13,7 +13,6 @@ from vidact.core.clips import height_and_width
 from vidact.core.errors import CheckpointError, ConfigError, DataError
 from vidact.core.jobs import installed_versions
 from vidact.data.video.containers import file_sha1
-from vidact.evaluation.clips import ChosenClips, choose_clips
 from vidact.evaluation.context import possible_methods
 from vidact.evaluation.jobs import ClipEvaluator, Plan, evaluate_all
 from vidact.evaluation.names import CONTROLS, LOCALISATION, PERTURBATION
@@ -21,7 +20,9 @@ from vidact.evaluation.output.files import NAME, claim_folder, read_evaluation
 from vidact.evaluation.results.statistics import ClipResult, Table
 from vidact.evaluation.results.tables import Evaluation
 from vidact.evaluation.results.verdict import decide, why_undecided
-from vidact.evaluation.settings import Choice, EvaluateSettings, headline
+from vidact.evaluation.settings import EvaluateSettings, headline
+from vidact.runs.clips.choice import Choice
+from vidact.runs.clips.chosen import ChosenClips, choose_clips
 from vidact.runs.folder import EVALUATION
 from vidact.runs.run import Run, open_run
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from vidact.attribution.names import ATTNLRP, AUTO, CP_LRP, DEFAULT_COMPOSITE, LRP, PREDICTED
 from vidact.core.errors import ConfigError, nearest
@@ -29,33 +28,6 @@ SUITED = {
     DEFAULT_COMPOSITE: tuple(f"{LRP}:{composite}" for composite in (DEFAULT_COMPOSITE, "epsilon_gamma", "epsilon")),
     CP_LRP: (f"{LRP}:{CP_LRP}", f"{LRP}:{ATTNLRP}", "attention_rollout", "gradient_x_attention"),
 }
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which clips a run is evaluated on.
-
-    Attributes:
-        part: The clips that are measured: validation or test; of another data set all clips are.
-        root: Another data set, such as one with masks; clips that the run can know are skipped.
-        masks_folder: Where the masks are; null for where the run had them, or in or beside the data set.
-        num_clips: How many clips at most, equally many of each class, drawn by the seed; null for all.
-    """
-
-    part: str = "validation"
-    root: str | None = None
-    masks_folder: str | None = None
-    num_clips: int | None = None
-
-    def __post_init__(self) -> None:
-        from vidact.runs.measuring import STAGES
-
-        if self.part not in STAGES:
-            raise ConfigError(f"--part is one of {', '.join(STAGES)}, got {self.part!r}")
-        if self.num_clips is not None and self.num_clips < 1:
-            raise ConfigError(f"--num_clips is at least 1, or null for all, got {self.num_clips}")
-        if self.masks_folder is not None and not Path(self.masks_folder).is_dir():
-            raise ConfigError(f"--masks_folder {self.masks_folder}: no such folder")
 
 
 @dataclass(frozen=True)

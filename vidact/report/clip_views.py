@@ -17,7 +17,7 @@ from vidact.data.loading.windows import Window
 from vidact.data.video.reading import read_frames
 from vidact.explaining.settings import ExplainSettings
 from vidact.report.contents import ClipView, RelevanceView
-from vidact.runs.measuring import MeasuredPart
+from vidact.runs.accuracy.parts import MeasuredPart
 from vidact.runs.run import Run
 
 VIEW_HEIGHT_PIXELS = 240

@@ -21,7 +21,7 @@ from vidact.report.evaluation_view import find_evaluation
 from vidact.report.run_facts import config_text, facts, read_curves, split_facts, without_home
 from vidact.report.run_pictures import draw_pictures
 from vidact.report.summary import percent
-from vidact.runs.measuring import STAGES, MeasuredPart, choose_clips, measure_part
+from vidact.runs.accuracy.parts import STAGES, MeasuredPart, choose_clips, measure_part
 from vidact.runs.run import Run, open_run
 from vidact.runs.splits import read_kept_split
 

@@ -25,8 +25,8 @@ from vidact.core.networks import (
     reword_network_errors,
     unwrapped,
 )
+from vidact.runs.accuracy.predictions import Predictions, WindowPredictions, mean_scores
 from vidact.runs.checkpoints import require_same_network
-from vidact.runs.predictions import Predictions, WindowPredictions, mean_scores
 from vidact.training.losses import Loss, check_loss
 from vidact.training.mixing import Mixing
 from vidact.training.schedules import Interval, build_schedule, check_resumed_schedule

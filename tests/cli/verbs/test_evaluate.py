@@ -18,11 +18,12 @@ from vidact.core.errors import ConfigError, DataError
 from vidact.core.folders import CLAIM
 from vidact.data.datasets.index import index_clips, named_clip
 from vidact.evaluation import jobs as evaluation_jobs
-from vidact.evaluation.clips import choose_clips
 from vidact.evaluation.names import CONTROLS
 from vidact.evaluation.output.files import read_evaluation
 from vidact.evaluation.runs import folder_name
-from vidact.evaluation.settings import Choice, EvaluateSettings
+from vidact.evaluation.settings import EvaluateSettings
+from vidact.runs.clips.choice import Choice
+from vidact.runs.clips.chosen import choose_clips
 from vidact.runs.run import open_run
 
 CLASSES = ("left", "right", "up")

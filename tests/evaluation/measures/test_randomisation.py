@@ -14,16 +14,14 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from vidact.attribution.methods.random_weights import cascade, layers_top_down, randomised
 from vidact.attribution.registry import build_explainer
 from vidact.core.errors import VidactError
 from vidact.evaluation.measures.randomisation import (
-    cascade,
     draw_other_class,
     emprt,
     histogram_entropy,
-    layers_top_down,
     random_logit,
-    randomised,
     spearman,
     ssim,
 )

@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_results import ABPC, RMA, make_results, without_values
 
+from vidact.core.intervals import least_sources
 from vidact.evaluation.names import CONTROLS
 from vidact.evaluation.results.statistics import ClipResult, Table
 from vidact.evaluation.results.tables import Verdict
-from vidact.evaluation.results.verdict import decide, least_sources, why_undecided
+from vidact.evaluation.results.verdict import decide, why_undecided
 
 METHODS = ("one", "two", "three")
 

@@ -30,7 +30,7 @@ def accuracy(
     from vidact.core.devices import choose_device
     from vidact.core.files import check_writable
     from vidact.core.folders import refuse_foreign_file
-    from vidact.runs.accuracy import (
+    from vidact.runs.accuracy.table import (
         check_part,
         holds_accuracies,
         measure_accuracies,

@@ -82,7 +82,7 @@ def synthesize(
     blobs: int | None = None,
     drift: float | None = None,
     cut_probability: float | None = None,
-    confounder: Literal["patch", "band", "flicker"] | None = None,
+    confounder: Literal["patch", "band", "flicker", "plate", "dark", "shot", "cut", "drift", "size"] | None = None,
     agreement: float | None = None,
     seed: int | None = None,
 ) -> int:
@@ -92,8 +92,8 @@ def synthesize(
 
     Args:
         out: The folder to make.
-        preset: demo, motion (a walker, a drifting camera and cuts as well) or clever-hans (a patch that agrees with
-            the class in 95 % of the clips); other options override it.
+        preset: demo, motion (a walker, a drifting camera and cuts as well) or clever-hans (a patch, or
+            what --confounder says, that agrees with the class in 95 % of the clips); other options override it.
         num_sources: Scenes, each with a clip of every class.
         num_frames: Frames per clip.
         size: Height and width in pixels, even, as '[64, 64]'.
@@ -102,7 +102,10 @@ def synthesize(
         blobs: Pairs of a dark and a bright blob that lie still.
         drift: How far the camera drifts per frame at most, in shares of the frame's shorter side.
         cut_probability: Share of the clips with a cut.
-        confounder: A sign that correlates with the class.
+        confounder: A sign that correlates with the class, one of eight of its kind: patch (dots in a dark corner),
+            band (height of a dark band), flicker (when a corner is lit), plate (a striped thing that stands in the
+            background), dark (brightness of the clip), shot (the scene that the last quarter shows), cut (when the
+            scene changes), drift (where the camera drifts to), size (radius of the acting disc).
         agreement: How often the sign is that of the class, from 0.125 (chance) to 1.
         seed: Equal seeds give equal clips.
     """

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from vidact.cli.verbs.shared import TrainerSettings, build_trainer
 from vidact.core.terminal import printable
-from vidact.evaluation.settings import Choice, EvaluateSettings
+from vidact.evaluation.settings import EvaluateSettings
+from vidact.runs.clips.choice import Choice
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer

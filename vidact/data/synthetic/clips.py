@@ -9,12 +9,24 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, Int8, UInt8
+from jaxtyping import Bool, UInt8
 
 from vidact.core.errors import ConfigError
-from vidact.data.synthetic.confounders import NUM_CODES, Confounder, draw_code, plant
+from vidact.data.synthetic.confounders import (
+    KINDS,
+    LEAST_FRAMES,
+    NUM_CODES,
+    Confounder,
+    action_room,
+    check_code,
+    draw_backdrop,
+    draw_code,
+    find_cut,
+    plant,
+)
 from vidact.data.synthetic.motions import CLASS_NAMES, LENGTH_RANGE, MAX_WALKERS, Motion, draw_motion
-from vidact.data.synthetic.scenes import Disc, draw_discs, draw_scene, paint
+from vidact.data.synthetic.scenes import draw_discs, draw_scene
+from vidact.data.synthetic.takes import Take, View, describe_truth, film, make_masks, stage_sign
 
 FORMAT_VERSION = 4
 # Where a network should look, where it may, and where it must not.
@@ -41,7 +53,9 @@ class SyntheticSettings:
         drift: Largest camera drift per frame, as a share of the frame's shorter side.
         cut_probability: Share of clips with a cut to another scene, before or after the action; clips that the action
             fills have none.
-        confounder: A sign that correlates with the class, at a known place: none, patch, band or flicker.
+        confounder: A sign that correlates with the class, one of `confounders.KINDS`, or None. With shot and cut the
+            action ends before any sign's cut (with cut, in the first half); with drift and size all clips without the
+            sign have a still camera, or discs of one size.
         agreement: How often the sign is that of the clip's class; at 1/8 it carries no information.
     """
 
@@ -80,6 +94,19 @@ class SyntheticSettings:
             raise ConfigError(f"expected a cut_probability in [0, 1] and a drift in [0, 0.1], got {self}")
         if not 1 / NUM_CODES <= self.agreement <= 1:
             raise ConfigError(f"agreement must be from {1 / NUM_CODES:g} (chance) to 1, got {self.agreement:g}")
+        if self.confounder is not None:
+            self._check_confounder(self.confounder)
+
+    def _check_confounder(self, kind: Confounder) -> None:
+        if kind not in KINDS:
+            raise ConfigError(f"confounder {kind!r}: unknown; there are {', '.join(KINDS)}")
+        if self.num_frames < LEAST_FRAMES.get(kind, 1):
+            raise ConfigError(
+                f"the confounder {kind} needs num_frames {LEAST_FRAMES[kind]} or more, got {self.num_frames}"
+            )
+        if (kind == "drift" and self.drift) or (kind in ("shot", "cut") and self.cut_probability):
+            name = "drift" if kind == "drift" else "cut_probability"
+            raise ConfigError(f"the confounder {kind} says the class by itself only where {name} is 0; set it to 0")
 
     def record(self) -> dict[str, Any]:
         """Convert to plain values, with the version of the rendering."""
@@ -108,7 +135,9 @@ class RenderedClip:
         video: RGB.
         masks: For each of `MASK_KINDS`, True on: the acting disc during the action; what it covers in a frame of the
             action or a neighbouring one; the acting disc in all frames; all discs; the confounder. Hidden parts are in
-            none, and pixels of the confounder in no other.
+            none, and pixels of the confounder in no other. The confounder is where pixels differ from those without
+            it; dark and drift change the discs too but count as all that is no disc, and size is the acting disc
+            with what its change bares, which the other masks hold too.
         truth: The class, the action's frames and all drawn parameters, as plain values; positions are in the scene of
             the action, without camera drift.
         without_confounder: The same clip without its confounder, if it has one.
@@ -120,47 +149,85 @@ class RenderedClip:
     without_confounder: UInt8[np.ndarray, "T H W 3"] | None = field(repr=False)
 
 
-def render_clip(class_name: str, *, source: int = 0, index: int = 0, settings: SyntheticSettings) -> RenderedClip:
+def render_clip(
+    class_name: str, *, source: int = 0, index: int = 0, settings: SyntheticSettings, code: int | None = None
+) -> RenderedClip:
     """Render one clip of a set.
+
+    With `code`, the same clip shows the sign of that class, all else equal: what a network makes of its own class's
+    sign and of another's says how much it really leans on it.
 
     Args:
         class_name: One of `CLASS_NAMES`.
         source: Number of the scene.
         index: Number of the clip among those of this class in this scene.
         settings: Settings of the set; its numbers of sources and clips do not matter.
+        code: Number of the confounder's sign, as its class's in `CLASS_NAMES`; None draws it by `settings.agreement`.
+
+    Raises:
+        ConfigError: a code that does not exist, or in a set without a confounder.
     """
-    label = CLASS_NAMES.index(class_name)
+    label, kind = CLASS_NAMES.index(class_name), settings.confounder
     generator = settings.generator(source, label, index)
     motion = draw_motion(
         class_name,
         generator=generator,
         num_frames=settings.num_frames,
         length_range=settings.action_frames,
+        room=action_room(kind, num_frames=settings.num_frames),
         decoys=settings.decoys,
         walkers=settings.walkers,
     )
     velocity = generator.uniform(-settings.drift, settings.drift, 2) * min(settings.size)  # pixels per frame
-    shift = np.rint(velocity * np.arange(settings.num_frames)[:, None]).astype(int)
     cut = _draw_cut(motion, settings, generator)
-    video, discs, seen = _render_scene(settings, settings.generator(source), generator, motion, shift)
+    views = [_draw_view(settings, settings.generator(source), generator, motion)]
     if cut is not None:
-        other = slice(None, cut) if cut <= motion.start else slice(cut, None)
         second = settings.generator(source, label, index, 1)
-        footage, _, elsewhere = _render_scene(settings, second, second, motion, shift)
-        video[other], seen[other] = footage[other], elsewhere[other]
-    masks = _make_masks(seen, motion)
-    plain, code = video, None
-    if settings.confounder is not None:
-        chance = settings.generator(source, label, index, 2)
-        code = draw_code(label, agreement=settings.agreement, generator=chance)
-        video, sign = plant(plain, kind=settings.confounder, code=code)
-        masks = {kind: mask & ~sign for kind, mask in masks.items()} | {"confounder": sign}
-    truth = _describe_truth(class_name, motion, discs) | {
-        "camera_velocity_pixels": velocity.tolist(),
-        "cut_frame": cut,
-        "confounder": None if code is None else {"kind": settings.confounder, "class": CLASS_NAMES[code]},
-    }
-    return RenderedClip(video, masks, truth, None if code is None else plain)
+        views.append(_draw_view(settings, second, second, motion))
+    take = Take(tuple(views), motion, velocity, cut)
+    if kind is None:
+        if code is not None:
+            raise ConfigError(f"code {code} needs a set with a confounder; choose one of {', '.join(KINDS)}")
+        video, seen = film(take)
+        return RenderedClip(video, make_masks(seen, motion), describe_truth(class_name, take), None)
+    chance = settings.generator(source, label, index, 2)
+    drawn = draw_code(label, agreement=settings.agreement, generator=chance)
+    return _render_confounded(class_name, take, settings, drawn if code is None else code, chance)
+
+
+def _draw_view(
+    settings: SyntheticSettings, scenery: np.random.Generator, generator: np.random.Generator, motion: Motion
+) -> View:
+    scene = draw_scene(scenery, size=settings.size, blobs=settings.blobs)
+    return View(scene, draw_discs(motion, generator=generator, size=settings.size))
+
+
+def _render_confounded(
+    class_name: str, take: Take, settings: SyntheticSettings, code: int, chance: np.random.Generator
+) -> RenderedClip:
+    """Render a clip with a sign and without it."""
+    kind = settings.confounder
+    assert kind is not None
+    check_code(code)
+    plain_take, signed_take = stage_sign(take, kind, code=code, size=settings.size)
+    plain, seen = film(plain_take)
+    if signed_take is plain_take:
+        masks = make_masks(seen, take.motion)
+        footage = None
+        if kind == "cut":  # the other scene says nothing: it does not depend on the code
+            backdrop = draw_backdrop(int(chance.integers(NUM_CODES)), size=settings.size)
+            footage = np.broadcast_to(backdrop, plain.shape)
+        video, sign = plant(plain, kind=kind, code=code, objects=masks["all_objects"], footage=footage)
+    else:
+        video, seen = film(signed_take)
+        masks = make_masks(seen, take.motion)
+        sign = ~masks["all_objects"] if kind == "drift" else masks["always"] | (video != plain).any(axis=-1)
+    if kind != "size":  # there the sign is the acting disc
+        masks = {name: mask & ~sign for name, mask in masks.items()}
+    truth = describe_truth(class_name, signed_take) | {"confounder": {"kind": kind, "class": CLASS_NAMES[code]}}
+    if kind == "shot" or kind == "cut":
+        truth["cut_frame"] = find_cut(kind, code=code, num_frames=settings.num_frames)
+    return RenderedClip(video, masks | {"confounder": sign}, truth, plain)
 
 
 def _draw_cut(motion: Motion, settings: SyntheticSettings, generator: np.random.Generator) -> int | None:
@@ -171,47 +238,3 @@ def _draw_cut(motion: Motion, settings: SyntheticSettings, generator: np.random.
     places = np.concatenate([before, after])
     number = int(generator.integers(max(1, len(places))))
     return int(places[number]) if wanted and len(places) else None
-
-
-def _render_scene(
-    settings: SyntheticSettings,
-    scenery: np.random.Generator,
-    generator: np.random.Generator,
-    motion: Motion,
-    shift: Int[np.ndarray, "T 2"],
-) -> tuple[UInt8[np.ndarray, "T H W 3"], list[Disc], Int8[np.ndarray, "T H W"]]:
-    scene = draw_scene(scenery, size=settings.size, blobs=settings.blobs)
-    discs = draw_discs(motion, generator=generator, size=settings.size)
-    video, seen = paint(scene, discs, shift=shift)
-    return video, discs, seen
-
-
-def _make_masks(seen: Int8[np.ndarray, "T H W"], motion: Motion) -> dict[str, Bool[np.ndarray, "T H W"]]:
-    always = seen == motion.actor
-    action = slice(motion.start, motion.start + motion.length)
-    strict, swept = np.zeros_like(always), np.zeros_like(always)
-    strict[action] = always[action]
-    swept[action] = strict[action]
-    swept[action][1:] |= strict[action][:-1]
-    swept[action][:-1] |= strict[action][1:]
-    found = {"strict": strict, "swept": swept, "always": always, "all_objects": seen >= 0}
-    return found | {"confounder": np.zeros_like(always)}
-
-
-def _describe_truth(class_name: str, motion: Motion, discs: list[Disc]) -> dict[str, Any]:
-    return {
-        "class": class_name,
-        "action_start": motion.start,
-        "action_frames": motion.length,
-        "actor": motion.actor,
-        "discs": [
-            {
-                "axis": axis,
-                "radius_pixels": disc.radius_pixels,
-                "step_pixels": disc.step_pixels,
-                "steps": steps.tolist(),
-                "centre_pixels": disc.centre.tolist(),
-            }
-            for axis, disc, steps in zip(motion.axes, discs, motion.steps, strict=True)
-        ],
-    }

@@ -63,6 +63,7 @@ def draw_motion(
     generator: np.random.Generator,
     num_frames: int,
     length_range: tuple[int, int] = LENGTH_RANGE,
+    room: int | None = None,
     decoys: bool = True,
     walkers: int = 0,
 ) -> Motion:
@@ -72,14 +73,16 @@ def draw_motion(
         class_name: One of `CLASS_NAMES`.
         generator: Random generator; the draws do not depend on the class.
         num_frames: Frames of the clip.
-        length_range: Smallest and largest number of the action's frames; at most the clip's length.
+        length_range: Smallest and largest number of the action's frames; at most `room`.
+        room: The action takes place within so many frames from the first on; None for all.
         decoys: Whether there are three more discs.
         walkers: Number of walking discs.
     """
     axis, sign = _MOTIONS[class_name]
-    low, high = (min(length, num_frames) for length in length_range)
+    room = num_frames if room is None else room
+    low, high = (min(length, room) for length in length_range)
     length = int(generator.integers(low, high, endpoint=True))
-    start = int(generator.integers(0, num_frames - length, endpoint=True))
+    start = int(generator.integers(0, room - length, endpoint=True))
     steps = generator.uniform(-TREMBLE_STEPS, TREMBLE_STEPS, (len(AXES), num_frames))
     orders = draw_orders(generator, length=length)
     actor = AXES.index(axis)

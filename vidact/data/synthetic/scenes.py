@@ -4,7 +4,7 @@ The scene is a torus: what leaves on one side enters on the other. Lengths are s
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, Int8, UInt8
@@ -104,6 +104,12 @@ def draw_discs(motion: Motion, *, generator: np.random.Generator, size: tuple[in
             Disc(float(radius[number]), middle + path[:, :2], angle, log_scale, phase[number], float(step[number]))
         )
     return discs
+
+
+def resize_disc(disc: Disc, *, radius_pixels: float) -> Disc:
+    """Give a disc another radius; rotation and scaling still move its texture by as many pixels."""
+    ratio = disc.radius_pixels / radius_pixels
+    return replace(disc, radius_pixels=radius_pixels, angle=disc.angle * ratio, log_scale=disc.log_scale * ratio)
 
 
 def paint(

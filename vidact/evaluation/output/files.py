@@ -5,7 +5,6 @@ Each file appears under its name only when it is complete.
 
 import csv
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vidact.core.errors import DataError
-from vidact.core.files import atomic_writer
+from vidact.core.files import atomic_writer, write_json
 from vidact.core.folders import claim
 from vidact.core.terminal import escape_row
 from vidact.evaluation.names import COMPARED_WITH
@@ -60,17 +59,6 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
     write_json(folder / f"{COMPARISON}.json", {"runs": runs, "agreements": agreements, "dose_responses": responses})
     with atomic_writer(folder / f"{COMPARISON}.md") as file:
         file.write(comparison_markdown(comparison))
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write plain values as JSON, NaN as null.
-
-    Raises:
-        EnvironmentProblem: the file cannot be written.
-    """
-    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    with atomic_writer(path) as file:
-        file.write(text)
 
 
 def read_evaluation(path: Path) -> Evaluation:
@@ -122,17 +110,6 @@ def _read_curve(curve: Mapping[str, Any]) -> Curve:
 
 def _tuples(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
-
-
-def _plain(value: Any) -> Any:
-    """Convert arrays and tuples to lists, and NaN to None."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(item) for name, item in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(item) for item in (value.tolist() if isinstance(value, np.ndarray) else value)]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value
 
 
 def _header() -> list[str]:

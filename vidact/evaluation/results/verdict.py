@@ -16,6 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vidact.core.intervals import least_sources
 from vidact.evaluation.names import ALL, CONTROLS
 from vidact.evaluation.results.statistics import Table, or_none, wide_level
 from vidact.evaluation.results.tables import Difference, Row, Verdict
@@ -44,15 +45,6 @@ class Lead:
     def is_tie(self) -> bool:
         """Whether the best method is not clearly better."""
         return self.low is None or self.low <= 0
-
-
-def least_sources(level: float) -> int:
-    """Compute how many sources an interval of this level needs to show the sign of a difference.
-
-    Without any difference, n sources all lie on one side of zero with probability 2 · 2⁻ⁿ, and then every bootstrap
-    excludes zero. This probability must not exceed 1 − level.
-    """
-    return math.ceil(1 - math.log2(1 - level))
 
 
 def why_undecided(sources_of: Mapping[str, Sequence[str]], *, num_clips: int, num_methods: int) -> str | None:

@@ -1,4 +1,4 @@
-"""Choose the clips that a run is evaluated on, with their masks and their copies without a confounder.
+"""Choose the clips that a run is evaluated or audited on, with their masks and their copies without a confounder.
 
 Clips that a run was trained or selected on are no evidence: clips of another data set that share their name, source or
 film with them are skipped.
@@ -24,7 +24,7 @@ from vidact.data.loading.windows import Window, list_windows
 from vidact.data.preparation import divide
 from vidact.data.splits.kept_out import share_footage
 from vidact.data.synthetic.files import WITHOUT_CONFOUNDER
-from vidact.evaluation.settings import Choice
+from vidact.runs.clips.choice import Choice
 from vidact.runs.run import Run
 from vidact.runs.splits import read_kept_split
 
@@ -33,7 +33,7 @@ LEARNED_FROM = ("training", "validation")
 
 @dataclass(frozen=True)
 class ChosenClips:
-    """The clips that a run is evaluated on, a window in the middle of each.
+    """The clips that a run is evaluated or audited on, a window in the middle of each.
 
     Attributes:
         folder: The data set.
@@ -59,14 +59,15 @@ class ChosenClips:
     def mask_kinds(self) -> tuple[str, ...]:
         """The kinds of masks that any of the clips has."""
         clip_ids = [window.clip.clip_id for window in self.windows]
-        return tuple(dict.fromkeys(kind for clip_id in clip_ids for kind in self._kinds_of(clip_id)))
+        return tuple(dict.fromkeys(kind for clip_id in clip_ids for kind in self.kinds_of(clip_id)))
 
     def sources_of(self, kind: str | None = None) -> list[str]:
         """Name the source of each clip, or of each that has masks of a kind."""
         clips = [window.clip for window in self.windows]
-        return [clip.source for clip in clips if kind is None or kind in self._kinds_of(clip.clip_id)]
+        return [clip.source for clip in clips if kind is None or kind in self.kinds_of(clip.clip_id)]
 
-    def _kinds_of(self, clip_id: str) -> tuple[str, ...]:
+    def kinds_of(self, clip_id: str) -> tuple[str, ...]:
+        """Name the kinds of masks that a clip has."""
         return self.masks.kinds(clip_id) if self.masks is not None else ()
 
     def read_mask(self, window: Window, kind: str, *, size: tuple[int, int]) -> Bool[Tensor, "T H W"] | None:
@@ -76,7 +77,7 @@ class ChosenClips:
             DataError: a mask that is damaged, or does not fit the clip.
         """
         clip_id = window.clip.clip_id
-        if self.masks is None or kind not in self._kinds_of(clip_id):
+        if self.masks is None or kind not in self.kinds_of(clip_id):
             return None
         frames = window.clip_frames
         return self.masks.read(clip_id, window.frame_numbers, clip_frames=frames, size=size, kind=kind)
@@ -89,7 +90,7 @@ class ChosenClips:
 
 
 def choose_clips(run: Run, choice: Choice, *, seed: int = 0) -> ChosenClips:
-    """List the clips to evaluate a run on; where not all are wanted, they are drawn by `seed`.
+    """List the clips to measure a run on; where not all are wanted, they are drawn by `seed`.
 
     Raises:
         DataError: the data set was moved, shares no class with the run, or has no usable clip.

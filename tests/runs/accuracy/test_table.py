@@ -14,7 +14,7 @@ from vidact.core.clips import as_float
 from vidact.core.errors import ConfigError, EnvironmentProblem
 from vidact.data import preparation
 from vidact.data.preparation import examine
-from vidact.runs.accuracy import _accuracy, _Measured, table, trained_frame_order
+from vidact.runs.accuracy.table import _accuracy, _Measured, table, trained_frame_order
 from vidact.runs.run import open_run
 
 pytestmark = [
@@ -241,7 +241,7 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_measured(
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
-    monkeypatch.setattr("vidact.runs.accuracy.measure_accuracies", None)
+    monkeypatch.setattr("vidact.runs.accuracy.table.measure_accuracies", None)
     assert main(["accuracy", str(small_run), "--out", str(tmp_path / place)]) in (2, 3)
     found = capsys.readouterr()
     assert found.out == ""
@@ -254,7 +254,7 @@ def test_what_was_measured_is_shown_though_it_cannot_be_written(
     def fail(*args: object, **settings: object) -> None:
         raise EnvironmentProblem("the disk is full")
 
-    monkeypatch.setattr("vidact.runs.accuracy.write_accuracies", fail)
+    monkeypatch.setattr("vidact.runs.accuracy.table.write_accuracies", fail)
     assert main(["accuracy", str(small_run), "--out", str(tmp_path / "a.json")]) == 3
     found = capsys.readouterr()
     assert "| natural |" in found.out

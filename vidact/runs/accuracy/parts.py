@@ -15,7 +15,7 @@ from vidact.core.intervals import ClusteredMean, clustered_mean
 from vidact.core.progress import progress_bar
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.loading.windows import Window, WindowDataset, join
-from vidact.runs.predictions import Predictions, WindowPredictions, mean_scores
+from vidact.runs.accuracy.predictions import Predictions, WindowPredictions, mean_scores
 from vidact.runs.run import Run
 from vidact.runs.splits import read_kept_split, require_unseen
 

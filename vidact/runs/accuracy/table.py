@@ -21,8 +21,8 @@ from vidact.core.intervals import ClusteredMean, clustered_mean
 from vidact.core.terminal import printable
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.video.sampling import FrameOrder
+from vidact.runs.accuracy.parts import measure_part
 from vidact.runs.folder import relative
-from vidact.runs.measuring import measure_part
 from vidact.runs.run import Run
 
 TAGS = "tags"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vidact.runs.predictions import Predictions
+from vidact.runs.accuracy.predictions import Predictions
 
 
 def test_a_clips_probabilities_are_the_mean_over_its_windows_however_many_it_has() -> None:

@@ -1,0 +1,61 @@
+"""`audit` on a small run, from the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vidact.cli.main import main
+
+QUICK = ("--donors", "2", "--accelerator", "cpu")
+
+
+@pytest.fixture
+def run(small_run: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(small_run, tmp_path / "run")
+
+
+def test_a_run_is_audited_resumed_and_gated(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["audit", str(run), *QUICK]) == 0
+    told = capsys.readouterr().out
+    assert "nothing can be said of" in told, "so few clips say nothing"
+    folder = run / "audit"
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"audit.json", "audit.csv", "audit.md", "lean.png", "cells.png", "junit.xml", "clips"}
+    first = json.loads((folder / "audit.json").read_text())
+    assert set(first["sections"]) == {"time.order", "time.when", "background", "cells", "border"}
+    assert all(own["lean"] is None and own["reason"] for own in first["sections"].values())
+    records = {path: path.stat().st_mtime_ns for path in (folder / "clips").rglob("*.json")}
+
+    gate = tmp_path / "gate.yaml"
+    gate.write_text(yaml.safe_dump({"fail_if": ["background.lean.high > 0.2"]}))
+    assert main(["audit", str(run), *QUICK, "--gate", str(gate), "--batch_size", "3"]) == 4
+    assert f"{len(records)} of them before" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (folder / "clips").rglob("*.json")} == records
+    second = json.loads((folder / "audit.json").read_text())
+    assert first["sections"] == second["sections"]
+    assert "background.lean.high" in (folder / "gate.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--sections", "[backgroud]"], "'backgroud' is unknown; nearest: background"),
+        (["--sections", "[background]", "--actor", "none"], "nothing can be asked without an actor"),
+        (["--fail_if", "['bakground.lean.low > 0']"], "background"),
+        (["--margin", "2"], "--margin is a share of the right answers between 0 and 1, got 2"),
+        (["--donors", "1"], "--donors must be at least 2"),
+        (["--baseline", "none.json"], "none.json: not what `python -m vidact audit` wrote"),
+        (["--num_clips", "1"], "equally many of each class are drawn"),
+    ],
+)
+def test_bad_input_is_answered_in_one_line(
+    run: Path, capsys: pytest.CaptureFixture[str], args: list[str], message: str
+) -> None:
+    assert main(["audit", str(run), *QUICK, *args]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vidact: error: ")]
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert not (run / "audit" / "audit.json").exists()

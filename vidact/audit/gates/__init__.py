@@ -1,0 +1,1 @@
+"""Conditions on which a command fails: for continuous integration."""

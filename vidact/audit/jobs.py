@@ -1,0 +1,242 @@
+"""Audit a run clip by clip, a JSON file each, on one or many devices; clips that are asked about already are kept."""
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+
+from vidact.attribution.methods.random_weights import randomised
+from vidact.audit.actors import choose_kind, moving_region
+from vidact.audit.asking import Candidate, Plan, ask_clip, plan
+from vidact.audit.clips import Clips, with_plate
+from vidact.audit.settings import MOVING, NONE, AuditSettings
+from vidact.core.clips import as_float, height_and_width
+from vidact.core.errors import DataError, EnvironmentProblem, VidactError
+from vidact.core.files import write_json
+from vidact.core.jobs import JobRunner, make_request, read_record
+from vidact.data.loading.windows import Window
+from vidact.data.video.containers import file_sha1
+from vidact.data.video.reading import read_frames
+from vidact.runs.clips.chosen import ChosenClips
+from vidact.runs.run import Run
+
+AUDIT_VERSION = 1  # raise it whenever an answer would be another, so that no older ones are kept
+_KEPT_BYTES = 1_000_000_000  # decoded donors of each process
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is asked about a run.
+
+    Attributes:
+        settings: As asked for.
+        findings: By name.
+        actor: Where the actor comes from: a kind of mask, `moving` or `none`.
+        folder: Where to.
+        again: Whether to ask again about clips that are asked about already.
+    """
+
+    settings: AuditSettings
+    findings: tuple[str, ...]
+    actor: str
+    folder: Path
+    again: bool = False
+
+    def path_of(self, clip_id: str) -> Path:
+        """Name a clip's file."""
+        return self.folder / "clips" / f"{clip_id}.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a clip: why it failed, or None where it was kept."""
+
+    clip_id: str
+    failure: str | None = None
+
+
+class ClipAuditor(JobRunner):
+    """Asks about clips; a broken clip is reported, and the others are asked about.
+
+    Args:
+        run: The network and its settings.
+        chosen: The clips.
+        task: What is asked.
+    """
+
+    def __init__(self, run: Run, chosen: ChosenClips, task: Task) -> None:
+        super().__init__(len(chosen.windows))
+        self.network, self.run, self.chosen, self.task = run.network, run, chosen, task
+        self.results: list[Outcome] = []
+        self._windows = {window.clip.clip_id: window for window in chosen.windows}
+        self._candidates = [
+            Candidate(window.clip.clip_id, window.clip.label, window.clip.source, self._has_actor(window))
+            for window in chosen.windows
+        ]
+        self._files: dict[str, tuple[str | None, ...]] = {}
+        self._read_before: OrderedDict[str, Clips] = OrderedDict()
+        self._random: nn.Module | None = None
+
+    @cached_property
+    def _checkpoint_sha1(self) -> str:
+        return file_sha1(self.run.checkpoint)
+
+    def open(self, stack: contextlib.ExitStack) -> None:
+        """Make the network with random weights."""
+        generator = torch.Generator().manual_seed(self.task.settings.seed)
+        self._random = randomised(self.network, generator=generator).to(self.device).eval()
+
+    def work(self, numbers: Sequence[int]) -> None:
+        """Ask about the clips that are not asked about yet."""
+        for number in numbers:
+            window = self.chosen.windows[number]
+            try:
+                self._ask(window, self._candidates[number])
+            except EnvironmentProblem:
+                raise
+            except VidactError as error:
+                self.results.append(Outcome(window.clip.clip_id, str(error).removeprefix(f"{window.clip.path}: ")))
+
+    def _ask(self, window: Window, candidate: Candidate) -> None:
+        settings, path = self.task.settings, self.task.path_of(window.clip.clip_id)
+        planned = plan(
+            candidate, self._candidates, findings=self.task.findings, donors=settings.donors, seed=settings.seed
+        )
+        request = self._request(window, planned)
+        kept = None if self.task.again else read_record(path)
+        if kept is not None and kept["request"] == request:
+            self.results.append(Outcome(window.clip.clip_id))
+            return
+        clip = self._read(window.clip.clip_id)
+        planned = self._readable(planned)
+        found = ask_clip(
+            self.network,
+            self._random,
+            clip,
+            planned,
+            read=self._read,
+            findings=self.task.findings,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+        )
+        content = {
+            "request": request,
+            "clip": candidate.clip_id,
+            "label": candidate.label,
+            "source": candidate.source,
+            "coverage": None if clip.mask is None else float(clip.mask.flatten(2).any(dim=2).float().mean()),
+            "donors": planned.donors,
+            **found,
+        }
+        write_json(path, content)
+
+    def _readable(self, planned: Plan) -> Plan:
+        """Leave out donors that cannot be read: they are told as clips of their own."""
+
+        def can_be_read(clip_id: str) -> bool:
+            try:
+                self._read(clip_id)
+            except EnvironmentProblem:
+                raise
+            except VidactError:
+                return False
+            return True
+
+        donors = {
+            name: {arm: [one for one in own if can_be_read(one)] for arm, own in arms.items()}
+            for name, arms in planned.donors.items()
+        }
+        return Plan(planned.clip, donors)
+
+    def _request(self, window: Window, planned: Plan) -> dict[str, Any]:
+        settings, data = asdict(self.task.settings), self.run.data_settings
+        for name in ("batch_size", "margin", "sections", "actor"):  # on the first two no answer depends
+            settings.pop(name)
+        donors = {
+            name: {arm: [self._files_of(one) for one in own] for arm, own in arms.items()}
+            for name, arms in planned.donors.items()
+        }
+        return make_request(
+            audit_version=AUDIT_VERSION,
+            clip=self._files_of(window.clip.clip_id),
+            checkpoint_sha1=self._checkpoint_sha1,
+            label=window.clip.class_name,
+            source=window.clip.source,
+            frame_numbers=window.frame_numbers,
+            input={name: data[name] for name in ("size", "gray")},
+            settings=settings,
+            findings=self.task.findings,
+            actor=self.task.actor,
+            donors=donors,
+        )
+
+    def _files_of(self, clip_id: str) -> tuple[str | None, ...]:
+        """Name the content of a clip and of its mask, by their SHA-1, and how it is decoded."""
+        if clip_id not in self._files:
+            window, masks = self._windows[clip_id], self.chosen.masks
+            is_masked = self.task.actor not in (MOVING, NONE)
+            mask = masks.find(clip_id) if is_masked and masks is not None else None
+            decoder = window.decoder(self.run.data_settings.get("decoder", "decord"))
+            self._files[clip_id] = window.sha1, None if mask is None else file_sha1(mask), decoder
+        return self._files[clip_id]
+
+    def _read(self, clip_id: str) -> Clips:
+        """Read a clip with its plate, or take it from those that were read before."""
+        if clip_id in self._read_before:
+            self._read_before.move_to_end(clip_id)
+            return self._read_before[clip_id]
+        window, data = self._windows[clip_id], self.run.data_settings
+        decoder = window.decoder(data.get("decoder", "decord"))
+        size = height_and_width(data["size"])
+        frames = read_frames(window.clip.path, window.frame_numbers, size=size, gray=data["gray"], decoder=decoder)
+        clip = self._with_actor(window, as_float(frames[None].to(self.device)))
+        self._read_before[clip_id] = clip
+        most = max(2, _KEPT_BYTES // max(1, clip.video.nbytes))
+        while len(self._read_before) > most:
+            self._read_before.popitem(last=False)
+        return clip
+
+    def _has_actor(self, window: Window) -> bool:
+        if self.task.actor in (MOVING, NONE):
+            return self.task.actor == MOVING
+        return self.task.actor in self.chosen.kinds_of(window.clip.clip_id)
+
+    def _with_actor(self, window: Window, video: Tensor) -> Clips:
+        if self.task.actor == NONE:
+            return Clips(video)
+        if self.task.actor == MOVING:
+            return with_plate(video, moving_region(video))
+        mask = self.chosen.read_mask(window, self.task.actor, size=(video.shape[3], video.shape[4]))
+        if mask is None:
+            return Clips(video)
+        return with_plate(video, mask[None].to(self.device))
+
+
+def find_actor(chosen: ChosenClips, asked: str) -> str:
+    """Say where the actor comes from: a kind of mask, what moves, or nowhere."""
+    if asked in (MOVING, NONE):
+        return asked
+    return choose_kind(chosen.mask_kinds) or MOVING
+
+
+def audit_all(model: ClipAuditor, *, trainer: Trainer) -> tuple[list[dict[str, Any]], list[str], int]:
+    """Ask about all clips, each on one of the devices; the same on every process.
+
+    Returns:
+        The record of each clip; a line for each clip that failed; how many were kept.
+    """
+    outcomes = model.run_all(trainer=trainer)
+    failures = {outcome.clip_id: outcome.failure for outcome in outcomes if outcome.failure is not None}
+    clip_ids = [window.clip.clip_id for window in model.chosen.windows]
+    records = [read_record(model.task.path_of(clip_id)) for clip_id in clip_ids if clip_id not in failures]
+    if any(record is None for record in records):
+        raise DataError(f"{model.task.folder}: a clip's file is gone; run the same command again")
+    lines = [f"{clip_id}: {failures[clip_id]}" for clip_id in clip_ids if clip_id in failures]
+    return [record for record in records if record is not None], lines, len(outcomes) - len(failures)

@@ -1,0 +1,1 @@
+"""Write an audit: tables, sentences, pictures, JUnit."""

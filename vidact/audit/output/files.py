@@ -1,0 +1,175 @@
+"""Write an audit as JSON, CSV and Markdown, with its pictures."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vidact.audit.results.resampling import Estimate
+from vidact.audit.results.verdict import CANNOT_SAY, LEANS, is_above, says
+from vidact.audit.runs import NAME, Audit
+from vidact.core.files import atomic_writer, write_json
+from vidact.core.terminal import escape_row, printable
+
+MEASURES = ("lean", "steer", "gap", "gap_logp", "same", "other", "aa", "artefact", "random")
+_COLUMNS = ("run", "finding", "part", "measure", "mean", "low", "high", "clips", "sources")
+READING = """
+- Of a finding with several parts (cells, stretches of time) the one on which most hangs is shown, and those that are
+  clearly above the margin; `audit.csv` has all.
+- *same*, *other*: share of right answers when the part comes from another clip of the same class, or of another class.
+- *lean*: 1 − other / same, the share of right answers that hang on what the part says of the class; *steer*: how often
+  the network says what it says of the donor's part alone, less how often it says so anyway.
+- *A/A*: two draws of donors of the same class, which must not differ; *artefact*: what pasting a clip's own part back
+  costs; *random*: the gap (same − other) of the network with random weights. All three are 0 but for chance.
+- Intervals are 95 %, by the bootstrap over the sources of clips and of donors.
+- *leans*: the lower end of lean or steer, at a level raised for the number of claims, is above the margin; *does not
+  lean*: the upper ends of both are below it; else nothing is said.
+""".strip()
+
+
+def content_of(audit: Audit) -> dict[str, Any]:
+    """Arrange an audit as `audit.json` has it; a finding whose instrument failed has no lean."""
+    sections = {}
+    for name, found in audit.findings.items():
+        verdict = audit.verdicts[name]
+        own: dict[str, Any] = {"verdict": verdict.verdict, "reason": verdict.reason, "says": says(name)}
+        if found is None:
+            own |= dict.fromkeys(MEASURES)
+        else:
+            main = asdict(found.parts[found.main])
+            if len(found.parts) > 1:  # one of several may lean, and each of them must not
+                highs = [part.lean.high for part in found.parts.values()]
+                main["lean"]["low"] = main["lean"]["wide_low"]
+                main["lean"]["high"] = None if None in highs else max(high for high in highs if high is not None)
+            own |= main if verdict.works else dict.fromkeys(MEASURES)
+            own |= {"main": found.main, "clips": found.clips, "sources": found.sources, "donors": found.donors}
+            own |= {"parts": {part: asdict(value) for part, value in found.parts.items()}}
+        sections[name] = own
+    rest = {
+        key: getattr(audit, key)
+        for key in audit.__dataclass_fields__
+        if key not in ("findings", "verdicts", "accuracy")
+    }
+    return {"format": 1, **rest, "accuracy": asdict(audit.accuracy), "sections": sections}
+
+
+def write_audit(folder: Path, audit: Audit) -> dict[str, Any]:
+    """Write `audit.json`, `audit.csv` and `audit.md`; gives what the first holds.
+
+    Raises:
+        EnvironmentProblem: they cannot be written.
+    """
+    content = content_of(audit)
+    write_json(folder / f"{NAME}.json", content)
+    with atomic_writer(folder / f"{NAME}.csv") as file:
+        table = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(escape_row(row) for row in _rows(audit))
+    with atomic_writer(folder / f"{NAME}.md") as file:
+        file.write(markdown(audit))
+    return content
+
+
+def _rows(audit: Audit) -> Iterator[dict[str, Any]]:
+    clean = audit.accuracy
+    shared = {"run": audit.run, "clips": audit.clips, "sources": audit.sources}
+    yield {
+        **shared,
+        "finding": "",
+        "part": "",
+        "measure": "accuracy",
+        "mean": clean.mean,
+        "low": clean.low,
+        "high": clean.high,
+    }
+    for name, found in audit.findings.items():
+        for part, value in {**found.parts, **found.beside}.items() if found is not None else ():
+            assert found is not None
+            for measure in MEASURES:
+                one: Estimate | None = getattr(value, measure)
+                if one is not None:
+                    own = {
+                        "finding": name,
+                        "part": part,
+                        "measure": measure,
+                        "mean": one.mean,
+                        "low": one.low,
+                        "high": one.high,
+                    }
+                    yield {"run": audit.run, **own, "clips": found.clips, "sources": found.sources}
+
+
+def markdown(audit: Audit) -> str:
+    """Write the sentence, the table of findings, and how to read it."""
+    lines = [f"# What {printable(audit.run)} leans on", "", f"**{printable(audit.sentence)}.**", ""]
+    actor = {"moving": "the moving region, which is no person", "none": "not known"}.get(
+        audit.actor, f"masks ({audit.actor})"
+    )
+    lines += [
+        f"{audit.clips} clips of {audit.sources} sources, {audit.part} part of {printable(audit.data)}, "
+        f"{len(audit.class_names)} classes; {_percent(audit.accuracy)} right as they are. Actor: {actor}.",
+        "",
+        "| | verdict | lean | steer | same | other | A/A | artefact | random |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, found in audit.findings.items():
+        verdict = audit.verdicts[name].verdict
+        title = printable(says(name)).removeprefix("the ").removeprefix("a ")
+        if found is None:
+            lines.append(f"| {title} | {verdict} | | | | | | | |")
+            continue
+        margin = audit.settings["margin"]
+        shown = [part for part in found.parts if part == found.main or is_above(found.parts[part], margin)]
+        for part in shown:
+            label = title if len(found.parts) == 1 else f"{title}: {part}"
+            told = verdict if part == found.main else ""
+            measures = ("lean", "steer", "same", "other", "aa", "artefact", "random")
+            cells = [_number(getattr(found.parts[part], measure)) for measure in measures]
+            lines.append(f"| {label} | {f'**{told}**' if told == LEANS else told} | {' | '.join(cells)} |")
+    lines += ["", READING, ""]
+    if unsure := [f"- {says(name)}: {one.reason}" for name, one in audit.verdicts.items() if one.verdict == CANNOT_SAY]:
+        lines += ["## Why nothing can be said", "", *map(printable, unsure), ""]
+    for heading, listed in (("Notes", audit.notes), ("Left out", audit.left_out)):
+        if listed:
+            lines += [f"## {heading}", "", *(f"- {printable(line)}" for line in listed), ""]
+    return "\n".join(lines)
+
+
+def _number(one: Estimate | None) -> str:
+    if one is None or one.mean is None:
+        return "" if one is None else "undefined"
+    ends = "" if one.low is None or one.high is None else f" ({one.low:.3f} to {one.high:.3f})"
+    return f"{one.mean:.3f}{ends}".replace("-", "−")
+
+
+def _percent(one: Estimate) -> str:
+    if one.mean is None:
+        return "–"
+    ends = (
+        ""
+        if one.low is None or one.high is None
+        else f" ({100 * max(0.0, one.low):.1f} to {100 * min(1.0, one.high):.1f})"
+    )
+    return f"{100 * one.mean:.1f} %{ends}"
+
+
+def read_content(path: Path) -> Mapping[str, Any]:
+    """Read `audit.json`.
+
+    Raises:
+        DataError: the file is missing, or is something else.
+    """
+    import json
+
+    from vidact.core.errors import DataError
+
+    path = path / f"{NAME}.json" if path.is_dir() else path
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and isinstance(content.get("sections"), dict):
+            return content
+        reason = "it has no sections"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    raise DataError(f"{path}: not what `python -m vidact audit` wrote ({reason})")

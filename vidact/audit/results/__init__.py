@@ -1,0 +1,1 @@
+"""Turn what a network answered into estimates with intervals, and verdicts."""

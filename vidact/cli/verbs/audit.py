@@ -1,0 +1,149 @@
+"""`audit`: find out what a network leans on, by exchanging parts of clips for those of other clips.
+
+Heavy imports happen when the verb runs, so that its help answers at once.
+"""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vidact.audit.settings import AuditSettings
+from vidact.cli.verbs.shared import TrainerSettings, build_trainer
+from vidact.core.errors import ConfigError
+from vidact.core.terminal import printable
+from vidact.runs.clips.choice import Choice
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from vidact.audit.gates.gate import Outcome
+    from vidact.audit.runs import Prepared
+
+GATE_FAILED = 4
+
+
+def audit(
+    runs: list[str],
+    *,
+    out: str | None = None,
+    choice: Choice,
+    settings: AuditSettings,
+    fail_if: list[str] | None = None,
+    gate: str | None = None,
+    baseline: str | None = None,
+    strict: bool = False,
+    again: bool = False,
+    trust: str | None = None,
+    trainer: TrainerSettings,
+) -> int:
+    """Say what a network leans on: the background, a cell of the frame, the border, a stretch of time, the order.
+
+    The part is exchanged for that of other clips, of the same class and of another one, and the network is asked again.
+    Exit status 0 if all clips could be asked about and no condition failed, 1 if some clips could not, 4 if a condition
+    of --fail_if or --gate holds.
+
+    Args:
+        runs: Run folders (runs/version_0) or checkpoints.
+        out: Where to; with several runs, a folder for each. Null for a folder audit in each run folder.
+        choice: Which clips.
+        settings: What is exchanged.
+        fail_if: Conditions on which the command fails, as 'background.lean.low > 0.2' (sure that it leans),
+            'background.lean.high > 0.2' (not sure that it does not), leans.
+        gate: YAML file with such conditions under fail_if.
+        baseline: audit.json of another audit, for conditions with baseline.background.lean.mean.
+        strict: Let conditions fail on what could not be measured.
+        again: Ask again about clips that are asked about already.
+        trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
+            and lightning need no naming.
+        trainer: On which devices.
+    """
+    from vidact.audit.gates.gate import parse_gate, read_gate
+    from vidact.audit.output.files import read_content
+    from vidact.audit.runs import prepare
+    from vidact.core.files import check_writable
+    from vidact.runs.run import open_run
+    from vidact.runs.trust import parse_modules
+
+    built = build_trainer(trainer)
+    named, is_strict = list(fail_if or ()), strict
+    if gate is not None:
+        own, own_strict = read_gate(Path(gate))
+        named, is_strict = [*named, *own], strict or own_strict
+    against = None if baseline is None else read_content(Path(baseline))
+    opened = [open_run(path, trust=parse_modules(trust)) for path in runs]
+    if len({run.checkpoint.resolve() for run in opened}) < len(opened):
+        raise ConfigError("a run is given twice; audit each once")
+    folders = [_folder(run.folder, run.name, out=out, choice=choice, is_single=len(opened) == 1) for run in opened]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigError(f"two runs would write into {folders[0]}; audit them one at a time, with an --out for each")
+    prepared = []
+    for run, folder in zip(opened, folders, strict=True):
+        check_writable(folder)
+        prepared.append(prepare(run, folder=folder, settings=settings, choice=choice, again=again))
+    gates = [parse_gate(named, findings=one.task.findings, has_baseline=against is not None) for one in prepared]
+    status = 0
+    for one, conditions in zip(prepared, gates, strict=True):
+        status = max(status, _audit(one, conditions, against, strict=is_strict, trainer=built))
+    return status
+
+
+def _folder(folder: Path | None, name: str, *, out: str | None, choice: Choice, is_single: bool) -> Path:
+    own = "audit" if choice.root is None else f"audit_{Path(choice.root).absolute().name}"
+    own = own if choice.part == Choice.part or choice.root is not None else f"{own}_{choice.part}"
+    if out is None:
+        return (folder or Path()) / own
+    return Path(out) if is_single else Path(out) / name
+
+
+def _audit(prepared: "Prepared", gate: Any, baseline: Any, *, strict: bool, trainer: "Trainer") -> int:
+    """Audit one run, write everything, and print a summary; gives the exit status."""
+    from vidact.audit.gates.gate import check_gate
+    from vidact.audit.output.files import write_audit
+    from vidact.audit.output.junit import write_junit
+    from vidact.audit.output.pictures import audit_figures
+    from vidact.audit.runs import ask, mean_frame, summarise
+    from vidact.drawing.figure import save_figures
+    from vidact.runs.folder import relative
+
+    for note in prepared.notes if trainer.is_global_zero else ():
+        print(printable(f"{prepared.run.name}: {note}"))
+    start, folder = time.monotonic(), prepared.task.folder
+    try:
+        records, failed, kept = ask(prepared, trainer=trainer)
+    except SystemExit as error:  # Lightning ends so after Ctrl-C, without a message
+        raise KeyboardInterrupt from error
+    except Exception as error:
+        write_junit(folder / "junit.xml", {}, (), seconds=time.monotonic() - start, error=error)
+        raise
+    if not trainer.is_global_zero:
+        return 0
+    found = summarise(prepared, records, failed)
+    content = write_audit(folder, found)
+    save_figures(folder, audit_figures(found, mean_frame=mean_frame(prepared)))
+    outcomes = check_gate(gate, content, baseline=baseline, strict=strict)
+    write_junit(folder / "junit.xml", content, outcomes, seconds=time.monotonic() - start)
+    for line in found.left_out:
+        print(printable(f"skipped    {line}"))
+    before = f", {kept} of them before" if kept else ""
+    print(printable(f"{found.run}: {found.clips} clips asked about{before}  {relative(folder / 'audit.md')}"))
+    print(printable(f"{found.sentence}."))
+    if failed:
+        print(f"{len(failed)} clips could not be asked about")
+    has_failed = _tell(outcomes, folder)
+    return GATE_FAILED if has_failed else int(bool(failed))
+
+
+def _tell(outcomes: "tuple[Outcome, ...]", folder: Path) -> bool:
+    """Print and write what became of the conditions; says whether one of them holds."""
+    from vidact.audit.gates.gate import gate_text
+    from vidact.core.files import atomic_writer
+
+    if not outcomes:
+        (folder / "gate.txt").unlink(missing_ok=True)  # of conditions that were asked before
+        return False
+    text = gate_text(outcomes)
+    with atomic_writer(folder / "gate.txt") as file:
+        file.write(text)
+    for line in text.splitlines():
+        print(printable(line))
+    return any(outcome.failed for outcome in outcomes)

@@ -1,0 +1,1 @@
+"""Draw what a network leans on."""

@@ -1,0 +1,1 @@
+"""Choose the clips that a run is evaluated and audited on."""
