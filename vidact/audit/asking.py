@@ -12,7 +12,7 @@ from vidact.audit.clips import Clips
 from vidact.audit.factors import Alone
 from vidact.audit.sections import EXCHANGES, ORDER, Exchange, reorderings
 from vidact.core.errors import ExplanationError
-from vidact.runs.clips.chosen import draw_key
+from vidact.runs.clips.chosen import draw_key, seeded_generator
 
 SAME, OTHER, AGAIN = "same", "other", "again"  # donors of the clip's class, of another one, of its class once more
 OWN, ALONE, CLEAN = "own", "alone", "clean"
@@ -175,7 +175,7 @@ def ask_clip(
     swaps = [name for name in findings if name in EXCHANGES]
     told: list[Question] = [(CLEAN, clip.video)]
     if ORDER in findings:
-        generator = torch.Generator().manual_seed(int.from_bytes(draw_key(seed, planned.clip.clip_id)[:6], "big"))
+        generator = seeded_generator(seed, planned.clip.clip_id)
         told += [(f"{ORDER}|{name}", video) for name, video in reorderings(clip.video[0], generator=generator).items()]
     found: dict[str, Any] = {
         "answers": ask(network, _chain(told, *(_questions(clip, planned, name, read) for name in swaps)))

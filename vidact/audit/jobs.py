@@ -17,14 +17,12 @@ from vidact.audit.actors import choose_kind, moving_region
 from vidact.audit.asking import Candidate, Plan, ask_clip, plan
 from vidact.audit.clips import Clips, with_plate
 from vidact.audit.settings import MOVING, NONE, AuditSettings
-from vidact.core.clips import as_float, height_and_width
 from vidact.core.errors import DataError, EnvironmentProblem, VidactError
 from vidact.core.files import write_json
-from vidact.core.jobs import JobRunner, make_request, read_record
+from vidact.core.jobs import JobRunner, Outcome, make_request, read_record, sort_outcomes
 from vidact.data.loading.windows import Window
 from vidact.data.video.containers import file_sha1
-from vidact.data.video.reading import read_frames
-from vidact.runs.clips.chosen import ChosenClips
+from vidact.runs.clips.chosen import ChosenClips, read_pixels
 from vidact.runs.run import Run
 
 AUDIT_VERSION = 1  # raise it whenever an answer would be another, so that no older ones are kept
@@ -52,14 +50,6 @@ class Task:
     def path_of(self, clip_id: str) -> Path:
         """Name a clip's file."""
         return self.folder / "clips" / f"{clip_id}.json"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a clip: why it failed, or None where it was kept."""
-
-    clip_id: str
-    failure: str | None = None
 
 
 class ClipAuditor(JobRunner):
@@ -192,11 +182,8 @@ class ClipAuditor(JobRunner):
         if clip_id in self._read_before:
             self._read_before.move_to_end(clip_id)
             return self._read_before[clip_id]
-        window, data = self._windows[clip_id], self.run.data_settings
-        decoder = window.decoder(data.get("decoder", "decord"))
-        size = height_and_width(data["size"])
-        frames = read_frames(window.clip.path, window.frame_numbers, size=size, gray=data["gray"], decoder=decoder)
-        clip = self._with_actor(window, as_float(frames[None].to(self.device)))
+        window = self._windows[clip_id]
+        clip = self._with_actor(window, read_pixels(self.run, window)[None].to(self.device))
         self._read_before[clip_id] = clip
         most = max(2, _KEPT_BYTES // max(1, clip.video.nbytes))
         while len(self._read_before) > most:
@@ -233,10 +220,8 @@ def audit_all(model: ClipAuditor, *, trainer: Trainer) -> tuple[list[dict[str, A
         The record of each clip; a line for each clip that failed; how many were kept.
     """
     outcomes = model.run_all(trainer=trainer)
-    failures = {outcome.clip_id: outcome.failure for outcome in outcomes if outcome.failure is not None}
-    clip_ids = [window.clip.clip_id for window in model.chosen.windows]
-    records = [read_record(model.task.path_of(clip_id)) for clip_id in clip_ids if clip_id not in failures]
+    asked, lines, kept = sort_outcomes(outcomes, [window.clip.clip_id for window in model.chosen.windows])
+    records = [read_record(model.task.path_of(clip_id)) for clip_id in asked]
     if any(record is None for record in records):
         raise DataError(f"{model.task.folder}: a clip's file is gone; run the same command again")
-    lines = [f"{clip_id}: {failures[clip_id]}" for clip_id in clip_ids if clip_id in failures]
-    return [record for record in records if record is not None], lines, len(outcomes) - len(failures)
+    return [record for record in records if record is not None], lines, kept

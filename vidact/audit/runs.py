@@ -1,6 +1,7 @@
 """Audit runs: choose clips and findings, ask, and summarise each run as estimates and verdicts."""
 
 import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,15 +19,14 @@ from vidact.audit.results.verdict import Verdict, decide, sentence
 from vidact.audit.sections import EXCHANGES, ORDER
 from vidact.audit.settings import AUTO, MOVING, NONE, AuditSettings
 from vidact.core import __version__
-from vidact.core.clips import as_float, height_and_width
+from vidact.core.clips import height_and_width
 from vidact.core.errors import ConfigError, DataError, VidactError
 from vidact.core.folders import claim
 from vidact.core.intervals import LEVEL
 from vidact.core.jobs import installed_versions
 from vidact.data.video.containers import file_sha1
-from vidact.data.video.reading import read_frames
 from vidact.runs.clips.choice import Choice
-from vidact.runs.clips.chosen import ChosenClips, choose_clips
+from vidact.runs.clips.chosen import ChosenClips, choose_clips, read_pixels
 from vidact.runs.run import Run
 
 NAME, KIND = "audit", "an audit"
@@ -105,10 +105,12 @@ def prepare(run: Run, *, folder: Path, settings: AuditSettings, choice: Choice, 
         again: Whether to ask again about clips that are asked about already.
 
     Raises:
-        ConfigError: nothing is left to ask; a folder with files that vidact did not write.
+        ConfigError: nothing is left to ask; a folder with files that vidact did not write, or with another audit.
         DataError: no usable clip, or a single class.
     """
     claim(folder, WRITTEN, kind=KIND)
+    if not again:
+        _refuse_another(folder, run, choice)
     chosen = choose_clips(run, choice, seed=settings.seed)
     if len(chosen.class_names) < 2:
         raise DataError(
@@ -133,6 +135,29 @@ def prepare(run: Run, *, folder: Path, settings: AuditSettings, choice: Choice, 
     )
     notes += [f"{name} is left out: it needs an actor, or more than a frame" for name in asked if name not in kept]
     return Prepared(run, chosen, Task(settings, tuple(kept), actor, folder, again), choice, (*chosen.notes, *notes))
+
+
+def _refuse_another(folder: Path, run: Run, choice: Choice) -> None:
+    """Refuse a folder with the audit of another checkpoint or of other clips, which would be overwritten."""
+    try:
+        other = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))["settings"]
+        there = other["checkpoint_sha1"], other["part"], other["root"]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{folder / NAME}.json: not what `python -m vidact audit` wrote; replace it with --again, or choose "
+            "another --out"
+        ) from error
+    if there != (file_sha1(run.checkpoint), choice.part, _root_name(choice)):
+        raise ConfigError(
+            f"{folder}: holds the audit of another checkpoint or of other clips; choose another --out, or replace it "
+            "with --again"
+        )
+
+
+def _root_name(choice: Choice) -> str | None:
+    return None if choice.root is None else Path(choice.root).absolute().name
 
 
 def ask(prepared: Prepared, *, trainer: Trainer) -> tuple[list[dict[str, Any]], list[str], int]:
@@ -211,7 +236,7 @@ def _settings(prepared: Prepared) -> dict[str, Any]:
     settings: dict[str, Any] = asdict(prepared.task.settings) | asdict(prepared.choice)
     settings |= {"level": LEVEL, "findings": list(prepared.task.findings)}
     settings["checkpoint_sha1"] = file_sha1(prepared.run.checkpoint)
-    settings["root"] = None if prepared.choice.root is None else Path(prepared.choice.root).absolute().name
+    settings["root"] = _root_name(prepared.choice)
     settings["masks_folder"] = prepared.chosen.masks.folder.name if prepared.chosen.masks is not None else None
     settings.pop("batch_size")
     return settings
@@ -219,14 +244,11 @@ def _settings(prepared: Prepared) -> dict[str, Any]:
 
 def mean_frame(prepared: Prepared, *, most: int = 64) -> Float[np.ndarray, "H W"]:
     """Average the frames of some clips, to draw cells over; gray where none can be read."""
-    windows, data = prepared.chosen.windows, prepared.run.data_settings
-    height, width = height_and_width(data["size"])
-    total, count = np.zeros((height, width)), 0
+    windows = prepared.chosen.windows
+    frames = []
     for window in windows[:: max(1, len(windows) // most)]:
-        decoder = window.decoder(data.get("decoder", "decord"))
         with contextlib.suppress(VidactError):  # it is listed among those that are left out
-            frames = read_frames(
-                window.clip.path, window.frame_numbers, size=(height, width), gray=True, decoder=decoder
-            )
-            total, count = total + as_float(frames[None]).mean(dim=(0, 1, 2)).double().numpy(), count + 1
-    return total / count if count else np.full((height, width), 0.5)
+            frames.append(read_pixels(prepared.run, window).mean(dim=(0, 1)).double().numpy())
+    size = height_and_width(prepared.run.data_settings["size"])
+    mean: Float[np.ndarray, "H W"] = np.mean(frames, axis=0) if frames else np.full(size, 0.5)
+    return mean

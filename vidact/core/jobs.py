@@ -7,6 +7,7 @@ same request is done, and is not done again.
 import contextlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,31 @@ def installed_versions(libraries: Sequence[str]) -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[name] = version(name)
     return found
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a clip that was not measured in this run: why it failed, or None where it was measured before."""
+
+    clip_id: str
+    failure: str | None = None
+
+
+def sort_outcomes(outcomes: Sequence[Outcome], clip_ids: Sequence[str]) -> tuple[list[str], list[str], int]:
+    """Divide clips by what became of them.
+
+    Args:
+        outcomes: Of all processes.
+        clip_ids: All clips.
+
+    Returns:
+        The clips that are measured, and a line for each that failed, both in the order of the clips; how many were
+        measured before.
+    """
+    failures = {outcome.clip_id: outcome.failure for outcome in outcomes if outcome.failure is not None}
+    measured = [clip_id for clip_id in clip_ids if clip_id not in failures]
+    lines = [f"{clip_id}: {failures[clip_id]}" for clip_id in clip_ids if clip_id in failures]
+    return measured, lines, sum(outcome.failure is None for outcome in outcomes)
 
 
 class JobRunner(LightningModule):

@@ -17,7 +17,7 @@ from vidact.attribution.registry import build_explainer
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.evaluation.names import CONTROLS, RANDOM, RANDOMISATION
 from vidact.evaluation.settings import SUITED, EvaluateSettings
-from vidact.runs.clips.chosen import draw_key
+from vidact.runs.clips.chosen import seeded_generator
 
 
 @dataclass(frozen=True)
@@ -135,9 +135,7 @@ class EvaluationContext:
 
     def generator(self, *words: str) -> torch.Generator:
         """Seed a random generator from the seed and words."""
-        # 48 bits: manual_seed takes no more than 64, with a sign.
-        number = int.from_bytes(draw_key(self.settings.seed, *words)[:6], "big")
-        return torch.Generator().manual_seed(number)
+        return seeded_generator(self.settings.seed, *words)
 
 
 @contextlib.contextmanager

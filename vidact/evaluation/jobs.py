@@ -11,19 +11,18 @@ from jaxtyping import Float
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from vidact.core.clips import as_float, height_and_width
 from vidact.core.errors import DataError, EnvironmentProblem, ExplanationError, VidactError
 from vidact.core.files import write_json
-from vidact.core.jobs import JobRunner, make_request, read_record
+from vidact.core.jobs import JobRunner, Outcome, make_request, read_record, sort_outcomes
 from vidact.data.loading.windows import Window
 from vidact.data.video.containers import file_sha1
-from vidact.data.video.reading import Decoder, read_frames
+from vidact.data.video.reading import Decoder
 from vidact.evaluation.context import EvaluationContext, Measurements, Subjects, open_context
 from vidact.evaluation.measuring import MEASURES_VERSION, NUM_PARTNERS, measure
 from vidact.evaluation.names import COMPOSITION, LOCALISATION, NETWORK
 from vidact.evaluation.results.statistics import ClipResult
 from vidact.evaluation.settings import LABEL, EvaluateSettings
-from vidact.runs.clips.chosen import ChosenClips, draw_key
+from vidact.runs.clips.chosen import ChosenClips, draw_key, read_pixels
 from vidact.runs.run import Run
 
 CLIPS = "clips"
@@ -50,14 +49,6 @@ class Plan:
     def path_of(self, clip_id: str) -> Path:
         """Name a clip's file."""
         return self.folder / CLIPS / f"{clip_id}.json"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a clip that was not measured in this run: why it failed, or None where it was measured before."""
-
-    clip_id: str
-    failure: str | None = None
 
 
 class ClipEvaluator(JobRunner):
@@ -172,26 +163,20 @@ class ClipEvaluator(JobRunner):
         order = sorted(others, key=lambda other: draw_key(words[0], words[1], other.clip.clip_id))
         return [order[place % len(order)] for place in range(NUM_PARTNERS)]
 
-    def _pixels(self, path: Path, window: Window) -> Float[Tensor, "C T H W"]:
-        """Read the frames of a window, as the network sees them."""
-        data = self.run.data_settings
-        size = height_and_width(data["size"])
-        decoder = window.decoder(self._decoder)
-        video = read_frames(path, window.frame_numbers, size=size, gray=data["gray"], decoder=decoder)
-        return as_float(video[None])[0]
-
     def _read(self, window: Window) -> dict[str, Tensor]:
         """Read everything that measuring a clip needs."""
-        video = self._pixels(window.clip.path, window)
+        video = read_pixels(self.run, window)
         read = {"video": video}
         for kind in self.plan.kinds:
             mask = self.chosen.read_mask(window, kind, size=(video.shape[2], video.shape[3]))
             read[f"mask/{kind}"] = torch.zeros(video.shape[1:], dtype=torch.bool) if mask is None else mask
         if partners := self._partners(window):
-            read["partners"] = torch.stack([self._pixels(other.clip.path, other) for other in partners])
+            read["partners"] = torch.stack([read_pixels(self.run, other) for other in partners])
         without = self.chosen.without_confounder(window)
         # NaN marks clips without such a copy, so that all clips of a batch can be stacked.
-        read["without"] = self._pixels(without, window) if without is not None else torch.full_like(video, torch.nan)
+        read["without"] = (
+            read_pixels(self.run, window, path=without) if without is not None else torch.full_like(video, torch.nan)
+        )
         return read
 
     def _measure(self, ready: Sequence[tuple[Window, dict[str, Any], dict[str, Tensor]]]) -> None:
@@ -263,11 +248,8 @@ def evaluate_all(model: ClipEvaluator, *, trainer: Trainer) -> tuple[list[ClipRe
     # Not more at once than each process has.
     at_once = max(1, min(model.plan.settings.batch_size, -(-len(windows) // trainer.world_size)))
     outcomes = model.run_all(trainer=trainer, at_once=at_once)
-    failures = {outcome.clip_id: outcome.failure for outcome in outcomes if outcome.failure is not None}
-    clip_ids = [window.clip.clip_id for window in windows]
-    results = [read_result(model.plan.path_of(clip_id)) for clip_id in clip_ids if clip_id not in failures]
-    lines = [f"{clip_id}: {failures[clip_id]}" for clip_id in clip_ids if clip_id in failures]
-    return results, lines, sum(outcome.failure is None for outcome in outcomes)
+    measured, lines, kept = sort_outcomes(outcomes, [window.clip.clip_id for window in windows])
+    return [read_result(model.plan.path_of(clip_id)) for clip_id in measured], lines, kept
 
 
 def read_result(path: Path) -> ClipResult:

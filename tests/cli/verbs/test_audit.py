@@ -59,3 +59,14 @@ def test_bad_input_is_answered_in_one_line(
     assert len(lines) == 1
     assert message in lines[0]
     assert not (run / "audit" / "audit.json").exists()
+
+
+def test_the_audit_of_another_checkpoint_is_not_overwritten(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["audit", str(run), *QUICK, "--sections", "[border]"]
+    assert main(args) == 0
+    kept = (run / "audit" / "audit.json").read_bytes()
+    (run / "checkpoints" / "best.ckpt").unlink()  # then last.ckpt is audited
+    assert main(args) == 2
+    assert "holds the audit of another checkpoint" in capsys.readouterr().err
+    assert (run / "audit" / "audit.json").read_bytes() == kept
+    assert main([*args, "--again", "true"]) == 0

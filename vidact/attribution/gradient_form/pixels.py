@@ -78,7 +78,7 @@ class Pixels:
         """List the tensors that will still hold pixels after a function has reordered or written pixels in place."""
         if not call.is_in_place or not self.are(call.args[0]):
             return []
-        is_written = call.name in ("setitem", "copy") and self.are(call.args[-1])
+        is_written = call.name in ("setitem", "copy") and len(call.args) > 1 and self.are(call.args[-1])
         return self._sharing(call.args[0]) if is_written or call.name in REORDERS else []
 
     def _sharing(self, values: Tensor) -> list[Tensor]:
@@ -187,13 +187,10 @@ class Pixels:
         """
         leaves = [leaf.values for leaf in self.leaves]
         gradients = torch.autograd.grad(scores, leaves, weights, retain_graph=self._needs_graph(), allow_unused=True)
+        factors = [torch.ones_like(values) if self.first_rule else values.detach() for values in leaves]
         found = [
-            torch.zeros_like(values)
-            if gradient is None
-            else gradient
-            if self.first_rule
-            else gradient * values.detach()
-            for values, gradient in zip(leaves, gradients, strict=True)
+            torch.zeros_like(factor) if gradient is None else gradient * factor
+            for factor, gradient in zip(factors, gradients, strict=True)
         ]
         for number in range(len(leaves) - 1, 0, -1):
             leaf = self.leaves[number]

@@ -1,6 +1,7 @@
 """Write an audit as JSON, CSV and Markdown, with its pictures."""
 
 import csv
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from vidact.audit.results.resampling import Estimate
 from vidact.audit.results.verdict import CANNOT_SAY, LEANS, is_above, says
 from vidact.audit.runs import NAME, Audit
+from vidact.core.errors import DataError
 from vidact.core.files import atomic_writer, write_json
 from vidact.core.terminal import escape_row, printable
 
@@ -72,32 +74,17 @@ def write_audit(folder: Path, audit: Audit) -> dict[str, Any]:
 
 
 def _rows(audit: Audit) -> Iterator[dict[str, Any]]:
-    clean = audit.accuracy
-    shared = {"run": audit.run, "clips": audit.clips, "sources": audit.sources}
-    yield {
-        **shared,
-        "finding": "",
-        "part": "",
-        "measure": "accuracy",
-        "mean": clean.mean,
-        "low": clean.low,
-        "high": clean.high,
-    }
+    yield _row(audit, "", "", "accuracy", audit.accuracy, audit)
     for name, found in audit.findings.items():
         for part, value in {**found.parts, **found.beside}.items() if found is not None else ():
-            assert found is not None
             for measure in MEASURES:
-                one: Estimate | None = getattr(value, measure)
-                if one is not None:
-                    own = {
-                        "finding": name,
-                        "part": part,
-                        "measure": measure,
-                        "mean": one.mean,
-                        "low": one.low,
-                        "high": one.high,
-                    }
-                    yield {"run": audit.run, **own, "clips": found.clips, "sources": found.sources}
+                if (one := getattr(value, measure)) is not None:
+                    yield _row(audit, name, part, measure, one, found)
+
+
+def _row(audit: Audit, name: str, part: str, measure: str, one: Estimate, counted: Any) -> dict[str, Any]:
+    values = (audit.run, name, part, measure, one.mean, one.low, one.high, counted.clips, counted.sources)
+    return dict(zip(_COLUMNS, values, strict=True))
 
 
 def markdown(audit: Audit) -> str:
@@ -146,12 +133,9 @@ def _number(one: Estimate | None) -> str:
 def _percent(one: Estimate) -> str:
     if one.mean is None:
         return "–"
-    ends = (
-        ""
-        if one.low is None or one.high is None
-        else f" ({100 * max(0.0, one.low):.1f} to {100 * min(1.0, one.high):.1f})"
-    )
-    return f"{100 * one.mean:.1f} %{ends}"
+    if one.low is None or one.high is None:
+        return f"{100 * one.mean:.1f} %"
+    return f"{100 * one.mean:.1f} % ({100 * max(0.0, one.low):.1f} to {100 * min(1.0, one.high):.1f})"
 
 
 def read_content(path: Path) -> Mapping[str, Any]:
@@ -160,10 +144,6 @@ def read_content(path: Path) -> Mapping[str, Any]:
     Raises:
         DataError: the file is missing, or is something else.
     """
-    import json
-
-    from vidact.core.errors import DataError
-
     path = path / f"{NAME}.json" if path.is_dir() else path
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

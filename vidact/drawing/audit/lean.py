@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from vidact.core.errors import VidactError
 from vidact.drawing.figure import MARGIN_INCHES, add_axes, titled_figure
@@ -108,7 +109,9 @@ def cells_plot(
             value = lean[row, column]
             strength = 0.0 if np.isnan(value) else float(np.clip(value, 0, 1))
             edge = 3.0 if clear[row][column] else 0.5
-            axes.add_patch(_cell(row, column, strength, edge))
+            cell = Rectangle((column, row), 1, 1, facecolor=(0.7, 0.09, 0.17, 0.75 * strength), linewidth=edge)
+            cell.set_edgecolor("#67001f" if edge > 1 else "white")
+            axes.add_patch(cell)
             told = "–" if np.isnan(value) else f"{value:.2f}".replace("-", "−")
             axes.text(
                 column + 0.5,
@@ -125,16 +128,3 @@ def cells_plot(
     axes.set_xticks([])
     axes.set_yticks([])
     return figure
-
-
-def _cell(row: int, column: int, strength: float, edge: float):  # type: ignore[no-untyped-def]
-    from matplotlib.patches import Rectangle
-
-    return Rectangle(
-        (column, row),
-        1,
-        1,
-        facecolor=(0.7, 0.09, 0.17, 0.75 * strength),
-        edgecolor="#67001f" if edge > 1 else "white",
-        linewidth=edge,
-    )

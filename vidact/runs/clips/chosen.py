@@ -11,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vidact.core.clips import as_float, height_and_width
 from vidact.core.errors import ConfigError, DataError, VidactError
 from vidact.core.progress import progress_bar
 from vidact.data.checks.inspection import inspect_clips
@@ -24,6 +26,7 @@ from vidact.data.loading.windows import Window, list_windows
 from vidact.data.preparation import divide
 from vidact.data.splits.kept_out import share_footage
 from vidact.data.synthetic.files import WITHOUT_CONFOUNDER
+from vidact.data.video.reading import read_frames
 from vidact.runs.clips.choice import Choice
 from vidact.runs.run import Run
 from vidact.runs.splits import read_kept_split
@@ -224,3 +227,27 @@ def draw_key(seed: int, *words: str) -> bytes:
     """Compute a pseudo-random sort key from a seed and words."""
     # The same on every machine and in every process, unlike hash().
     return hashlib.sha256(" ".join([str(seed), *words]).encode("utf-8", "surrogateescape")).digest()
+
+
+def seeded_generator(seed: int, *words: str) -> torch.Generator:
+    """Seed a random generator from a seed and words."""
+    # 48 bits: manual_seed takes no more than 64, with a sign.
+    return torch.Generator().manual_seed(int.from_bytes(draw_key(seed, *words)[:6], "big"))
+
+
+def read_pixels(run: Run, window: Window, *, path: Path | None = None) -> Float[Tensor, "C T H W"]:
+    """Read the frames of a window as a run's network sees them.
+
+    Args:
+        run: The run.
+        window: Which frames.
+        path: Another file with the same frames, such as the clip without its confounder.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    data = run.data_settings
+    decoder = window.decoder(data.get("decoder", "decord"))
+    size = height_and_width(data["size"])
+    frames = read_frames(path or window.clip.path, window.frame_numbers, size=size, gray=data["gray"], decoder=decoder)
+    return as_float(frames[None])[0]
