@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vidact.audit.asking import AGAIN, ALONE, OTHER, OWN, SAME, Candidate, answers, ask_clip, draw_donors, plan
-from vidact.audit.clips import Clips, with_plate
+from vidact.audit.factors.clips import Clips, with_plate
 from vidact.audit.sections import EXCHANGES, ORDER, reorderings
 from vidact.core.errors import ExplanationError
 

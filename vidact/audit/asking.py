@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidact.audit.clips import Clips
-from vidact.audit.factors import Alone
+from vidact.audit.factors.clips import Clips
+from vidact.audit.factors.places import Alone
 from vidact.audit.sections import EXCHANGES, ORDER, Exchange, reorderings
 from vidact.core.errors import ExplanationError
 from vidact.runs.clips.chosen import draw_key, seeded_generator

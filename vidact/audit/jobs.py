@@ -1,7 +1,6 @@
 """Audit a run clip by clip, a JSON file each, on one or many devices; clips that are asked about already are kept."""
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -10,23 +9,21 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor, nn
+from torch import nn
 
 from vidact.attribution.methods.random_weights import randomised
-from vidact.audit.actors import choose_kind, moving_region
+from vidact.audit.actors.reading import ClipReader
 from vidact.audit.asking import Candidate, Plan, ask_clip, plan
-from vidact.audit.clips import Clips, with_plate
 from vidact.audit.settings import MOVING, NONE, AuditSettings
 from vidact.core.errors import DataError, EnvironmentProblem, VidactError
 from vidact.core.files import write_json
 from vidact.core.jobs import JobRunner, Outcome, make_request, read_record, sort_outcomes
 from vidact.data.loading.windows import Window
 from vidact.data.video.containers import file_sha1
-from vidact.runs.clips.chosen import ChosenClips, read_pixels
+from vidact.runs.clips.chosen import ChosenClips
 from vidact.runs.run import Run
 
 AUDIT_VERSION = 1  # raise it whenever an answer would be another, so that no older ones are kept
-_KEPT_BYTES = 1_000_000_000  # decoded donors of each process
 
 
 @dataclass(frozen=True)
@@ -66,12 +63,12 @@ class ClipAuditor(JobRunner):
         self.network, self.run, self.chosen, self.task = run.network, run, chosen, task
         self.results: list[Outcome] = []
         self._windows = {window.clip.clip_id: window for window in chosen.windows}
+        self.reader = ClipReader(run, chosen, actor=task.actor)
         self._candidates = [
-            Candidate(window.clip.clip_id, window.clip.label, window.clip.source, self._has_actor(window))
+            Candidate(window.clip.clip_id, window.clip.label, window.clip.source, self.reader.has_actor(window))
             for window in chosen.windows
         ]
         self._files: dict[str, tuple[str | None, ...]] = {}
-        self._read_before: OrderedDict[str, Clips] = OrderedDict()
         self._random: nn.Module | None = None
 
     @cached_property
@@ -80,6 +77,7 @@ class ClipAuditor(JobRunner):
 
     def open(self, stack: contextlib.ExitStack) -> None:
         """Make the network with random weights."""
+        self.reader.device = self.device
         generator = torch.Generator().manual_seed(self.task.settings.seed)
         self._random = randomised(self.network, generator=generator).to(self.device).eval()
 
@@ -104,14 +102,14 @@ class ClipAuditor(JobRunner):
         if kept is not None and kept["request"] == request:
             self.results.append(Outcome(window.clip.clip_id))
             return
-        clip = self._read(window.clip.clip_id)
+        clip = self.reader.read(window.clip.clip_id)
         planned = self._readable(planned)
         found = ask_clip(
             self.network,
             self._random,
             clip,
             planned,
-            read=self._read,
+            read=self.reader.read,
             findings=self.task.findings,
             batch_size=settings.batch_size,
             seed=settings.seed,
@@ -132,7 +130,7 @@ class ClipAuditor(JobRunner):
 
         def can_be_read(clip_id: str) -> bool:
             try:
-                self._read(clip_id)
+                self.reader.read(clip_id)
             except EnvironmentProblem:
                 raise
             except VidactError:
@@ -176,41 +174,6 @@ class ClipAuditor(JobRunner):
             decoder = window.decoder(self.run.data_settings.get("decoder", "decord"))
             self._files[clip_id] = window.sha1, None if mask is None else file_sha1(mask), decoder
         return self._files[clip_id]
-
-    def _read(self, clip_id: str) -> Clips:
-        """Read a clip with its plate, or take it from those that were read before."""
-        if clip_id in self._read_before:
-            self._read_before.move_to_end(clip_id)
-            return self._read_before[clip_id]
-        window = self._windows[clip_id]
-        clip = self._with_actor(window, read_pixels(self.run, window)[None].to(self.device))
-        self._read_before[clip_id] = clip
-        most = max(2, _KEPT_BYTES // max(1, clip.video.nbytes))
-        while len(self._read_before) > most:
-            self._read_before.popitem(last=False)
-        return clip
-
-    def _has_actor(self, window: Window) -> bool:
-        if self.task.actor in (MOVING, NONE):
-            return self.task.actor == MOVING
-        return self.task.actor in self.chosen.kinds_of(window.clip.clip_id)
-
-    def _with_actor(self, window: Window, video: Tensor) -> Clips:
-        if self.task.actor == NONE:
-            return Clips(video)
-        if self.task.actor == MOVING:
-            return with_plate(video, moving_region(video))
-        mask = self.chosen.read_mask(window, self.task.actor, size=(video.shape[3], video.shape[4]))
-        if mask is None:
-            return Clips(video)
-        return with_plate(video, mask[None].to(self.device))
-
-
-def find_actor(chosen: ChosenClips, asked: str) -> str:
-    """Say where the actor comes from: a kind of mask, what moves, or nowhere."""
-    if asked in (MOVING, NONE):
-        return asked
-    return choose_kind(chosen.mask_kinds) or MOVING
 
 
 def audit_all(model: ClipAuditor, *, trainer: Trainer) -> tuple[list[dict[str, Any]], list[str], int]:

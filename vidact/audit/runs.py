@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from lightning.pytorch import Trainer
 
-from vidact.audit.jobs import ClipAuditor, Task, audit_all, find_actor
+from vidact.audit.actors.reading import find_actor
+from vidact.audit.jobs import ClipAuditor, Task, audit_all
 from vidact.audit.results.findings import Measured, accuracy, claim_level, measure
 from vidact.audit.results.resampling import Estimate, Resamples
 from vidact.audit.results.verdict import Verdict, decide, sentence

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidact.audit.factors import GRID, NUM_PARTS, Background, Border, Cell, Factor, Time
+from vidact.audit.factors.places import GRID, NUM_PARTS, Background, Border, Cell, Factor, Time
 from vidact.audit.settings import BACKGROUND, BORDER, CELLS, TIME
 
 NUM_ORDERS = 5  # random orders of frames, and frames to freeze

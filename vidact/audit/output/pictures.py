@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from vidact.audit.factors import GRID
+from vidact.audit.factors.places import GRID
 from vidact.audit.results.verdict import says
 from vidact.audit.runs import Audit
 from vidact.audit.settings import CELLS

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vidact.audit.actors import MOVING_SHARE, moving_region
-from vidact.audit.clips import Clips, with_plate
-from vidact.audit.factors import GRID, NUM_PARTS, Background, Border, Cell, Factor, Time
+from vidact.audit.actors.moving import MOVING_SHARE, moving_region
+from vidact.audit.factors.clips import Clips, with_plate
+from vidact.audit.factors.places import GRID, NUM_PARTS, Background, Border, Cell, Factor, Time
 
 FACTORS: list[Factor] = [Background(), Background(dilation=0), Cell(0, 3), Cell(2, 1), Time(0), Time(7), Border()]
 

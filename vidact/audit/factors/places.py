@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vidact.audit.clips import Clips
+from vidact.audit.factors.clips import Clips
 
 GRID = 4  # cells in each direction
 NUM_PARTS = 8  # of a clip's time

@@ -1,0 +1,1 @@
+"""Where the actor of a clip is."""

@@ -1,0 +1,71 @@
+"""Read a run's clips with their actors and still backgrounds; those that were read last are kept."""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor
+
+from vidact.audit.actors.moving import choose_kind, moving_region
+from vidact.audit.factors.clips import Clips, with_plate
+from vidact.audit.settings import MOVING, NONE
+from vidact.data.loading.windows import Window
+from vidact.runs.clips.chosen import ChosenClips, read_pixels
+from vidact.runs.run import Run
+
+_KEPT_BYTES = 1_000_000_000  # decoded clips of each process
+
+
+class ClipReader:
+    """Reads clips, as the network sees them, onto a device.
+
+    Args:
+        run: Its settings say how clips are decoded.
+        chosen: The clips.
+        actor: Where the actor comes from: a kind of mask, `moving` or `none`.
+    """
+
+    def __init__(self, run: Run, chosen: ChosenClips, *, actor: str) -> None:
+        self.device = torch.device("cpu")
+        self._run, self._chosen, self._actor = run, chosen, actor
+        self._windows = {window.clip.clip_id: window for window in chosen.windows}
+        self._read_before: OrderedDict[str, Clips] = OrderedDict()
+
+    def read(self, clip_id: str) -> Clips:
+        """Read a clip, B = 1, with its plate, or take it from those that were read before.
+
+        Raises:
+            DataError: the clip or its mask cannot be read.
+        """
+        if clip_id in self._read_before:
+            self._read_before.move_to_end(clip_id)
+            return self._read_before[clip_id]
+        window = self._windows[clip_id]
+        clip = self._with_actor(window, read_pixels(self._run, window)[None].to(self.device))
+        self._read_before[clip_id] = clip
+        most = max(2, _KEPT_BYTES // max(1, clip.video.nbytes))
+        while len(self._read_before) > most:
+            self._read_before.popitem(last=False)
+        return clip
+
+    def has_actor(self, window: Window) -> bool:
+        """Say whether it is known where a clip's actor is, without reading the clip."""
+        if self._actor in (MOVING, NONE):
+            return self._actor == MOVING
+        return self._actor in self._chosen.kinds_of(window.clip.clip_id)
+
+    def _with_actor(self, window: Window, video: Tensor) -> Clips:
+        if self._actor == NONE:
+            return Clips(video)
+        if self._actor == MOVING:
+            return with_plate(video, moving_region(video))
+        mask = self._chosen.read_mask(window, self._actor, size=(video.shape[3], video.shape[4]))
+        if mask is None:
+            return Clips(video)
+        return with_plate(video, mask[None].to(self.device))
+
+
+def find_actor(chosen: ChosenClips, asked: str) -> str:
+    """Say where the actor comes from: a kind of mask, what moves, or nowhere."""
+    if asked in (MOVING, NONE):
+        return asked
+    return choose_kind(chosen.mask_kinds) or MOVING

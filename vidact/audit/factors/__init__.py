@@ -1,0 +1,1 @@
+"""The parts of clips that are exchanged for those of donors."""
