@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vidact.audit.asking import AGAIN, ALONE, OTHER, OWN, SAME, Candidate, answers, ask_clip, draw_donors, plan
 from vidact.audit.factors.clips import Clips, with_plate
-from vidact.audit.sections import EXCHANGES, ORDER, reorderings
+from vidact.audit.sections import ACTOR, EXCHANGES, ORDER, PROBES, Exchange, reorderings
 from vidact.core.errors import ExplanationError
 
 CANDIDATES = [Candidate(f"clip{number}", number % 3, f"scene{number // 4}") for number in range(40)]
@@ -21,6 +21,10 @@ class Brightness(nn.Module):
         video.mul_(1)
         pixel = video[:, 0, 0, 0, 0]
         return torch.stack([1 - pixel, pixel], dim=1) * 10
+
+
+def _only(*names: str) -> dict[str, Exchange]:
+    return {name: EXCHANGES[name] for name in names}
 
 
 @given(st.integers(0, 39), st.integers(1, 30), st.randoms())
@@ -41,14 +45,17 @@ def test_donors_are_of_other_sources_and_of_the_class_that_is_wanted(number: int
 
 def test_a_class_without_another_source_has_no_donors() -> None:
     alone = [Candidate("a", 0, "s"), Candidate("b", 0, "s"), Candidate("c", 1, "t")]
-    planned = plan(alone[0], alone, findings=["background"], donors=2, seed=0)
+    planned = plan(alone[0], alone, exchanges=_only("background"), donors=2, seed=0)
     assert planned.donors["background"] == {SAME: [], OTHER: ["c", "c"], AGAIN: []}
     assert not draw_donors(alone[2], alone, count=2, words=())[SAME]
 
 
 def test_clips_without_an_actor_neither_get_nor_lend_a_background() -> None:
-    clips = [Candidate(f"c{number}", number % 2, f"s{number}", has_actor=number != 3) for number in range(8)]
-    planned = [plan(clip, clips, findings=["background", "cells"], donors=8, seed=0) for clip in clips]
+    clips = [
+        Candidate(f"c{number}", number % 2, f"s{number}", frozenset({ACTOR} if number != 3 else ()))
+        for number in range(8)
+    ]
+    planned = [plan(clip, clips, exchanges=_only("background", "cells"), donors=8, seed=0) for clip in clips]
     assert planned[3].donors["background"] == {}
     assert planned[3].donors["cells"][SAME]
     lent = {donor for one in planned for arm in one.donors["background"].values() for donor in arm}
@@ -75,8 +82,8 @@ def test_a_clip_is_asked_about_in_all_arms() -> None:
         one.clip_id: with_plate(torch.rand(1, 1, 8, 16, 16, generator=generator), torch.rand(1, 8, 16, 16) > 0.9)
         for one in CANDIDATES
     }
-    findings = [ORDER, *EXCHANGES]
-    planned = plan(CANDIDATES[0], CANDIDATES, findings=findings, donors=4, seed=0)
+    exchanges = _only("background", "time.when", "cells", "border")
+    planned = plan(CANDIDATES[0], CANDIDATES, exchanges=exchanges, donors=4, seed=0)
     before = {name: clip.video.clone() for name, clip in clips.items()}
     found = ask_clip(
         Brightness(),
@@ -84,7 +91,8 @@ def test_a_clip_is_asked_about_in_all_arms() -> None:
         clips["clip0"],
         planned,
         read=clips.__getitem__,
-        findings=findings,
+        exchanges=exchanges,
+        probes={ORDER: PROBES[ORDER]},
         batch_size=5,
         seed=0,
     )
@@ -104,7 +112,7 @@ def test_a_clip_is_asked_about_in_all_arms() -> None:
 
 def test_frozen_and_shuffled_frames_are_the_clips_own() -> None:
     video = torch.arange(7.0).reshape(1, 7, 1, 1)
-    found = reorderings(video, generator=torch.Generator().manual_seed(0))
+    found = reorderings(Clips(video[None]), torch.Generator().manual_seed(0))
     assert all(sorted(order.flatten().tolist()) == list(range(7)) for order in found["shuffled"])
     assert found["reversed"].flatten().tolist() == [6, 5, 4, 3, 2, 1, 0]
     assert [sorted(set(still.flatten().tolist())) for still in found["frozen"]] == [[0], [2], [3], [4], [6]]

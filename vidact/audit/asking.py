@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vidact.audit.factors.clips import Clips
 from vidact.audit.factors.places import Alone
-from vidact.audit.sections import EXCHANGES, ORDER, Exchange, reorderings
+from vidact.audit.sections import ACTOR, Exchange, Probe
 from vidact.core.errors import ExplanationError
 from vidact.runs.clips.chosen import draw_key, seeded_generator
 
@@ -30,13 +30,17 @@ class Candidate:
         clip_id: Its name.
         label: Its class.
         source: The video that it was cut from.
-        has_actor: Whether it is known where its actor is.
+        traits: What it has of what a factor may need: an actor whose place is known, a cut.
     """
 
     clip_id: str
     label: int
     source: str
-    has_actor: bool = True
+    traits: frozenset[str] = frozenset({ACTOR})
+
+    def has(self, needs: Sequence[str]) -> bool:
+        """Say whether it has all that is needed."""
+        return self.traits.issuperset(needs)
 
 
 def draw_donors(
@@ -126,18 +130,15 @@ class Plan:
     donors: Mapping[str, Mapping[str, Sequence[str]]]
 
 
-def plan(clip: Candidate, others: Sequence[Candidate], *, findings: Sequence[str], donors: int, seed: int) -> Plan:
-    """Draw the donors of a clip for all findings; those that need an actor leave out clips without one."""
-    drawn: dict[str, dict[str, list[str]]] = {}
-    for name in findings:
-        if name not in EXCHANGES:
-            continue
-        needs_actor = EXCHANGES[name].needs_actor
-        if needs_actor and not clip.has_actor:
-            drawn[name] = {}
-            continue
-        fit = [other for other in others if other.has_actor] if needs_actor else others
-        drawn[name] = draw_donors(clip, fit, count=EXCHANGES[name].num_donors(donors), words=(seed, name))
+def plan(
+    clip: Candidate, others: Sequence[Candidate], *, exchanges: Mapping[str, Exchange], donors: int, seed: int
+) -> Plan:
+    """Draw the donors of a clip for all findings; clips that lack what a finding needs neither get nor lend."""
+    drawn: dict[str, Mapping[str, Sequence[str]]] = {}
+    for name, exchange in exchanges.items():
+        fit = [other for other in others if other.has(exchange.needs)] if clip.has(exchange.needs) else []
+        count = exchange.num_donors(donors)
+        drawn[name] = draw_donors(clip, fit, count=count, words=(seed, name)) if fit else {}
     return Plan(clip, drawn)
 
 
@@ -148,7 +149,8 @@ def ask_clip(
     planned: Plan,
     *,
     read: Callable[[str], Clips],
-    findings: Sequence[str],
+    exchanges: Mapping[str, Exchange],
+    probes: Mapping[str, Probe],
     batch_size: int,
     seed: int,
 ) -> dict[str, Any]:
@@ -160,9 +162,10 @@ def ask_clip(
         clip: The clip, B = 1.
         planned: Its donors.
         read: Reads a donor, B = 1.
-        findings: What is asked.
+        exchanges: What is exchanged, by finding.
+        probes: What is asked without a donor, by finding.
         batch_size: Clips at once.
-        seed: Of the orders of frames.
+        seed: Of what probes draw.
 
     Returns:
         Plain values: answers by finding, part and arm.
@@ -172,16 +175,15 @@ def ask_clip(
     def ask(one: nn.Module, questions: Iterable[Question]) -> dict[str, list[Answer]]:
         return answers(one, questions, label=label, batch_size=batch_size)
 
-    swaps = [name for name in findings if name in EXCHANGES]
     told: list[Question] = [(CLEAN, clip.video)]
-    if ORDER in findings:
+    for name, probe in probes.items():
         generator = seeded_generator(seed, planned.clip.clip_id)
-        told += [(f"{ORDER}|{name}", video) for name, video in reorderings(clip.video[0], generator=generator).items()]
-    found: dict[str, Any] = {
-        "answers": ask(network, _chain(told, *(_questions(clip, planned, name, read) for name in swaps)))
-    }
-    if random_network is not None and swaps:
-        asked = (_questions(clip, planned, name, read, arms=(SAME, OTHER), most=NUM_RANDOM) for name in swaps)
+        told += [(f"{name}|{way}", videos) for way, videos in probe(clip, generator).items()]
+    asked = (_questions(clip, planned, *one, read) for one in exchanges.items())
+    found: dict[str, Any] = {"answers": ask(network, _chain(told, *asked))}
+    if random_network is not None and exchanges:
+        judged = [one for one in exchanges.items() if one[1].is_judged]
+        asked = (_questions(clip, planned, *one, read, arms=(SAME, OTHER), most=NUM_RANDOM) for one in judged)
         found["random"] = ask(random_network, _chain(*asked))
     return found
 
@@ -195,15 +197,16 @@ def _questions(
     clip: Clips,
     planned: Plan,
     name: str,
+    exchange: Exchange,
     read: Callable[[str], Clips],
     *,
     arms: Sequence[str] = (SAME, OTHER, AGAIN, OWN, ALONE),
     most: int | None = None,
 ) -> Iterator[Question]:
     """Show a clip with each part exchanged; names are finding, part and arm."""
-    exchange: Exchange = EXCHANGES[name]
     if not planned.donors[name]:
         return
+    arms = arms if exchange.is_judged else (SAME, OTHER)  # what is not judged needs no controls
     donors = {
         arm: Clips.join([read(one) for one in own[:most]])
         for arm, own in planned.donors[name].items()
@@ -212,7 +215,7 @@ def _questions(
     for part, factor in exchange.parts.items():
         for arm, lent in donors.items():
             yield f"{name}|{part}|{arm}", factor.exchange(clip[[0] * len(lent)], lent)
-        if OWN in arms and exchange.needs_actor:  # to give a clip its own cell or frames changes nothing
+        if OWN in arms and ACTOR in exchange.needs:  # to give a clip its own cell or frames changes nothing
             yield f"{name}|{part}|{OWN}", factor.exchange(clip, clip)
         if ALONE in arms and isinstance(factor, Alone):
             yield f"{name}|{part}|{ALONE}", factor.alone(clip)

@@ -1,19 +1,23 @@
 """Audit a run clip by clip, a JSON file each, on one or many devices; clips that are asked about already are kept."""
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import Trainer
 from torch import nn
 
+from vidact.attribution.base import Explainer
 from vidact.attribution.methods.random_weights import randomised
+from vidact.attribution.registry import build_explainer
 from vidact.audit.actors.reading import ClipReader
 from vidact.audit.asking import Candidate, Plan, ask_clip, plan
+from vidact.audit.factors.clips import Clips
+from vidact.audit.sections import Exchange, Probe
 from vidact.audit.settings import MOVING, NONE, AuditSettings
 from vidact.core.errors import DataError, EnvironmentProblem, VidactError
 from vidact.core.files import write_json
@@ -26,27 +30,55 @@ from vidact.runs.run import Run
 AUDIT_VERSION = 1  # raise it whenever an answer would be another, so that no older ones are kept
 
 
+@runtime_checkable
+class Describe(Protocol):
+    """Adds plain values to a clip's record, such as a coarse map of its relevance."""
+
+    def __call__(
+        self, clip: Clips, candidate: Candidate, *, network: nn.Module, explain: Explainer | None
+    ) -> dict[str, Any]:
+        """Compute them; `clip` is one, and the network is in eval mode on its device."""
+        ...
+
+
 @dataclass(frozen=True)
 class Task:
     """What is asked about a run.
 
     Attributes:
         settings: As asked for.
-        findings: By name.
         actor: Where the actor comes from: a kind of mask, `moving` or `none`.
         folder: Where to.
+        exchanges: What is exchanged, by finding.
+        probes: What is asked without a donor, by finding.
+        method: Which explains clips; None where none is wanted, or none can be trusted.
+        describe: Adds plain values to a clip's record.
+        proposed: What is exchanged in some clips only, by clip and finding.
+        reasons: Plain values that say what was proposed, by clip; they are part of what a record depends on.
+        place: Folder of the records.
         again: Whether to ask again about clips that are asked about already.
     """
 
     settings: AuditSettings
-    findings: tuple[str, ...]
     actor: str
     folder: Path
+    exchanges: Mapping[str, Exchange]
+    probes: Mapping[str, Probe]
+    method: str | None = None
+    describe: Describe | None = None
+    proposed: Mapping[str, Mapping[str, Exchange]] = field(default_factory=dict)
+    reasons: Mapping[str, Any] = field(default_factory=dict)
+    place: str = "clips"
     again: bool = False
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The names of all that is asked."""
+        return (*self.probes, *self.exchanges)
 
     def path_of(self, clip_id: str) -> Path:
         """Name a clip's file."""
-        return self.folder / "clips" / f"{clip_id}.json"
+        return self.folder / self.place / f"{clip_id}.json"
 
 
 class ClipAuditor(JobRunner):
@@ -64,20 +96,25 @@ class ClipAuditor(JobRunner):
         self.results: list[Outcome] = []
         self._windows = {window.clip.clip_id: window for window in chosen.windows}
         self.reader = ClipReader(run, chosen, actor=task.actor)
-        self._candidates = [
-            Candidate(window.clip.clip_id, window.clip.label, window.clip.source, self.reader.has_actor(window))
-            for window in chosen.windows
-        ]
+        self._candidates: list[Candidate] = []
         self._files: dict[str, tuple[str | None, ...]] = {}
         self._random: nn.Module | None = None
+        self._explain: Explainer | None = None
 
     @cached_property
     def _checkpoint_sha1(self) -> str:
         return file_sha1(self.run.checkpoint)
 
     def open(self, stack: contextlib.ExitStack) -> None:
-        """Make the network with random weights."""
+        """Make the network with random weights, and find out what each clip has."""
         self.reader.device = self.device
+        needs = {own for exchange in self.task.exchanges.values() for own in exchange.needs}
+        self._candidates = [
+            Candidate(window.clip.clip_id, window.clip.label, window.clip.source, self.reader.traits(window, needs))
+            for window in self.chosen.windows
+        ]
+        if self.task.describe is not None and self.task.method is not None:
+            self._explain = stack.enter_context(build_explainer(self.task.method, self.network))
         generator = torch.Generator().manual_seed(self.task.settings.seed)
         self._random = randomised(self.network, generator=generator).to(self.device).eval()
 
@@ -94,9 +131,8 @@ class ClipAuditor(JobRunner):
 
     def _ask(self, window: Window, candidate: Candidate) -> None:
         settings, path = self.task.settings, self.task.path_of(window.clip.clip_id)
-        planned = plan(
-            candidate, self._candidates, findings=self.task.findings, donors=settings.donors, seed=settings.seed
-        )
+        exchanges = {**self.task.exchanges, **self.task.proposed.get(window.clip.clip_id, {})}
+        planned = plan(candidate, self._candidates, exchanges=exchanges, donors=settings.donors, seed=settings.seed)
         request = self._request(window, planned)
         kept = None if self.task.again else read_record(path)
         if kept is not None and kept["request"] == request:
@@ -110,7 +146,8 @@ class ClipAuditor(JobRunner):
             clip,
             planned,
             read=self.reader.read,
-            findings=self.task.findings,
+            exchanges=exchanges,
+            probes=self.task.probes,
             batch_size=settings.batch_size,
             seed=settings.seed,
         )
@@ -123,6 +160,8 @@ class ClipAuditor(JobRunner):
             "donors": planned.donors,
             **found,
         }
+        if self.task.describe is not None:
+            content |= self.task.describe(clip, candidate, network=self.network, explain=self._explain)
         write_json(path, content)
 
     def _readable(self, planned: Plan) -> Plan:
@@ -145,7 +184,7 @@ class ClipAuditor(JobRunner):
 
     def _request(self, window: Window, planned: Plan) -> dict[str, Any]:
         settings, data = asdict(self.task.settings), self.run.data_settings
-        for name in ("batch_size", "margin", "sections", "actor"):  # on the first two no answer depends
+        for name in ("batch_size", "margin", "sections", "actor", "method"):  # on the first two no answer depends
             settings.pop(name)
         donors = {
             name: {arm: [self._files_of(one) for one in own] for arm, own in arms.items()}
@@ -162,6 +201,8 @@ class ClipAuditor(JobRunner):
             settings=settings,
             findings=self.task.findings,
             actor=self.task.actor,
+            method=self.task.method if self.task.describe is not None else None,
+            proposed=self.task.reasons.get(window.clip.clip_id),
             donors=donors,
         )
 

@@ -4,8 +4,13 @@ from dataclasses import dataclass
 
 from vidact.core.errors import ConfigError, nearest
 
-TIME, BACKGROUND, CELLS, BORDER = "time", "background", "cells", "border"
-SECTIONS = (TIME, BACKGROUND, CELLS, BORDER)
+TIME, BACKGROUND, DARKNESS, CUTS, BORDER, CELLS = "time", "background", "darkness", "cuts", "border", "cells"
+CAMERA, SCALE, SPEED = "camera", "scale", "speed"
+REGIONS, TAGS, CONFUSED, CLUSTERS = "regions", "tags", "confused", "clusters"
+DESCRIBED = (TAGS, CONFUSED, CLUSTERS)  # these describe, and end in no verdict
+DEFAULT = (TIME, BACKGROUND, DARKNESS, CUTS, BORDER, CELLS, REGIONS, TAGS, CONFUSED, CLUSTERS)
+SECTIONS = (*DEFAULT, CAMERA, SCALE, SPEED)
+OVER_TIME = (TIME, CUTS, CAMERA, SPEED)  # these need more than a frame
 AUTO, MOVING, NONE = "auto", "moving", "none"
 
 
@@ -14,21 +19,25 @@ class AuditSettings:
     """What is exchanged in a run's clips.
 
     Attributes:
-        sections: What is asked: time, background, cells, border.
+        sections: What is asked: time, background, darkness, cuts, border, cells, regions, tags, confused, clusters; on
+            request also camera, scale, speed.
         actor: Where the actor is: auto (masks of the data set, else what moves), a folder of masks (as
             --masks_folder), moving, none.
         donors: How many other clips lend each part, of the same class and of another one.
         margin: The share of right answers that may hang on a part before the network is said to lean on it.
         batch_size: Clips that go through the network at once.
         seed: Of all that is drawn at random, together with a clip's id.
+        method: What explains clips for regions, confused and clusters: auto (what `evaluate` says can be trusted), or a
+            method by name, as lrp:epsilon_plus.
     """
 
-    sections: tuple[str, ...] = SECTIONS
+    sections: tuple[str, ...] = DEFAULT
     actor: str = AUTO
     donors: int = 8
     margin: float = 0.1
     batch_size: int = 32
     seed: int = 0
+    method: str = AUTO
 
     def __post_init__(self) -> None:
         for name in self.sections:

@@ -16,6 +16,7 @@ from vidact.audit.results.verdict import (
     sentence,
     sources_for_absence,
 )
+from vidact.audit.sections import EXCHANGES
 
 CLASSES, DONORS = 4, 8
 
@@ -74,7 +75,14 @@ def _decide(records: list[dict[str, Any]], **changes: Any) -> tuple[Measured, Ve
     resamples = Resamples(
         [record["source"] for record in records], generator=torch.Generator().manual_seed(1), num_resamples=2000
     )
-    found = measure("background", records, resamples=resamples, num_findings=1, num_classes=CLASSES)
+    found = measure(
+        "background",
+        records,
+        exchange=EXCHANGES["background"],
+        resamples=resamples,
+        num_findings=1,
+        num_classes=CLASSES,
+    )
     assert found is not None
     settings = {"clean": Estimate(1.0, 1.0, 1.0, 1.0, 1.0), "margin": 0.1, "num_findings": 1}
     return found, decide(found, **{**settings, "coverage": 1.0, **changes})
@@ -142,16 +150,26 @@ def test_a_clip_without_donors_is_nobodys_evidence() -> None:
     for record in records:
         record["donors"] = {"background": {SAME: [], OTHER: record["donors"]["background"][OTHER], AGAIN: []}}
     resamples = Resamples([record["source"] for record in records], generator=torch.Generator())
-    assert measure("background", records, resamples=resamples, num_findings=1, num_classes=CLASSES) is None
+    assert (
+        measure(
+            "background",
+            records,
+            exchange=EXCHANGES["background"],
+            resamples=resamples,
+            num_findings=1,
+            num_classes=CLASSES,
+        )
+        is None
+    )
     verdict = decide(None, clean=Estimate(1.0), margin=0.1, num_findings=1, coverage=None)
     assert "no clip has donors" in verdict.reason
 
 
 def test_the_sentence_names_each_finding_once() -> None:
     said = [
-        ("background", Verdict(LEANS, "x")),
-        ("cells", Verdict(DOES_NOT_LEAN, "y")),
-        ("border", Verdict(CANNOT_SAY, "z")),
+        ("the background", Verdict(LEANS, "x")),
+        ("a cell of the frame", Verdict(DOES_NOT_LEAN, "y")),
+        ("the border of the frame", Verdict(CANNOT_SAY, "z")),
     ]
     told = sentence("run", said, margin=0.1)
     assert told == (

@@ -1,13 +1,17 @@
 """Read a run's clips with their actors and still backgrounds; those that were read last are kept."""
 
+import contextlib
 from collections import OrderedDict
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
 
 from vidact.audit.actors.moving import choose_kind, moving_region
 from vidact.audit.factors.clips import Clips, with_plate
+from vidact.audit.sections import ACTOR, TRAITS
 from vidact.audit.settings import MOVING, NONE
+from vidact.core.errors import DataError
 from vidact.data.loading.windows import Window
 from vidact.runs.clips.chosen import ChosenClips, read_pixels
 from vidact.runs.run import Run
@@ -52,6 +56,16 @@ class ClipReader:
         if self._actor in (MOVING, NONE):
             return self._actor == MOVING
         return self._actor in self._chosen.kinds_of(window.clip.clip_id)
+
+    def traits(self, window: Window, wanted: Collection[str]) -> frozenset[str]:
+        """Say what a clip has of what factors may need; it is read only if that must be seen in its pixels."""
+        found = {ACTOR} if self.has_actor(window) else set()
+        unseen = [name for name in TRAITS if name in wanted]
+        if unseen:
+            with contextlib.suppress(DataError):  # it is told as a clip that cannot be asked about
+                clip = self.read(window.clip.clip_id)
+                found |= {name for name in unseen if TRAITS[name](clip)}
+        return frozenset(found)
 
     def _with_actor(self, window: Window, video: Tensor) -> Clips:
         if self._actor == NONE:

@@ -7,9 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from vidact.audit.results.extras import percent
 from vidact.audit.results.resampling import Estimate
-from vidact.audit.results.verdict import CANNOT_SAY, LEANS, is_above, says
-from vidact.audit.runs import NAME, Audit
+from vidact.audit.results.summary import Audit
+from vidact.audit.results.verdict import CANNOT_SAY, LEANS, is_above
+from vidact.audit.runs import NAME
 from vidact.core.errors import DataError
 from vidact.core.files import atomic_writer, write_json
 from vidact.core.terminal import escape_row, printable
@@ -35,7 +37,7 @@ def content_of(audit: Audit) -> dict[str, Any]:
     sections = {}
     for name, found in audit.findings.items():
         verdict = audit.verdicts[name]
-        own: dict[str, Any] = {"verdict": verdict.verdict, "reason": verdict.reason, "says": says(name)}
+        own: dict[str, Any] = {"verdict": verdict.verdict, "reason": verdict.reason, "says": audit.says[name]}
         if found is None:
             own |= dict.fromkeys(MEASURES)
         else:
@@ -51,9 +53,10 @@ def content_of(audit: Audit) -> dict[str, Any]:
     rest = {
         key: getattr(audit, key)
         for key in audit.__dataclass_fields__
-        if key not in ("findings", "verdicts", "accuracy")
+        if key not in ("findings", "verdicts", "accuracy", "extras", "says")
     }
-    return {"format": 1, **rest, "accuracy": asdict(audit.accuracy), "sections": sections}
+    extras = {name: {"sentence": one.sentence, **one.content} for name, one in audit.extras.items()}
+    return {"format": 1, **rest, "accuracy": asdict(audit.accuracy), "sections": sections, "beside": extras}
 
 
 def write_audit(folder: Path, audit: Audit) -> dict[str, Any]:
@@ -95,14 +98,14 @@ def markdown(audit: Audit) -> str:
     )
     lines += [
         f"{audit.clips} clips of {audit.sources} sources, {audit.part} part of {printable(audit.data)}, "
-        f"{len(audit.class_names)} classes; {_percent(audit.accuracy)} right as they are. Actor: {actor}.",
+        f"{len(audit.class_names)} classes; {percent(audit.accuracy)} right as they are. Actor: {actor}.",
         "",
         "| | verdict | lean | steer | same | other | A/A | artefact | random |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, found in audit.findings.items():
         verdict = audit.verdicts[name].verdict
-        title = printable(says(name)).removeprefix("the ").removeprefix("a ")
+        title = printable(audit.says[name]).removeprefix("the ").removeprefix("a ")
         if found is None:
             lines.append(f"| {title} | {verdict} | | | | | | | |")
             continue
@@ -115,7 +118,14 @@ def markdown(audit: Audit) -> str:
             cells = [_number(getattr(found.parts[part], measure)) for measure in measures]
             lines.append(f"| {label} | {f'**{told}**' if told == LEANS else told} | {' | '.join(cells)} |")
     lines += ["", READING, ""]
-    if unsure := [f"- {says(name)}: {one.reason}" for name, one in audit.verdicts.items() if one.verdict == CANNOT_SAY]:
+    for extra in audit.extras.values():
+        lines += [f"## {extra.title}", "", f"{printable(extra.sentence[:1].upper() + extra.sentence[1:])}.", ""]
+        if extra.rows:
+            lines += [f"| {' | '.join(extra.columns)} |", f"|{'---|' * len(extra.columns)}"]
+            lines += [f"| {' | '.join(_cell(value) for value in row)} |" for row in extra.rows] + [""]
+    if unsure := [
+        f"- {audit.says[name]}: {one.reason}" for name, one in audit.verdicts.items() if one.verdict == CANNOT_SAY
+    ]:
         lines += ["## Why nothing can be said", "", *map(printable, unsure), ""]
     for heading, listed in (("Notes", audit.notes), ("Left out", audit.left_out)):
         if listed:
@@ -130,12 +140,10 @@ def _number(one: Estimate | None) -> str:
     return f"{one.mean:.3f}{ends}".replace("-", "−")
 
 
-def _percent(one: Estimate) -> str:
-    if one.mean is None:
-        return "–"
-    if one.low is None or one.high is None:
-        return f"{100 * one.mean:.1f} %"
-    return f"{100 * one.mean:.1f} % ({100 * max(0.0, one.low):.1f} to {100 * min(1.0, one.high):.1f})"
+def _cell(value: str | float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.3f}".replace("-", "−") if isinstance(value, float) else printable(str(value)).replace("|", r"\|")
 
 
 def read_content(path: Path) -> Mapping[str, Any]:

@@ -5,8 +5,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from vidact.audit.factors.places import GRID
-from vidact.audit.results.verdict import says
-from vidact.audit.runs import Audit
+from vidact.audit.results.summary import Audit
 from vidact.audit.settings import CELLS
 from vidact.drawing.audit.lean import LeanRow, cells_plot, lean_plot
 
@@ -21,7 +20,9 @@ def audit_figures(audit: Audit, *, mean_frame: Float[np.ndarray, "H W"] | None) 
     rows = []
     for name, found in audit.findings.items():
         lean = None if found is None else found.parts[found.main].lean
-        label = says(name) if found is None or len(found.parts) == 1 else f"{says(name)} ({found.main})"
+        label = audit.says[name]
+        if found is not None and len(found.parts) > 1:
+            label = f"{label} ({found.main})"
         ends = (None, None, None) if lean is None else (lean.mean, lean.low, lean.high)
         rows.append(LeanRow(label, audit.verdicts[name].verdict, *ends))
     margin = float(audit.settings["margin"])

@@ -15,7 +15,7 @@ import torch
 
 from vidact.audit.asking import AGAIN, ALONE, CLEAN, OTHER, OWN, SAME
 from vidact.audit.results.resampling import Drawn, Estimate, Resamples
-from vidact.audit.sections import EXCHANGES, ORDER
+from vidact.audit.sections import ORDER, Exchange
 
 CONTROL_LEVEL = 0.99  # at which two draws of the same kind must not differ
 FAMILY = 0.05  # the chance of any false claim
@@ -61,6 +61,7 @@ class Measured:
         sources: How many sources they come from.
         donors: Of each arm.
         chance: What guessing would reach on these clips: 1 / K, or the share of the most frequent class.
+        present: Share of the clips that have what is exchanged.
         beside: Numbers on which no verdict hangs.
     """
 
@@ -70,6 +71,7 @@ class Measured:
     sources: int
     donors: int
     chance: float
+    present: float = 1.0
     beside: Mapping[str, Part] = field(default_factory=dict)
 
     @property
@@ -98,24 +100,31 @@ def _clean(records: Sequence[Record], resamples: Resamples) -> Drawn:
 
 
 def measure(
-    name: str, records: Sequence[Record], *, resamples: Resamples, num_findings: int, num_classes: int
+    name: str,
+    records: Sequence[Record],
+    *,
+    exchange: Exchange | None,
+    resamples: Resamples,
+    num_findings: int,
+    num_classes: int,
 ) -> Measured | None:
     """Estimate one finding from the records of clips; None where no clip has donors.
 
     Args:
-        name: One of `EXCHANGES`, or `time.order`.
+        name: Of the finding.
+        exchange: What was exchanged; None for `time.order`.
         records: What `ask_clip` gave, with label, source and donors.
         resamples: Of the clips' sources.
         num_findings: How many are asked, for the level of claims.
         num_classes: K.
     """
-    if name == ORDER:
+    if exchange is None:
         level = claim_level(num_findings=num_findings, num_parts=2)
         found = {way: _order(records, way, resamples, level) for way in ("shuffled", "reversed", "frozen")}
         frozen = {"frozen": found.pop("frozen")}  # no other order, but no motion
         num_sources = len({record["source"] for record in records})
-        return Measured(name, found, len(records), num_sources, 0, chance_of(records, num_classes), frozen)
-    parts = EXCHANGES[name].parts
+        return Measured(name, found, len(records), num_sources, 0, chance_of(records, num_classes), 1.0, frozen)
+    parts = exchange.parts
     used = [record for record in records if record["donors"][name].get(SAME) and record["donors"][name].get(OTHER)]
     if not used:
         return None
@@ -126,7 +135,8 @@ def measure(
     }
     donors = len(used[0]["donors"][name][SAME])
     sources_used = {record["source"] for record in used}
-    return Measured(name, found, len(used), len(sources_used), donors, chance_of(used, num_classes))
+    present = len(used) / len(records) if exchange.needs else 1.0
+    return Measured(name, found, len(used), len(sources_used), donors, chance_of(used, num_classes), present)
 
 
 def chance_of(records: Sequence[Record], num_classes: int) -> float:

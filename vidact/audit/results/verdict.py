@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from vidact.audit.results.findings import Measured, Part, claim_level
 from vidact.audit.results.resampling import Estimate
-from vidact.audit.sections import EXCHANGES, ORDER
+from vidact.audit.sections import ORDER
 from vidact.core.intervals import LEVEL, least_sources
 
 LEANS, DOES_NOT_LEAN, CANNOT_SAY = "leans", "does not lean", "cannot say"
 MOST_ARTEFACT = 0.25  # of the accuracy above chance
 LEAST_COVERAGE = 0.7  # of the frames must have an actor
-ORDER_SAYS = "the order of frames"
+LEAST_PRESENT = 0.8  # of the clips must have what is exchanged
 
 
 @dataclass(frozen=True)
@@ -30,18 +30,14 @@ class Verdict:
     works: bool = True
 
 
-def says(name: str) -> str:
-    """Name what a finding is about, in words."""
-    return ORDER_SAYS if name == ORDER else EXCHANGES[name].says
-
-
 def decide(
     found: Measured | None,
     *,
     clean: Estimate,
     margin: float,
     num_findings: int,
-    coverage: float | None,
+    coverage: float | None = None,
+    needs: Sequence[str] = (),
 ) -> Verdict:
     """Decide about one finding.
 
@@ -54,11 +50,12 @@ def decide(
         margin: δ.
         num_findings: How many are asked.
         coverage: Share of frames that have an actor, where the finding needs one.
+        needs: What clips and donors must have.
     """
     if found is None:
-        return Verdict(
-            CANNOT_SAY, "no clip has donors of its class and of another one, from other sources", works=False
-        )
+        has = f" has {_and(needs)} and" if needs else " has"
+        lacks = f"no clip{has} donors of its class and of another one, from other sources"
+        return Verdict(CANNOT_SAY, lacks, works=False)
     level = claim_level(num_findings=num_findings, num_parts=len(found.parts))
     if told := _failed(found, clean=clean, chance=found.chance, margin=margin, level=level, coverage=coverage):
         return Verdict(CANNOT_SAY, told, works=False)
@@ -106,6 +103,8 @@ def _failed(
         return f"its clips come from {found.sources} sources, and {least} are needed"
     if coverage is not None and coverage < LEAST_COVERAGE:
         return f"only {_percent(coverage)} of the frames have an actor; expected {_percent(LEAST_COVERAGE)}"
+    if coverage is None and found.present < LEAST_PRESENT:
+        return f"only {_percent(found.present)} of the clips have it; expected {_percent(LEAST_PRESENT)}"
     for name, part in found.parts.items():
         where = f" ({name})" if len(found.parts) > 1 else ""
         if part.same.low is None or part.same.low <= chance:
@@ -160,10 +159,16 @@ def _interval(one: Estimate) -> str:
 
 
 def sentence(run: str, verdicts: Sequence[tuple[str, Verdict]], *, margin: float) -> str:
-    """Say in one sentence what a run leans on."""
+    """Say in one sentence what a run leans on.
+
+    Args:
+        run: Its name.
+        verdicts: What each finding is about, in words, and what is said of it.
+        margin: δ.
+    """
     by = {
         kind: [
-            f"{says(name)} ({verdict.reason})" if kind == LEANS else says(name)
+            f"{name} ({verdict.reason})" if kind == LEANS else name
             for name, verdict in verdicts
             if verdict.verdict == kind
         ]

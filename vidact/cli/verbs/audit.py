@@ -101,7 +101,8 @@ def _audit(prepared: "Prepared", gate: Any, baseline: Any, *, strict: bool, trai
     from vidact.audit.output.files import write_audit
     from vidact.audit.output.junit import write_junit
     from vidact.audit.output.pictures import audit_figures
-    from vidact.audit.runs import ask, mean_frame, summarise
+    from vidact.audit.results.summary import summarise
+    from vidact.audit.runs import ask, mean_frame
     from vidact.drawing.figure import save_figures
     from vidact.runs.folder import relative
 
@@ -109,7 +110,7 @@ def _audit(prepared: "Prepared", gate: Any, baseline: Any, *, strict: bool, trai
         print(printable(f"{prepared.run.name}: {note}"))
     start, folder = time.monotonic(), prepared.task.folder
     try:
-        records, failed, kept = ask(prepared, trainer=trainer)
+        answered = ask(prepared, trainer=trainer)
     except SystemExit as error:  # Lightning ends so after Ctrl-C, without a message
         raise KeyboardInterrupt from error
     except Exception as error:
@@ -117,17 +118,17 @@ def _audit(prepared: "Prepared", gate: Any, baseline: Any, *, strict: bool, trai
         raise
     if not trainer.is_global_zero:
         return 0
-    found = summarise(prepared, records, failed)
+    found = summarise(prepared, answered)
     content = write_audit(folder, found)
     save_figures(folder, audit_figures(found, mean_frame=mean_frame(prepared)))
     outcomes = check_gate(gate, content, baseline=baseline, strict=strict)
     write_junit(folder / "junit.xml", content, outcomes, seconds=time.monotonic() - start)
     for line in found.left_out:
         print(printable(f"skipped    {line}"))
-    before = f", {kept} of them before" if kept else ""
+    before = f", {answered.kept} of them before" if answered.kept else ""
     print(printable(f"{found.run}: {found.clips} clips asked about{before}  {relative(folder / 'audit.md')}"))
     print(printable(f"{found.sentence}."))
-    if failed:
+    if failed := answered.failed:
         print(f"{len(failed)} clips could not be asked about")
     has_failed = _tell(outcomes, folder)
     return GATE_FAILED if has_failed else int(bool(failed))

@@ -1,0 +1,140 @@
+"""Summarise what a network answered as estimates and verdicts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vidact.audit.results.extras import Extra, conflict, darkness
+from vidact.audit.results.findings import Measured, Record, accuracy, claim_level, measure
+from vidact.audit.results.resampling import Estimate, Resamples
+from vidact.audit.results.verdict import Verdict, decide, sentence
+from vidact.audit.runs import Answered, Prepared, settings_of
+from vidact.audit.sections import ACTOR, ORDER, Exchange
+from vidact.audit.settings import DARKNESS, NONE
+from vidact.core import __version__
+from vidact.core.jobs import installed_versions
+
+LIBRARIES = ("torch", "lightning", "numpy", "scipy", "decord")
+ORDER_SAYS = "the order of frames"
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What a run leans on.
+
+    Attributes:
+        run: Its name.
+        part: The clips: validation, test or other data.
+        data: Name of the data set.
+        class_names: Its classes.
+        accuracy: Of the clips as they are.
+        actor: Where the actor came from: a kind of mask, `moving` or `none`.
+        coverage: Share of the frames that have an actor; None where none is needed.
+        findings: What was measured, by name; None where no clip has donors.
+        verdicts: What is said of each.
+        says: What each finding is about, in words.
+        sentence: The verdicts in one sentence.
+        extras: What sections show beside the verdicts, by name.
+        clips: How many were asked about.
+        sources: How many sources they come from.
+        settings: All settings on which a number depends.
+        versions: Of libraries.
+        left_out: A line for each clip that could not be asked about.
+        notes: Remarks.
+    """
+
+    run: str
+    part: str
+    data: str
+    class_names: tuple[str, ...]
+    accuracy: Estimate
+    actor: str
+    coverage: float | None
+    findings: Mapping[str, Measured | None]
+    verdicts: Mapping[str, Verdict]
+    says: Mapping[str, str]
+    sentence: str
+    extras: Mapping[str, Extra]
+    clips: int
+    sources: int
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def summarise(prepared: Prepared, answered: Answered) -> Audit:
+    """Estimate everything, and decide."""
+    task, settings, records = prepared.task, prepared.task.settings, answered.records
+    by_clip = {record["clip"]: record["source"] for record in records}
+    whole = _complete(records, by_clip)
+    generator = torch.Generator().manual_seed(settings.seed)
+    resamples = Resamples(list(by_clip.values()), generator=generator)
+    known = len(prepared.run.class_names)
+    judged: dict[str, Exchange | None] = {name: None for name in task.probes if name == ORDER}
+    judged |= {name: own for name, own in answered.exchanges.items() if own.is_judged}
+    count = max(1, len(judged))
+    findings = {
+        name: measure(name, whole, exchange=own, resamples=resamples, num_findings=count, num_classes=known)
+        for name, own in judged.items()
+    }
+    clean = accuracy(whole, resamples=resamples, level=claim_level(num_findings=count, num_parts=1))
+    covered = [record["coverage"] or 0.0 for record in records] if task.actor != NONE else []
+    coverage = sum(covered) / len(covered) if covered else None
+    needs = {name: () if own is None else own.needs for name, own in judged.items()}
+    says = {name: ORDER_SAYS if own is None else own.says for name, own in judged.items()}
+    verdicts = {
+        name: decide(
+            found,
+            clean=clean,
+            margin=settings.margin,
+            num_findings=count,
+            coverage=coverage if ACTOR in needs[name] else None,
+            needs=needs[name],
+        )
+        for name, found in findings.items()
+    }
+    told = [(says[name], verdict) for name, verdict in verdicts.items()]
+    return Audit(
+        run=prepared.run.name,
+        part=prepared.choice.part if prepared.choice.root is None else "other data",
+        data=prepared.chosen.folder.name,
+        class_names=prepared.chosen.class_names,
+        accuracy=clean,
+        actor=task.actor,
+        coverage=coverage,
+        findings=findings,
+        verdicts=verdicts,
+        says=says,
+        sentence=sentence(prepared.run.name, told, margin=settings.margin),
+        extras=_extras(whole, resamples),
+        clips=len(records),
+        sources=len(set(by_clip.values())),
+        settings=settings_of(prepared),
+        versions={"vidact": __version__} | installed_versions(LIBRARIES),
+        left_out=(*prepared.chosen.left_out, *answered.failed),
+        notes=prepared.notes,
+    )
+
+
+def _extras(records: Sequence[Record], resamples: Resamples) -> dict[str, Extra]:
+    """Describe what no verdict hangs on."""
+    found = {"conflict": conflict(records, resamples), DARKNESS: darkness(records, resamples)}
+    return {name: extra for name, extra in found.items() if extra is not None}
+
+
+def _complete(records: Sequence[Mapping[str, Any]], sources: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Leave out pairs whose donor could not be asked about itself, as its source and its answer are unknown."""
+    whole = []
+    for record in records:
+        answers, control, donors = dict(record["answers"]), dict(record.get("random") or {}), {}
+        for name, arms in record["donors"].items():
+            donors[name] = {arm: [one for one in own if one in sources] for arm, own in arms.items()}
+            for kept in (answers, control):
+                for key in [key for key in kept if key.partition("|")[0] == name and key.rpartition("|")[2] in arms]:
+                    pairs = zip(kept[key], arms[key.rpartition("|")[2]], strict=False)  # the control has fewer donors
+                    kept[key] = [answer for answer, donor in pairs if donor in sources]
+        whole.append({**record, "answers": answers, "random": control, "donors": donors})
+    return whole
