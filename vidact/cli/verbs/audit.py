@@ -59,6 +59,7 @@ def audit(
     """
     from vidact.audit.gates.gate import parse_gate, read_gate
     from vidact.audit.output.files import read_content
+    from vidact.audit.relevance.trusted import choose_method
     from vidact.audit.runs import prepare
     from vidact.core.files import check_writable
     from vidact.runs.run import open_run
@@ -79,7 +80,8 @@ def audit(
     prepared = []
     for run, folder in zip(opened, folders, strict=True):
         check_writable(folder)
-        prepared.append(prepare(run, folder=folder, settings=settings, choice=choice, again=again))
+        method = choose_method(run.folder, settings.method)
+        prepared.append(prepare(run, folder=folder, settings=settings, choice=choice, again=again, method=method))
     gates = [parse_gate(named, findings=one.task.findings, has_baseline=against is not None) for one in prepared]
     status = 0
     for one, conditions in zip(prepared, gates, strict=True):

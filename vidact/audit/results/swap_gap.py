@@ -1,0 +1,113 @@
+"""Ask how far a network's answers hang on one part of clips that are given as arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vidact.attribution.copies import keep_rng
+from vidact.audit.asking import Candidate, ask_clip, plan
+from vidact.audit.factors.clips import Clips, with_plate
+from vidact.audit.factors.places import Factor
+from vidact.audit.results.findings import Part, accuracy, claim_level, measure
+from vidact.audit.results.resampling import Resamples
+from vidact.audit.results.verdict import Verdict, decide
+from vidact.audit.sections import ACTOR, Exchange
+from vidact.core.errors import ConfigError
+
+_PART = "part"
+
+
+@dataclass(frozen=True)
+class SwapGap:
+    """What exchanging one part of some clips showed.
+
+    Attributes:
+        numbers: Lean, steer, gap, and the controls.
+        verdict: What they say.
+        clips: How many were asked about.
+        sources: How many sources they come from.
+    """
+
+    numbers: Part
+    verdict: Verdict
+    clips: int
+    sources: int
+
+
+def swap_gap(
+    network: nn.Module,
+    clips: Float[Tensor, "N C T H W"],
+    labels: Int[Tensor, " L"],
+    sources: Sequence[str],
+    *,
+    factor: Factor,
+    masks: Bool[Tensor, "N T H W"] | None = None,
+    donors: int = 8,
+    margin: float = 0.1,
+    batch_size: int = 32,
+    seed: int = 0,
+) -> SwapGap:
+    """Exchange one part of clips, and say how far a network's answers hang on it.
+
+    Args:
+        network: From clips to logits [N, K]; it is left as it is, in eval or training mode.
+        clips: In [0, 1], on the network's device.
+        labels: The class of each.
+        sources: The video that each was cut from.
+        factor: What is exchanged.
+        masks: True on the actor; wanted by factors as `Background`.
+        donors: How many other clips lend each part.
+        margin: δ.
+        batch_size: Clips at once.
+        seed: Of the draws.
+
+    Raises:
+        ConfigError: lengths differ, or no clip has donors.
+    """
+    if not len(clips) == len(labels) == len(sources):
+        counts = f"{len(clips)}, {len(labels)} and {len(sources)}"
+        raise ConfigError(f"expected as many labels and sources as clips, got {counts}")
+    exchange = Exchange(_PART, "the part", {_PART: factor}, needs=() if masks is None else (ACTOR,))
+    candidates = [
+        Candidate(str(number), int(label), str(source))
+        for number, (label, source) in enumerate(zip(labels.tolist(), sources, strict=True))
+    ]
+    given = Clips(clips) if masks is None else with_plate(clips, masks)
+    was_training = {module: module.training for module in network.modules()}
+    records = []
+    with torch.inference_mode(), keep_rng(clips.device):
+        network.eval()
+        try:
+            for number, candidate in enumerate(candidates):
+                planned = plan(candidate, candidates, exchanges={_PART: exchange}, donors=donors, seed=seed)
+                answers = ask_clip(
+                    network,
+                    None,
+                    given[[number]],
+                    planned,
+                    read=lambda name: given[[int(name)]],
+                    exchanges={_PART: exchange},
+                    probes={},
+                    batch_size=batch_size,
+                    seed=seed,
+                )
+                about = {"clip": candidate.clip_id, "label": candidate.label, "source": candidate.source}
+                records.append({**about, "donors": planned.donors, **answers})
+            num_classes = network(clips[:1].clone()).shape[1]
+        finally:
+            for module, mode in was_training.items():
+                module.training = mode
+    resamples = Resamples(list(sources), generator=torch.Generator().manual_seed(seed))
+    found = measure(_PART, records, exchange=exchange, resamples=resamples, num_findings=1, num_classes=num_classes)
+    if found is None:
+        raise ConfigError("no clip has donors of its class and of another one, from other sources")
+    clean = accuracy(records, resamples=resamples, level=claim_level(num_findings=1, num_parts=1))
+    return SwapGap(
+        found.parts[_PART],
+        decide(found, clean=clean, margin=margin, num_findings=1),
+        found.clips,
+        found.sources,
+    )
