@@ -107,15 +107,9 @@ def prepare(
             f"--masks_folder {choice.masks_folder}: has no mask of any of the clips (<class>/<name>.npz, .mat)"
         )
     exchanges = {**EXCHANGES, **(factors or {})}
-    wanted = (*settings.sections, *(factors or {}))
-    asked = [name for name in (*PROBES, *exchanges) if name.partition(".")[0] in wanted]
+    asked = [name for name in (*PROBES, *exchanges) if name.partition(".")[0] in (*settings.sections, *(factors or {}))]
     is_single = run.data_settings["num_frames"] == 1
-    kept = [
-        name
-        for name in asked
-        if (actor != NONE or name not in exchanges or ACTOR not in exchanges[name].needs)
-        and not (is_single and name.partition(".")[0] in OVER_TIME)
-    ]
+    kept = [name for name in asked if _can_be_asked(name, exchanges, actor=actor, is_single=is_single)]
     if not kept and not set(settings.sections) & set(DESCRIBED):
         raise ConfigError(
             f"--sections {list(settings.sections)}: nothing can be asked without an actor or with single frames"
@@ -135,6 +129,11 @@ def prepare(
         again=again,
     )
     return Prepared(run, chosen, task, choice, (*chosen.notes, *notes))
+
+
+def _can_be_asked(name: str, exchanges: Mapping[str, Exchange], *, actor: str, is_single: bool) -> bool:
+    needs = exchanges[name].needs if name in exchanges else ()
+    return not (actor == NONE and ACTOR in needs) and not (is_single and name.partition(".")[0] in OVER_TIME)
 
 
 def _refuse_another(folder: Path, run: Run, choice: Choice) -> None:

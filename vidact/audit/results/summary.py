@@ -81,21 +81,16 @@ def summarise(prepared: Prepared, answered: Answered) -> Audit:
         for name, own in judged.items()
     }
     clean = accuracy(whole, resamples=resamples, level=claim_level(num_findings=count, num_parts=1))
-    covered = [record["coverage"] or 0.0 for record in records] if task.actor != NONE else []
-    coverage = sum(covered) / len(covered) if covered else None
-    needs = {name: () if own is None else own.needs for name, own in judged.items()}
+    coverage = None if task.actor == NONE else sum(one["coverage"] or 0.0 for one in records) / len(records)
     says = {name: ORDER_SAYS if own is None else own.says for name, own in judged.items()}
-    verdicts = {
-        name: decide(
-            found,
-            clean=clean,
-            margin=settings.margin,
-            num_findings=count,
-            coverage=coverage if ACTOR in needs[name] else None,
-            needs=needs[name],
+    verdicts = {}
+    for name, found in findings.items():
+        own = judged[name]
+        needs = () if own is None else own.needs
+        covered = coverage if ACTOR in needs else None
+        verdicts[name] = decide(
+            found, clean=clean, margin=settings.margin, num_findings=count, coverage=covered, needs=needs
         )
-        for name, found in findings.items()
-    }
     told = [(says[name], verdict) for name, verdict in verdicts.items()]
     return Audit(
         run=prepared.run.name,

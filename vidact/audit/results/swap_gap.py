@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -76,9 +77,30 @@ def swap_gap(
         for number, (label, source) in enumerate(zip(labels.tolist(), sources, strict=True))
     ]
     given = Clips(clips) if masks is None else with_plate(clips, masks)
+    records, num_classes = _ask(network, given, candidates, exchange, donors=donors, batch_size=batch_size, seed=seed)
+    resamples = Resamples(list(sources), generator=torch.Generator().manual_seed(seed))
+    found = measure(_PART, records, exchange=exchange, resamples=resamples, num_findings=1, num_classes=num_classes)
+    if found is None:
+        raise ConfigError("no clip has donors of its class and of another one, from other sources")
+    clean = accuracy(records, resamples=resamples, level=claim_level(num_findings=1, num_parts=1))
+    verdict = decide(found, clean=clean, margin=margin, num_findings=1)
+    return SwapGap(found.parts[_PART], verdict, found.clips, found.sources)
+
+
+def _ask(
+    network: nn.Module,
+    given: Clips,
+    candidates: Sequence[Candidate],
+    exchange: Exchange,
+    *,
+    donors: int,
+    batch_size: int,
+    seed: int,
+) -> tuple[list[dict[str, Any]], int]:
+    """Ask about each clip; gives a record of each, and how many classes the network knows."""
     was_training = {module: module.training for module in network.modules()}
     records = []
-    with torch.inference_mode(), keep_rng(clips.device):
+    with torch.inference_mode(), keep_rng(given.video.device):
         network.eval()
         try:
             for number, candidate in enumerate(candidates):
@@ -96,18 +118,8 @@ def swap_gap(
                 )
                 about = {"clip": candidate.clip_id, "label": candidate.label, "source": candidate.source}
                 records.append({**about, "donors": planned.donors, **answers})
-            num_classes = network(clips[:1].clone()).shape[1]
+            num_classes = network(given.video[:1].clone()).shape[1]
         finally:
             for module, mode in was_training.items():
                 module.training = mode
-    resamples = Resamples(list(sources), generator=torch.Generator().manual_seed(seed))
-    found = measure(_PART, records, exchange=exchange, resamples=resamples, num_findings=1, num_classes=num_classes)
-    if found is None:
-        raise ConfigError("no clip has donors of its class and of another one, from other sources")
-    clean = accuracy(records, resamples=resamples, level=claim_level(num_findings=1, num_parts=1))
-    return SwapGap(
-        found.parts[_PART],
-        decide(found, clean=clean, margin=margin, num_findings=1),
-        found.clips,
-        found.sources,
-    )
+    return records, num_classes
