@@ -17,7 +17,7 @@ from vidact.core.files import atomic_writer
 from vidact.core.terminal import printable
 
 CLASS = "vidact.audit"
-DESCRIBED = ("run", "vidact", "checkpoint_sha256", "part", "seed", "margin", "level")  # of audit.json, as properties
+DESCRIBED = ("run", "vidact", "checkpoint_sha1", "part", "seed", "margin", "level")  # of audit.json, as properties
 _NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, section 2.2
 
 
@@ -43,9 +43,10 @@ def write_junit(
     """
     suite = Element("testsuite", name=_clean(f"{CLASS} {content.get('run', '')}".strip()))
     properties = SubElement(suite, "properties")
+    described = {**content.get("versions", {}), **content.get("settings", {}), **content}
     for name in DESCRIBED:
-        if name in content:
-            SubElement(properties, "property", name=name, value=_clean(content[name]))
+        if name in described:
+            SubElement(properties, "property", name=name, value=_clean(described[name]))
     for outcome in outcomes:
         _add_outcome(suite, outcome, content)
     for name in content.get("sections", {}):

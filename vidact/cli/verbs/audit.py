@@ -28,7 +28,7 @@ def audit(
     out: str | None = None,
     choice: Choice,
     settings: AuditSettings,
-    fail_if: list[str] | None = None,
+    fail_if: list[str] | str | None = None,
     gate: str | None = None,
     baseline: str | None = None,
     strict: bool = False,
@@ -66,7 +66,7 @@ def audit(
     from vidact.runs.trust import parse_modules
 
     built = build_trainer(trainer)
-    named, is_strict = list(fail_if or ()), strict
+    named, is_strict = [fail_if] if isinstance(fail_if, str) else list(fail_if or ()), strict
     if gate is not None:
         own, own_strict = read_gate(Path(gate))
         named, is_strict = [*named, *own], strict or own_strict
