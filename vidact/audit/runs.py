@@ -169,7 +169,7 @@ def ask(prepared: Prepared, *, trainer: Trainer) -> Answered:
     records, failed, kept = audit_all(ClipAuditor(prepared.run, prepared.chosen, task), trainer=trainer)
     if not records:
         raise DataError(f"{prepared.run.name}: no clip could be asked about; the first: {failed[0]}")
-    proposals = propose(records, task, class_names=prepared.run.class_names)
+    proposals = propose(records, task)
     if proposals.task is not None:
         more, *_ = audit_all(ClipAuditor(prepared.run, prepared.chosen, proposals.task), trainer=trainer)
         records = merge(records, more)

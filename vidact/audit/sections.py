@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from vidact.audit.factors.clips import Clips
+from vidact.audit.factors.light import Luminance, lift_darkest
 from vidact.audit.factors.places import GRID, NUM_PARTS, Background, Border, Cell, Factor, Time
-from vidact.audit.settings import BACKGROUND, BORDER, CELLS, DARKNESS, TIME
+from vidact.audit.factors.shots import OffShot, has_cut
+from vidact.audit.settings import BACKGROUND, BORDER, CELLS, CUTS, DARKNESS, TIME
 
 NUM_ORDERS = 5  # random orders of frames, and frames to freeze
 ORDER = f"{TIME}.order"
@@ -71,7 +73,9 @@ EXCHANGES: Mapping[str, Exchange] = {
         {f"{row},{column}": Cell(row, column) for row in range(GRID) for column in range(GRID)},
         1 / 8,
     ),
+    DARKNESS: Exchange(DARKNESS, "where the background is bright and dark", {DARKNESS: Luminance()}, needs=(ACTOR,)),
+    CUTS: Exchange(CUTS, "the shot without the action", {CUTS: OffShot()}, needs=(CUT,)),
     BORDER: Exchange(BORDER, "the border of the frame", {BORDER: Border()}),
 }
-PROBES: Mapping[str, Probe] = {ORDER: reorderings}
-TRAITS: Mapping[str, Callable[[Clips], bool]] = {}  # what can only be seen in a clip's pixels
+PROBES: Mapping[str, Probe] = {ORDER: reorderings, LIFTED: lift_darkest}
+TRAITS: Mapping[str, Callable[[Clips], bool]] = {CUT: has_cut}  # what can only be seen in a clip's pixels

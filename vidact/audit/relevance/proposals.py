@@ -5,21 +5,26 @@ asked of the other half, so that no clip is judged by a region that it has chose
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidact.attribution.base import Explainer
-from vidact.audit.asking import Candidate
+from vidact.audit.asking import OTHER, SAME, Candidate
 from vidact.audit.factors.clips import Clips
+from vidact.audit.factors.places import GRID
+from vidact.audit.factors.tube import Tube
 from vidact.audit.jobs import Describe, Task
+from vidact.audit.relevance.regions import halves, mean_maps, random_regions, tensor_of, top_region
 from vidact.audit.sections import Exchange
-from vidact.audit.settings import CLUSTERS, CONFUSED, REGIONS
+from vidact.audit.settings import CELLS, CLUSTERS, CONFUSED, REGIONS
 
 PLACES = 10  # cells in each direction of a coarse map
+RANDOM = f"{REGIONS}.random"
 BY_RELEVANCE = (REGIONS, CONFUSED, CLUSTERS)
 
 
@@ -31,11 +36,13 @@ class Proposals:
         task: Asks it; None where there is nothing to ask.
         exchanges: By finding, as the results have them.
         reasons: Why a section has nothing to ask, by section.
+        regions: What is proposed for each half of the sources and each class.
     """
 
     task: Task | None = None
     exchanges: Mapping[str, Exchange] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    regions: Mapping[str, Mapping[int, np.ndarray]] = field(default_factory=dict)
 
 
 def describe_clip(
@@ -87,6 +94,72 @@ def merge(records: Sequence[dict[str, Any]], more: Sequence[dict[str, Any]]) -> 
     return together
 
 
-def propose(records: Sequence[Mapping[str, Any]], task: Task, *, class_names: Sequence[str]) -> Proposals:
-    """Propose what to ask next."""
-    return Proposals()
+def propose(records: Sequence[Mapping[str, Any]], task: Task) -> Proposals:
+    """Propose what to ask next: of each class, the region that the other half of the sources points to.
+
+    Args:
+        records: The first answers.
+        task: How they were asked.
+    """
+    if REGIONS not in task.settings.sections:
+        return Proposals()
+    seed = task.settings.seed
+    half = halves([record["source"] for record in records], seed=seed)
+    found = {number: _regions([record for record in records if half[record["source"]] != number]) for number in (0, 1)}
+    proposed: dict[str, dict[str, Exchange]] = {}
+    reasons: dict[str, Any] = {}
+    for record in records:
+        number, label = half[record["source"]], record["label"]
+        if label in found[number]:
+            region, energy = found[number][label]
+            others = random_regions(region, energy=energy, seed=seed, words=(str(number), str(label)))
+            proposed[record["clip"]] = _exchanges(region, others)
+            reasons[record["clip"]] = region.astype(int).tolist()
+    if not proposed:
+        return Proposals(reasons={REGIONS: "nothing points to a region"})
+    asked = replace(task, exchanges={}, probes={}, describe=None, proposed=proposed, reasons=reasons, place="proposed")
+    exchanges = next(iter(proposed.values()))
+    regions = {str(number): {label: own for label, (own, _) in one.items()} for number, one in found.items()}
+    return Proposals(asked, exchanges, regions=regions)
+
+
+def _regions(records: Sequence[Mapping[str, Any]]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Find each class's region and motion energy: from relevance outside the actor, else from cells."""
+    evidence = mean_maps(records, "outside") or _lean_of_cells(records)
+    energy = mean_maps(records, "energy")
+    found = {}
+    for label, own in evidence.items():
+        region = top_region(own)
+        if region is not None:
+            found[label] = region, _like(energy[label], own.shape)
+    return found
+
+
+def _lean_of_cells(records: Sequence[Mapping[str, Any]]) -> dict[int, np.ndarray]:
+    """Compute for each class how much its accuracy falls where a cell comes from another class."""
+    found: dict[int, list[np.ndarray]] = {}
+    for record in records:
+
+        def right(row: int, column: int, arm: str, record: Mapping[str, Any] = record) -> float:
+            answers = record["answers"].get(f"{CELLS}|{row},{column}|{arm}", ())
+            return float(np.mean([predicted == record["label"] for predicted, _ in answers])) if answers else 0.0
+
+        falls = [
+            [right(row, column, SAME) - right(row, column, OTHER) for column in range(GRID)] for row in range(GRID)
+        ]
+        found.setdefault(record["label"], []).append(np.array(falls))
+    return {label: np.mean(own, axis=0) for label, own in found.items()}
+
+
+def _like(energy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    pooled: np.ndarray = F.adaptive_avg_pool2d(torch.from_numpy(energy)[None], shape)[0].numpy()  # type: ignore[arg-type]
+    return pooled
+
+
+def _exchanges(region: np.ndarray, others: Sequence[np.ndarray]) -> dict[str, Exchange]:
+    parts = {f"random {number + 1}": Tube(tensor_of(other)) for number, other in enumerate(others)}
+    says = "the region that other clips of the class point to"
+    return {
+        REGIONS: Exchange(REGIONS, says, {REGIONS: Tube(tensor_of(region))}),
+        RANDOM: Exchange(REGIONS, "random regions", parts, share=1 / 8, is_judged=False),
+    }

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
-from vidact.audit.asking import CLEAN, OTHER
-from vidact.audit.results.findings import Record
+from vidact.audit.asking import CLEAN, OTHER, SAME
+from vidact.audit.relevance.proposals import RANDOM, Proposals
+from vidact.audit.relevance.regions import p_value, where
+from vidact.audit.results.findings import Measured, Record
 from vidact.audit.results.resampling import Estimate, Resamples
 from vidact.audit.sections import LIFTED
-from vidact.audit.settings import BACKGROUND
+from vidact.audit.settings import BACKGROUND, REGIONS
 from vidact.core.intervals import LEVEL
 
 
@@ -98,6 +100,50 @@ def darkness(records: Sequence[Record], resamples: Resamples) -> Extra | None:
     rows = tuple((name, one.mean, one.low, one.high) for name, one in named)
     content = {name: {"mean": mean, "low": low, "high": high} for name, mean, low, high in rows}
     return Extra("Dark areas", sentence, ("lifted", "abs. change of log p", "low", "high"), rows, content)
+
+
+def region(
+    records: Sequence[Record], proposals: Proposals, class_names: Sequence[str], *, measured: Measured | None
+) -> Extra | None:
+    """Say where proposed regions lie, and how often random ones show as large a gap. None where none was asked."""
+    if reason := proposals.reasons.get(REGIONS):
+        return Extra("Regions", reason)
+    if not proposals.regions or measured is None:
+        return None
+    found = measured.parts[REGIONS].gap.mean
+    gaps = [gap for part in proposals.exchanges[RANDOM].parts if (gap := _gap(records, f"{RANDOM}|{part}")) is not None]
+    assert found is not None
+    p = p_value(found, gaps)
+    rows = tuple(
+        (class_names[label], *(where(one[label]) if label in one else None for one in proposals.regions.values()))
+        for label in sorted({label for one in proposals.regions.values() for label in one})
+    )
+    sentence = (
+        f"exchanging the region that the other half of the sources points to changes accuracy by {found:.3f}; "
+        f"{len(gaps)} random regions of the same shape change it by {max(gaps):.3f} at most (p = {p:.3f})"
+    )
+    columns = ("class", "proposed by the first half", "by the second half")
+    content = {
+        "p": p,
+        "random_gaps": gaps,
+        "regions": {
+            name: {class_names[label]: own.astype(int).tolist() for label, own in one.items()}
+            for name, one in proposals.regions.items()
+        },
+    }
+    return Extra("Regions", sentence, columns, rows, content)
+
+
+def _gap(records: Sequence[Record], key: str) -> float | None:
+    """Compute accuracy with donors of the same class, less that with donors of others, without an interval."""
+    right = {
+        arm: [one[0] == record["label"] for record in records for one in record["answers"].get(f"{key}|{arm}", ())]
+        for arm in (SAME, OTHER)
+    }
+    if not all(right.values()):
+        return None
+    same, other = (sum(map(float, own)) / len(own) for own in right.values())
+    return same - other
 
 
 def number(one: Estimate) -> str:

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from vidact.audit.results.extras import Extra, conflict, darkness
+from vidact.audit.results.extras import Extra, conflict, darkness, region
 from vidact.audit.results.findings import Measured, Record, accuracy, claim_level, measure
 from vidact.audit.results.resampling import Estimate, Resamples
 from vidact.audit.results.verdict import Verdict, decide, sentence
 from vidact.audit.runs import Answered, Prepared, settings_of
 from vidact.audit.sections import ACTOR, ORDER, Exchange
-from vidact.audit.settings import DARKNESS, NONE
+from vidact.audit.settings import DARKNESS, NONE, REGIONS
 from vidact.core import __version__
 from vidact.core.jobs import installed_versions
 
@@ -104,7 +104,7 @@ def summarise(prepared: Prepared, answered: Answered) -> Audit:
         verdicts=verdicts,
         says=says,
         sentence=sentence(prepared.run.name, told, margin=settings.margin),
-        extras=_extras(whole, resamples),
+        extras=_extras(prepared, answered, whole, resamples, findings.get(REGIONS)),
         clips=len(records),
         sources=len(set(by_clip.values())),
         settings=settings_of(prepared),
@@ -114,9 +114,20 @@ def summarise(prepared: Prepared, answered: Answered) -> Audit:
     )
 
 
-def _extras(records: Sequence[Record], resamples: Resamples) -> dict[str, Extra]:
+def _extras(
+    prepared: Prepared,
+    answered: Answered,
+    records: Sequence[Record],
+    resamples: Resamples,
+    regions: Measured | None,
+) -> dict[str, Extra]:
     """Describe what no verdict hangs on."""
-    found = {"conflict": conflict(records, resamples), DARKNESS: darkness(records, resamples)}
+    names = prepared.run.class_names
+    found = {
+        "conflict": conflict(records, resamples),
+        DARKNESS: darkness(records, resamples),
+        REGIONS: region(records, answered.proposals, names, measured=regions),
+    }
     return {name: extra for name, extra in found.items() if extra is not None}
 
 
