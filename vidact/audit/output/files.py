@@ -143,6 +143,8 @@ def _number(one: Estimate | None) -> str:
 def _cell(value: str | float | None) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.3f}".replace("-", "−") if isinstance(value, float) else printable(str(value)).replace("|", r"\|")
 
 

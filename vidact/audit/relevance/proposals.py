@@ -14,17 +14,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidact.attribution.base import Explainer
-from vidact.audit.asking import OTHER, SAME, Candidate
+from vidact.audit.asking import CLEAN, OTHER, SAME, Candidate
 from vidact.audit.factors.clips import Clips
 from vidact.audit.factors.places import GRID
 from vidact.audit.factors.tube import Tube
 from vidact.audit.jobs import Describe, Task
+from vidact.audit.relevance.clusters import Strategies, coarse_map, find_strategies
+from vidact.audit.relevance.confused import TakeAway, confused_pairs
 from vidact.audit.relevance.regions import halves, mean_maps, random_regions, tensor_of, top_region
+from vidact.audit.relevance.trusted import UNTRUSTED
 from vidact.audit.sections import Exchange
 from vidact.audit.settings import CELLS, CLUSTERS, CONFUSED, REGIONS
 
 PLACES = 10  # cells in each direction of a coarse map
-RANDOM = f"{REGIONS}.random"
+RANDOM, PEAKS = f"{REGIONS}.random", f"{CLUSTERS}.peaks"
 BY_RELEVANCE = (REGIONS, CONFUSED, CLUSTERS)
 
 
@@ -37,12 +40,16 @@ class Proposals:
         exchanges: By finding, as the results have them.
         reasons: Why a section has nothing to ask, by section.
         regions: What is proposed for each half of the sources and each class.
+        strategies: Groups of the clips of each class.
+        pairs: Classes that are confused: the right one, and what it is taken for.
     """
 
     task: Task | None = None
     exchanges: Mapping[str, Exchange] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     regions: Mapping[str, Mapping[int, np.ndarray]] = field(default_factory=dict)
+    strategies: Mapping[int, Strategies] = field(default_factory=dict)
+    pairs: tuple[tuple[int, int], ...] = ()
 
 
 def describe_clip(
@@ -68,8 +75,8 @@ def describe_clip(
     positive = relevance.clamp_min(0)
     outside = positive if clip.mask is None else positive * ~clip.actor(dilation=2)[:, 0]
     return found | {
-        "map": F.adaptive_avg_pool3d(positive[None], (4, PLACES, PLACES))[0, 0].double().tolist(),
-        "outside": _places(outside.sum(dim=1) / positive.sum()),
+        "map": coarse_map(positive[0]).tolist(),
+        "outside": _places(outside.sum(dim=1) / positive.sum().clamp_min(1e-30)),
     }
 
 
@@ -95,32 +102,95 @@ def merge(records: Sequence[dict[str, Any]], more: Sequence[dict[str, Any]]) -> 
 
 
 def propose(records: Sequence[Mapping[str, Any]], task: Task) -> Proposals:
-    """Propose what to ask next: of each class, the region that the other half of the sources points to.
+    """Propose what to ask next: regions, the peaks of groups of clips, and why classes are confused.
 
     Args:
         records: The first answers.
         task: How they were asked.
     """
-    if REGIONS not in task.settings.sections:
-        return Proposals()
+    asked, why = task.settings.sections, {}
+    proposed: dict[str, dict[str, Exchange]] = {record["clip"]: {} for record in records}
+    reasons: dict[str, list[Any]] = {record["clip"]: [] for record in records}
+    regions = _propose_regions(records, task, proposed, reasons) if REGIONS in asked else {}
+    strategies: Mapping[int, Strategies] = {}
+    pairs: Sequence[tuple[int, int]] = ()
+    if not any("map" in record for record in records):
+        why = {name: UNTRUSTED for name in (CLUSTERS, CONFUSED) if name in asked}
+    else:
+        strategies = _propose_peaks(records, task, proposed, reasons) if CLUSTERS in asked else {}
+        pairs = confused_pairs(records) if CONFUSED in asked else ()
+    predicted = {record["clip"]: _said(record) for record in records if (record["label"], _said(record)) in pairs}
+    for clip_id, other in predicted.items():
+        reasons[clip_id].append(other)
+    if not any(reasons.values()):
+        return Proposals(reasons=why)
+    next_task = replace(
+        task,
+        exchanges={},
+        probes={},
+        describe=TakeAway(predicted, task.settings.seed) if predicted else None,
+        proposed=proposed,
+        reasons=reasons,
+        place="proposed",
+    )
+    exchanges = {name: exchange for own in proposed.values() for name, exchange in own.items()}
+    return Proposals(next_task, exchanges, why, regions, strategies, tuple(pairs))
+
+
+def _said(record: Mapping[str, Any]) -> int:
+    said: int = record["answers"][CLEAN][0][0]
+    return said
+
+
+def _propose_regions(
+    records: Sequence[Mapping[str, Any]],
+    task: Task,
+    proposed: dict[str, dict[str, Exchange]],
+    reasons: dict[str, list[Any]],
+) -> dict[str, dict[int, np.ndarray]]:
+    """Propose of each clip the region that its class has in the other half of the sources, and random ones."""
     seed = task.settings.seed
     half = halves([record["source"] for record in records], seed=seed)
     found = {number: _regions([record for record in records if half[record["source"]] != number]) for number in (0, 1)}
-    proposed: dict[str, dict[str, Exchange]] = {}
-    reasons: dict[str, Any] = {}
     for record in records:
         number, label = half[record["source"]], record["label"]
         if label in found[number]:
             region, energy = found[number][label]
             others = random_regions(region, energy=energy, seed=seed, words=(str(number), str(label)))
-            proposed[record["clip"]] = _exchanges(region, others)
-            reasons[record["clip"]] = region.astype(int).tolist()
-    if not proposed:
-        return Proposals(reasons={REGIONS: "nothing points to a region"})
-    asked = replace(task, exchanges={}, probes={}, describe=None, proposed=proposed, reasons=reasons, place="proposed")
-    exchanges = next(iter(proposed.values()))
-    regions = {str(number): {label: own for label, (own, _) in one.items()} for number, one in found.items()}
-    return Proposals(asked, exchanges, regions=regions)
+            proposed[record["clip"]] |= _exchanges(region, others)
+            reasons[record["clip"]].append(region.astype(int).tolist())
+    return {str(number): {label: own for label, (own, _) in one.items()} for number, one in found.items()}
+
+
+def _propose_peaks(
+    records: Sequence[Mapping[str, Any]],
+    task: Task,
+    proposed: dict[str, dict[str, Exchange]],
+    reasons: dict[str, list[Any]],
+) -> dict[int, Strategies]:
+    """Group each class's clips by their relevance, and propose of all its clips what each group looks at."""
+    strategies = {}
+    labels = sorted({record["label"] for record in records})
+    for label in labels:
+        own = clips_of(records, label)
+        if own:
+            maps = np.stack([np.asarray(record["map"]) for record in own])
+            sources = [record["source"] for record in own]
+            found = find_strategies(maps, sources, num_classes=len(labels), seed=task.settings.seed)
+            strategies[label] = found
+            if found.count > 1:
+                parts = {f"group {number + 1}": Tube(tensor_of(peak)) for number, peak in enumerate(found.peaks)}
+                exchange = Exchange(CLUSTERS, "what a group looks at", parts, share=1 / 2, is_judged=False)
+                for record in own:
+                    proposed[record["clip"]][PEAKS] = exchange
+                    reasons[record["clip"]].append(found.peaks.astype(int).tolist())
+    return strategies
+
+
+def clips_of(records: Sequence[Mapping[str, Any]], label: int) -> list[Mapping[str, Any]]:
+    """List the clips of a class that have maps, by their names."""
+    own = [record for record in records if record["label"] == label and "map" in record]
+    return sorted(own, key=lambda record: str(record["clip"]))
 
 
 def _regions(records: Sequence[Mapping[str, Any]]) -> dict[int, tuple[np.ndarray, np.ndarray]]:

@@ -1,7 +1,7 @@
 """What sections show beside the verdicts: numbers that describe, and on which no verdict hangs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from vidact.audit.relevance.proposals import RANDOM, Proposals
 from vidact.audit.relevance.regions import p_value, where
 from vidact.audit.results.findings import Measured, Record
 from vidact.audit.results.resampling import Estimate, Resamples
+from vidact.audit.results.tags import TaggedClip, measure_tags, rows_of, sentence_of
 from vidact.audit.sections import LIFTED
 from vidact.audit.settings import BACKGROUND, REGIONS
 from vidact.core.intervals import LEVEL
@@ -132,6 +133,32 @@ def region(
         },
     }
     return Extra("Regions", sentence, columns, rows, content)
+
+
+def tags(
+    records: Sequence[Record], tags_of: Mapping[str, Mapping[str, str]], resamples: Resamples, *, seed: int
+) -> Extra:
+    """Say which tags of clips predictions go with."""
+    clips = [
+        TaggedClip(record["label"], record["answers"][CLEAN][0][0], record["source"], tags_of[record["clip"]])
+        for record in records
+        if record["clip"] in tags_of
+    ]
+    if not clips:
+        return Extra("Tags", "these clips have no tags in their names, as HMDB51's have")
+    found, guessed = measure_tags(clips, resamples=resamples, seed=seed)
+    if not found:
+        return Extra("Tags", "all clips have the same tags")
+    columns = ("tag", "value", "right", "low", "high", "clips", "sources")
+    content = {
+        "tags_alone": guessed,
+        "tags": {
+            name: {"p": one.p, "q": one.q, "bits": one.information, "matched": one.matched and asdict(one.matched)}
+            for name, one in found.items()
+        },
+        "rows": [dict(zip(columns, row, strict=True)) for row in rows_of(found)],
+    }
+    return Extra("Tags", sentence_of(found, guessed), columns, tuple(rows_of(found)), content)
 
 
 def _gap(records: Sequence[Record], key: str) -> float | None:

@@ -1,18 +1,19 @@
 """Summarise what a network answered as estimates and verdicts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-from vidact.audit.results.extras import Extra, conflict, darkness, region
+from vidact.audit.results.extras import Extra, conflict, darkness, region, tags
 from vidact.audit.results.findings import Measured, Record, accuracy, claim_level, measure
+from vidact.audit.results.looked_at import confusions, groups
 from vidact.audit.results.resampling import Estimate, Resamples
 from vidact.audit.results.verdict import Verdict, decide, sentence
 from vidact.audit.runs import Answered, Prepared, settings_of
 from vidact.audit.sections import ACTOR, ORDER, Exchange
-from vidact.audit.settings import DARKNESS, NONE, REGIONS
+from vidact.audit.settings import CLUSTERS, CONFUSED, DARKNESS, NONE, REGIONS, TAGS
 from vidact.core import __version__
 from vidact.core.jobs import installed_versions
 
@@ -122,11 +123,22 @@ def _extras(
     regions: Measured | None,
 ) -> dict[str, Extra]:
     """Describe what no verdict hangs on."""
-    names = prepared.run.class_names
+    names, proposals, seed = prepared.run.class_names, answered.proposals, prepared.task.settings.seed
+    asked = prepared.task.settings.sections
+    tagged = {
+        window.clip.clip_id: {name: str(value) for name, value in asdict(window.clip.tags).items()}
+        for window in prepared.chosen.windows
+        if window.clip.tags is not None
+    }
     found = {
         "conflict": conflict(records, resamples),
         DARKNESS: darkness(records, resamples),
-        REGIONS: region(records, answered.proposals, names, measured=regions),
+        REGIONS: region(records, proposals, names, measured=regions),
+        TAGS: tags(records, tagged, resamples, seed=seed) if TAGS in asked else None,
+        CONFUSED: confusions(records, proposals, resamples, class_names=names) if CONFUSED in asked else None,
+        CLUSTERS: groups(records, proposals, resamples, class_names=names, tags_of=tagged, seed=seed)
+        if CLUSTERS in asked
+        else None,
     }
     return {name: extra for name, extra in found.items() if extra is not None}
 
