@@ -1,0 +1,289 @@
+"""Measure `audit` on networks whose reliance is known: does it find the guilty, and leave the innocent alone?
+
+    python benchmarks/audit_acceptance.py train FOLDER --kinds patch band --doses 0.125 0.5 0.95 --seeds 0
+    python benchmarks/audit_acceptance.py audit FOLDER
+    python benchmarks/audit_acceptance.py table FOLDER
+
+Each network is trained on a synthetic set in which a sign agrees with the class in a share of the clips, the dose
+(1/8 is chance). Its reliance is measured without the audit: accuracy on clips that are rendered with the sign of their
+own class, and with that of another class; 1 − other / own is what an honest audit has to find. Each verb goes on where
+it was stopped.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy.stats import binomtest, spearmanr
+
+from vidact.core.clips import as_float, height_and_width
+from vidact.data.synthetic.clips import SyntheticSettings, render_clip
+from vidact.data.synthetic.motions import CLASS_NAMES
+from vidact.data.video.reading import to_network_size
+from vidact.runs.run import Run, open_run
+
+MARGIN = 0.1
+KINDS = ("patch", "band", "flicker", "plate", "dark", "shot", "cut", "drift")
+PLANTED_CELL = {"patch": "0,0", "flicker": "0,0"}
+# What an audit must say `leans` of, and what it must never say it of; anything else it may.
+MUST = {
+    "patch": ("background", "cells", "regions"),
+    "band": ("background", "cells", "regions"),
+    "plate": ("background", "cells"),
+    "dark": ("background", "darkness"),
+    "flicker": ("time.when", "cells"),
+    "shot": ("cuts",),
+    "cut": ("time.when",),
+    "drift": (),
+}
+SILENT = {
+    "patch": ("cuts", "time.order", "darkness"),
+    "band": ("cuts", "time.order"),
+    "plate": ("cuts", "time.order"),
+    "dark": ("cuts", "time.order"),
+    "flicker": ("cuts",),
+    "shot": (),
+    "cut": (),
+    "drift": ("border",),
+}
+EVERYTHING = ("background", "darkness", "cuts", "cells", "border", "regions")
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network of the table.
+
+    Attributes:
+        kind: Of the sign.
+        dose: How often the sign is that of the class.
+        seed: Of its set and its training.
+        folder: Where everything is.
+    """
+
+    kind: str
+    dose: str
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Part of its folders' names."""
+        return f"{self.kind}_{self.dose}_{self.seed}"
+
+    @property
+    def data(self) -> Path:
+        """Its synthetic set."""
+        return self.folder / f"data_{self.name}"
+
+    @property
+    def home(self) -> Path:
+        """Where its run is."""
+        return self.folder / f"run_{self.name}"
+
+    @property
+    def audit(self) -> dict[str, Any] | None:
+        """What the audit says; None before it is done."""
+        path = self.folder / f"audit_{self.name}" / "audit.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+
+def networks_in(folder: Path) -> Iterator[Network]:
+    """List the networks that are trained."""
+    for done in sorted(folder.glob("run_*/done")):
+        kind, dose, seed = done.parent.name.removeprefix("run_").rsplit("_", 2)
+        yield Network(kind, dose, int(seed), folder)
+
+
+def train(networks: Sequence[Network], *, epochs: int = 8, sources: int | None = None) -> None:
+    """Render each set and train a network that sees frames."""
+    for one in networks:
+        if (one.home / "done").exists():
+            continue
+        size = () if sources is None else ("--num_sources", str(sources))
+        options = ("--confounder", one.kind, "--agreement", one.dose, "--seed", str(one.seed), *size)
+        if not one.data.exists():
+            _vidact("data", "synthesize", str(one.data), "--preset", "clever-hans", *options)
+        settings = {
+            "data.root": one.data,
+            "data.masks": "true",
+            "data.num_workers": 0,
+            "data.seed": one.seed,
+            "seed_everything": one.seed,
+            "model.network.init_args.differences": "false",
+            "trainer.max_epochs": epochs,
+            "trainer.enable_progress_bar": "false",
+            "trainer.default_root_dir": one.home,
+            "relevance.every_n_epochs": 0,
+            "report": "false",
+        }
+        _vidact("fit", "--config", "demo", *(f"--{name}={value}" for name, value in settings.items()))
+        (one.home / "done").touch()
+
+
+def audit(networks: Sequence[Network], *, clips: int, sections: str | None = None) -> None:
+    """Audit each network with exact masks, and measure its reliance."""
+    for one in networks:
+        run = next(one.home.glob("version_*"))
+        if one.audit is None:
+            asked = () if sections is None else ("--sections", sections)
+            options = ("--method", "lrp:epsilon_plus", "--num_clips", str(clips), *asked)
+            _vidact("audit", str(run), "--out", str(one.folder / f"audit_{one.name}"), *options)
+        path = one.folder / f"reliance_{one.name}.json"
+        if not path.exists():
+            path.write_text(json.dumps(reliance(open_run(str(run)), one.data)))
+
+
+def _vidact(*args: str) -> None:
+    subprocess.run([sys.executable, "-m", "vidact", *args], check=True)
+
+
+def reliance(run: Run, data: Path) -> dict[str, float]:
+    """Measure accuracy on validation clips with their own class's sign, and with that of the class after it."""
+    made = json.loads((data / "synthetic.json").read_text())
+    made.pop("format_version")
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in made.items()}
+    settings, size = SyntheticSettings(**plain), height_and_width(run.data_settings["size"])
+    assert run.folder is not None
+    split = json.loads((run.folder / "split.json").read_text())
+    right = {"own": 0, "other": 0}
+    for clip_id in split["validation"]:
+        class_name, _, name = clip_id.partition("/")
+        label, source, index = CLASS_NAMES.index(class_name), int(name.split("_")[0]), int(name.rsplit("_", 1)[1])
+        for which, code in (("own", label), ("other", (label + 1) % len(CLASS_NAMES))):
+            video = render_clip(class_name, source=source, index=index, settings=settings, code=code).video
+            gray = run.data_settings["gray"]
+            frames = [to_network_size(torch.from_numpy(frame.copy()), size, gray=gray) for frame in video]
+            with torch.inference_mode():
+                scores = run.network(as_float(torch.stack(frames, dim=1)[None]))
+            right[which] += run.class_names[int(scores.argmax())] == class_name
+    count = len(split["validation"])
+    own, other = right["own"] / count, right["other"] / count
+    lean = 1 - other / own if own else math.nan
+    return {"own": own, "other": other, "gap": own - other, "reliance": lean, "clips": count}
+
+
+def table(networks: Sequence[Network]) -> str:
+    """Hold what the audits say against what is known."""
+    known = [
+        (one, found, json.loads((one.folder / f"reliance_{one.name}.json").read_text()))
+        for one in networks
+        if (found := one.audit)
+    ]
+    lines = [
+        "| sign | dose | seed | right | reliance | of | lean | verdict | naive drop |",
+        "|---|--:|--:|--:|--:|---|---|---|--:|",
+    ]
+    rows = [_row(*one, name) for one in known for name in MUST[one[0].kind][:1]]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines += ["", *_by_kind(known), "", *_sensitivity(known), *_alarms(known), *_localisation(known)]
+    return "\n".join(lines)
+
+
+Known = tuple[Network, dict[str, Any], dict[str, float]]
+
+
+def _lean(found: dict[str, Any], name: str) -> float:
+    """Give the lean of a finding, whatever became of its verdict; of its main part."""
+    own = found["sections"][name]
+    return own["parts"][own["main"]]["lean"]["mean"] if own.get("parts") else math.nan
+
+
+def _row(one: Network, found: dict[str, Any], truth: dict[str, float], name: str) -> tuple[str, ...]:
+    own = found["sections"][name]
+    part = own["parts"][own["main"]] if own.get("parts") else None
+    lean = "–" if part is None else "{mean:.2f} ({low:.2f} to {high:.2f})".format(**part["lean"])
+    drop = "–" if part is None else f"{found['accuracy']['mean'] - part['other']['mean']:.2f}"
+    right = f"{100 * found['accuracy']['mean']:.0f} %"
+    return one.kind, one.dose, str(one.seed), right, f"{truth['reliance']:.2f}", name, lean, own["verdict"], drop
+
+
+def _by_kind(known: Sequence[Known]) -> Iterator[str]:
+    yield "Spearman's correlation of reliance and lean:"
+    for kind in KINDS:
+        own = [
+            (truth["reliance"], _lean(found, MUST[kind][0]))
+            for one, found, truth in known
+            if one.kind == kind and MUST[kind]
+        ]
+        own = [pair for pair in own if not math.isnan(sum(pair))]
+        if len(own) > 2:
+            yield f"- {kind} ({MUST[kind][0]}): {spearmanr(*zip(*own, strict=True)).statistic:.2f} over {len(own)} networks"
+
+
+def _sensitivity(known: Sequence[Known]) -> Iterator[str]:
+    """Count the guilty that are found: of reliance 2 δ or more, by each finding that must say it."""
+    cases = [
+        (truth["reliance"], found["sections"][name]["verdict"] == "leans", one.name, name)
+        for one, found, truth in known
+        for name in MUST[one.kind]
+        if truth["reliance"] > 0
+    ]
+    guilty = [case for case in cases if case[0] >= 2 * MARGIN]
+    missed = [case for case in guilty if not case[1]]
+    yield f"Guilty (reliance of {2 * MARGIN:g} or more) that are found: {len(guilty) - len(missed)} of {len(guilty)}."
+    yield from (f"- missed: {name} by {finding}, reliance {value:.2f}" for value, _, name, finding in missed)
+    above = sorted({case[0] for case in cases})
+    limit = next((low for low in above if _share([case for case in cases if case[0] >= low]) >= 0.95), None)
+    if limit is not None:
+        yield f"Detection limit: of the networks with a reliance of {limit:.2f} or more, 95 % are found."
+
+
+def _share(cases: Sequence[tuple[Any, ...]]) -> float:
+    return sum(case[1] for case in cases) / len(cases)
+
+
+def _alarms(known: Sequence[Known]) -> Iterator[str]:
+    """Count false alarms: where a sign has nothing to do with a finding, and wherever the sign says nothing."""
+    cells = [
+        (one.name, name, found["sections"][name]["verdict"])
+        for one, found, truth in known
+        for name in (EVERYTHING if truth["reliance"] < MARGIN / 2 else SILENT[one.kind])
+        if name in found["sections"]
+    ]
+    if not cells:
+        return
+    alarms = [cell for cell in cells if cell[2] == "leans"]
+    high = binomtest(len(alarms), len(cells)).proportion_ci(method="exact").high
+    yield f"False alarms: {len(alarms)} of {len(cells)} that must be silent (95 % limit: {100 * high:.1f} %)."
+    yield from (f"- {name}: {finding}" for name, finding, _ in alarms)
+
+
+def _localisation(known: Sequence[Known]) -> Iterator[str]:
+    """Count how often the cell with the sign is the one on which most hangs, where the network relies on the sign."""
+    first = [
+        found["sections"]["cells"]["main"] == PLANTED_CELL[one.kind]
+        for one, found, truth in known
+        if one.kind in PLANTED_CELL and truth["reliance"] >= 2 * MARGIN and "cells" in found["sections"]
+    ]
+    yield f"Planted cell first: {sum(first)} of {len(first)}."
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=("train", "audit", "table"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--doses", nargs="+", default=("0.95", "0.125", "0.5"))
+    parser.add_argument("--seeds", nargs="+", type=int, default=(0,))
+    parser.add_argument("--clips", type=int, default=160)
+    given = parser.parse_args()
+    folder = given.folder.absolute()
+    if given.verb == "train":
+        each = ((kind, dose, seed) for seed in given.seeds for dose in given.doses for kind in given.kinds)
+        train([Network(*one, folder) for one in each])
+    elif given.verb == "audit":
+        audit(list(networks_in(folder)), clips=given.clips)
+    else:
+        print(table(list(networks_in(folder))))
+
+
+if __name__ == "__main__":
+    main()
