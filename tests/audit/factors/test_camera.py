@@ -40,7 +40,7 @@ def test_the_path_is_that_of_the_background(velocity: tuple[float, float], chann
     assert is_trackable(clip).all()
 
 
-@pytest.mark.parametrize("label", ["left", "rotate_clockwise"])
+@pytest.mark.parametrize("label", ["left", "clockwise"])
 @pytest.mark.parametrize("code", [0, 3])
 def test_the_path_of_a_synthetic_clip_is_known(label: str, code: int) -> None:
     settings = replace(DEMO, confounder="drift", size=(48, 56))

@@ -23,7 +23,7 @@ def _cut_clips(*cuts: int, seed: int = 0, channels: int = 3, masked: bool = True
 
 @pytest.mark.parametrize("kind", ["shot", "cut", "flicker", "drift", None])
 def test_cuts_are_found_and_motion_is_none(kind: Confounder | None) -> None:
-    for label in ("left", "rotate_clockwise"):
+    for label in ("left", "clockwise"):
         for source in range(4):
             clip = render_clip(label, source=source, settings=replace(DEMO, confounder=kind, size=(48, 56)))
             video = torch.tensor(clip.video).permute(3, 0, 1, 2) / 255
