@@ -17,7 +17,7 @@ def _scene(seed: int, channels: int = 3) -> np.ndarray:
     """Smooth noise, larger than a frame."""
     noise = np.random.default_rng(seed).normal(size=(channels, HEIGHT + 40, WIDTH + 40))
     smooth = np.stack([gaussian_filter(one, 2.0) for one in noise])
-    return 0.5 + 0.1 * smooth / smooth.std()
+    return np.asarray(0.5 + 0.1 * smooth / smooth.std())
 
 
 def _clip(seed: int, velocity: tuple[float, float], *, channels: int = 3, has_actor: bool = True) -> Clips:
@@ -36,19 +36,21 @@ def _clip(seed: int, velocity: tuple[float, float], *, channels: int = 3, has_ac
 def test_the_path_is_that_of_the_background(velocity: tuple[float, float], channels: int) -> None:
     clip = _clip(0, velocity, channels=channels)
     expected = torch.arange(FRAMES)[None, :, None] * torch.tensor(velocity)
-    assert (camera_path(clip) - expected).abs().max() < 0.3
+    assert (camera_path(clip) - expected).abs().max() < 0.5
     assert is_trackable(clip).all()
 
 
-@pytest.mark.parametrize("label", ["left", "clockwise"])
-@pytest.mark.parametrize("code", [0, 3])
-def test_the_path_of_a_synthetic_clip_is_known(label: str, code: int) -> None:
+@pytest.mark.parametrize("kind", ["all_objects", "always"])
+@pytest.mark.parametrize(("label", "code"), [("left", 0), ("clockwise", 3), ("expand", 6)])
+def test_the_path_of_a_synthetic_clip_is_known(label: str, code: int, kind: str) -> None:
+    """Also where the mask holds only one of the moving discs."""
     settings = replace(DEMO, confounder="drift", size=(48, 56))
     rendered = render_clip(label, source=3, settings=settings, code=code)
     video = torch.tensor(rendered.video).permute(3, 0, 1, 2)[None] / 255
-    clip = with_plate(video, torch.tensor(rendered.masks["all_objects"])[None])
+    clip = Clips(video, torch.tensor(rendered.masks[kind])[None])
     truth = np.rint(drift_velocity(code, size=settings.size) * np.arange(len(rendered.video))[:, None])
     assert np.abs(camera_path(clip)[0].numpy() - truth).max() < 0.5
+    assert is_trackable(clip).all()
 
 
 def test_what_has_no_detail_or_no_constancy_cannot_be_tracked() -> None:

@@ -14,14 +14,18 @@ LEAST_DETAIL = 1e-6  # variance: a quarter of a gray level
 NEAR = 1 / 16  # of the frame's shorter side: shifts that close to the best one are not other ones
 PREFERENCE = 1e-9  # variance for each squared pixel: of shifts that are equally good the smallest is taken
 LEAST_OVERLAP = 0.5  # of the most pixels that two frames share
-_PAIRS = slice(None, -1), slice(1, None)
+CALM = 0.6  # of the background, which fits the last match best: first only that is matched
+SLACKS = (0.0, 0.0, 0.0, 2 / 255)  # of four matches: how much worse than that other parts may fit, to be matched too
+SURROUNDINGS = 0.09  # of the frame's shorter side: changes are averaged over such a square
 MARGIN = 0.25  # of the frame's shorter side: so much that lies beyond the first frame is kept in the plate
 
 
 def camera_path(clips: Clips, *, dilation: int = 2) -> Float[Tensor, "B T 2"]:
     """Find how the background moves on the frame: pixels down and to the right since the first frame.
 
-    The shifts of neighbouring frames are added up. Where there are masks, the actor is blended out.
+    The shifts of neighbouring frames are added up. Where there are masks, the actor is blended out; others who move,
+    without a mask, are recognised by fitting the shift less than the rest; without any mask, and where most of what
+    has detail moves, the path can be theirs.
     """
     return _track(clips, dilation)[0]
 
@@ -98,13 +102,18 @@ def _track(clips: Clips, dilation: int) -> tuple[Float[Tensor, "B T 2"], Bool[Te
     reach = max(1, height // 4), max(1, width // 4)
     if count < 2 or min(height, width) < 4:
         return path, torch.zeros(batch, dtype=torch.bool, device=path.device)
-    left_over = _differences(clips.video.mean(dim=1), _seen(clips, dilation)[:, 0], reach)  # [B, T - 1, P, Q]
-    best, place = left_over.flatten(2).min(dim=2)
-    columns = left_over.shape[3]
-    middle = place // columns, place % columns
-    steps = [_valley(left_over, middle, axis=axis) - reach[axis] for axis in (0, 1)]
-    step = torch.stack(steps, dim=-1).masked_fill(best.isinf()[..., None], 0)  # no pixel is seen in both frames
-    path[:, 1:] = step.cumsum(dim=1).to(path)
+    gray, seen = clips.video.mean(dim=1), _seen(clips, dilation)[:, 0]
+    step = path[:, 1:]
+    for slack in SLACKS:
+        calm = _calm(gray, seen, step, slack=slack)
+        left_over = _differences(gray, (seen[:, :-1] * calm, seen[:, 1:]), reach)  # [B, T - 1, P, Q]
+        best, place = left_over.flatten(2).min(dim=2)
+        columns = left_over.shape[3]
+        middle = place // columns, place % columns
+        steps = [_valley(left_over, middle, axis=axis) - reach[axis] for axis in (0, 1)]
+        # Where no pixel is seen in both frames, nothing is known to move.
+        step = torch.stack(steps, dim=-1).masked_fill(best.isinf()[..., None], 0).to(path)
+    path[:, 1:] = step.cumsum(dim=1)
     away = [
         (torch.arange(size, device=place.device) - at[..., None]).abs() >= max(2, round(NEAR * min(height, width)))
         for size, at in zip(left_over.shape[2:], middle, strict=True)
@@ -115,18 +124,35 @@ def _track(clips: Clips, dilation: int) -> tuple[Float[Tensor, "B T 2"], Bool[Te
     )
 
 
+def _calm(
+    gray: Float[Tensor, "B T H W"], seen: Float[Tensor, "B T H W"], step: Float[Tensor, "B pairs 2"], *, slack: float
+) -> Bool[Tensor, "B pairs H W"]:
+    """Mark the share of each pair's background that, once it has made a step, differs least: the rest may act, too."""
+    reach = max(1, round(SURROUNDINGS * min(gray.shape[2:]) / 2))
+    change = (_shift(gray[:, None, 1:], -step)[:, 0] - gray[:, :-1]).abs() * seen[:, :-1]
+    change = F.avg_pool2d(change, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
+    is_hidden = (seen[:, :-1] == 0).flatten(2)
+    count = (CALM * (~is_hidden).sum(dim=2, keepdim=True)).long().clamp_min(1)
+    most = change.flatten(2).masked_fill(is_hidden, torch.inf).sort(dim=2).values.gather(2, count - 1)
+    return change <= most[..., None] + slack
+
+
 def _differences(
-    gray: Float[Tensor, "B T H W"], seen: Float[Tensor, "B T H W"], reach: tuple[int, int]
+    gray: Float[Tensor, "B T H W"],
+    weights: tuple[Float[Tensor, "B pairs H W"], Float[Tensor, "B pairs H W"]],
+    reach: tuple[int, int],
 ) -> Float64[Tensor, "B pairs P Q"]:
-    """Compute the variance of the difference of neighbouring frames, where both are seen, for each whole shift.
+    """Compute the variance of the difference of neighbouring frames, of pixels with weights, for each whole shift.
 
     By Fourier transforms, as Padfield (2012) does for masked correlation; frames do not wrap around. A change of
     brightness is no difference.
     """
     size = [side + far for side, far in zip(gray.shape[2:], reach, strict=True)]
-    seen, gray = seen.double(), gray.double() - 0.5
-    waves = [torch.fft.rfft2(part, s=size) for part in (seen, seen * gray, seen * gray**2)]
-    (one, value, square), (next_one, next_value, next_square) = ([wave[:, part] for wave in waves] for part in _PAIRS)
+    gray = gray.double() - 0.5
+    (one, value, square), (next_one, next_value, next_square) = (
+        [torch.fft.rfft2(weight * part, s=size) for part in (torch.ones_like(frames), frames, frames**2)]
+        for weight, frames in zip(weights, (gray[:, :-1], gray[:, 1:]), strict=True)
+    )
     weight = _correlate(one, next_one, size, reach)
     total = weight.clamp_min(0.5)
     mean = (_correlate(one, next_value, size, reach) - _correlate(value, next_one, size, reach)) / total
