@@ -153,22 +153,21 @@ def _differences(
         [torch.fft.rfft2(weight * part, s=size) for part in (torch.ones_like(frames), frames, frames**2)]
         for weight, frames in zip(weights, (gray[:, :-1], gray[:, 1:]), strict=True)
     )
-    weight = _correlate(one, next_one, size, reach)
+    one, value, square = (wave.conj() for wave in (one, value, square))
+    weight = _sums(one * next_one, size, reach)
     total = weight.clamp_min(0.5)
-    mean = (_correlate(one, next_value, size, reach) - _correlate(value, next_one, size, reach)) / total
-    both = _correlate(one, next_square, size, reach) + _correlate(square, next_one, size, reach)
-    found = (both - 2 * _correlate(value, next_value, size, reach)) / total - mean**2
+    mean = _sums(one * next_value - value * next_one, size, reach) / total
+    squares = _sums(one * next_square + square * next_one - 2 * value * next_value, size, reach)
+    found = squares / total - mean**2
     least = LEAST_OVERLAP * weight.amax(dim=(2, 3), keepdim=True)
     down, right = (torch.arange(-far, far + 1, device=gray.device) for far in reach)
     found = found.clamp_min(0) + PREFERENCE * (down[:, None] ** 2 + right**2)
     return found.masked_fill(weight < least.clamp_min(1), torch.inf)
 
 
-def _correlate(
-    before: Tensor, after: Tensor, size: list[int], reach: tuple[int, int]
-) -> Float64[Tensor, "B pairs P Q"]:
-    """Sum the products of two frames for each shift from −reach to reach."""
-    found: Tensor = torch.fft.irfft2(before.conj() * after, s=size).roll(reach, (2, 3))
+def _sums(waves: Tensor, size: list[int], reach: tuple[int, int]) -> Float64[Tensor, "B pairs P Q"]:
+    """Transform products of waves back to sums over the frame, for each shift from −reach to reach."""
+    found: Tensor = torch.fft.irfft2(waves, s=size).roll(reach, (2, 3))
     return found[..., : 2 * reach[0] + 1, : 2 * reach[1] + 1]
 
 
