@@ -1,79 +1,116 @@
-"""The shot of a clip that shows less of the action, before or after a cut."""
+"""What follows or precedes a cut: the shot of a clip that shows less of the actor, and an inserted other end."""
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vidact.audit.factors.clips import Clips
 
-BINS = 32  # of the histogram of a frame's gray levels
-LEAST_CHANGE = 0.35  # χ² distance of two frames' histograms, from 0 to 1
-LEAST_JUMP = 3.0  # times the clip's median distance
+NUM_BINS = 32
+TIMES_MEDIAN = 3.0  # a cut changes the histogram that many times more than most pairs of frames
+LEAST_DISTANCE = 0.35  # 2 is the distance of two histograms without a common value
 
 
 def find_cut(video: Float[Tensor, "C T H W"]) -> int | None:
-    """Find the first frame after a clip's clearest cut; None where there is none.
+    """Find the largest cut of a clip.
 
-    A cut is where the histograms of two frames' gray levels differ by more than 0.35 and by more than three times the
-    median over the clip. The distance is χ² = ½ Σ (a − b)² / (a + b) of shares, which is 1 where no level is in both.
+    Histograms of gray of neighbouring frames are compared by the symmetric chi-squared distance Σ (p − q)² / (p + q) of
+    the shares p and q, from 0 to 2. Each pixel is divided between the two nearest bins, so that a slight change of
+    brightness is a slight change of the histogram. A cut to a scene with as many pixels of each gray is not found.
+
+    Args:
+        video: In [0, 1].
+
+    Returns:
+        The first frame after the cut; None without one.
     """
-    gray = video.mean(dim=0).flatten(1)
-    if len(gray) < 2:
+    if video.shape[1] < 2:
         return None
-    levels = (gray.clamp(0, 1) * BINS).long().clamp(max=BINS - 1)
-    shares = torch.zeros(len(gray), BINS, device=gray.device).scatter_add_(1, levels, torch.ones_like(gray))
-    shares = shares / gray.shape[1]
-    before, after = shares[:-1], shares[1:]
-    distance = ((before - after) ** 2 / (before + after).clamp_min(1e-12)).sum(dim=1) / 2
-    most, place = distance.max(dim=0)
-    is_cut = most > max(LEAST_CHANGE, LEAST_JUMP * float(distance.median()))
-    return int(place) + 1 if bool(is_cut) else None
+    share = _histograms(video.mean(dim=0).flatten(1))
+    before, after = share[:-1], share[1:]
+    distance = ((before - after) ** 2 / (before + after).clamp_min(1e-12)).sum(dim=1)
+    largest = distance.argmax()
+    # With two frames the median is the cut itself.
+    usual = distance.median() if len(distance) > 1 else torch.zeros_like(distance[0])
+    is_cut = bool(distance[largest] > max(LEAST_DISTANCE, TIMES_MEDIAN * float(usual)))
+    return int(largest) + 1 if is_cut else None
+
+
+def _histograms(gray: Float[Tensor, "T N"]) -> Float[Tensor, "T bins"]:
+    """Compute the share of each bin, frame by frame."""
+    place = gray.clamp(0, 1) * (NUM_BINS - 1)
+    low = place.floor().long().clamp_max(NUM_BINS - 2)
+    upper = place - low
+    found = gray.new_zeros(len(gray), NUM_BINS)
+    return found.scatter_add(1, low, 1 - upper).scatter_add(1, low + 1, upper) / gray.shape[1]
 
 
 @dataclass(frozen=True)
 class OffShot:
-    """What the shot with less of the actor shows: the frames before or after a clip's cut.
+    """The frames before or after a cut, whichever show less of the actor; without masks, those with less motion.
 
-    A clip has its cut where `find_cut` says; without one its last quarter stands for the shot.
+    A donor's shot that is longer than needed is sampled evenly, a shorter one is looped. Where both shots are equal in
+    this, it is the second. Of several cuts only the largest counts.
     """
 
     def exchange(self, clips: Clips, donors: Clips) -> Float[Tensor, "B C T H W"]:
-        """Show the donor's off-shot, as often as it takes, in the place of the clip's."""
+        """Replace these frames by those of the donor.
+
+        Raises:
+            ValueError: there is no cut in a clip or a donor.
+        """
         found = clips.video.clone()
         for row in range(len(clips)):
-            own, lent = off_shot(clips[[row]]), off_shot(donors[[row]])
-            frames = donors.video[row][:, lent]
-            places = torch.arange(own.stop - own.start, device=frames.device) % frames.shape[1]
-            found[row, :, own] = frames[:, places]
+            own, lent = _off_shot(clips[[row]]), _off_shot(donors[[row]])
+            found[row][:, own] = donors.video[row][:, _sampled(lent, len(own))]
         return found
 
     def alone(self, clips: Clips) -> Float[Tensor, "B C T H W"]:
-        """Show the off-shot over the whole time."""
-        found = torch.empty_like(clips.video)
-        for row in range(len(clips)):
-            frames = clips.video[row][:, off_shot(clips[[row]])]
-            places = torch.arange(found.shape[2], device=frames.device) % frames.shape[1]
-            found[row] = frames[:, places]
-        return found
+        """Show these frames over the whole time.
+
+        Raises:
+            ValueError: there is no cut in a clip.
+        """
+        count = clips.video.shape[2]
+        shots = [_sampled(_off_shot(clips[[row]]), count) for row in range(len(clips))]
+        return torch.stack([own[:, shot] for own, shot in zip(clips.video, shots, strict=True)])
 
 
-def off_shot(clip: Clips) -> slice:
-    """Find the frames of the shot with less of the actor (without masks, with less motion), of one clip."""
-    num_frames = clip.video.shape[2]
-    cut = find_cut(clip.video[0])
+@dataclass(frozen=True)
+class Inserted:
+    """The last quarter of the frames, at least one: the donor's follow after a cut that was not there."""
+
+    def exchange(self, clips: Clips, donors: Clips) -> Float[Tensor, "B C T H W"]:
+        """Copy the donor's last frames."""
+        count = max(1, clips.video.shape[2] // 4)
+        return torch.cat([clips.video[:, :, :-count], donors.video[:, :, -count:]], dim=2)
+
+
+def _off_shot(clip: Clips) -> Int[Tensor, " N"]:
+    """Number the frames of a clip's shot with less actor."""
+    video = clip.video[0]
+    cut = find_cut(video)
     if cut is None:
-        return slice(min(num_frames - 1, num_frames * 3 // 4), num_frames)
-    if clip.mask is not None:
-        shown = clip.mask[0].flatten(1).float().mean(dim=1)
+        raise ValueError("expected clips with a cut, got one without; ask find_cut first")
+    order = torch.arange(video.shape[1], device=video.device)
+    shots = order[:cut], order[cut:]
+    if clip.mask is None:
+        before, after = (_motion(video[:, shot]) for shot in shots)
     else:
-        change = (clip.video[0, :, 1:] - clip.video[0, :, :-1]).abs().mean(dim=(0, 2, 3))
-        shown = torch.cat([change[:1], change])
-        shown[cut] = shown[cut + 1] if cut + 1 < num_frames else 0  # the change at the cut itself is no motion
-    return slice(cut, num_frames) if shown[cut:].mean() <= shown[:cut].mean() else slice(0, cut)
+        before, after = (float(clip.mask[0, shot].float().mean()) for shot in shots)
+    return shots[0] if before < after else shots[1]
 
 
-def has_cut(clip: Clips) -> bool:
-    """Say whether a clip has a cut."""
-    return find_cut(clip.video[0]) is not None
+def _motion(video: Float[Tensor, "C T H W"]) -> float:
+    """Compute the mean change between frames; a single frame has none."""
+    return float(video.diff(dim=1).abs().mean()) if video.shape[1] > 1 else 0.0
+
+
+def _sampled(shot: Int[Tensor, " N"], count: int) -> Int[Tensor, " M"]:
+    """Choose so many frames of a shot."""
+    order = torch.arange(count, device=shot.device)
+    if len(shot) < count:
+        return shot[order % len(shot)]
+    return shot[(2 * order + 1) * len(shot) // (2 * count)]
