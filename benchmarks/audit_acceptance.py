@@ -41,7 +41,7 @@ MUST = {
     "flicker": ("time.when", "cells"),
     "shot": ("cuts",),
     "cut": ("time.when",),
-    "drift": (),
+    "drift": ("camera",),
 }
 SILENT = {
     "patch": ("cuts", "time.order", "darkness"),
@@ -53,6 +53,8 @@ SILENT = {
     "cut": (),
     "drift": ("border",),
 }
+SECTIONS = ("time", "background", "darkness", "cuts", "border", "cells", "regions")
+EXTRA = {"drift": ("camera",)}  # too slow to be asked of all
 EVERYTHING = ("background", "darkness", "cuts", "cells", "border", "regions")
 
 
@@ -127,21 +129,21 @@ def train(networks: Sequence[Network], *, epochs: int = 8, sources: int | None =
         (one.home / "done").touch()
 
 
-def audit(networks: Sequence[Network], *, clips: int, sections: str | None = None) -> None:
+def audit(networks: Sequence[Network], *, clips: int) -> None:
     """Audit each network with exact masks, and measure its reliance."""
     for one in networks:
         run = next(one.home.glob("version_*"))
         if one.audit is None:
-            asked = () if sections is None else ("--sections", sections)
+            asked = ("--sections", f"[{', '.join((*SECTIONS, *EXTRA.get(one.kind, ())))}]")
             options = ("--method", "lrp:epsilon_plus", "--num_clips", str(clips), *asked)
-            _vidact("audit", str(run), "--out", str(one.folder / f"audit_{one.name}"), *options)
+            _vidact("audit", str(run), "--out", str(one.folder / f"audit_{one.name}"), *options, cwd=one.folder)
         path = one.folder / f"reliance_{one.name}.json"
         if not path.exists():
             path.write_text(json.dumps(reliance(open_run(str(run)), one.data)))
 
 
-def _vidact(*args: str) -> None:
-    subprocess.run([sys.executable, "-m", "vidact", *args], check=True)
+def _vidact(*args: str, cwd: Path | None = None) -> None:
+    subprocess.run([sys.executable, "-m", "vidact", *args], check=True, cwd=cwd)
 
 
 def reliance(run: Run, data: Path) -> dict[str, float]:
@@ -207,14 +209,11 @@ def _row(one: Network, found: dict[str, Any], truth: dict[str, float], name: str
 def _by_kind(known: Sequence[Known]) -> Iterator[str]:
     yield "Spearman's correlation of reliance and lean:"
     for kind in KINDS:
-        own = [
-            (truth["reliance"], _lean(found, MUST[kind][0]))
-            for one, found, truth in known
-            if one.kind == kind and MUST[kind]
-        ]
+        name = next(iter(MUST[kind]), None)
+        own = [(truth["reliance"], _lean(found, name)) for one, found, truth in known if name and one.kind == kind]
         own = [pair for pair in own if not math.isnan(sum(pair))]
         if len(own) > 2:
-            yield f"- {kind} ({MUST[kind][0]}): {spearmanr(*zip(*own, strict=True)).statistic:.2f} over {len(own)} networks"
+            yield f"- {kind} ({name}): {spearmanr(*zip(*own, strict=True)).statistic:.2f} over {len(own)} networks"
 
 
 def _sensitivity(known: Sequence[Known]) -> Iterator[str]:

@@ -6,16 +6,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vidact.audit.factors.camera import Camera, is_trackable
 from vidact.audit.factors.clips import Clips
-from vidact.audit.factors.light import Luminance, lift_darkest
+from vidact.audit.factors.light import Luminance, lifted
 from vidact.audit.factors.places import GRID, NUM_PARTS, Background, Border, Cell, Factor, Time
-from vidact.audit.factors.shots import OffShot, has_cut
-from vidact.audit.settings import BACKGROUND, BORDER, CELLS, CUTS, DARKNESS, TIME
+from vidact.audit.factors.shots import OffShot, find_cut
+from vidact.audit.factors.size import Size
+from vidact.audit.factors.speed import Speed
+from vidact.audit.settings import BACKGROUND, BORDER, CAMERA, CELLS, CUTS, DARKNESS, SCALE, SPEED, TIME
 
 NUM_ORDERS = 5  # random orders of frames, and frames to freeze
 ORDER = f"{TIME}.order"
 LIFTED = f"{DARKNESS}.lifted"
-ACTOR, CUT = "an actor", "a cut"  # what a clip may have, and a factor may need
+# What a clip may have, and a factor may need.
+ACTOR, CUT, PATH = (
+    "an actor",
+    "a cut",
+    "a camera path that can be tracked",
+)
 
 Probe = Callable[[Clips, torch.Generator], Mapping[str, Tensor]]  # clip, B = 1 -> name -> changed [N, C, T, H, W]
 
@@ -29,7 +37,7 @@ class Exchange:
         says: What the network leans on, in words.
         parts: What is exchanged, one at a time.
         share: Of the donors that are asked for; a finding of many parts takes fewer for each.
-        needs: What clips and donors must have: `ACTOR`, `CUT`.
+        needs: What clips and donors must have: `ACTOR`, `CUT`, `PATH`.
         is_judged: Whether there is a verdict; else it only describes.
     """
 
@@ -62,6 +70,16 @@ def reorderings(clip: Clips, generator: torch.Generator) -> Mapping[str, Tensor]
     }
 
 
+def lift_darkest(clip: Clips, generator: torch.Generator) -> Mapping[str, Tensor]:
+    """Lift the darkest fifth of a clip's background, and make the same changes elsewhere in it; see `lifted`.
+
+    Returns:
+        `lifted` and `shifted`; nothing without a mask, or where there is nothing to lift.
+    """
+    found = None if clip.mask is None else lifted(clip, generator=generator)
+    return {} if found is None else dict(zip(("lifted", "shifted"), found, strict=True))
+
+
 EXCHANGES: Mapping[str, Exchange] = {
     BACKGROUND: Exchange(BACKGROUND, "the background", {BACKGROUND: Background()}, needs=(ACTOR,)),
     f"{TIME}.when": Exchange(
@@ -76,6 +94,12 @@ EXCHANGES: Mapping[str, Exchange] = {
     DARKNESS: Exchange(DARKNESS, "where the background is bright and dark", {DARKNESS: Luminance()}, needs=(ACTOR,)),
     CUTS: Exchange(CUTS, "the shot without the action", {CUTS: OffShot()}, needs=(CUT,)),
     BORDER: Exchange(BORDER, "the border of the frame", {BORDER: Border()}),
+    CAMERA: Exchange(CAMERA, "the camera's path", {CAMERA: Camera()}, needs=(ACTOR, PATH)),
+    SCALE: Exchange(SCALE, "the actor's size", {SCALE: Size()}, needs=(ACTOR,)),
+    SPEED: Exchange(SPEED, "the speed of what moves", {SPEED: Speed()}),
 }
 PROBES: Mapping[str, Probe] = {ORDER: reorderings, LIFTED: lift_darkest}
-TRAITS: Mapping[str, Callable[[Clips], bool]] = {CUT: has_cut}  # what can only be seen in a clip's pixels
+TRAITS: Mapping[str, Callable[[Clips], bool]] = {  # what can only be seen in a clip's pixels
+    CUT: lambda clip: find_cut(clip.video[0]) is not None,
+    PATH: lambda clip: bool(is_trackable(clip)),
+}

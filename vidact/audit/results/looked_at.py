@@ -18,9 +18,6 @@ from vidact.audit.settings import CLUSTERS, CONFUSED
 from vidact.core.intervals import LEVEL
 
 _PER_CLASS = (
-    *("class", "group", "clips", "sources", "right", "looks at", "gap within", "gap outside", "goes with"),
-    "confirmed",
-)
     "class",
     "group",
     "clips",
