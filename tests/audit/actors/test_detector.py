@@ -1,3 +1,4 @@
+import functools
 from pathlib import Path
 from urllib.error import URLError
 
@@ -19,7 +20,8 @@ class Instances(nn.Module):
     """Answers as Mask R-CNN does: two people, one of them unsure, and a dog."""
 
     def forward(self, images: list[Tensor]) -> list[dict[str, Tensor]]:
-        assert images[0].dtype == torch.float32 and float(images[0].max()) <= 1
+        assert images[0].dtype == torch.float32
+        assert float(images[0].max()) <= 1
         masks = torch.zeros(4, 1, *images[0].shape[1:])
         masks[0, 0, 0, 0], masks[0, 0, 0, 1], masks[1, 0, 2, 2] = 0.5, 0.49, 0.9
         masks[2, 0, 3, 3] = masks[3, 0, 4, 4] = 1
@@ -34,6 +36,8 @@ def test_the_union_of_the_certain_people_is_marked(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_real_network_runs_with_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    small = functools.partial(detector.maskrcnn_resnet50_fpn_v2, min_size=64)  # it enlarges frames to 800 else
+    monkeypatch.setattr(detector, "maskrcnn_resnet50_fpn_v2", small)
     random = detector.maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None).state_dict()
     monkeypatch.setattr(type(detector.WEIGHTS), "get_state_dict", lambda *_, **__: random)
     frames = torch.zeros(1, 3, 20, 30, dtype=torch.uint8)
@@ -65,7 +69,7 @@ class Counting:
 
 def test_what_was_found_is_kept_at_the_clips_own_size(small_set: Path) -> None:
     path = min(small_set.rglob("*.mp4"), default=None) or min(small_set.rglob("*.avi"))
-    clip = Clip(path, path.parent.name, 0, "source")
+    clip = Clip(path, path.parent.name, 0, "source", None)
     network, window = Counting(), Window(clip, 0, (3, 1, 3), (0.0, 0.0, 0.0), 8)
     first, again = find_people(network, window), find_people(network, window)
     assert network.asked == 1

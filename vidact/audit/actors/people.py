@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from vidact.data.video.reading import checked_path, decode_all
 _VERSION = 1  # raise it whenever a network would find another mask, so that no older ones are read
 
 
+@runtime_checkable
 class PersonNetwork(Protocol):
     """Finds people.
 

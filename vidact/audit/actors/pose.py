@@ -135,14 +135,16 @@ def alignment_points(
     same = box_iou(boxes[best : best + 1], boxes)[0] >= SAME_PERSON
     same[best] = True
     weight = (scores * same / (scores * same).sum())[:, None, None]
-    return ((raw[:, 4:8].reshape(-1, 2, 2) + middles[:, None]) * weight).sum(dim=0)
+    points: Tensor = ((raw[:, 4:8].reshape(-1, 2, 2) + middles[:, None]) * weight).sum(dim=0)
+    return points
 
 
 def square_about(hips: Float[Tensor, "2"], circle: Float[Tensor, "2"]) -> Square:
     """Span the square about a person, so that the way from the hips to the circle leads up in it."""
-    x, y = (circle - hips).tolist()
-    side = max(1.0, 2 * math.hypot(x, y) * MARGIN)
-    return Square(*hips.tolist(), side, math.atan2(x, -y))
+    x, y = hips.tolist()
+    right, down = (circle - hips).tolist()
+    side = max(1.0, 2 * math.hypot(right, down) * MARGIN)
+    return Square(x, y, side, math.atan2(right, -down))
 
 
 def _from_square(points: Float[Tensor, "... 2"], square: Square) -> Float[Tensor, "... 2"]:
