@@ -27,7 +27,7 @@ from vidact.data.video.containers import file_sha1
 from vidact.runs.clips.chosen import ChosenClips
 from vidact.runs.run import Run
 
-AUDIT_VERSION = 1  # raise it whenever an answer would be another, so that no older ones are kept
+AUDIT_VERSION = 2  # raise it whenever an answer would be another, so that no older ones are kept
 
 
 @runtime_checkable

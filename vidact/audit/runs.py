@@ -15,7 +15,7 @@ from vidact.audit.actors.reading import find_actor
 from vidact.audit.jobs import ClipAuditor, Task, audit_all
 from vidact.audit.relevance.proposals import Proposals, choose_description, merge, propose
 from vidact.audit.sections import ACTOR, EXCHANGES, PROBES, Exchange
-from vidact.audit.settings import AUTO, DESCRIBED, MOVING, NONE, OVER_TIME, AuditSettings
+from vidact.audit.settings import AUTO, DESCRIBED, MOVING, NONE, OVER_TIME, AuditSettings, with_masks_of_actor
 from vidact.core.clips import height_and_width
 from vidact.core.errors import ConfigError, DataError, VidactError
 from vidact.core.folders import claim
@@ -93,6 +93,7 @@ def prepare(
         ConfigError: nothing is left to ask; a folder with files that vidact did not write, or with another audit.
         DataError: no usable clip, or a single class.
     """
+    settings, choice = with_masks_of_actor(settings, choice)
     claim(folder, WRITTEN, kind=KIND)
     if not again:
         _refuse_another(folder, run, choice)

@@ -1,8 +1,10 @@
 """Settings of `audit`: what is exchanged, and how often; imports no torch, so that its help answers at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from vidact.core.errors import ConfigError, nearest
+from vidact.runs.clips.choice import Choice
 
 TIME, BACKGROUND, DARKNESS, CUTS, BORDER, CELLS = "time", "background", "darkness", "cuts", "border", "cells"
 CAMERA, SCALE, SPEED = "camera", "scale", "speed"
@@ -12,6 +14,7 @@ DEFAULT = (TIME, BACKGROUND, DARKNESS, CUTS, BORDER, CELLS, REGIONS, TAGS, CONFU
 SECTIONS = (*DEFAULT, CAMERA, SCALE, SPEED)
 OVER_TIME = (TIME, CUTS, CAMERA, SPEED)  # these need more than a frame
 AUTO, MOVING, NONE = "auto", "moving", "none"
+TORCHVISION, POSE = "torchvision", "pose:"
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,9 @@ class AuditSettings:
     Attributes:
         sections: What is asked: time, background, darkness, cuts, border, cells, regions, tags, confused, clusters; on
             request also camera, scale, speed.
-        actor: Where the actor is: auto (masks of the data set, else what moves), a folder of masks (as
-            --masks_folder), moving, none.
+        actor: Where the actor is: auto (masks of the data set, else what moves), moving, none, torchvision (Mask R-CNN,
+            whose weights are downloaded), pose:PLACE (MediaPipe's networks; the wheel mediapipe-0.10.21-*.whl or a
+            folder with them), or a folder of masks, as --masks_folder.
         donors: How many other clips lend each part, of the same class and of another one.
         margin: The share of right answers that may hang on a part before the network is said to lean on it.
         batch_size: Clips that go through the network at once.
@@ -49,12 +53,40 @@ class AuditSettings:
             raise ConfigError(
                 f"--sections expects one or more of {', '.join(SECTIONS)}, each once; got {list(self.sections)}"
             )
-        if self.actor not in (AUTO, MOVING, NONE):
-            raise ConfigError(
-                f"--actor is auto, moving or none, got {self.actor!r}; a folder of masks is --masks_folder"
-            )
+        _check_actor(self.actor)
         for name, least in (("donors", 2), ("batch_size", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"--{name} must be at least {least}, got {getattr(self, name)}")
         if not 0 < self.margin < 1:
             raise ConfigError(f"--margin is a share of the right answers between 0 and 1, got {self.margin}")
+
+
+def _check_actor(actor: str) -> None:
+    if actor in (AUTO, MOVING, NONE, TORCHVISION):
+        return
+    if actor.startswith(POSE):
+        if not Path(actor.removeprefix(POSE)).exists() or actor == POSE:
+            raise ConfigError(
+                f"--actor {actor}: no such file; expected pose:PLACE of mediapipe-0.10.21-*.whl, which `pip download "
+                "mediapipe==0.10.21 --no-deps` brings, or of a folder with its networks"
+            )
+    elif not actor or not Path(actor).is_dir():
+        raise ConfigError(
+            f"--actor is auto, moving, none, torchvision, pose:WHEEL or a folder of masks, got {actor!r}, which is no "
+            "folder"
+        )
+
+
+def with_masks_of_actor(settings: AuditSettings, choice: Choice) -> tuple[AuditSettings, Choice]:
+    """Turn `--actor FOLDER` into `--masks_folder FOLDER`, which means the same; other settings stay.
+
+    Raises:
+        ConfigError: both name a folder.
+    """
+    if settings.actor in (AUTO, MOVING, NONE, TORCHVISION) or settings.actor.startswith(POSE):
+        return settings, choice
+    if choice.masks_folder is not None:
+        raise ConfigError(
+            f"--actor {settings.actor} and --masks_folder {choice.masks_folder} both name a folder of masks; give one"
+        )
+    return replace(settings, actor=AUTO), replace(choice, masks_folder=settings.actor)

@@ -5,13 +5,19 @@ from collections import OrderedDict
 from collections.abc import Collection
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
 
+from vidact.audit.actors.gaps import fill_gaps
 from vidact.audit.actors.moving import choose_kind, moving_region
+from vidact.audit.actors.people import find_people, is_network, masks_folder, open_network
 from vidact.audit.factors.clips import Clips, with_plate
 from vidact.audit.sections import ACTOR, TRAITS
-from vidact.audit.settings import MOVING, NONE
+from vidact.audit.settings import MOVING, NONE, TORCHVISION
+from vidact.core.cache import locked
 from vidact.core.errors import DataError
+from vidact.core.progress import progress_bar
 from vidact.data.loading.windows import Window
 from vidact.runs.clips.chosen import ChosenClips, read_pixels
 from vidact.runs.run import Run
@@ -25,7 +31,8 @@ class ClipReader:
     Args:
         run: Its settings say how clips are decoded.
         chosen: The clips.
-        actor: Where the actor comes from: a kind of mask, `moving` or `none`.
+        actor: Where the actor comes from: a kind of mask, `moving`, `none`, or a network as `--actor` names it, which
+            searches all clips at once: whose clips have an actor must be known before donors are drawn.
     """
 
     def __init__(self, run: Run, chosen: ChosenClips, *, actor: str) -> None:
@@ -33,6 +40,7 @@ class ClipReader:
         self._run, self._chosen, self._actor = run, chosen, actor
         self._windows = {window.clip.clip_id: window for window in chosen.windows}
         self._read_before: OrderedDict[str, Clips] = OrderedDict()
+        self._found = _search(actor, chosen) if is_network(actor) else set()
 
     def read(self, clip_id: str) -> Clips:
         """Read a clip, B = 1, with its plate, or take it from those that were read before.
@@ -55,6 +63,8 @@ class ClipReader:
         """Say whether it is known where a clip's actor is, without reading the clip."""
         if self._actor in (MOVING, NONE):
             return self._actor == MOVING
+        if is_network(self._actor):
+            return window.clip.clip_id in self._found
         return self._actor in self._chosen.kinds_of(window.clip.clip_id)
 
     def traits(self, window: Window, wanted: Collection[str]) -> frozenset[str]:
@@ -72,14 +82,57 @@ class ClipReader:
             return Clips(video)
         if self._actor == MOVING:
             return with_plate(video, moving_region(video))
-        mask = self._chosen.read_mask(window, self._actor, size=(video.shape[3], video.shape[4]))
+        mask = self._read_mask(window, size=(video.shape[3], video.shape[4]))
         if mask is None:
             return Clips(video)
         return with_plate(video, mask[None].to(self.device))
 
+    def _read_mask(self, window: Window, *, size: tuple[int, int]) -> Bool[Tensor, "T H W"] | None:
+        if not is_network(self._actor):
+            mask = self._chosen.read_mask(window, self._actor, size=size)
+        elif window.clip.clip_id not in self._found:
+            mask = None
+        else:
+            people = find_people(open_network(self._actor), window)
+            # The filter of the data set's masks and of the pixels.
+            share: Tensor = transforms.resize(people.float(), list(size), antialias=True)
+            mask = share >= 0.5
+        return None if mask is None else fill_gaps(mask, window.frame_numbers)
+
+
+def _search(actor: str, chosen: ChosenClips) -> set[str]:
+    """Name the clips in which a network finds somebody."""
+    network, found = open_network(actor), set()
+    folder = masks_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    # One of several processes searches, the others read what it found.
+    waiting = "another process is searching people; waiting for it"
+    with locked(folder / "lock", waiting=waiting), progress_bar("searching people") as progress:
+        for number, window in enumerate(chosen.windows, start=1):
+            with contextlib.suppress(DataError):  # told as a clip that cannot be read, once it is asked about
+                if bool(find_people(network, window).any()):
+                    found.add(window.clip.clip_id)
+            progress(number, len(chosen.windows))
+    return found
+
 
 def find_actor(chosen: ChosenClips, asked: str) -> str:
-    """Say where the actor comes from: a kind of mask, what moves, or nowhere."""
+    """Say where the actor comes from: a kind of mask, what moves, nowhere, or a network, which is loaded.
+
+    Raises:
+        ConfigError: the network's files are not what they should be.
+        EnvironmentProblem: its weights or its interpreter are missing.
+    """
     if asked in (MOVING, NONE):
         return asked
+    if is_network(asked):
+        open_network(asked)
+        return asked
     return choose_kind(chosen.mask_kinds) or MOVING
+
+
+def name_actor(actor: str) -> str:
+    """Name an actor as every output does."""
+    if is_network(actor):
+        return "person (torchvision)" if actor == TORCHVISION else "person (pose)"
+    return {MOVING: "moving region, which is no person", NONE: "not known"}.get(actor, "actor (masks)")

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from vidact.audit.actors.reading import name_actor
 from vidact.audit.results.extras import percent
 from vidact.audit.results.resampling import Estimate
 from vidact.audit.results.summary import Audit
@@ -93,12 +94,10 @@ def _row(audit: Audit, name: str, part: str, measure: str, one: Estimate, counte
 def markdown(audit: Audit) -> str:
     """Write the sentence, the table of findings, and how to read it."""
     lines = [f"# What {printable(audit.run)} leans on", "", f"**{printable(audit.sentence)}.**", ""]
-    actor = {"moving": "the moving region, which is no person", "none": "not known"}.get(
-        audit.actor, f"masks ({audit.actor})"
-    )
     lines += [
         f"{audit.clips} clips of {audit.sources} sources, {audit.part} part of {printable(audit.data)}, "
-        f"{len(audit.class_names)} classes; {percent(audit.accuracy)} right as they are. Actor: {actor}.",
+        f"{len(audit.class_names)} classes; {percent(audit.accuracy)} right as they are. "
+        f"Actor: {name_actor(audit.actor)}.",
         "",
         "| | verdict | lean | steer | same | other | A/A | artefact | random |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
