@@ -15,7 +15,7 @@ from made_runs import make_clip, make_run
 from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 
 from vidact.report.contents import ClipView, Outcome, RelevanceView, RunView
-from vidact.report.evaluation_view import view_evaluation
+from vidact.report.findings.evaluation_view import view_evaluation
 from vidact.report.page import clip_page, report_page, write_page
 
 NASTY_CLIP = "<img src=x onerror=alert(1)>.avi"

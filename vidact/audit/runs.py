@@ -26,8 +26,10 @@ from vidact.runs.clips.chosen import ChosenClips, choose_clips, read_pixels
 from vidact.runs.run import Run
 
 NAME, KIND = "audit", "an audit"
-WRITTEN = (f"{NAME}.json", f"{NAME}.csv", f"{NAME}.md", "lean.png", "cells.png", "junit.xml", "gate.txt", "clips/*")
-LIBRARIES = ("torch", "lightning", "numpy", "scipy", "decord")
+WRITTEN = (
+    *(f"{NAME}.json", f"{NAME}.csv", f"{NAME}.md", "lean.png", "cells.png", "junit.xml", "gate.txt"),
+    *("clips/*", "proposed/*", "examples/*"),
+)
 
 
 @dataclass(frozen=True)

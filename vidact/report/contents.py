@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from vidact.core.errors import VidactError
+from vidact.report.findings.audit_contents import AuditView
 
 
 @dataclass(frozen=True)
@@ -224,6 +225,7 @@ class RunView:
         config: The run's whole config as YAML.
         left_out: What was skipped, a line each with the reason.
         evaluation: Whether its explanations are right; None if `evaluate` has not been run.
+        audit: What it leans on; None if `audit` has not been run.
         curves: Of the training; None if the run kept none.
     """
 
@@ -243,4 +245,5 @@ class RunView:
     config: str = field(repr=False)
     left_out: tuple[str, ...] = ()
     evaluation: EvaluationView | None = None
+    audit: AuditView | None = None
     curves: Curves | None = field(default=None, repr=False)

@@ -21,12 +21,13 @@ from vidact.drawing import figure as images
 from vidact.drawing import grid
 from vidact.report.contents import ClipView, Outcome, RunView
 from vidact.report.encoding import FULL_SCALE, ZERO_BYTE
+from vidact.report.findings.audit_contents import Triplet
 from vidact.report.players import Player, fair_order, gather_players, make_player
 from vidact.report.summary import beats_all, confusion_cells, interval_text, levels, percent, verdict
 
 LIMIT_BYTES = 20_000_000
 GENERATOR = b'<meta name="generator" content="vidact">'
-_SCRIPTS = ("drawing.js", "charts.js", "player.js", "report.js")
+_SCRIPTS = ("drawing.js", "charts.js", "player.js", "triplets.js", "report.js")
 
 
 def report_page(
@@ -211,6 +212,7 @@ def _environment() -> Environment:
         "interval": interval_text,
         "base64": _base64,
         "plain": _plain,
+        "triplet": _triplet,
         "breakable": _breakable,
     }
     environment.globals |= {
@@ -239,6 +241,11 @@ def _base64(text: str) -> str:
 def _plain(outcome: Outcome) -> dict[str, Any]:
     """Write an outcome as JSON has it, where a probability that is no number is null."""
     return asdict(outcome) | ({} if math.isfinite(outcome.probability) else {"probability": None})
+
+
+def _triplet(one: Triplet) -> dict[str, Any]:
+    """Give the script what it draws from."""
+    return {"sprite": asdict(one.sprite), "frames": one.num_frames}
 
 
 def _breakable(name: str) -> Markup:

@@ -17,7 +17,8 @@ from vidact.data.datamodule import VideoDataModule
 from vidact.explaining.settings import ExplainSettings
 from vidact.report.clip_views import explain_clips
 from vidact.report.contents import ClipView, Interval, Outcome, RunView
-from vidact.report.evaluation_view import find_evaluation
+from vidact.report.findings.audit_view import find_audit
+from vidact.report.findings.evaluation_view import find_evaluation
 from vidact.report.run_facts import config_text, facts, read_curves, split_facts, without_home
 from vidact.report.run_pictures import draw_pictures
 from vidact.report.summary import percent
@@ -106,6 +107,7 @@ def _folder_view(run: Run, *, part: str) -> RunView:
     shares = {guess["feature"]: guess.get(part) for guess in guesses}
     chance = shares.pop("chance", None) or 1 / len(run.class_names)
     evaluation, problem = find_evaluation(run.folder)
+    audit, of_audit = find_audit(run.folder)
     return RunView(
         name=run.name,
         part=part,
@@ -121,8 +123,9 @@ def _folder_view(run: Run, *, part: str) -> RunView:
         pictures=(),
         clips=(),
         config=config_text(run),
-        left_out=(without_home(problem),) if problem else (),
+        left_out=tuple(without_home(told) for told in (problem, of_audit) if told),
         evaluation=evaluation,
+        audit=audit,
         curves=read_curves(run.folder, best_epoch=run.epoch),
     )
 

@@ -100,6 +100,7 @@ def _folder(folder: Path | None, name: str, *, out: str | None, choice: Choice, 
 def _audit(prepared: "Prepared", gate: Any, baseline: Any, *, strict: bool, trainer: "Trainer") -> int:
     """Audit one run, write everything, and print a summary; gives the exit status."""
     from vidact.audit.gates.gate import check_gate
+    from vidact.audit.output.examples import write_examples
     from vidact.audit.output.files import write_audit
     from vidact.audit.output.junit import write_junit
     from vidact.audit.output.pictures import audit_figures
@@ -123,6 +124,7 @@ def _audit(prepared: "Prepared", gate: Any, baseline: Any, *, strict: bool, trai
     found = summarise(prepared, answered)
     content = write_audit(folder, found)
     save_figures(folder, audit_figures(found, mean_frame=mean_frame(prepared)))
+    write_examples(prepared, answered, found)
     outcomes = check_gate(gate, content, baseline=baseline, strict=strict)
     write_junit(folder / "junit.xml", content, outcomes, seconds=time.monotonic() - start)
     for line in found.left_out:

@@ -1,0 +1,1 @@
+"""What `evaluate` and `audit` found, as a report shows it."""
