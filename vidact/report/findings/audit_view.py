@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import UInt8
@@ -102,8 +103,8 @@ def _interval(one: Mapping[str, float | None] | None, *, percent: bool = False) 
     if one is None or one["mean"] is None:
         return ""
 
-    def text(value: float) -> str:
-        return (f"{100 * value:.0f} %" if percent else f"{value:.2f}").replace("-", "−")
+    def text(value: float) -> str:  # an interval that is widened for few sources may leave the shares
+        return f"{100 * min(1.0, max(0.0, value)):.0f} %" if percent else f"{value:.2f}".replace("-", "−")
 
     low, high = one["low"], one["high"]
     return text(one["mean"]) + ("" if low is None or high is None else f" ({text(low)} to {text(high)})")
@@ -124,9 +125,9 @@ def _triplets(folder: Path, sections: Mapping[str, Any]) -> Iterator[Triplet]:
         if not path.is_file():
             continue
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 videos, captions = file["videos"], json.loads(str(file["captions"]))
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise DataError(f"{path}: cannot be read ({error}); audit again, with --again") from error
         for video, caption in zip(videos, captions, strict=True):
             sprite = pack_frames(_side_by_side(video))
@@ -137,7 +138,7 @@ def _triplets(folder: Path, sections: Mapping[str, Any]) -> Iterator[Triplet]:
             yield Triplet(name, caption["clip"], caption["true"], said, sprite, video.shape[2])
 
 
-def _side_by_side(video: UInt8[np.ndarray, "3 C T H W"]) -> UInt8[np.ndarray, "C T H V"]:
+def _side_by_side(video: UInt8[np.ndarray, "3 C T H W"]) -> UInt8[np.ndarray, "C T _ _"]:
     """Put the three clips beside each other, with white between them."""
     gap = np.full((*video.shape[1:4], _GAP_PIXELS), 255, np.uint8)
     scale = max(1, round(150 / video.shape[4]))
