@@ -219,19 +219,20 @@ class AskedClips:
         self._probes = {ORDER: PROBES[ORDER]} if TIME in names else {}
 
     @cached_property
-    def _clips(self) -> list[Clips]:
-        """The masks and backgrounds; the pixels stay bytes."""
+    def _actors(self) -> list[tuple[Tensor, Tensor]]:
+        """Each clip's mask and still background; its pixels stay bytes."""
         found = []
         for number in range(len(self._batch)):
             video, mask = as_float(self._batch.video[[number]]), self._batch.mask
-            found.append(with_plate(video, moving_region(video) if mask is None else mask[[number]]))
-        return [Clips(self._batch.video[[number]], own.mask, own.plate) for number, own in enumerate(found)]
+            whole = with_plate(video, moving_region(video) if mask is None else mask[[number]])
+            assert whole.mask is not None
+            assert whole.plate is not None
+            found.append((whole.mask, whole.plate))
+        return found
 
     def _read(self, number: int, device: torch.device) -> Clips:
-        own = self._clips[number]
-        assert own.mask is not None
-        assert own.plate is not None
-        return Clips(as_float(own.video.to(device)), own.mask.to(device), own.plate.to(device))
+        video = as_float(self._batch.video[[number]].to(device))
+        return Clips(video, *(own.to(device) for own in self._actors[number]))
 
     @cached_property
     def candidates(self) -> list[Candidate]:
