@@ -29,6 +29,7 @@ from vidact.cli.main import VERBS
 from vidact.core.explanation import Account, Explanation
 from vidact.data.datamodule import VideoDataModule
 from vidact.data.loading.augmentation import AugmentationSettings
+from vidact.training.callbacks.audit import AuditCallback
 from vidact.training.callbacks.averaging import MeanWeights
 from vidact.training.callbacks.faithfulness.callback import FaithfulnessCallback
 from vidact.training.callbacks.relevance.callback import RelevanceCallback
@@ -50,7 +51,7 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "watching": (
         "Explaining while training",
-        {"relevance": RelevanceCallback, "faithfulness": FaithfulnessCallback},
+        {"relevance": RelevanceCallback, "faithfulness": FaithfulnessCallback, "audit": AuditCallback},
     ),
 }
 

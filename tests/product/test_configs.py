@@ -18,7 +18,7 @@ def test_a_recipe_is_understood_and_keeps_its_values(path: Path, capsys: pytest.
         main(["fit", "--config", path.stem, "--print_config"])
     printed = yaml.safe_load(capsys.readouterr().out)
     written = yaml.safe_load(path.read_text())
-    for part in ("data", "relevance", "faithfulness"):
+    for part in ("data", "relevance", "faithfulness", "audit"):
         assert {key: printed[part][key] for key in written[part]} == written[part]
     assert printed["model"]["network"]["class_path"] == written["model"]["network"]["class_path"]
     assert printed["trainer"]["max_epochs"] == written["trainer"]["max_epochs"]
@@ -29,7 +29,7 @@ def test_a_recipe_is_complete_and_says_how_to_launch_it(path: Path) -> None:
     text = path.read_text()
     assert "python -m vidact fit" in text.split("\nseed_everything")[0]
     config = yaml.safe_load(text)
-    for part in ("seed_everything", "trainer", "data", "model", "relevance", "faithfulness"):
+    for part in ("seed_everything", "trainer", "data", "model", "relevance", "faithfulness", "audit"):
         assert part in config
     assert {"root", "split", "fold", "num_frames", "stride", "num_windows", "size", "gray", "batch_size"} <= set(
         config["data"]

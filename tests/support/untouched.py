@@ -19,6 +19,7 @@ from torch import nn
 from vidact.data.datamodule import VideoDataModule
 from vidact.models.stacked import StackedFramesCNN
 from vidact.models.transformer import VideoTransformer
+from vidact.training.callbacks.audit import AuditCallback
 from vidact.training.callbacks.faithfulness.callback import FaithfulnessCallback
 from vidact.training.callbacks.relevance.callback import RelevanceCallback
 from vidact.training.classifier import ActionClassifier
@@ -97,7 +98,8 @@ def main(root: Path, folder: Path) -> dict[str, object]:
     result: dict[str, object] = {}
     for name in TRAININGS:
         faithfulness = FaithfulnessCallback(every_n_epochs=1, clips_per_class=1, num_steps=4)
-        callbacks = [RelevanceCallback(every_n_epochs=1), faithfulness]
+        audit = AuditCallback(every_n_epochs=1)
+        callbacks = [RelevanceCallback(every_n_epochs=1), faithfulness, audit]
         with_it = train(root, folder / name, callbacks, name)
         without = train(root, folder, [], name)
         differing = [
@@ -107,7 +109,9 @@ def main(root: Path, folder: Path) -> dict[str, object]:
             if one.get(key) != other.get(key)
         ]
         states = len({row[f"network.{TRAININGS[name][1]}"] for row in with_it})
-        result[name] = {"records": len(with_it), "states": states, "differing": sorted(set(differing))}
+        maps = sorted(audit.state_dict()["maps"])
+        found = {"records": len(with_it), "states": states, "differing": sorted(set(differing)), "maps": maps}
+        result[name] = found
     return result
 
 

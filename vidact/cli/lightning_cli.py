@@ -28,6 +28,7 @@ from vidact.runs.folder import CONFIG, RunFolder
 from vidact.runs.loggers.wandb import build_loggers, finish_wandb
 from vidact.runs.run import read_run_config, warn_of_other_rates
 from vidact.training.callback_checks import check_before_fit, check_callbacks
+from vidact.training.callbacks.audit import AuditCallback
 from vidact.training.callbacks.every_run import build_callbacks
 from vidact.training.callbacks.faithfulness.callback import FaithfulnessCallback
 from vidact.training.callbacks.relevance.callback import RelevanceCallback
@@ -68,8 +69,10 @@ class VidactCLI(LightningCLI):
         """Add the settings of the callbacks, and link the data's settings to the network's."""
         parser.add_lightning_class_args(RelevanceCallback, "relevance")
         parser.add_lightning_class_args(FaithfulnessCallback, "faithfulness")
+        parser.add_lightning_class_args(AuditCallback, "audit")
         for name in ("method", "composite"):
-            parser.link_arguments(f"relevance.{name}", f"faithfulness.{name}")
+            for part in ("faithfulness", "audit"):
+                parser.link_arguments(f"relevance.{name}", f"{part}.{name}")
         parser.add_argument("--report", type=bool, default=True, help="Write report.html at the end of fit.")
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         network = "model.network.init_args"

@@ -23,6 +23,7 @@ class ClipBatch:
         left_out: One line per skipped clip, which could not be read: `id: reason`.
         mask: True on the actor, where the data set has masks and they were asked for.
         datapoint: Names of the windows as in the 2020 report (`vcP1269_3`), where they were asked for; else empty.
+        source: The video that each clip was cut from.
     """
 
     video: UInt8[Tensor, "B C T H W"]
@@ -35,6 +36,7 @@ class ClipBatch:
     left_out: tuple[str, ...] = ()
     mask: Bool[Tensor, "B T H W"] | None = None
     datapoint: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.label)
@@ -64,8 +66,14 @@ class ClipSource(Protocol):
     def class_names(self) -> tuple[str, ...]:
         """The classes, in the order of their numbers."""
 
-    def example_clips(self, stage: str, clips_per_class: int) -> ClipBatch:
-        """Pick a few clips of each class as one batch, the same ones each time; `stage` is 'validate' or 'test'."""
+    def example_clips(self, stage: str, clips_per_class: int, *, other_sources: bool = False) -> ClipBatch:
+        """Pick a few clips of each class as one batch, the same ones each time.
+
+        Args:
+            stage: 'validate' or 'test'.
+            clips_per_class: Number of clips; fewer where a class has fewer.
+            other_sources: No two clips of a class from one source.
+        """
 
 
 @runtime_checkable

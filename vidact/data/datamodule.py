@@ -286,14 +286,15 @@ class VideoDataModule(AugmentingDataModule):
             generator=torch.Generator().manual_seed(self.seed),  # its own: the number of draws depends on workers
         )
 
-    def example_clips(self, stage: str, clips_per_class: int) -> ClipBatch:
+    def example_clips(self, stage: str, clips_per_class: int, *, other_sources: bool = False) -> ClipBatch:
         """Pick a few clips of each class, one window each, by `seed`: always the same ones.
 
         Args:
             stage: 'validate' or 'test'.
             clips_per_class: Number of clips; fewer where a class has fewer.
+            other_sources: No two clips of a class from one source.
         """
-        dataset = self._part(stage)
-        generator = torch.Generator().manual_seed(self.seed)
-        rows = pick_rows(dataset.windows, clips_per_class=clips_per_class, generator=generator)
+        dataset, draw = self._part(stage), torch.Generator().manual_seed(self.seed)
+        settings: dict[str, Any] = {"clips_per_class": clips_per_class, "other_sources": other_sources}
+        rows = pick_rows(dataset.windows, generator=draw, **settings)
         return join([dataset[row] for row in rows])

@@ -7,7 +7,8 @@ from typing import Any
 
 # May differ between two configs of the same training: where the clips are, speed, output, and how long it trains.
 FREE = (
-    *("ckpt_path", "weights_only", "config", "report", "relevance", "faithfulness", "trainer", "model.top_k"),
+    *("ckpt_path", "weights_only", "config", "report", "relevance", "faithfulness", "audit", "trainer"),
+    "model.top_k",
     *("data.root", "data.splits_folder", "data.follow_links", "data.num_workers", "data.cache_gigabytes", "data.masks"),
     "data.datapoint_names",
 )

@@ -224,6 +224,7 @@ class WindowDataset(Dataset[ClipBatch]):
             times_seconds=torch.tensor([window.times_seconds for window in chosen]),
             mask=mask,
             datapoint=tuple(window.datapoint for window in chosen if window.datapoint),
+            source=tuple(window.clip.source for window in chosen),
         )
 
     def _nothing(self, num_frames: int, *, reason: str) -> ClipBatch:
@@ -255,22 +256,26 @@ def join(batches: Sequence[ClipBatch]) -> ClipBatch:
     return ClipBatch(**values)
 
 
-def pick_rows(windows: Sequence[Window], *, clips_per_class: int, generator: torch.Generator) -> list[int]:
+def pick_rows(
+    windows: Sequence[Window], *, clips_per_class: int, generator: torch.Generator, other_sources: bool = False
+) -> list[int]:
     """Draw some clips of each class, one window each.
 
     Args:
         windows: Windows to draw from.
         clips_per_class: Number of clips; fewer where a class has fewer.
         generator: Random generator.
+        other_sources: No two clips of a class from one source.
 
     Returns:
         Indices into `windows`, class by class in the order of their numbers.
     """
     chosen: dict[int, list[int]] = {label: [] for label in sorted({window.clip.label for window in windows})}
-    seen: set[int] = set()
+    seen: set[int | tuple[int, str]] = set()
     for row in torch.randperm(len(windows), generator=generator).tolist():
-        rows = chosen[windows[row].clip.label]
-        if len(rows) < clips_per_class and windows[row].clip_index not in seen:
-            seen.add(windows[row].clip_index)
+        clip = windows[row].clip
+        rows, kind = chosen[clip.label], (clip.label, clip.source) if other_sources else windows[row].clip_index
+        if len(rows) < clips_per_class and kind not in seen:
+            seen.add(kind)
             rows.append(row)
     return [row for rows in chosen.values() for row in rows]

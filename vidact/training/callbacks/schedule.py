@@ -17,6 +17,8 @@ class ScheduledCallback(Callback):
         clips_per_class: How many clips of each class.
     """
 
+    other_sources = False  # whether no two clips of a class may come from one source
+
     def __init__(self, every_n_epochs: int, clips_per_class: int) -> None:
         self.every_n_epochs, self.clips_per_class = every_n_epochs, clips_per_class
         self.epoch = self.done = -1
@@ -64,7 +66,7 @@ class ScheduledCallback(Callback):
         if not isinstance(source, ClipSource):
             raise ConfigError(f"{type(self).__name__} needs a data module that gives example clips, got {source}")
         if stage not in self._clips:
-            self._clips[stage] = source.example_clips(stage, self.clips_per_class)
+            self._clips[stage] = source.example_clips(stage, self.clips_per_class, other_sources=self.other_sources)
             if left_out := self._clips[stage].left_out:
                 rank_zero_warn(f"{len(left_out)} clips cannot be read and are not explained: {left_out[0]}")
         return self._clips[stage]
