@@ -20,7 +20,7 @@ from vidact.evaluation.output.pictures import (
 )
 from vidact.evaluation.results.comparison import Comparison
 from vidact.evaluation.results.tables import Evaluation, better
-from vidact.report.contents import EvaluationView
+from vidact.report.findings.contents import EvaluationView
 from vidact.report.findings.evaluation_view import find_evaluation, view_evaluation
 from vidact.runs.folder import RunFolder
 

@@ -21,15 +21,11 @@ from vidact.data.synthetic.motions import CLASS_NAMES
 from vidact.drawing.figure import RELEVANCE_COLOURS
 from vidact.drawing.grid import HOTSPOT_COLOUR
 from vidact.report.contents import (
-    EvaluationView,
     Interval,
-    MeasureCell,
-    MeasureColumn,
-    MethodRow,
     Outcome,
-    Picture,
     RunView,
 )
+from vidact.report.findings.contents import EvaluationView, MeasureCell, MeasureColumn, MethodRow, Picture
 from vidact.report.page import clip_page, report_page, write_page
 from vidact.report.players import fair_order, gather_players, make_player
 from vidact.report.summary import beats_all, confusion_cells, verdict

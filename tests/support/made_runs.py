@@ -7,7 +7,8 @@ from jaxtyping import Float, UInt8
 
 from vidact.data.synthetic.clips import SyntheticSettings, render_clip
 from vidact.data.synthetic.motions import CLASS_NAMES
-from vidact.report.contents import ClipView, Interval, Outcome, Picture, RelevanceView, RunView
+from vidact.report.contents import ClipView, Interval, Outcome, RelevanceView, RunView
+from vidact.report.findings.contents import Picture
 
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 300 100"><path d="M0 99 L300 1" stroke="#1f5fa8"/></svg>'
 

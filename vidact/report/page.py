@@ -21,7 +21,7 @@ from vidact.drawing import figure as images
 from vidact.drawing import grid
 from vidact.report.contents import ClipView, Outcome, RunView
 from vidact.report.encoding import FULL_SCALE, ZERO_BYTE
-from vidact.report.findings.audit_contents import Triplet
+from vidact.report.findings.contents import Triplet
 from vidact.report.players import Player, fair_order, gather_players, make_player
 from vidact.report.summary import beats_all, confusion_cells, interval_text, levels, percent, verdict
 

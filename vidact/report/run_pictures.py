@@ -9,7 +9,8 @@ from vidact.drawing.figure import svg_text
 from vidact.drawing.results.accuracy import Score, accuracy_beside_baselines, class_accuracy_bars
 from vidact.drawing.results.confusion import confusion_matrix
 from vidact.drawing.results.curves import training_curves
-from vidact.report.contents import Curves, Interval, Picture, RunView
+from vidact.report.contents import Curves, Interval, RunView
+from vidact.report.findings.contents import Picture
 from vidact.report.summary import confusion_cells
 
 

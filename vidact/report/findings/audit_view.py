@@ -16,7 +16,7 @@ from vidact.audit.runs import NAME
 from vidact.audit.settings import CELLS
 from vidact.core.errors import DataError
 from vidact.report.encoding import pack_frames
-from vidact.report.findings.audit_contents import AuditView, FactorRow, Triplet
+from vidact.report.findings.contents import AuditView, FactorRow, Triplet
 
 FOLDERS = (NAME, f"{NAME}_test")  # of a run; the first that is there is shown
 LOW, HIGH = -0.25, 1.0  # ends of the scale

@@ -18,7 +18,7 @@ from vidact.evaluation.output.pictures import (
     short_name,
 )
 from vidact.evaluation.results.tables import MEASURES, Evaluation, better
-from vidact.report.contents import EvaluationView, MeasureCell, MeasureColumn, MethodRow, Picture
+from vidact.report.findings.contents import EvaluationView, MeasureCell, MeasureColumn, MethodRow, Picture
 from vidact.runs.folder import RunFolder
 
 WORDS = {"abpc": "logit with the least relevant {units} replaced first, less that with the most relevant first"}

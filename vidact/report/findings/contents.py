@@ -1,8 +1,95 @@
-"""What a report shows of an audit, as plain words and packed pictures."""
+"""Dataclasses for what a report shows of an evaluation and of an audit."""
 
 from dataclasses import dataclass, field
 
 from vidact.report.encoding import Sprite
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as SVG text.
+
+    Attributes:
+        title: What it shows.
+        alt: The same for those who cannot see it, with the numbers that matter.
+        svg: From `drawing.figure.svg_text`.
+    """
+
+    title: str
+    alt: str
+    svg: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class MeasureColumn:
+    """A measure of explanations, a column of the table.
+
+    Attributes:
+        name: Short: `ABPC`.
+        detail: What it was measured with, may be empty: `tubes, blur`.
+        meaning: What it is and which end is the good one, in one line.
+        chance: Its value without any knowledge; empty if there is none.
+    """
+
+    name: str
+    detail: str
+    meaning: str
+    chance: str = ""
+
+
+@dataclass(frozen=True)
+class MeasureCell:
+    """A method's value of a measure, as text.
+
+    Attributes:
+        value: The mean; empty where nothing was measured.
+        interval: Its 95 % interval; empty where there is none.
+        is_best: Whether no other method is better.
+    """
+
+    value: str = ""
+    interval: str = ""
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """A method or control with its values.
+
+    Attributes:
+        method: Its name.
+        remark: What the verdict says of it; may be empty.
+        cells: One of each measure.
+    """
+
+    method: str
+    remark: str
+    cells: tuple[MeasureCell, ...]
+
+
+@dataclass(frozen=True)
+class EvaluationView:
+    """Whether a network's explanations are right.
+
+    Attributes:
+        sentence: Which method to trust, in words.
+        is_trusted: Whether the sentence names one.
+        facts: How many clips of what, in one line.
+        columns: The measures.
+        methods: The best first.
+        controls: Controls, which do not look at the network, the best first.
+        pictures: Ranks and curves.
+        notes: Further remarks, a line each.
+    """
+
+    sentence: str
+    is_trusted: bool
+    facts: str
+    columns: tuple[MeasureColumn, ...]
+    methods: tuple[MethodRow, ...]
+    controls: tuple[MethodRow, ...]
+    pictures: tuple[Picture, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
