@@ -25,7 +25,9 @@ def test_a_run_is_audited_resumed_and_gated(run: Path, capsys: pytest.CaptureFix
     names = {path.name for path in folder.iterdir()}
     assert names >= {"audit.json", "audit.csv", "audit.md", "lean.png", "cells.png", "junit.xml", "clips"}
     first = json.loads((folder / "audit.json").read_text())
-    assert set(first["sections"]) == {"time.order", "time.when", "background", "cells", "border"}
+    assert set(first["sections"]) == {
+        *("time.order", "time.when", "background", "darkness", "cuts", "cells", "border", "regions"),
+    }
     assert all(own["lean"] is None and own["reason"] for own in first["sections"].values())
     records = {path: path.stat().st_mtime_ns for path in (folder / "clips").rglob("*.json")}
 

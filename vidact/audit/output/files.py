@@ -27,7 +27,7 @@ READING = """
   the network says what it says of the donor's part alone, less how often it says so anyway.
 - *A/A*: two draws of donors of the same class, which must not differ; *artefact*: what pasting a clip's own part back
   costs; *random*: the gap (same − other) of the network with random weights. All three are 0 but for chance.
-- Intervals are 95 %, by the bootstrap over the sources of clips and of donors.
+- Intervals are 95 %, by the bootstrap over the sources of clips, widened by what those of donors add.
 - *leans*: the lower end of lean or steer, at a level raised for the number of claims, is above the margin; *does not
   lean*: the upper ends of both are below it; else nothing is said.
 """.strip()

@@ -56,7 +56,8 @@ def conflict(records: Sequence[Record], resamples: Resamples) -> Extra | None:
         return None
 
     def share(values: Sequence[bool]) -> Estimate:
-        own, lent = [record["source"] for record, *_ in pairs], [sources[donor] for _, donor, _ in pairs]
+        lent = [record["clip"] for record, *_ in pairs], [sources[donor] for _, donor, _ in pairs]
+        own = [record["source"] for record, *_ in pairs]
         drawn = resamples.mean(torch.tensor(values, dtype=torch.float64), own, lent)
         return resamples.estimate(drawn, level=LEVEL)
 

@@ -207,7 +207,7 @@ class _Exchanged:
         return self._resamples.mean(
             torch.tensor(values, dtype=torch.float64),
             [record["source"] for record, *_ in pairs],
-            [self._source[donor] for _, donor, _ in pairs],
+            ([record["clip"] for record, *_ in pairs], [self._source[donor] for _, donor, _ in pairs]),
         )
 
     def _steer(self) -> Drawn | None:
@@ -215,7 +215,7 @@ class _Exchanged:
 
         As a share of what it would be if the network went by the part alone.
         """
-        follows, could, sources, donors = [], [], [], []
+        follows, could, sources, clips, donors = [], [], [], [], []
         for record in self._records:
             given = zip(record["donors"][self._name][OTHER], record["answers"][f"{self._key}|{OTHER}"], strict=True)
             said = [(donor, answer[0], self._alone[donor]) for donor, answer in given if donor in self._alone]
@@ -224,11 +224,12 @@ class _Exchanged:
                 follows.append(float(predicted == alone) - sum(own == alone for _, own, _ in rest) / len(rest))
                 could.append(1 - sum(own == alone for *_, own in rest) / len(rest))
                 sources.append(record["source"])
+                clips.append(record["clip"])
                 donors.append(self._source[donor])
         if not follows:
             return None
         drawn = (
-            self._resamples.mean(torch.tensor(values, dtype=torch.float64), sources, donors)
+            self._resamples.mean(torch.tensor(values, dtype=torch.float64), sources, (clips, donors))
             for values in (follows, could)
         )
         return next(drawn).combine(next(drawn), torch.div)
