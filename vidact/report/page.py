@@ -245,7 +245,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
 
 def _triplet(one: Triplet) -> dict[str, Any]:
     """Give the script what it draws from."""
-    return {"sprite": asdict(one.sprite), "frames": one.num_frames}
+    return {"sprite": asdict(one.sprite), "frames": one.num_frames, "gap": one.gap}
 
 
 def _breakable(name: str) -> Markup:

@@ -46,8 +46,11 @@ def test_what_is_taken_away_is_the_strongest_and_nothing_else_changes() -> None:
     assert not found[OUTSIDE][..., 8:].any()
     assert found[INSIDE][2, 4:6, 10:12].all()
     assert not found[INSIDE][..., :8].any()
-    assert not (found[CONTROL] & found[OUTSIDE]).any()
-    assert found[CONTROL].sum() == found[OUTSIDE].sum() == round(0.05 * 4 * 64) * 4
+    for part, in_actor in ((OUTSIDE, False), (INSIDE, True)):
+        control = found[f"{part}, {CONTROL}"]
+        assert not (control & found[part]).any()
+        assert control.sum() == found[part].sum() == round(0.05 * 4 * 64) * 4
+        assert not control[..., slice(0, 8) if in_actor else slice(8, 16)].any()
     changed = without(clip, found[OUTSIDE])
     assert torch.equal(changed[0, 0][~found[OUTSIDE]], clip.video[0, 0][~found[OUTSIDE]])
     assert clip.plate is not None

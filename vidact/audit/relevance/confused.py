@@ -74,7 +74,9 @@ class TakeAway:
 def evidence(
     clip: Clips, relevance: Float[Tensor, "T H W"], *, generator: torch.Generator
 ) -> dict[str, Bool[Tensor, "T H W"]]:
-    """Choose the blocks that hold most relevance, outside and inside the actor, and others of like motion.
+    """Choose the blocks that hold most relevance, outside and inside the actor, and for each as many others like them.
+
+    The others lie in the same part and move alike. A part with a single block is left out.
 
     A block is an eighth of the frame in each direction, in one frame; it is inside where the actor covers half of it.
 
@@ -96,10 +98,11 @@ def evidence(
     count = max(1, round(SHARE * amount.numel()))
     chosen = {}
     for name, place in places.items():
-        order = torch.where(place, amount, -1).argsort(descending=True, stable=True)
-        chosen[name] = order[: min(count, int(place.sum()))]
-    first = next(iter(chosen.values()))
-    chosen[CONTROL] = _like(energy, first, allowed=next(iter(places.values())), generator=generator)
+        most = min(count, int(place.sum()) // 2)  # as many others must be left to compare with
+        if most:
+            order = torch.where(place, amount, -1).argsort(descending=True, stable=True)
+            chosen[name] = order[:most]
+            chosen[f"{name}, {CONTROL}"] = _like(energy, chosen[name], allowed=place, generator=generator)
     blocks = {}
     for name, numbers in chosen.items():
         flat = torch.zeros_like(amount).index_fill_(0, numbers, 1.0).reshape(num_frames, 1, PARTS, PARTS)

@@ -4,6 +4,7 @@ Relevance only proposes where to intervene; an exchange, asked again, decides. W
 asked of the other half, so that no clip is judged by a region that it has chosen itself.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -108,14 +109,17 @@ def propose(records: Sequence[Mapping[str, Any]], task: Task) -> Proposals:
         records: The first answers.
         task: How they were asked.
     """
-    asked, why = task.settings.sections, {}
+    asked = task.settings.sections
+    why: dict[str, str] = {}
     proposed: dict[str, dict[str, Exchange]] = {record["clip"]: {} for record in records}
     reasons: dict[str, list[Any]] = {record["clip"]: [] for record in records}
     regions = _propose_regions(records, task, proposed, reasons) if REGIONS in asked else {}
+    if REGIONS in asked and not any(regions.values()):
+        why[REGIONS] = "neither relevance nor cells point to any region"
     strategies: Mapping[int, Strategies] = {}
     pairs: Sequence[tuple[int, int]] = ()
     if not any("map" in record for record in records):
-        why = {name: UNTRUSTED for name in (CLUSTERS, CONFUSED) if name in asked}
+        why |= {name: UNTRUSTED for name in (CLUSTERS, CONFUSED) if name in asked}
     else:
         strategies = _propose_peaks(records, task, proposed, reasons) if CLUSTERS in asked else {}
         pairs = confused_pairs(records) if CONFUSED in asked else ()
@@ -150,7 +154,10 @@ def _propose_regions(
 ) -> dict[str, dict[int, np.ndarray]]:
     """Propose of each clip the region that its class has in the other half of the sources, and random ones."""
     seed = task.settings.seed
-    half = halves([record["source"] for record in records], seed=seed)
+    classes: dict[str, Counter[int]] = defaultdict(Counter)
+    for record in records:
+        classes[record["source"]][record["label"]] += 1
+    half = halves({source: own.most_common(1)[0][0] for source, own in classes.items()}, seed=seed)
     found = {number: _regions([record for record in records if half[record["source"]] != number]) for number in (0, 1)}
     for record in records:
         number, label = half[record["source"]], record["label"]

@@ -1,6 +1,5 @@
 """Regions of the frame that one half of the sources points to, and random ones to compare them with."""
 
-import random
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,9 +16,14 @@ NUM_RANDOM = 20
 _ROWS, _COLUMNS = ("upper", "middle", "lower"), ("left", "centre", "right")
 
 
-def halves(sources: Sequence[str], *, seed: int) -> dict[str, int]:
-    """Divide sources into two halves, 0 and 1, at random; no source is in both."""
-    names = sorted(set(sources), key=lambda name: draw_key(seed, "half", name))
+def halves(sources: Mapping[str, int], *, seed: int) -> dict[str, int]:
+    """Divide sources into two halves, 0 and 1, at random, those of each class evenly; no source is in both.
+
+    Args:
+        sources: The class that each source has most clips of.
+        seed: Of the draw.
+    """
+    names = sorted(sources, key=lambda name: (sources[name], draw_key(seed, "half", name)))
     return {name: number % 2 for number, name in enumerate(names)}
 
 
@@ -46,27 +50,31 @@ def top_region(evidence: Grid, *, share: float = SHARE) -> Bool[np.ndarray, "h w
 def random_regions(
     region: Bool[np.ndarray, "h w"], *, energy: Grid, seed: int, words: Sequence[str] = (), count: int = NUM_RANDOM
 ) -> list[Bool[np.ndarray, "h w"]]:
-    """Draw regions of the same shape elsewhere in the frame, of like motion.
+    """Draw regions of the same size elsewhere in the frame, each connected, of motion as like as there is.
 
-    The shape is moved on; a move that would leave the frame comes in on the other side. Of all moves under which it
-    overlaps itself in less than a quarter, the half whose motion energy is nearest to that of the region is kept.
+    Each grows from a cell outside the region by random neighbours. Of ten times as many as are wanted, without
+    repetition, those whose motion energy is nearest to the region's are kept. Fewer come where there are no more.
 
     Args:
         region: What they are compared with.
         energy: Mean change between frames of each cell.
         seed: Of the draw.
         words: Further words for the draw.
-        count: How many; some come twice where there are fewer.
+        count: How many at most.
     """
-    height, width = region.shape
-    moves = [np.roll(region, (row, column), (0, 1)) for row in range(height) for column in range(width)]
-    apart = [move for move in moves if (move & region).sum() < region.sum() / 4]
-    own = energy[region].mean()
-    near = sorted(apart, key=lambda move: abs(float(energy[move].mean() - own)))
-    near = near[: max(count, len(near) // 2)]
-    draw = random.Random(draw_key(seed, "regions", *words))
-    draw.shuffle(near)
-    return [near[number % len(near)] for number in range(count)]
+    draw = np.random.default_rng(int.from_bytes(draw_key(seed, "regions", *words)[:8], "big"))
+    size, places = int(region.sum()), np.flatnonzero(~region)
+    found: dict[bytes, Bool[np.ndarray, "h w"]] = {}
+    for _ in range(10 * count if len(places) else 0):
+        grown = np.zeros_like(region)
+        grown.flat[draw.choice(places)] = True
+        while grown.sum() < size:
+            ring = np.flatnonzero(ndimage.binary_dilation(grown) & ~grown)
+            grown.flat[draw.choice(ring)] = True
+        if (grown & region).sum() <= size / 4:
+            found.setdefault(grown.tobytes(), grown)
+    own = float(energy[region].mean())
+    return sorted(found.values(), key=lambda one: abs(float(energy[one].mean()) - own))[:count]
 
 
 def p_value(found: float, others: Sequence[float]) -> float:

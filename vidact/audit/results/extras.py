@@ -8,7 +8,7 @@ import torch
 
 from vidact.audit.asking import CLEAN, OTHER, SAME
 from vidact.audit.relevance.proposals import RANDOM, Proposals
-from vidact.audit.relevance.regions import p_value, where
+from vidact.audit.relevance.regions import NUM_RANDOM, p_value, where
 from vidact.audit.results.findings import Measured, Record
 from vidact.audit.results.resampling import Estimate, Resamples
 from vidact.audit.results.tags import TaggedClip, measure_tags, rows_of, sentence_of
@@ -113,7 +113,8 @@ def region(
     if not proposals.regions or measured is None:
         return None
     found = measured.parts[REGIONS].gap.mean
-    gaps = [gap for part in proposals.exchanges[RANDOM].parts if (gap := _gap(records, f"{RANDOM}|{part}")) is not None]
+    parts = (f"{RANDOM}|random {number + 1}" for number in range(NUM_RANDOM))
+    gaps = [gap for part in parts if (gap := _gap(records, part)) is not None]
     assert found is not None
     p = p_value(found, gaps)
     rows = tuple(

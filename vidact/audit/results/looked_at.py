@@ -7,7 +7,7 @@ import torch
 
 from vidact.audit.asking import CLEAN, OTHER, SAME
 from vidact.audit.relevance.clusters import Strategies
-from vidact.audit.relevance.confused import ANYWHERE, CONTROL
+from vidact.audit.relevance.confused import ANYWHERE, CONTROL, INSIDE, OUTSIDE
 from vidact.audit.relevance.proposals import PEAKS, Proposals, clips_of
 from vidact.audit.relevance.regions import where
 from vidact.audit.results.extras import Extra, number
@@ -158,23 +158,25 @@ def confusions(
         ]
         if not own:
             continue
-        sources = [record["source"] for record in own]
-        changes = {
-            name: torch.tensor([record["confused"]["changes"][name] for record in own], dtype=torch.float64)
-            for name in own[0]["confused"]["changes"]
-        }
         pair = class_names[label], class_names[other]
-        for name, values in changes.items():
-            one = resamples.estimate(resamples.mean(values, sources), level=LEVEL)
-            rows.append((*pair, name, one.mean, one.low, one.high, len(own)))
-            if name == CONTROL:
+        for name in (OUTSIDE, INSIDE, ANYWHERE):
+            members = [record for record in own if name in record["confused"]["changes"]]
+            if not members:
                 continue
-            less = resamples.estimate(resamples.mean(values - changes[CONTROL], sources), level=LEVEL)
+            sources = [record["source"] for record in members]
+            taken, control = (
+                torch.tensor([record["confused"]["changes"][key] for record in members], dtype=torch.float64)
+                for key in (name, f"{name}, {CONTROL}")
+            )
+            for key, values in ((name, taken), (f"{name}, {CONTROL}", control)):
+                one = resamples.estimate(resamples.mean(values, sources), level=LEVEL)
+                rows.append((*pair, key, one.mean, one.low, one.high, len(members)))
+            less = resamples.estimate(resamples.mean(taken - control, sources), level=LEVEL)
             if less.high is not None and less.high < 0:
                 place = "in the frame" if name == ANYWHERE else f"{name} the actor"
                 told.append(
                     f"{pair[0]} is taken for {pair[1]} because of what lies {place}: taking it away changes the lead "
-                    f"by {number(less)} more than taking away as much elsewhere"
+                    f"by {number(less)} more than taking away as much elsewhere there"
                 )
     if not rows:
         return Extra("Confused classes", "no pair of classes is confused in three clips of two sources")

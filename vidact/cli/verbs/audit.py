@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidact.audit.settings import AuditSettings
 from vidact.cli.verbs.shared import TrainerSettings, build_trainer
-from vidact.core.errors import ConfigError
+from vidact.core.errors import ConfigError, DataError
 from vidact.core.terminal import printable
 from vidact.runs.clips.choice import Choice
 
@@ -124,7 +124,10 @@ def _audit(prepared: "Prepared", gate: Any, baseline: Any, *, strict: bool, trai
     found = summarise(prepared, answered)
     content = write_audit(folder, found)
     save_figures(folder, audit_figures(found, mean_frame=mean_frame(prepared)))
-    write_examples(prepared, answered, found)
+    try:
+        write_examples(prepared, answered, found)
+    except DataError as error:  # the numbers are there, and what follows needs no clip
+        print(printable(f"{prepared.run.name}: no examples: {error}"))
     outcomes = check_gate(gate, content, baseline=baseline, strict=strict)
     write_junit(folder / "junit.xml", content, outcomes, seconds=time.monotonic() - start)
     for line in found.left_out:

@@ -14,7 +14,7 @@ from vidact.audit.factors.places import GRID
 from vidact.audit.output.files import read_content
 from vidact.audit.runs import NAME
 from vidact.audit.settings import CELLS
-from vidact.core.errors import DataError
+from vidact.core.errors import DataError, VidactError
 from vidact.report.encoding import pack_frames
 from vidact.report.findings.contents import AuditView, FactorRow, Triplet
 
@@ -52,12 +52,11 @@ def view_audit(content: Mapping[str, Any], *, folder: Path) -> AuditView:
     Args:
         content: Of the file.
         folder: Where it lies, with `examples/*.npz`.
-
-    Raises:
-        DataError: an example is damaged.
     """
     sections, margin = content["sections"], float(content["settings"]["margin"])
     sentence = str(content["sentence"]).removeprefix(f"{content['run']}: ")
+    damaged: list[str] = []
+    triplets = tuple(_triplets(folder, sections, damaged))
     right = f"{_interval(content['accuracy'], percent=True)} right as they are"
     return AuditView(
         sentence=f"It {sentence}." if not sentence.startswith("nothing") else f"{sentence.capitalize()}.",
@@ -69,9 +68,9 @@ def view_audit(content: Mapping[str, Any], *, folder: Path) -> AuditView:
         zero=_share(0.0),
         margin=_share(margin),
         cells=_cells(sections.get(CELLS)),
-        triplets=tuple(_triplets(folder, sections)),
+        triplets=triplets,
         beside=tuple((name, f"{own['sentence']}.") for name, own in content.get("beside", {}).items()),
-        notes=(*content["notes"], *(f"skipped: {line}" for line in content["left_out"])),
+        notes=(*content["notes"], *damaged, *(f"skipped: {line}" for line in content["left_out"])),
     )
 
 
@@ -117,8 +116,14 @@ def _cells(own: Mapping[str, Any] | None) -> tuple[tuple[float | None, ...], ...
     return tuple(tuple(parts[f"{row},{column}"]["lean"]["mean"] for column in range(GRID)) for row in range(GRID))
 
 
-def _triplets(folder: Path, sections: Mapping[str, Any]) -> Iterator[Triplet]:
-    """Pack examples, while there is room in the page; those of findings that lean come first."""
+def _triplets(folder: Path, sections: Mapping[str, Any], damaged: list[str]) -> Iterator[Triplet]:
+    """Pack examples, while there is room in the page; those of findings that lean come first.
+
+    Args:
+        folder: Of the audit.
+        sections: Its findings.
+        damaged: Gets a line for each file that cannot be shown.
+    """
     room = MOST_BYTES
     for name in sorted(sections, key=lambda name: sections[name]["verdict"] != "leans"):
         path = folder / "examples" / f"{name}.npz"
@@ -127,15 +132,23 @@ def _triplets(folder: Path, sections: Mapping[str, Any]) -> Iterator[Triplet]:
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 videos, captions = file["videos"], json.loads(str(file["captions"]))
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise DataError(f"{path}: cannot be read ({error}); audit again, with --again") from error
-        for video, caption in zip(videos, captions, strict=True):
-            sprite = pack_frames(_side_by_side(video))
-            room -= len(sprite.uri)
+            shown = [_triplet(name, video, caption) for video, caption in zip(videos, captions, strict=True)]
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile, VidactError) as error:
+            damaged.append(f"examples/{path.name} cannot be read ({error}); audit again, with --again")
+            continue
+        for one in shown:
+            room -= len(one.sprite.uri)
             if room < 0:
+                damaged.append(f"examples from {name} on are left out, for the page to stay small")
                 return
-            said = tuple(caption["said"])
-            yield Triplet(name, caption["clip"], caption["true"], said, sprite, video.shape[2])
+            yield one
+
+
+def _triplet(name: str, video: UInt8[np.ndarray, "3 C T H W"], caption: Mapping[str, Any]) -> Triplet:
+    wide = _side_by_side(video)
+    sprite = pack_frames(wide)
+    gap = _GAP_PIXELS * sprite.width / wide.shape[3]
+    return Triplet(name, caption["clip"], caption["true"], tuple(caption["said"]), sprite, video.shape[2], gap)
 
 
 def _side_by_side(video: UInt8[np.ndarray, "3 C T H W"]) -> UInt8[np.ndarray, "C T _ _"]:

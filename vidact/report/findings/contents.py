@@ -136,6 +136,7 @@ class Triplet:
         said: What the network says of the three.
         sprite: Of the three, side by side.
         num_frames: Of the clip.
+        gap: Pixels of the sprite between two of them.
     """
 
     key: str
@@ -144,6 +145,7 @@ class Triplet:
     said: tuple[str, str, str]
     sprite: Sprite = field(repr=False)
     num_frames: int
+    gap: float
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class Triplets {
     for (const select of [this.factor, this.ofClass]) select.addEventListener("change", () => this.choose());
     this.withCells?.addEventListener("change", () => this.paint());
     this.button.addEventListener("click", () => this.play(!this.timer));
+    this.empty = element.querySelector(".no-triplet");
     this.moment = 0;
     this.choose();
     this.play(!matchMedia("(prefers-reduced-motion: reduce)").matches);
@@ -45,21 +46,23 @@ class Triplets {
         one.picture = await loadPicture(one.sprite.uri);
       }
     }
+    this.empty.hidden = this.figures.some(({ figure }) => !figure.hidden);
     this.paint();
   }
 
   paint() {
-    for (const { figure, canvas, picture, sprite, frames } of this.figures) {
+    for (const { figure, canvas, picture, sprite, frames, gap } of this.figures) {
       if (figure.hidden || !picture) continue;
       paintFrame(canvas, picture, sprite, this.moment % frames);
-      if (this.withCells?.checked) this.paintCells(canvas);
+      if (this.withCells?.checked) this.paintCells(canvas, gap);
     }
   }
 
   /** Tint each cell of the first clip by how far the network leans on it. */
-  paintCells(canvas) {
+  paintCells(canvas, gap) {
     const context = canvas.getContext("2d");
-    const [width, height] = [canvas.width / 3 / this.cells[0].length, canvas.height / this.cells.length];
+    const clip = (canvas.width - 2 * gap) / 3;
+    const [width, height] = [clip / this.cells[0].length, canvas.height / this.cells.length];
     this.cells.forEach((row, y) =>
       row.forEach((lean, x) => {
         context.fillStyle = `rgb(178 24 43 / ${0.7 * Math.min(1, Math.max(0, lean ?? 0))})`;
