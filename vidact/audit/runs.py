@@ -14,8 +14,8 @@ from lightning.pytorch import Trainer
 from vidact.audit.actors.reading import find_actor
 from vidact.audit.jobs import ClipAuditor, Task, audit_all
 from vidact.audit.relevance.proposals import Proposals, choose_description, merge, propose
-from vidact.audit.sections import ACTOR, EXCHANGES, PROBES, Exchange
-from vidact.audit.settings import AUTO, DESCRIBED, MOVING, NONE, OVER_TIME, AuditSettings, with_masks_of_actor
+from vidact.audit.sections import ACTOR, EXCHANGES, ORDER, PROBES, Exchange
+from vidact.audit.settings import AUTO, DESCRIBED, MOVING, NONE, OVER_TIME, REGIONS, AuditSettings, with_masks_of_actor
 from vidact.core.clips import height_and_width
 from vidact.core.errors import ConfigError, DataError, VidactError
 from vidact.core.folders import claim
@@ -28,7 +28,7 @@ from vidact.runs.run import Run
 NAME, KIND = "audit", "an audit"
 WRITTEN = (
     *(f"{NAME}.json", f"{NAME}.csv", f"{NAME}.md", "lean.png", "cells.png", "junit.xml", "gate.txt"),
-    *("clips/*", "proposed/*", "examples/*"),
+    *("clips/*", "proposed/*", "examples/*", "wandb/*"),
 )
 
 
@@ -49,6 +49,13 @@ class Prepared:
     task: Task
     choice: Choice
     notes: tuple[str, ...]
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The names of the findings that end in a verdict."""
+        names = [name for name in self.task.probes if name == ORDER]
+        names += [name for name, exchange in self.task.exchanges.items() if exchange.is_judged]
+        return (*names, REGIONS) if REGIONS in self.task.settings.sections else tuple(names)
 
 
 @dataclass(frozen=True)

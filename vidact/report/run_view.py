@@ -3,7 +3,7 @@
 `python -m vidact report` and the end of `fit` call `view_run`, and hand the view to `page`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from vidact.attribution.names import AUTO, LRP
+from vidact.audit.results.first_leans import first_leans
 from vidact.core.errors import ConfigError, DataError
 from vidact.core.intervals import ClusteredMean
 from vidact.data.datamodule import VideoDataModule
@@ -115,7 +116,7 @@ def _folder_view(run: Run, *, part: str) -> RunView:
         accuracy=None,
         chance=chance,
         baselines=tuple((name, share) for name, share in shares.items() if share is not None),
-        facts=tuple(facts(run, record).items()),
+        facts=(*facts(run, record).items(), *_while_training(run)),
         split=tuple(split_facts(record, part=part).items()),
         conservation=(),
         per_class=(),
@@ -128,6 +129,15 @@ def _folder_view(run: Run, *, part: str) -> RunView:
         audit=audit,
         curves=read_curves(run.folder, best_epoch=run.epoch),
     )
+
+
+def _while_training(run: Run) -> Iterator[tuple[str, str]]:
+    """Name what the network began to lean on while it was trained, if `fit` was asked to look; few clips, a hint."""
+    try:
+        for lean in first_leans(run.folder) if run.folder is not None else ():
+            yield "a hint from training", lean.sentence()
+    except DataError as error:
+        yield "a hint from training", without_home(str(error))
 
 
 def _with_skipped(view: RunView, lines: Sequence[str]) -> RunView:

@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import wandb
 import yaml
+from wandb_offline import find_offline_runs, read_offline_run
 
 from vidact.cli.main import main
 
@@ -15,6 +17,21 @@ QUICK = ("--donors", "2", "--accelerator", "cpu")
 @pytest.fixture
 def run(small_run: Path, tmp_path: Path) -> Path:
     return shutil.copytree(small_run, tmp_path / "run")
+
+
+def test_wandb_holds_leans_the_table_pictures_and_files(run: Path) -> None:
+    assert main(["audit", str(run), *QUICK, "--sections", "[border, tags]", "--wandb"]) == 0
+    wandb.teardown()
+    (place,) = find_offline_runs(run / "audit")
+    logged = read_offline_run(place)
+    assert logged.finished
+    assert logged.config["seed"] == 0
+    columns, rows = logged.table("audit/table")
+    assert columns[:2] == ["finding", "verdict"]
+    assert [row[:2] for row in rows] == [["border", "cannot say"]]
+    assert logged.images("audit/lean")[0].read_bytes() == (run / "audit" / "lean.png").read_bytes()
+    (files,) = [files for name, files in logged.artifacts.items() if name.startswith("audit-")]
+    assert {path.name for path in files} >= {"audit.json", "audit.csv", "audit.md", "junit.xml", "lean.png"}
 
 
 def test_a_run_is_audited_resumed_and_gated(run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from vidact.audit.relevance.trusted import UNTRUSTED
 from vidact.audit.sections import Exchange
 from vidact.audit.settings import CELLS, CLUSTERS, CONFUSED, REGIONS
 
+REGION_SAYS = "the region that other clips of the class point to"
 PLACES = 10  # cells in each direction of a coarse map
 RANDOM, PEAKS = f"{REGIONS}.random", f"{CLUSTERS}.peaks"
 BY_RELEVANCE = (REGIONS, CONFUSED, CLUSTERS)
@@ -235,8 +236,7 @@ def _like(energy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _exchanges(region: np.ndarray, others: Sequence[np.ndarray]) -> dict[str, Exchange]:
     parts = {f"random {number + 1}": Tube(tensor_of(other)) for number, other in enumerate(others)}
-    says = "the region that other clips of the class point to"
     return {
-        REGIONS: Exchange(REGIONS, says, {REGIONS: Tube(tensor_of(region))}),
+        REGIONS: Exchange(REGIONS, REGION_SAYS, {REGIONS: Tube(tensor_of(region))}),
         RANDOM: Exchange(REGIONS, "random regions", parts, share=1 / 8, is_judged=False),
     }

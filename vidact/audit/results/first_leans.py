@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidact.audit.results.summary import ORDER_SAYS
+from vidact.audit.results.summary import SAYS
 from vidact.audit.sections import EXCHANGES, ORDER
 from vidact.core.errors import DataError
 from vidact.runs.folder import RunFolder
@@ -33,7 +33,7 @@ class FirstLean:
 
     def sentence(self) -> str:
         """Say it in words."""
-        says = ORDER_SAYS if self.finding == ORDER else EXCHANGES[self.finding].says
+        says = SAYS[ORDER] if self.finding == ORDER else EXCHANGES[self.finding].says
         return f"lean on {says} passed {self.margin:.2f} in epoch {self.epoch}"
 
 

@@ -6,19 +6,20 @@ from typing import Any
 
 import torch
 
+from vidact.audit.relevance.proposals import REGION_SAYS
 from vidact.audit.results.extras import Extra, conflict, darkness, region, tags
 from vidact.audit.results.findings import Measured, Record, accuracy, claim_level, measure
 from vidact.audit.results.looked_at import confusions, groups
 from vidact.audit.results.resampling import Estimate, Resamples
-from vidact.audit.results.verdict import Verdict, decide, sentence
+from vidact.audit.results.verdict import CANNOT_SAY, Verdict, decide, sentence
 from vidact.audit.runs import Answered, Prepared, settings_of
-from vidact.audit.sections import ACTOR, ORDER, Exchange
+from vidact.audit.sections import ACTOR, ORDER
 from vidact.audit.settings import CLUSTERS, CONFUSED, DARKNESS, NONE, REGIONS, TAGS
 from vidact.core import __version__
 from vidact.core.jobs import installed_versions
 
 LIBRARIES = ("torch", "lightning", "numpy", "scipy", "decord")
-ORDER_SAYS = "the order of frames"
+SAYS = {ORDER: "the order of frames", REGIONS: REGION_SAYS}  # of what is asked without an exchange, or in vain
 
 
 @dataclass(frozen=True)
@@ -74,24 +75,25 @@ def summarise(prepared: Prepared, answered: Answered) -> Audit:
     generator = torch.Generator().manual_seed(settings.seed)
     resamples = Resamples(list(by_clip.values()), generator=generator)
     known = len(prepared.run.class_names)
-    judged: dict[str, Exchange | None] = {name: None for name in task.probes if name == ORDER}
-    judged |= {name: own for name, own in answered.exchanges.items() if own.is_judged}
+    judged = prepared.judged
     count = max(1, len(judged))
-    findings = {
-        name: measure(name, whole, exchange=own, resamples=resamples, num_findings=count, num_classes=known)
-        for name, own in judged.items()
+    findings: dict[str, Measured | None] = {
+        name: measure(
+            name,
+            whole,
+            exchange=answered.exchanges.get(name),
+            resamples=resamples,
+            num_findings=count,
+            num_classes=known,
+        )
+        if name == ORDER or name in answered.exchanges
+        else None
+        for name in judged
     }
     clean = accuracy(whole, resamples=resamples, level=claim_level(num_findings=count, num_parts=1))
     coverage = None if task.actor == NONE else sum(one["coverage"] or 0.0 for one in records) / len(records)
-    says = {name: ORDER_SAYS if own is None else own.says for name, own in judged.items()}
-    verdicts = {}
-    for name, found in findings.items():
-        own = judged[name]
-        needs = () if own is None else own.needs
-        covered = coverage if ACTOR in needs else None
-        verdicts[name] = decide(
-            found, clean=clean, margin=settings.margin, num_findings=count, coverage=covered, needs=needs
-        )
+    says = {name: answered.exchanges[name].says if name in answered.exchanges else SAYS[name] for name in judged}
+    verdicts = _judge(prepared, answered, findings, clean=clean, coverage=coverage)
     told = [(says[name], verdict) for name, verdict in verdicts.items()]
     return Audit(
         run=prepared.run.name,
@@ -113,6 +115,31 @@ def summarise(prepared: Prepared, answered: Answered) -> Audit:
         left_out=(*prepared.chosen.left_out, *answered.failed),
         notes=prepared.notes,
     )
+
+
+def _judge(
+    prepared: Prepared,
+    answered: Answered,
+    findings: Mapping[str, Measured | None],
+    *,
+    clean: Estimate,
+    coverage: float | None,
+) -> dict[str, Verdict]:
+    """Decide about each finding; one that nothing was proposed for has that reason."""
+    verdicts = {}
+    for name, found in findings.items():
+        needs = answered.exchanges[name].needs if name in answered.exchanges else ()
+        verdicts[name] = decide(
+            found,
+            clean=clean,
+            margin=prepared.task.settings.margin,
+            num_findings=len(findings),
+            coverage=coverage if ACTOR in needs else None,
+            needs=needs,
+        )
+        if reason := answered.proposals.reasons.get(name):
+            verdicts[name] = Verdict(CANNOT_SAY, reason, works=False)
+    return verdicts
 
 
 def _extras(

@@ -14,10 +14,13 @@ from vidact.core.terminal import printable
 from vidact.runs.clips.choice import Choice
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lightning.pytorch import Trainer
+    from lightning.pytorch.loggers import Logger
 
     from vidact.audit.gates.gate import Outcome
-    from vidact.audit.runs import Prepared
+    from vidact.audit.runs import Answered, Prepared
 
 GATE_FAILED = 4
 
@@ -33,6 +36,7 @@ def audit(
     baseline: str | None = None,
     strict: bool = False,
     again: bool = False,
+    wandb: bool = False,
     trust: str | None = None,
     trainer: TrainerSettings,
 ) -> int:
@@ -53,6 +57,7 @@ def audit(
         baseline: audit.json of another audit, for conditions with baseline.background.lean.mean.
         strict: Let conditions fail on what could not be measured.
         again: Ask again about clips that are asked about already.
+        wandb: Log table, pictures and files to wandb too: offline without a key, as WANDB_MODE has it.
         trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
             and lightning need no naming.
         trainer: On which devices.
@@ -82,10 +87,10 @@ def audit(
         check_writable(folder)
         method = choose_method(run.folder, settings.method)
         prepared.append(prepare(run, folder=folder, settings=settings, choice=choice, again=again, method=method))
-    gates = [parse_gate(named, findings=one.task.findings, has_baseline=against is not None) for one in prepared]
+    gates = [parse_gate(named, findings=one.judged, has_baseline=against is not None) for one in prepared]
     status = 0
     for one, conditions in zip(prepared, gates, strict=True):
-        status = max(status, _audit(one, conditions, against, strict=is_strict, trainer=built))
+        status = max(status, _audit(one, conditions, against, strict=is_strict, wandb=wandb, trainer=built))
     return status
 
 
@@ -97,39 +102,50 @@ def _folder(folder: Path | None, name: str, *, out: str | None, choice: Choice, 
     return Path(out) if is_single else Path(out) / name
 
 
-def _audit(prepared: "Prepared", gate: Any, baseline: Any, *, strict: bool, trainer: "Trainer") -> int:
+def _audit(prepared: "Prepared", gate: Any, baseline: Any, *, strict: bool, wandb: bool, trainer: "Trainer") -> int:
     """Audit one run, write everything, and print a summary; gives the exit status."""
-    from vidact.audit.gates.gate import check_gate
-    from vidact.audit.output.examples import write_examples
-    from vidact.audit.output.files import write_audit
     from vidact.audit.output.junit import write_junit
-    from vidact.audit.output.pictures import audit_figures
-    from vidact.audit.results.summary import summarise
-    from vidact.audit.runs import ask, mean_frame
-    from vidact.drawing.figure import save_figures
-    from vidact.runs.folder import relative
+    from vidact.audit.runs import ask
+    from vidact.runs.loggers.wandb import build_wandb_logger
 
     for note in prepared.notes if trainer.is_global_zero else ():
         print(printable(f"{prepared.run.name}: {note}"))
     start, folder = time.monotonic(), prepared.task.folder
+    logger = build_wandb_logger(folder) if wandb and trainer.is_global_zero else None
     try:
         answered = ask(prepared, trainer=trainer)
+        if not trainer.is_global_zero:
+            return 0
+        content, pictures = _write(prepared, answered)
     except SystemExit as error:  # Lightning ends so after Ctrl-C, without a message
         raise KeyboardInterrupt from error
     except Exception as error:
         write_junit(folder / "junit.xml", {}, (), seconds=time.monotonic() - start, error=error)
         raise
-    if not trainer.is_global_zero:
-        return 0
+    has_failed = _check(gate, content, baseline, folder, strict=strict, seconds=time.monotonic() - start)
+    if logger is not None:
+        _log(logger, content, folder, pictures, trainer=trainer)
+    return GATE_FAILED if has_failed else int(bool(answered.failed))
+
+
+def _write(prepared: "Prepared", answered: "Answered") -> "tuple[dict[str, Any], dict[str, Path]]":
+    """Write numbers, pictures and examples, and print a summary; gives what `audit.json` has, and the pictures."""
+    from vidact.audit.output.examples import write_examples
+    from vidact.audit.output.files import write_audit
+    from vidact.audit.output.pictures import audit_figures
+    from vidact.audit.results.summary import summarise
+    from vidact.audit.runs import mean_frame
+    from vidact.drawing.figure import save_figures
+    from vidact.runs.folder import relative
+
+    folder = prepared.task.folder
     found = summarise(prepared, answered)
     content = write_audit(folder, found)
-    save_figures(folder, audit_figures(found, mean_frame=mean_frame(prepared)))
+    pictures = save_figures(folder, audit_figures(found, mean_frame=mean_frame(prepared)))
     try:
         write_examples(prepared, answered, found)
     except DataError as error:  # the numbers are there, and what follows needs no clip
         print(printable(f"{prepared.run.name}: no examples: {error}"))
-    outcomes = check_gate(gate, content, baseline=baseline, strict=strict)
-    write_junit(folder / "junit.xml", content, outcomes, seconds=time.monotonic() - start)
     for line in found.left_out:
         print(printable(f"skipped    {line}"))
     before = f", {answered.kept} of them before" if answered.kept else ""
@@ -137,8 +153,25 @@ def _audit(prepared: "Prepared", gate: Any, baseline: Any, *, strict: bool, trai
     print(printable(f"{found.sentence}."))
     if failed := answered.failed:
         print(f"{len(failed)} clips could not be asked about")
-    has_failed = _tell(outcomes, folder)
-    return GATE_FAILED if has_failed else int(bool(failed))
+    return content, pictures
+
+
+def _check(gate: Any, content: Any, baseline: Any, folder: Path, *, strict: bool, seconds: float) -> bool:
+    """Hold the conditions against what was found, and write `junit.xml`; says whether one of them holds."""
+    from vidact.audit.gates.gate import check_gate
+    from vidact.audit.output.junit import write_junit
+
+    outcomes = check_gate(gate, content, baseline=baseline, strict=strict)
+    write_junit(folder / "junit.xml", content, outcomes, seconds=seconds)
+    return _tell(outcomes, folder)
+
+
+def _log(logger: "Logger", content: Any, folder: Path, pictures: "Mapping[str, Path]", *, trainer: "Trainer") -> None:
+    from vidact.audit.output.logging import log_audit
+
+    trainer.loggers = [logger]
+    print(printable(f"wandb      {log_audit(trainer, content, folder=folder, pictures=pictures)}"))
+    trainer.loggers = []
 
 
 def _tell(outcomes: "tuple[Outcome, ...]", folder: Path) -> bool:
