@@ -34,8 +34,8 @@ KINDS = ("patch", "band", "flicker", "plate", "dark", "shot", "cut", "drift")
 PLANTED_CELL = {"patch": "0,0", "flicker": "0,0"}
 # What an audit must say `leans` of, and what it must never say it of; anything else it may.
 MUST = {
-    "patch": ("background", "cells", "regions"),
-    "band": ("background", "cells", "regions"),
+    "patch": ("background", "cells"),
+    "band": ("background", "cells"),
     "plate": ("background", "cells"),
     "dark": ("background", "darkness"),
     "flicker": ("time.when", "cells"),
@@ -53,9 +53,9 @@ SILENT = {
     "cut": (),
     "drift": ("border",),
 }
-SECTIONS = ("time", "background", "darkness", "cuts", "border", "cells", "regions")
+SECTIONS = ("time", "background", "darkness", "cuts", "border", "cells")
 EXTRA = {"drift": ("camera",)}  # too slow to be asked of all
-EVERYTHING = ("background", "darkness", "cuts", "cells", "border", "regions")
+EVERYTHING = ("background", "darkness", "cuts", "cells", "border")
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def audit(networks: Sequence[Network], *, clips: int) -> None:
         run = next(one.home.glob("version_*"))
         if one.audit is None:
             asked = ("--sections", f"[{', '.join((*SECTIONS, *EXTRA.get(one.kind, ())))}]")
-            options = ("--method", "lrp:epsilon_plus", "--num_clips", str(clips), *asked)
+            options = ("--num_clips", str(clips), *asked)
             _vidact("audit", str(run), "--out", str(one.folder / f"audit_{one.name}"), *options, cwd=one.folder)
         path = one.folder / f"reliance_{one.name}.json"
         if not path.exists():
