@@ -200,11 +200,16 @@ class ClipAuditor(JobRunner):
             input={name: data[name] for name in ("size", "gray")},
             settings=settings,
             findings=self.task.findings,
-            actor=self.task.actor,
+            actor=self._actor_of(window),
             method=self.task.method if self.task.describe is not None else None,
             proposed=self.task.reasons.get(window.clip.clip_id),
             donors=donors,
         )
+
+    def _actor_of(self, window: Window) -> str:
+        """Name where the actor comes from; in a single frame, movement is seen in the frames around it."""
+        is_around = self.task.actor == MOVING and len(window.frame_numbers) == 1
+        return f"{MOVING} around" if is_around else self.task.actor
 
     def _files_of(self, clip_id: str) -> tuple[str | None, ...]:
         """Name the content of a clip and of its mask, by their SHA-1, and how it is decoded."""

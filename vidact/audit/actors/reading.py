@@ -3,6 +3,7 @@
 import contextlib
 from collections import OrderedDict
 from collections.abc import Collection
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool
@@ -23,6 +24,8 @@ from vidact.runs.clips.chosen import ChosenClips, read_pixels
 from vidact.runs.run import Run
 
 _KEPT_BYTES = 1_000_000_000  # decoded clips of each process
+
+AROUND = 2  # frames of the file, before and after a single one, in which movement is seen
 
 
 class ClipReader:
@@ -81,11 +84,20 @@ class ClipReader:
         if self._actor == NONE:
             return Clips(video)
         if self._actor == MOVING:
-            return with_plate(video, moving_region(video))
+            return with_plate(video, self._moving(window, video))
         mask = self._read_mask(window, size=(video.shape[3], video.shape[4]))
         if mask is None:
             return Clips(video)
         return with_plate(video, mask[None].to(self.device))
+
+    def _moving(self, window: Window, video: Tensor) -> Bool[Tensor, "1 T H W"]:
+        """Find what moves; in a single frame, by the file's frames around it."""
+        if video.shape[2] > 1:
+            return moving_region(video)
+        here = window.frame_numbers[0]
+        around = sorted({max(0, here - AROUND), here, min(window.clip_frames - 1, here + AROUND)})
+        frames = read_pixels(self._run, replace(window, frame_numbers=tuple(around)))[None].to(self.device)
+        return moving_region(frames)[:, [around.index(here)]]
 
     def _read_mask(self, window: Window, *, size: tuple[int, int]) -> Bool[Tensor, "T H W"] | None:
         if not is_network(self._actor):
