@@ -30,12 +30,13 @@ from vidact.data.video.reading import to_network_size
 from vidact.runs.run import Run, open_run
 
 MARGIN = 0.1
+LEAST_RIGHT = 0.25  # accuracy with its own sign from which a network, with 8 classes, has learned something
 KINDS = ("patch", "band", "flicker", "plate", "dark", "shot", "cut", "drift")
 PLANTED_CELL = {"patch": "0,0", "flicker": "0,0"}
 # What an audit must say `leans` of, and what it must never say it of; anything else it may.
 MUST = {
     "patch": ("background", "cells"),
-    "band": ("background", "cells"),
+    "band": ("background",),
     "plate": ("background", "cells"),
     "dark": ("background", "darkness"),
     "flicker": ("time.when", "cells"),
@@ -44,13 +45,8 @@ MUST = {
     "drift": ("camera",),
 }
 SILENT = {
-    "patch": ("cuts", "time.order", "darkness"),
-    "band": ("cuts", "time.order"),
-    "plate": ("cuts", "time.order"),
-    "dark": ("cuts", "time.order"),
-    "flicker": ("cuts",),
-    "shot": (),
-    "cut": (),
+    **dict.fromkeys(("patch", "band", "plate", "dark"), ("cuts",)),
+    "flicker": ("cuts", "background"),  # the median over time takes the flicker out of the still background
     "drift": ("border",),
 }
 SECTIONS = ("time", "background", "darkness", "cuts", "border", "cells")
@@ -222,16 +218,17 @@ def _sensitivity(known: Sequence[Known]) -> Iterator[str]:
         (truth["reliance"], found["sections"][name]["verdict"] == "leans", one.name, name)
         for one, found, truth in known
         for name in MUST[one.kind]
-        if truth["reliance"] > 0
+        if truth["reliance"] > 0 and truth["own"] >= LEAST_RIGHT
     ]
     guilty = [case for case in cases if case[0] >= 2 * MARGIN]
     missed = [case for case in guilty if not case[1]]
-    yield f"Guilty (reliance of {2 * MARGIN:g} or more) that are found: {len(guilty) - len(missed)} of {len(guilty)}."
+    found = f"{len(guilty) - len(missed)} of {len(guilty)}"
+    yield f"Guilty (reliance of {2 * MARGIN:g} or more, above chance) that are found: {found}."
     yield from (f"- missed: {name} by {finding}, reliance {value:.2f}" for value, _, name, finding in missed)
     above = sorted({case[0] for case in cases})
     limit = next((low for low in above if _share([case for case in cases if case[0] >= low]) >= 0.95), None)
     if limit is not None:
-        yield f"Detection limit: of the networks with a reliance of {limit:.2f} or more, 95 % are found."
+        yield f"Detection limit: of what hangs on the sign by {limit:.2f} or more, 95 % is found."
 
 
 def _share(cases: Sequence[tuple[Any, ...]]) -> float:
@@ -243,13 +240,13 @@ def _alarms(known: Sequence[Known]) -> Iterator[str]:
     cells = [
         (one.name, name, found["sections"][name]["verdict"])
         for one, found, truth in known
-        for name in (EVERYTHING if truth["reliance"] < MARGIN / 2 else SILENT[one.kind])
-        if name in found["sections"]
+        for name in (EVERYTHING if truth["reliance"] < MARGIN / 2 else SILENT.get(one.kind, ()))
+        if name in found["sections"] and truth["own"] >= LEAST_RIGHT
     ]
     if not cells:
         return
     alarms = [cell for cell in cells if cell[2] == "leans"]
-    high = binomtest(len(alarms), len(cells)).proportion_ci(method="exact").high
+    high = binomtest(len(alarms), len(cells), alternative="less").proportion_ci(method="exact").high
     yield f"False alarms: {len(alarms)} of {len(cells)} that must be silent (95 % limit: {100 * high:.1f} %)."
     yield from (f"- {name}: {finding}" for name, finding, _ in alarms)
 

@@ -50,7 +50,9 @@ def imports() -> networkx.DiGraph:
         name = package.partition(".")[2]
         found.add_node(name)
         found.add_edges_from(
-            (name, other.partition(".")[2]) for other in graph.find_modules_directly_imported_by(package)
+            (name, other.partition(".")[2])
+            for other in graph.find_modules_directly_imported_by(package)
+            if other != package  # its __init__ may name what is in it
         )
     found.remove_node("core")
     return networkx.transitive_reduction(found)
