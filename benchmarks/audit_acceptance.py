@@ -63,17 +63,19 @@ class Network:
         dose: How often the sign is that of the class.
         seed: Of its set and its training.
         folder: Where everything is.
+        differences: Whether it sees what moves alone, and so no sign that stands still.
     """
 
     kind: str
     dose: str
     seed: int
     folder: Path
+    differences: bool = False
 
     @property
     def name(self) -> str:
         """Part of its folders' names."""
-        return f"{self.kind}_{self.dose}_{self.seed}"
+        return f"{self.kind}_{self.dose}_{self.seed}{'_differences' if self.differences else ''}"
 
     @property
     def data(self) -> Path:
@@ -99,22 +101,23 @@ def networks_in(folder: Path) -> Iterator[Network]:
         yield Network(kind, dose, int(seed), folder)
 
 
-def train(networks: Sequence[Network], *, epochs: int = 8, sources: int | None = None) -> None:
-    """Render each set and train a network that sees frames."""
+def train(networks: Sequence[Network], *, epochs: int = 8, sources: int | None = None, size: int = 48) -> None:
+    """Render each set and train a network on it."""
     for one in networks:
         if (one.home / "done").exists():
             continue
-        size = () if sources is None else ("--num_sources", str(sources))
-        options = ("--confounder", one.kind, "--agreement", one.dose, "--seed", str(one.seed), *size)
+        count = () if sources is None else ("--num_sources", str(sources))
+        options = ("--confounder", one.kind, "--agreement", one.dose, "--seed", str(one.seed), *count)
         if not one.data.exists():
             _vidact("data", "synthesize", str(one.data), "--preset", "clever-hans", *options)
         settings = {
             "data.root": one.data,
             "data.masks": "true",
             "data.num_workers": 0,
+            "data.size": size,
             "data.seed": one.seed,
             "seed_everything": one.seed,
-            "model.network.init_args.differences": "false",
+            "model.network.init_args.differences": str(one.differences).lower(),
             "trainer.max_epochs": epochs,
             "trainer.enable_progress_bar": "false",
             "trainer.default_root_dir": one.home,

@@ -30,12 +30,14 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> list[tuple]:  # type: ign
 
     acceptance._vidact = run_here
     folder = tmp_path_factory.mktemp("acceptance")
-    networks = [acceptance.Network(kind, dose, 0, folder) for kind in ("patch", "band") for dose in ("0.125", "0.95")]
-    acceptance.train(networks, epochs=6, sources=60)
+    guilty = [acceptance.Network(kind, "0.95", 0, folder) for kind in ("patch", "band")]
+    innocent = [acceptance.Network("patch", dose, 0, folder, differences=True) for dose in ("0.125", "0.95")]
+    acceptance.train(guilty, epochs=6, sources=60, size=32)
+    acceptance.train(innocent, epochs=10, sources=150, size=32)  # what moves is harder to learn than a sign
     found = []
-    for one in networks:
+    for one in (*guilty, *innocent):
         run = next(one.home.glob("version_*"))
-        options = ("--num_clips", "64", "--donors", "2", "--sections", "[background, cells]", "--accelerator", "cpu")
+        options = ("--num_clips", "80", "--donors", "4", "--sections", "[background, cells]", "--accelerator", "cpu")
         acceptance._vidact("audit", str(run), "--out", str(folder / f"audit_{one.name}"), *options)
         truth = acceptance.reliance(acceptance.open_run(str(run)), one.data)
         found.append((one, one.audit, truth))
@@ -51,8 +53,10 @@ def test_guilty_networks_are_found_and_the_sign_is_where_it_is(table: list[tuple
     assert guilty[0][1]["sections"]["cells"]["main"] == "0,0"
 
 
-def test_networks_whose_sign_says_nothing_are_left_alone(table: list[tuple]) -> None:  # type: ignore[type-arg]
-    for one, audit, truth in table:
-        if one.dose == "0.125":
-            assert abs(truth["gap"]) < 0.15, one.name
-            assert {own["verdict"] for own in audit["sections"].values()} <= {"cannot say", "does not lean"}, one.name
+def test_networks_that_cannot_see_the_sign_are_left_alone(table: list[tuple]) -> None:  # type: ignore[type-arg]
+    innocent = [(one, audit, truth) for one, audit, truth in table if one.differences]
+    assert len(innocent) == 2
+    for one, audit, truth in innocent:
+        assert truth["gap"] == 0, "a sign that stands still is in no difference of frames"
+        assert truth["own"] > 0.25, f"{one.name} has learned something else, of eight classes"
+        assert {own["verdict"] for own in audit["sections"].values()} <= {"cannot say", "does not lean"}, one.name

@@ -16,14 +16,14 @@ from vidact.audit.results.tags import TaggedClip, information, measure_tags, sen
 CLASSES, SOURCES, EACH = 3, 24, 3
 
 
-def _clips(predict: Callable[[int, str, np.random.Generator], int], *, seed: int) -> list[TaggedClip]:
+def _clips(predict: Callable[[int, str, np.random.Generator], int], *, seed: int, most: int = EACH) -> list[TaggedClip]:
     """Clips whose tag is that of their source, as a camera's is."""
     draw = np.random.default_rng(seed)
     clips = []
     for source in range(SOURCES * CLASSES):
         label, camera = source % CLASSES, str(draw.choice(["still", "moving"]))
         easy = draw.random() < 0.5  # some sources are hard as a whole
-        for _ in range(EACH):
+        for _ in range(int(draw.integers(1, most + 1)) if most > EACH else EACH):
             predicted = predict(label, camera, draw) if easy else int(draw.integers(CLASSES))
             clips.append(TaggedClip(label, predicted, f"s{source}", {"camera": camera, "constant": "x"}))
     return clips
@@ -59,12 +59,24 @@ def test_a_tag_that_errors_go_with_is_named() -> None:
     assert still > moving + 0.3
 
 
-def test_sources_that_are_hard_as_a_whole_raise_no_alarm() -> None:
+@pytest.mark.parametrize("most", [EACH, 8])
+def test_sources_that_are_hard_as_a_whole_raise_no_alarm(most: int) -> None:
     """Clips of a source share tag and fate; permuting clips alone would call that a dependence."""
     alarms = sum(
-        _measure(_clips(lambda label, camera, draw: label, seed=seed))[0]["camera"].p <= 0.05 for seed in range(20)
+        _measure(_clips(lambda label, camera, draw: label, seed=seed, most=most))[0]["camera"].p <= 0.05
+        for seed in range(20)
     )
     assert alarms <= 4, "of 20 at a level of 5 %; more than 4 have a chance of 0.3 %"
+
+
+def test_few_sources_claim_nothing_and_break_nothing() -> None:
+    clips = [TaggedClip(number % 2, number % 2, f"s{number % 2}", {"camera": str(number % 2)}) for number in range(8)]
+    clips += [TaggedClip(0, 0, f"t{number}", {"camera": "0", "view": "left"}) for number in range(8)]
+    found, guessed = _measure(clips)
+    assert set(found) == {"camera"}, "a tag that some clips lack is left out"
+    rare = found["camera"].values["1"][0]
+    assert (rare.mean, rare.low) == (1.0, None), "one source has no interval"
+    assert guessed is None, "a class of one source cannot be learned without it"
 
 
 def test_matching_takes_away_what_a_class_owes_to_its_tags() -> None:

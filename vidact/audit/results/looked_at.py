@@ -1,6 +1,7 @@
 """What relevance shows beside the verdicts: groups of clips, and why classes are confused."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -136,6 +137,8 @@ def _goes_with(
         )
         for record, group, quarter in zip(own, found.group, bright, strict=True)
     ]
+    known = set.intersection(*(set(clip.tags) for clip in clips))
+    clips = [replace(clip, tags={name: clip.tags[name] for name in sorted(known)}) for clip in clips]
     tested, _ = measure_tags(clips, resamples=resamples, seed=seed)
     named = [f"{name} (q = {one.q:.3f})" for name, one in tested.items() if one.q <= FALSE_DISCOVERIES]
     return ", ".join(named) or "nothing that is known"

@@ -16,7 +16,7 @@ from sklearn.preprocessing import OneHotEncoder
 from threadpoolctl import threadpool_limits
 
 from vidact.audit.results.resampling import Estimate, Resamples
-from vidact.core.intervals import LEVEL
+from vidact.core.intervals import LEVEL, least_sources
 
 NUM_PERMUTATIONS = 999
 FALSE_DISCOVERIES = 0.05  # the share of tags that are named wrongly
@@ -70,7 +70,7 @@ def measure_tags(
     """Find out which tags predictions go with, and how far tags alone go.
 
     Args:
-        clips: All have the same tags.
+        clips: Tags that one of them lacks are left out.
         resamples: Of their sources.
         seed: Of the permutations.
 
@@ -78,7 +78,8 @@ def measure_tags(
         What was found by tag, without tags that have one value; the accuracy that tags reach without a pixel,
         cross-validated by source, None with too few sources or classes.
     """
-    names = [name for name in clips[0].tags if len({clip.tags[name] for clip in clips}) > 1]
+    common = [name for name in clips[0].tags if all(name in clip.tags for clip in clips)]
+    names = [name for name in common if len({clip.tags[name] for clip in clips}) > 1]
     found = {
         name: _measure(name, clips, resamples, np.random.default_rng([seed, place])) for place, name in enumerate(names)
     }
@@ -96,8 +97,11 @@ def _measure(name: str, clips: Sequence[TaggedClip], resamples: Resamples, draw:
     for value in sorted({clip.tags[name] for clip in clips}):
         own = [clip for clip in clips if clip.tags[name] == value]
         right = torch.tensor([float(clip.is_right) for clip in own])
-        drawn = resamples.mean(right, [clip.source for clip in own])
-        values[value] = resamples.estimate(drawn, level=LEVEL), len(own), len({clip.source for clip in own})
+        sources = [clip.source for clip in own]
+        estimate = resamples.estimate(resamples.mean(right, sources), level=LEVEL)
+        if len(set(sources)) < least_sources(LEVEL):  # their spread is that of chance
+            estimate = Estimate(estimate.mean)
+        values[value] = estimate, len(own), len(set(sources))
     labels, predicted = (np.array([getattr(clip, key) for clip in clips]) for key in ("label", "predicted"))
     own_values = [clip.tags[name] for clip in clips]
     observed = information(labels, predicted, own_values)
@@ -125,16 +129,20 @@ def information(labels: Int[np.ndarray, " N"], predicted: Int[np.ndarray, " N"],
 
 
 def _deal(clips: Sequence[TaggedClip], values: Sequence[str], draw: np.random.Generator) -> list[str]:
-    """Deal the tags of each class's sources anew, source by source, so that clips of one source keep like tags."""
+    """Deal the tags of each class's sources anew, source by source, so that clips of one source keep like tags.
+
+    A source with more clips than the one whose tags it gets has each of these more often, in their order.
+    """
     groups: dict[int, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for number, clip in enumerate(clips):
         groups[clip.label][clip.source].append(number)
     dealt = list(values)
     for sources in groups.values():
         blocks = list(sources.values())
-        order = [number for place in draw.permutation(len(blocks)) for number in blocks[place]]
-        for number, other in zip((number for block in blocks for number in block), order, strict=True):
-            dealt[number] = values[other]
+        for own, place in zip(blocks, draw.permutation(len(blocks)), strict=True):
+            other = blocks[place]
+            for rank, number in enumerate(own):
+                dealt[number] = values[other[rank * len(other) // len(own)]]
     return dealt
 
 
@@ -162,10 +170,13 @@ def _guess_by_tags(clips: Sequence[TaggedClip], names: Sequence[str]) -> float |
     labels, sources = [clip.label for clip in clips], [clip.source for clip in clips]
     if not names or len(set(sources)) < _FOLDS or len(set(labels)) < 2:
         return None
+    folds = list(GroupKFold(_FOLDS).split(labels, groups=sources))
+    if any(len({labels[number] for number in learned}) < 2 for learned, _ in folds):
+        return None
     rows = [[clip.tags[name] for name in names] for clip in clips]
     model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression(max_iter=1000))
     with threadpool_limits(1):  # more threads are slower on so small a problem
-        guessed = cross_val_predict(model, rows, labels, groups=sources, cv=GroupKFold(_FOLDS))
+        guessed = cross_val_predict(model, rows, labels, cv=folds)
     return float(np.mean(guessed == np.array(labels)))
 
 
@@ -182,7 +193,14 @@ def sentence_of(found: Mapping[str, TagFound], guessed: float | None) -> str:
 
 
 def _extremes(one: TagFound) -> str:
-    known = [(value, own.mean) for value, (own, *_) in one.values.items() if own.mean is not None]
+    enough = least_sources(LEVEL)
+    known = [
+        (value, own.mean)
+        for value, (own, _, sources) in one.values.items()
+        if own.mean is not None and sources >= enough
+    ]
+    if len(known) < 2:
+        return f"no two of its values come from {enough} sources or more"
     most, least = max(known, key=lambda pair: pair[1]), min(known, key=lambda pair: pair[1])
     return f"{100 * most[1]:.1f} % right where it is {most[0]}, {100 * least[1]:.1f} % where it is {least[0]}"
 
