@@ -65,7 +65,10 @@ def groups(
         content[name]["means"] = found.means.round(5).tolist()
         rows += own_rows
     if not several:
-        return Extra("Groups of clips", "in each class, relevance shows one strategy", content=content)
+        few = [f"{name} ({one['reason']})" for name, one in content.items() if one["reason"].endswith("are needed")]
+        told = f"; not tested: {', '.join(few)}" if few else ""
+        sentence = f"in no class that could be tested does relevance show more than one strategy{told}"
+        return Extra("Groups of clips", sentence, content=content)
     which = ", ".join(confirmed) or "none"
     sentence = (
         f"relevance shows groups of clips in {', '.join(several)}; confirmed, since exchanging what a group looks at "
