@@ -16,8 +16,8 @@ from vidact.audit.relevance.trusted import choose_method
 from vidact.audit.results.findings import Part
 from vidact.audit.results.summary import Audit, summarise
 from vidact.audit.runs import ask, prepare
-from vidact.audit.sections import Exchange
-from vidact.audit.settings import AUTO, DEFAULT, AuditSettings
+from vidact.audit.sections import EXCHANGES, Exchange
+from vidact.audit.settings import AUTO, DEFAULT, SECTIONS, AuditSettings
 from vidact.core.errors import ConfigError
 from vidact.runs.clips.choice import Choice
 from vidact.runs.run import Run, open_run
@@ -167,6 +167,8 @@ def _named(factors: Mapping[str, Factor]) -> dict[str, Exchange]:
     for name, factor in factors.items():
         if not name.isidentifier():
             raise ConfigError(f"a factor's name is one of letters, digits and _, got {name!r}")
+        if name in (*EXCHANGES, *SECTIONS, "leans", "worst", "accuracy", "baseline"):
+            raise ConfigError(f"a factor cannot be named {name}, which means something else in an audit")
         if not isinstance(factor, Factor):
             raise ConfigError(f"{name}: expected an object with exchange(clips, donors), got {type(factor).__name__}")
     return {name: Exchange(name, name.replace("_", " "), {name: factor}) for name, factor in factors.items()}

@@ -17,7 +17,7 @@ from vidact.attribution.registry import build_explainer
 from vidact.audit.actors.reading import ClipReader
 from vidact.audit.asking import Candidate, Plan, ask_clip, plan
 from vidact.audit.factors.clips import Clips
-from vidact.audit.sections import Exchange, Probe
+from vidact.audit.sections import EXCHANGES, Exchange, Probe
 from vidact.audit.settings import MOVING, NONE, AuditSettings
 from vidact.core.errors import DataError, EnvironmentProblem, VidactError
 from vidact.core.files import write_json
@@ -201,7 +201,8 @@ class ClipAuditor(JobRunner):
             settings=settings,
             findings=self.task.findings,
             actor=self._actor_of(window),
-            method=self.task.method if self.task.describe is not None else None,
+            method=self.task.method if self.task.describe is not None else "not described",
+            factors={name: repr(own.parts) for name, own in self.task.exchanges.items() if name not in EXCHANGES},
             proposed=self.task.reasons.get(window.clip.clip_id),
             donors=donors,
         )

@@ -190,6 +190,7 @@ def settings_of(prepared: Prepared) -> dict[str, Any]:
     """List all settings on which a number depends."""
     settings: dict[str, Any] = asdict(prepared.task.settings) | asdict(prepared.choice)
     settings |= {"level": LEVEL, "findings": list(prepared.task.findings)}
+    settings["method"] = prepared.task.method  # the one that was chosen
     settings["checkpoint_sha1"] = file_sha1(prepared.run.checkpoint)
     settings["root"] = _root_name(prepared.choice)
     settings["masks_folder"] = prepared.chosen.masks.folder.name if prepared.chosen.masks is not None else None

@@ -26,7 +26,10 @@ def audit_figures(audit: Audit, *, mean_frame: Float[np.ndarray, "H W"] | None) 
         ends = (None, None, None) if lean is None else (lean.mean, lean.low, lean.high)
         rows.append(LeanRow(label, audit.verdicts[name].verdict, *ends))
     margin = float(audit.settings["margin"])
-    figures = {"lean": lean_plot(rows, margin=margin, title=f"What {audit.run} leans on, {audit.clips} clips")}
+    figures = {}
+    if rows:
+        title = f"What {audit.run} leans on, {audit.clips} clips"
+        figures["lean"] = lean_plot(rows, margin=margin, title=title)
     cells = audit.findings.get(CELLS)
     if cells is not None and mean_frame is not None:
         lean_of, clear = np.full((GRID, GRID), np.nan), [[False] * GRID for _ in range(GRID)]

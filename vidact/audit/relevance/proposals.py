@@ -128,7 +128,7 @@ def propose(records: Sequence[Mapping[str, Any]], task: Task) -> Proposals:
     for clip_id, other in predicted.items():
         reasons[clip_id].append(other)
     if not any(reasons.values()):
-        return Proposals(reasons=why)
+        return Proposals(reasons=why, strategies=strategies, pairs=tuple(pairs))
     next_task = replace(
         task,
         exchanges={},

@@ -16,6 +16,7 @@ import torch
 from vidact.audit.asking import AGAIN, ALONE, CLEAN, OTHER, OWN, SAME
 from vidact.audit.results.resampling import Drawn, Estimate, Resamples
 from vidact.audit.sections import ORDER, Exchange
+from vidact.audit.settings import REGIONS
 
 CONTROL_LEVEL = 0.99  # at which two draws of the same kind must not differ
 FAMILY = 0.05  # the chance of any false claim
@@ -125,7 +126,9 @@ def measure(
         num_sources = len({record["source"] for record in records})
         return Measured(name, found, len(records), num_sources, 0, chance_of(records, num_classes), 1.0, frozen)
     parts = exchange.parts
-    used = [record for record in records if record["donors"][name].get(SAME) and record["donors"][name].get(OTHER)]
+    used = [
+        record for record in records if record["donors"].get(name, {}).get(SAME) and record["donors"][name].get(OTHER)
+    ]
     if not used:
         return None
     sources = {record["clip"]: record["source"] for record in records}
@@ -181,6 +184,7 @@ class _Exchanged:
             record["clip"]: record["answers"][f"{key}|{ALONE}"][0][0]
             for record in records
             if f"{key}|{ALONE}" in record["answers"]
+            and name != REGIONS  # a donor shows its own class's region alone, and lends the clip's
         }
 
     def _own(self, record: Record) -> int:

@@ -16,7 +16,7 @@ from vidact.audit.results.findings import Record
 from vidact.audit.results.resampling import Estimate, Resamples
 from vidact.audit.results.tags import FALSE_DISCOVERIES, TaggedClip, measure_tags
 from vidact.audit.settings import CLUSTERS, CONFUSED
-from vidact.core.intervals import LEVEL
+from vidact.core.intervals import LEVEL, least_sources
 
 _PER_CLASS = (
     "class",
@@ -88,7 +88,12 @@ def _rows(
         right = sum(record["answers"][CLEAN][0][0] == record["label"] for record in members) / len(members)
         key = f"{PEAKS}|group {group + 1}"
         within, outside = (_gap(part, key, resamples) for part in (members, others))
-        is_confirmed = None not in (within.low, outside.high) and within.low > outside.high  # type: ignore[operator]
+        is_confirmed = (
+            len(sources) >= least_sources(LEVEL)
+            and within.low is not None
+            and outside.high is not None
+            and within.low > outside.high
+        )
         about = with_what if len(sources) > 1 else f"one source: {next(iter(sources))}"
         place = where(found.peaks[group])
         yield (
@@ -178,7 +183,7 @@ def confusions(
                 one = resamples.estimate(resamples.mean(values, sources), level=LEVEL)
                 rows.append((*pair, key, one.mean, one.low, one.high, len(members)))
             less = resamples.estimate(resamples.mean(taken - control, sources), level=LEVEL)
-            if less.high is not None and less.high < 0:
+            if len(set(sources)) >= least_sources(LEVEL) and less.high is not None and less.high < 0:
                 place = "in the frame" if name == ANYWHERE else f"{name} the actor"
                 told.append(
                     f"{pair[0]} is taken for {pair[1]} because of what lies {place}: taking it away changes the lead "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vidact.audit.results.findings import Measured, Part, claim_level
 from vidact.audit.results.resampling import Estimate
-from vidact.audit.sections import ORDER
+from vidact.audit.sections import ACTOR, ORDER
 from vidact.core.intervals import LEVEL, least_sources
 
 LEANS, DOES_NOT_LEAN, CANNOT_SAY = "leans", "does not lean", "cannot say"
@@ -57,7 +57,10 @@ def decide(
         lacks = f"no clip{has} donors of its class and of another one, from other sources"
         return Verdict(CANNOT_SAY, lacks, works=False)
     level = claim_level(num_findings=num_findings, num_parts=len(found.parts))
-    if told := _failed(found, clean=clean, chance=found.chance, margin=margin, level=level, coverage=coverage):
+    beyond = any(need != ACTOR for need in needs)  # frames without an actor have a rule of their own
+    if told := _failed(
+        found, clean=clean, chance=found.chance, margin=margin, level=level, coverage=coverage, must_be_present=beyond
+    ):
         return Verdict(CANNOT_SAY, told, works=False)
     main = found.parts[found.main]
     leaning = [name for name, part in found.parts.items() if is_above(part, margin)]
@@ -96,14 +99,21 @@ def _is_below(part: Part, margin: float) -> bool:
 
 
 def _failed(
-    found: Measured, *, clean: Estimate, chance: float, margin: float, level: float, coverage: float | None
+    found: Measured,
+    *,
+    clean: Estimate,
+    chance: float,
+    margin: float,
+    level: float,
+    coverage: float | None,
+    must_be_present: bool,
 ) -> str | None:
     """Say why the instrument does not work here; None where it does."""
     if found.sources < (least := least_sources(level)):
         return f"its clips come from {found.sources} sources, and {least} are needed"
     if coverage is not None and coverage < LEAST_COVERAGE:
         return f"only {_percent(coverage)} of the frames have an actor; expected {_percent(LEAST_COVERAGE)}"
-    if coverage is None and found.present < LEAST_PRESENT:
+    if must_be_present and found.present < LEAST_PRESENT:
         return f"only {_percent(found.present)} of the clips have it; expected {_percent(LEAST_PRESENT)}"
     for name, part in found.parts.items():
         where = f" ({name})" if len(found.parts) > 1 else ""
@@ -174,6 +184,8 @@ def sentence(run: str, verdicts: Sequence[tuple[str, Verdict]], *, margin: float
         ]
         for kind in (LEANS, DOES_NOT_LEAN, CANNOT_SAY)
     }
+    if not verdicts:
+        return f"{run}: nothing was asked that ends in a verdict"
     told = [f"leans on {_and(by[LEANS])}"] if by[LEANS] else []
     told += [f"does not lean on {_and(by[DOES_NOT_LEAN])}"] if by[DOES_NOT_LEAN] else []
     told += [f"nothing can be said of {_and(by[CANNOT_SAY])}"] if by[CANNOT_SAY] else []

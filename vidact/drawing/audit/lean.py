@@ -75,7 +75,7 @@ def lean_plot(rows: Sequence[LeanRow], *, margin: float, title: str) -> Figure:
             transform=axes.get_yaxis_transform(),
         )
     ends = [end for row in rows for end in (row.low, row.high, row.value) if end is not None]
-    axes.set_xlim(min(-1.5 * margin, *ends, -0.02) - 0.03, max(1.0, *ends) + 0.03)
+    axes.set_xlim(min(-1.5 * margin, *ends, -0.02) - 0.03, max([1.0, *ends]) + 0.03)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), names, fontsize=TICK_POINTS)
     axes.tick_params(axis="x", labelsize=TICK_POINTS)

@@ -1,6 +1,7 @@
 """Turn what `audit` wrote into the sentence, the table and the examples that a report shows."""
 
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,17 @@ def _triplets(folder: Path, sections: Mapping[str, Any], damaged: list[str]) -> 
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 videos, captions = file["videos"], json.loads(str(file["captions"]))
             shown = [_triplet(name, video, caption) for video, caption in zip(videos, captions, strict=True)]
-        except (OSError, ValueError, KeyError, TypeError, BadZipFile, VidactError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            IndexError,
+            zlib.error,
+            BadZipFile,
+            VidactError,
+        ) as error:
             damaged.append(f"examples/{path.name} cannot be read ({error}); audit again, with --again")
             continue
         for one in shown:
