@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 
 from vidact.audit.factors.places import Factor
 from vidact.audit.gates.gate import check_gate, parse_gate
-from vidact.audit.output.files import content_of
+from vidact.audit.output.files import content_of, markdown
 from vidact.audit.relevance.trusted import choose_method
 from vidact.audit.results.findings import Part
 from vidact.audit.results.summary import Audit, summarise
@@ -91,8 +91,6 @@ class Found:
         return any(outcome.failed for outcome in check_gate(gate, self.content, baseline=None, strict=False))
 
     def _repr_markdown_(self) -> str:
-        from vidact.audit.output.files import markdown
-
         return markdown(self.audit)
 
 

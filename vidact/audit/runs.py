@@ -120,7 +120,7 @@ def prepare(
     asked = [name for name in (*PROBES, *exchanges) if name.partition(".")[0] in (*settings.sections, *(factors or {}))]
     is_single = run.data_settings["num_frames"] == 1
     kept = [name for name in asked if _can_be_asked(name, exchanges, actor=actor, is_single=is_single)]
-    if not kept and not set(settings.sections) & set(DESCRIBED):
+    if not kept and not set(settings.sections) & {*DESCRIBED, REGIONS}:
         raise ConfigError(
             f"--sections {list(settings.sections)}: nothing can be asked without an actor or with single frames"
         )
@@ -181,7 +181,8 @@ def ask(prepared: Prepared, *, trainer: Trainer) -> Answered:
         raise DataError(f"{prepared.run.name}: no clip could be asked about; the first: {failed[0]}")
     proposals = propose(records, task)
     if proposals.task is not None:
-        more, *_ = audit_all(ClipAuditor(prepared.run, prepared.chosen, proposals.task), trainer=trainer)
+        more, lines, _ = audit_all(ClipAuditor(prepared.run, prepared.chosen, proposals.task), trainer=trainer)
+        failed = [*failed, *(line for line in lines if line not in failed)]
         records = merge(records, more)
     return Answered(tuple(records), tuple(failed), kept, {**task.exchanges, **proposals.exchanges}, proposals)
 

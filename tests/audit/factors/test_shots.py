@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vidact.audit.factors.clips import Clips
-from vidact.audit.factors.shots import Inserted, OffShot, find_cut
+from vidact.audit.factors.shots import OffShot, find_cut
 from vidact.data.synthetic.clips import DEMO, render_clip
 from vidact.data.synthetic.confounders import Confounder
 
@@ -68,16 +68,6 @@ def test_without_a_cut_there_is_no_off_shot() -> None:
     assert find_cut(still.video[0]) is None
     with pytest.raises(ValueError, match="without"):
         OffShot().exchange(still, still)
-
-
-@pytest.mark.parametrize("frames", [1, 3, 10])
-def test_the_last_quarter_is_inserted(frames: int) -> None:
-    clips, donors = (Clips(torch.rand(2, 1, frames, 3, 2)) for _ in range(2))
-    assert torch.equal(Inserted().exchange(clips, clips), clips.video)
-    first = frames - max(1, frames // 4)
-    found = Inserted().exchange(clips, donors)
-    assert torch.equal(found[:, :, :first], clips.video[:, :, :first])
-    assert torch.equal(found[:, :, first:], donors.video[:, :, first:])
 
 
 def _flipped(mask: Tensor | None) -> Tensor:

@@ -56,6 +56,16 @@ def test_masks_say_where_the_background_is() -> None:
     assert (found.numbers.lean.mean, found.verdict.verdict) == (0.0, "does not lean")
 
 
+def test_a_clip_whose_mask_is_empty_neither_gets_nor_lends_a_background() -> None:
+    """The network sees the actor alone; without one the whole frame would be exchanged, and it with it."""
+    masks = torch.zeros(len(LABELS), 8, 8, 8, dtype=torch.bool)
+    masks[CLASSES * 5 :, :, :2, :2] = True
+    found = swap_gap(OnePixel(), _clips(), LABELS, FROM, factor=Background(dilation=0), masks=masks, donors=4)
+    assert (found.clips, found.numbers.lean.mean) == (len(LABELS) - CLASSES * 5, 0.0)
+    with pytest.raises(ConfigError, match="no clip has donors"):
+        swap_gap(OnePixel(), _clips(), LABELS, FROM, factor=Background(), masks=torch.zeros_like(masks))
+
+
 def test_nothing_can_be_said_of_a_network_that_always_says_the_same() -> None:
     found = swap_gap(Constant(), _clips(), LABELS, FROM, factor=Cell(0, 0), donors=4)
     assert found.numbers.gap.mean == 0.0

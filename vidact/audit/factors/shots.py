@@ -78,16 +78,6 @@ class OffShot:
         return torch.stack([own[:, shot] for own, shot in zip(clips.video, shots, strict=True)])
 
 
-@dataclass(frozen=True)
-class Inserted:
-    """The last quarter of the frames, at least one: the donor's follow after a cut that was not there."""
-
-    def exchange(self, clips: Clips, donors: Clips) -> Float[Tensor, "B C T H W"]:
-        """Copy the donor's last frames."""
-        count = max(1, clips.video.shape[2] // 4)
-        return torch.cat([clips.video[:, :, :-count], donors.video[:, :, -count:]], dim=2)
-
-
 def _off_shot(clip: Clips) -> Int[Tensor, " N"]:
     """Number the frames of a clip's shot with less actor."""
     video = clip.video[0]

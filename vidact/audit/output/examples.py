@@ -17,7 +17,8 @@ from vidact.audit.asking import CLEAN, OTHER, SAME
 from vidact.audit.factors.clips import Clips
 from vidact.audit.results.summary import Audit
 from vidact.audit.runs import Answered, Prepared
-from vidact.audit.sections import Exchange
+from vidact.audit.sections import EXCHANGES, Exchange
+from vidact.audit.settings import REGIONS
 from vidact.data.video.reading import write_video
 
 NUM_EACH = 3  # examples that flipped, and that did not
@@ -25,6 +26,7 @@ PANELS = ("as it is", "same class's", "another class's")
 PANEL_PIXELS = 192  # height of a panel of the video
 HEAD_PIXELS = 34
 GAP_PIXELS = 8
+ENDINGS = ("npz", "mp4")
 LOOPS = 4
 SECONDS = 2.0  # that a clip takes
 
@@ -89,6 +91,9 @@ def write_examples(prepared: Prepared, answered: Answered, audit: Audit) -> list
     reader = ClipReader(prepared.run, prepared.chosen, actor=prepared.task.actor)
     folder, written = prepared.task.folder / "examples", []
     folder.mkdir(exist_ok=True)
+    for name in (*EXCHANGES, REGIONS):  # of what was asked before, which the report would show
+        for ending in ENDINGS:
+            (folder / f"{name}.{ending}").unlink(missing_ok=True)
     for name, found in audit.findings.items():
         if found is None or name not in answered.exchanges:
             continue
@@ -120,7 +125,7 @@ def _bytes(video: Tensor) -> UInt8[np.ndarray, "..."]:
 
 def _write(path: Path, examples: Sequence[Example], videos: UInt8[np.ndarray, "N 3 C T H W"]) -> list[Path]:
     # Names of findings have dots, so the ending is added, not replaced.
-    numbers, film = (path.with_name(f"{path.name}.{ending}") for ending in ("npz", "mp4"))
+    numbers, film = (path.with_name(f"{path.name}.{ending}") for ending in ENDINGS)
     captions = json.dumps([asdict(one) for one in examples])
     np.savez_compressed(numbers, videos=videos, captions=np.array(captions))
     fps = max(1, round(videos.shape[3] / SECONDS))

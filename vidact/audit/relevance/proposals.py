@@ -160,13 +160,18 @@ def _propose_regions(
         classes[record["source"]][record["label"]] += 1
     half = halves({source: own.most_common(1)[0][0] for source, own in classes.items()}, seed=seed)
     found = {number: _regions([record for record in records if half[record["source"]] != number]) for number in (0, 1)}
+    exchanges = {
+        (number, label): _exchanges(
+            region, random_regions(region, energy=energy, seed=seed, words=(str(number), str(label)))
+        )
+        for number, one in found.items()
+        for label, (region, energy) in one.items()
+    }
     for record in records:
         number, label = half[record["source"]], record["label"]
-        if label in found[number]:
-            region, energy = found[number][label]
-            others = random_regions(region, energy=energy, seed=seed, words=(str(number), str(label)))
-            proposed[record["clip"]] |= _exchanges(region, others)
-            reasons[record["clip"]].append(region.astype(int).tolist())
+        if (number, label) in exchanges:
+            proposed[record["clip"]] |= exchanges[number, label]
+            reasons[record["clip"]].append(found[number][label][0].astype(int).tolist())
     return {str(number): {label: own for label, (own, _) in one.items()} for number, one in found.items()}
 
 

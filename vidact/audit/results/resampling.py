@@ -139,11 +139,11 @@ class Resamples:
         if len(self.names) < 2:
             return Estimate(value)
         known = drawn.resamples[drawn.resamples.isfinite()]
-        ends = []
+        ends, of_donors = [], drawn.widening
         for own in (LEVEL, level):
             outside = torch.tensor([(1 - own) / 2, (1 + own) / 2], dtype=torch.float64)
             percentiles = torch.quantile(known, outside)
-            wider = drawn.widening * widening(len(self.names), own)
+            wider = of_donors * widening(len(self.names), own)
             ends += (value + wider * (percentiles - value)).tolist()
         return Estimate(value, *ends)
 

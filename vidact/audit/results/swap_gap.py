@@ -66,15 +66,16 @@ def swap_gap(
         seed: Of the draws.
 
     Raises:
-        ConfigError: lengths differ, or no clip has donors.
+        ConfigError: lengths differ, or no clip (with an actor, where there are masks) has donors.
     """
     if not len(clips) == len(labels) == len(sources):
         counts = f"{len(clips)}, {len(labels)} and {len(sources)}"
         raise ConfigError(f"expected as many labels and sources as clips, got {counts}")
     exchange = Exchange(_PART, "the part", {_PART: factor}, needs=() if masks is None else (ACTOR,))
+    shown = [True] * len(clips) if masks is None else masks.flatten(1).any(dim=1).tolist()
     candidates = [
-        Candidate(str(number), int(label), str(source))
-        for number, (label, source) in enumerate(zip(labels.tolist(), sources, strict=True))
+        Candidate(str(number), int(label), str(source), frozenset({ACTOR} if has_actor else ()))
+        for number, (label, source, has_actor) in enumerate(zip(labels.tolist(), sources, shown, strict=True))
     ]
     given = Clips(clips) if masks is None else with_plate(clips, masks)
     records, num_classes = _ask(network, given, candidates, exchange, donors=donors, batch_size=batch_size, seed=seed)
@@ -83,7 +84,8 @@ def swap_gap(
     if found is None:
         raise ConfigError("no clip has donors of its class and of another one, from other sources")
     clean = accuracy(records, resamples=resamples, level=claim_level(num_findings=1, num_parts=1))
-    verdict = decide(found, clean=clean, margin=margin, num_findings=1)
+    coverage = None if masks is None else float(masks.flatten(2).any(dim=2).float().mean())
+    verdict = decide(found, clean=clean, margin=margin, num_findings=1, coverage=coverage, needs=exchange.needs)
     return SwapGap(found.parts[_PART], verdict, found.clips, found.sources)
 
 
