@@ -1,16 +1,21 @@
 """Measure `audit` on networks whose reliance is known: does it find the guilty, and leave the innocent alone?
 
     python benchmarks/audit_acceptance.py train FOLDER --kinds patch band --doses 0.125 0.5 0.95 --seeds 0
+    python benchmarks/audit_acceptance.py train FOLDER --kinds patch band --doses 0.95 --differences
     python benchmarks/audit_acceptance.py audit FOLDER
+    python benchmarks/audit_acceptance.py degrade FOLDER --kinds patch band
     python benchmarks/audit_acceptance.py table FOLDER
 
 Each network is trained on a synthetic set in which a sign agrees with the class in a share of the clips, the dose
 (1/8 is chance). Its reliance is measured without the audit: accuracy on clips that are rendered with the sign of their
-own class, and with that of another class; 1 − other / own is what an honest audit has to find. Each verb goes on where
-it was stopped.
+own class, and with that of another class; 1 − other / own is what an honest audit has to find. Networks that see
+differences of frames are innocent of any sign that stands still. Masks hold all discs: those that do not act are no
+background, and a network that has learned motion misses them. `degrade` audits again with masks that were made worse.
+Each verb goes on where it was stopped.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import subprocess
@@ -20,7 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.ndimage import binary_dilation
 from scipy.stats import binomtest, spearmanr
 
 from vidact.core.clips import as_float, height_and_width
@@ -31,7 +38,8 @@ from vidact.runs.run import Run, open_run
 
 MARGIN = 0.1
 LEAST_RIGHT = 0.25  # accuracy with its own sign from which a network, with 8 classes, has learned something
-KINDS = ("patch", "band", "flicker", "plate", "dark", "shot", "cut", "drift")
+KINDS = ("patch", "band", "flicker", "plate", "dark", "shot", "cut", "drift", "size")
+STILL = ("patch", "band", "plate", "dark")  # signs that stand still
 PLANTED_CELL = {"patch": "0,0", "flicker": "0,0"}
 # What an audit must say `leans` of, and what it must never say it of; anything else it may.
 MUST = {
@@ -43,15 +51,20 @@ MUST = {
     "shot": ("cuts",),
     "cut": ("time.when",),
     "drift": ("camera",),
+    "size": ("scale",),
 }
 SILENT = {
-    **dict.fromkeys(("patch", "band", "plate", "dark"), ("cuts",)),
-    "flicker": ("cuts", "background"),  # the median over time takes the flicker out of the still background
-    "drift": ("border",),
+    **dict.fromkeys(STILL, ("cuts", "scale", "speed")),
+    "flicker": ("background", "scale", "speed"),  # the median over time takes the flicker out of the still background
+    "shot": ("scale",),
+    "drift": ("border", "scale"),
+    "size": ("darkness", "cuts"),
 }
-SECTIONS = ("time", "background", "darkness", "cuts", "border", "cells")
+SECTIONS = ("time", "background", "darkness", "cuts", "border", "cells", "scale", "speed")
 EXTRA = {"drift": ("camera",)}  # too slow to be asked of all
-EVERYTHING = ("background", "darkness", "cuts", "cells", "border")
+# Of the innocent; cells, the border and stretches of time may hold the action itself.
+EVERYTHING = ("background", "darkness", "cuts", "scale", "speed")
+IOUS = (0.8, 0.65, 0.4, 0.23)
 
 
 @dataclass(frozen=True)
@@ -87,18 +100,21 @@ class Network:
         """Where its run is."""
         return self.folder / f"run_{self.name}"
 
-    @property
-    def audit(self) -> dict[str, Any] | None:
-        """What the audit says; None before it is done."""
-        path = self.folder / f"audit_{self.name}" / "audit.json"
+    def audit(self, iou: float = 1.0) -> dict[str, Any] | None:
+        """Read what the audit with such masks says; None before it is done."""
+        path = self.place("audit", iou) / "audit.json"
         return json.loads(path.read_text()) if path.exists() else None
+
+    def place(self, what: str, iou: float = 1.0) -> Path:
+        """Name the folder of the audit or of the masks."""
+        return self.folder / (f"{what}_{self.name}" + ("" if iou == 1 else f"_iou_{iou}"))
 
 
 def networks_in(folder: Path) -> Iterator[Network]:
     """List the networks that are trained."""
     for done in sorted(folder.glob("run_*/done")):
-        kind, dose, seed = done.parent.name.removeprefix("run_").rsplit("_", 2)
-        yield Network(kind, dose, int(seed), folder)
+        kind, dose, seed, *differences = done.parent.name.removeprefix("run_").split("_")
+        yield Network(kind, dose, int(seed), folder, bool(differences))
 
 
 def train(networks: Sequence[Network], *, epochs: int = 8, sources: int | None = None, size: int = 48) -> None:
@@ -128,17 +144,57 @@ def train(networks: Sequence[Network], *, epochs: int = 8, sources: int | None =
         (one.home / "done").touch()
 
 
-def audit(networks: Sequence[Network], *, clips: int) -> None:
-    """Audit each network with exact masks, and measure its reliance."""
+def audit(networks: Sequence[Network], *, clips: int, iou: float = 1.0, sections: Sequence[str] = SECTIONS) -> None:
+    """Audit each network with exact masks, or worse ones, and measure its reliance."""
     for one in networks:
         run = next(one.home.glob("version_*"))
-        if one.audit is None:
-            asked = ("--sections", f"[{', '.join((*SECTIONS, *EXTRA.get(one.kind, ())))}]")
-            options = ("--num_clips", str(clips), *asked)
-            _vidact("audit", str(run), "--out", str(one.folder / f"audit_{one.name}"), *options, cwd=one.folder)
+        if one.audit(iou) is None:
+            masks = one.place("masks", iou)
+            write_masks(one.data, masks, iou=iou)
+            extra = EXTRA.get(one.kind, ()) if sections == SECTIONS else ()
+            asked = ("--sections", f"[{', '.join((*sections, *extra))}]", "--actor", str(masks))
+            options = ("--num_clips", str(clips), *asked, "--out", str(one.place("audit", iou)))
+            _vidact("audit", str(run), *options, cwd=one.folder)
         path = one.folder / f"reliance_{one.name}.json"
         if not path.exists():
             path.write_text(json.dumps(reliance(open_run(str(run)), one.data)))
+
+
+def write_masks(data: Path, folder: Path, *, iou: float) -> None:
+    """Write the masks of all discs of a set, made worse until they overlap with themselves by `iou`."""
+    for path in sorted((data / "masks").rglob("*.npz")):
+        target = folder / path.relative_to(data / "masks")
+        if target.exists():
+            continue
+        with np.load(path) as stored:
+            shape = tuple(int(side) for side in stored["shape"])
+            exact = np.unpackbits(stored["all_objects"], count=math.prod(shape)).reshape(shape).astype(bool)
+        seed = int.from_bytes(hashlib.sha256(path.stem.encode()).digest()[:4], "big")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        worse = degraded(exact, iou=iou, draw=np.random.default_rng(seed))
+        np.savez_compressed(target, always=np.packbits(worse), shape=shape)
+
+
+def degraded(mask: np.ndarray, *, iou: float, draw: np.random.Generator) -> np.ndarray:
+    """Grow or shift a mask [T, H, W], or drop blocks of it, at random one of the three, to an overlap of `iou`."""
+    if iou == 1 or not mask.any():
+        return mask
+    direction = [(0, 1), (1, 0), (0, -1), (-1, 0)][draw.integers(4)]
+    height, width = mask.shape[1:]
+    blocks = draw.random((mask.shape[0], -(-height // 8), -(-width // 8))).repeat(8, 1).repeat(8, 2)
+
+    def shifted(step: int) -> np.ndarray:
+        return np.roll(mask, (step * direction[0], step * direction[1]), axis=(1, 2))
+
+    def grown(step: int) -> np.ndarray:
+        return binary_dilation(mask, np.ones((1, 3, 3)), iterations=step)
+
+    def dropped(step: int) -> np.ndarray:
+        return mask & (blocks[:, :height, :width] > step / 20)
+
+    worsen = (shifted, grown, dropped)[draw.integers(3)]
+    steps = [worsen(step) for step in range(1, 20)]
+    return min(steps, key=lambda worse: abs((worse & mask).sum() / (worse | mask).sum() - iou))
 
 
 def _vidact(*args: str, cwd: Path | None = None) -> None:
@@ -170,13 +226,21 @@ def reliance(run: Run, data: Path) -> dict[str, float]:
     return {"own": own, "other": other, "gap": own - other, "reliance": lean, "clips": count}
 
 
-def table(networks: Sequence[Network]) -> str:
-    """Hold what the audits say against what is known."""
-    known = [
+Known = tuple[Network, dict[str, Any], dict[str, float]]
+
+
+def known_of(networks: Sequence[Network], *, iou: float = 1.0) -> list[Known]:
+    """Collect what the audits say, and what is known; networks that are not audited yet are left out."""
+    return [
         (one, found, json.loads((one.folder / f"reliance_{one.name}.json").read_text()))
         for one in networks
-        if (found := one.audit)
+        if (found := one.audit(iou))
     ]
+
+
+def table(networks: Sequence[Network]) -> str:
+    """Hold what the audits say against what is known."""
+    known = known_of(networks)
     lines = [
         "| sign | dose | seed | right | reliance | of | lean | verdict | naive drop |",
         "|---|--:|--:|--:|--:|---|---|---|--:|",
@@ -184,35 +248,40 @@ def table(networks: Sequence[Network]) -> str:
     rows = [_row(*one, name) for one in known for name in MUST[one[0].kind][:1]]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     lines += ["", *_by_kind(known), "", *_sensitivity(known), *_alarms(known), *_localisation(known)]
+    lines += ["", "With masks that were made worse (background, darkness):"]
+    for iou in IOUS:
+        if worse := known_of(networks, iou=iou):
+            lines += [f"IoU {iou}:", *_sensitivity(worse), *_alarms(worse)]
     return "\n".join(lines)
 
 
-Known = tuple[Network, dict[str, Any], dict[str, float]]
-
-
-def _lean(found: dict[str, Any], name: str) -> float:
-    """Give the lean of a finding, whatever became of its verdict; of its main part."""
-    own = found["sections"][name]
-    return own["parts"][own["main"]]["lean"]["mean"] if own.get("parts") else math.nan
+def _measured(found: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Give the main part of a finding; None where nothing was measured."""
+    own = found["sections"].get(name)
+    part: dict[str, Any] | None = own["parts"][own["main"]] if own and own.get("parts") else None
+    return part
 
 
 def _row(one: Network, found: dict[str, Any], truth: dict[str, float], name: str) -> tuple[str, ...]:
-    own = found["sections"][name]
-    part = own["parts"][own["main"]] if own.get("parts") else None
+    part, verdict = _measured(found, name), found["sections"][name]["verdict"]
     lean = "–" if part is None else "{mean:.2f} ({low:.2f} to {high:.2f})".format(**part["lean"])
     drop = "–" if part is None else f"{found['accuracy']['mean'] - part['other']['mean']:.2f}"
     right = f"{100 * found['accuracy']['mean']:.0f} %"
-    return one.kind, one.dose, str(one.seed), right, f"{truth['reliance']:.2f}", name, lean, own["verdict"], drop
+    sign = f"{one.kind}, differences" if one.differences else one.kind
+    return sign, one.dose, str(one.seed), right, f"{truth['reliance']:.2f}", name, lean, verdict, drop
 
 
 def _by_kind(known: Sequence[Known]) -> Iterator[str]:
     yield "Spearman's correlation of reliance and lean:"
     for kind in KINDS:
-        name = next(iter(MUST[kind]), None)
-        own = [(truth["reliance"], _lean(found, name)) for one, found, truth in known if name and one.kind == kind]
-        own = [pair for pair in own if not math.isnan(sum(pair))]
-        if len(own) > 2:
-            yield f"- {kind} ({name}): {spearmanr(*zip(*own, strict=True)).statistic:.2f} over {len(own)} networks"
+        pairs = [
+            (truth["reliance"], part["lean"]["mean"])
+            for one, found, truth in known
+            if one.kind == kind and (part := _measured(found, MUST[kind][0])) is not None
+        ]
+        if len(pairs) > 2:
+            correlation = spearmanr(*zip(*pairs, strict=True)).statistic
+            yield f"- {kind} ({MUST[kind][0]}): {correlation:.2f} over {len(pairs)} networks"
 
 
 def _sensitivity(known: Sequence[Known]) -> Iterator[str]:
@@ -221,7 +290,7 @@ def _sensitivity(known: Sequence[Known]) -> Iterator[str]:
         (truth["reliance"], found["sections"][name]["verdict"] == "leans", one.name, name)
         for one, found, truth in known
         for name in MUST[one.kind]
-        if truth["reliance"] > 0 and truth["own"] >= LEAST_RIGHT
+        if name in found["sections"] and truth["reliance"] > 0 and truth["own"] >= LEAST_RIGHT
     ]
     guilty = [case for case in cases if case[0] >= 2 * MARGIN]
     missed = [case for case in guilty if not case[1]]
@@ -239,18 +308,22 @@ def _share(cases: Sequence[tuple[Any, ...]]) -> float:
 
 
 def _alarms(known: Sequence[Known]) -> Iterator[str]:
-    """Count false alarms: where a sign has nothing to do with a finding, and wherever the sign says nothing."""
+    """Count false alarms where something was measured that must be silent, in networks above chance."""
     cells = [
         (one.name, name, found["sections"][name]["verdict"])
         for one, found, truth in known
         for name in (EVERYTHING if truth["reliance"] < MARGIN / 2 else SILENT.get(one.kind, ()))
-        if name in found["sections"] and truth["own"] >= LEAST_RIGHT
+        if _measured(found, name) is not None and truth["own"] >= LEAST_RIGHT
     ]
     if not cells:
         return
     alarms = [cell for cell in cells if cell[2] == "leans"]
+    silent = sum(cell[2] == "does not lean" for cell in cells)
     high = binomtest(len(alarms), len(cells), alternative="less").proportion_ci(method="exact").high
-    yield f"False alarms: {len(alarms)} of {len(cells)} that must be silent (95 % limit: {100 * high:.1f} %)."
+    yield (
+        f"False alarms: {len(alarms)} of {len(cells)} that must be silent (95 % limit: {100 * high:.1f} %); of the "
+        f"others {silent} say `does not lean`."
+    )
     yield from (f"- {name}: {finding}" for name, finding, _ in alarms)
 
 
@@ -267,21 +340,30 @@ def _localisation(known: Sequence[Known]) -> Iterator[str]:
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=("train", "audit", "table"))
+    parser.add_argument("verb", choices=("train", "audit", "degrade", "table"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--doses", nargs="+", default=("0.95", "0.125", "0.5"))
     parser.add_argument("--seeds", nargs="+", type=int, default=(0,))
+    parser.add_argument("--differences", action="store_true", help="train networks that see what moves alone")
+    parser.add_argument("--sources", type=int, help="scenes to train on and to audit; 240 where it is not given")
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--clips", type=int, default=160)
     given = parser.parse_args()
     folder = given.folder.absolute()
+    trained = list(networks_in(folder))
     if given.verb == "train":
         each = ((kind, dose, seed) for seed in given.seeds for dose in given.doses for kind in given.kinds)
-        train([Network(*one, folder) for one in each])
+        networks = [Network(*one, folder, given.differences) for one in each]
+        train(networks, epochs=given.epochs, sources=given.sources)
     elif given.verb == "audit":
-        audit(list(networks_in(folder)), clips=given.clips)
+        audit(trained, clips=given.clips)
+    elif given.verb == "degrade":
+        kinds = [one for one in trained if one.kind in given.kinds and one.dose in given.doses]
+        for iou in IOUS:
+            audit(kinds, clips=given.clips, iou=iou, sections=("background", "darkness"))
     else:
-        print(table(list(networks_in(folder))))
+        print(table(trained))
 
 
 if __name__ == "__main__":

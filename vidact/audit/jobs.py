@@ -217,9 +217,9 @@ class ClipAuditor(JobRunner):
         if clip_id not in self._files:
             window, masks = self._windows[clip_id], self.chosen.masks
             is_masked = self.task.actor not in (MOVING, NONE)
-            mask = masks.find(clip_id) if is_masked and masks is not None else None
+            mask = masks.digest(clip_id) if is_masked and masks is not None else None
             decoder = window.decoder(self.run.data_settings.get("decoder", "decord"))
-            self._files[clip_id] = window.sha1, None if mask is None else file_sha1(mask), decoder
+            self._files[clip_id] = window.sha1, mask, decoder
         return self._files[clip_id]
 
 

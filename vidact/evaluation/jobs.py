@@ -116,7 +116,7 @@ class ClipEvaluator(JobRunner):
         for name in ("batch_size", "measures", "masks"):  # the first changes nothing; the others are listed below
             settings.pop(name)
         masks, without = self.chosen.masks, self.chosen.without_confounder(window)
-        mask = masks.find(window.clip.clip_id) if masks and LOCALISATION in self.plan.families else None
+        mask = masks.digest(window.clip.clip_id) if masks and LOCALISATION in self.plan.families else None
         request = {
             "measures_version": MEASURES_VERSION,
             "clip_sha1": window.sha1,
@@ -128,7 +128,7 @@ class ClipEvaluator(JobRunner):
             "settings": settings,
             "families": self.plan.families,
             "masks": self.plan.kinds,
-            "mask_sha1": None if mask is None else self._sha1(mask),
+            "mask_sha1": mask,
             "without_confounder_sha1": None if without is None else self._sha1(without),
             "partners": [partner.sha1 for partner in self._partners(window)],
             "recipes": {name: self._sha1(Path(name)) for name in self._recipe_files()},

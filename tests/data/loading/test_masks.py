@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.io import loadmat, savemat
 
 from vidact.core.errors import DataError
@@ -93,6 +94,67 @@ def test_kinds_of_masks_are_named_and_others_refused(tmp_path: Path) -> None:
     assert same[0].equal(same[1])
     with pytest.raises(DataError, match=r"a\.mat: holds no mask 'strict'; there are actor"):
         masks.read("run/a", [1], clip_frames=5, size=(8, 12), kind="strict")
+
+
+def _write_frames(folder: Path, mask: np.ndarray, mode: str) -> None:
+    """Write each frame as 0.png, 1.png, … 10.png: as text, the last would come after the second."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, frame in enumerate(mask):
+        gray = Image.fromarray((3 * frame).astype(np.uint8))  # a label, as in sets with several people
+        (gray if mode == "L" else gray.convert(mode)).save(folder / f"{number}.png")
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA"])
+def test_png_frames_are_read_in_their_order(tmp_path: Path, mode: str) -> None:
+    mask = _random(12)
+    _write_frames(tmp_path / "run" / "a", mask, mode)
+    masks = MaskFolder(tmp_path)
+    assert masks.kinds("run/a") == ("actor",)
+    assert (masks.read("run/a", range(12), clip_frames=12, size=(8, 12)).numpy() == mask).all()
+    before = masks.digest("run/a")
+    _write_frames(tmp_path / "run" / "a", ~mask, mode)
+    assert masks.digest("run/a") != before
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
+def test_plain_arrays_are_read_by_their_names(tmp_path: Path, dtype: type) -> None:
+    person, ball = _random(), ~_random()
+    (tmp_path / "run").mkdir()
+    np.savez(tmp_path / "run" / "a.npz", person=person.astype(dtype), ball=2 * ball.astype(dtype))
+    masks = MaskFolder(tmp_path)
+    assert masks.kinds("run/a") == ("person", "ball")
+    for kind, own in ((None, person), ("person", person), ("ball", ball)):
+        assert (masks.read("run/a", range(5), clip_frames=5, size=(8, 12), kind=kind).numpy() == own).all()
+
+
+def test_wrong_masks_of_ones_own_are_refused_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    masks = MaskFolder(tmp_path)
+
+    def refusal(name: str) -> str:
+        with pytest.raises(DataError) as caught:
+            masks.read(f"run/{name}", range(5), clip_frames=5, size=(8, 12))
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    np.savez(tmp_path / "run" / "shares.npz", person=np.full((5, 8, 12), 0.3))
+    assert "holds float64; expected bool or whole numbers" in refusal("shares")
+    np.savez(tmp_path / "run" / "flat.npz", person=np.ones((8, 12), bool))
+    assert "expected a mask of shape frames × height × width, got (8, 12)" in refusal("flat")
+    np.savez(tmp_path / "run" / "objects.npz", person=np.array([None]))
+    assert "not an .npz of masks" in refusal("objects")
+    (tmp_path / "run" / "text.npz").write_text("no mask")
+    assert "text.npz: not an .npz of masks" in refusal("text")
+    np.savez(tmp_path / "run" / "empty.npz")
+    assert "holds no mask 'actor'" in refusal("empty")
+    _write_frames(tmp_path / "run" / "short", _random(4), "L")
+    assert "the mask has 4 frames and the clip has 5" in refusal("short")
+    _write_frames(tmp_path / "run" / "broken", _random(), "L")
+    (tmp_path / "run" / "broken" / "3.png").write_bytes(b"no picture")
+    assert "3.png: not a PNG" in refusal("broken")
+    _write_frames(tmp_path / "run" / "sizes", _random(), "L")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "run" / "sizes" / "4.png")
+    assert "expected PNG frames of one size" in refusal("sizes")
 
 
 def test_a_mask_lies_on_its_actor_after_the_frames_resizing(tmp_path: Path) -> None:

@@ -17,11 +17,9 @@ from torchvision.transforms.v2 import functional as transforms
 from vidact.core.errors import DataError
 from vidact.data.datasets.jhmdb import FOLDER as JHMDB_FOLDER
 from vidact.data.datasets.jhmdb import puppet_mask_places, read_puppet_mask
-from vidact.data.synthetic.clips import MASK_KINDS
-from vidact.data.synthetic.files import load_mask
+from vidact.data.loading.mask_files import ACTOR, digest, frames_in, kinds_in, read_arrays, read_frames
 
 FOLDER_NAMES = ("masks", JHMDB_FOLDER)
-JHMDB_KIND = "actor"
 
 
 def find_masks(root: Path) -> Path | None:
@@ -32,9 +30,10 @@ def find_masks(root: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """Masks of clips on disk: J-HMDB's puppet masks, or those of a synthetic set.
+    """Masks of clips on disk: J-HMDB's puppet masks, those of a synthetic set, or your own.
 
-    A clip's mask is searched as `<class>/<name>.mat`, `<class>/<name>/puppet_mask.mat`, `<class>/<name>.npz`.
+    A clip's mask is searched as `<class>/<name>.mat`, `<class>/<name>/puppet_mask.mat`, `<class>/<name>.npz` (arrays of
+    frames × height × width, not 0 on the actor) and a folder `<class>/<name>` of PNG frames, not black on the actor.
 
     Attributes:
         folder: Contains a folder for each class.
@@ -45,14 +44,19 @@ class MaskFolder:
     def find(self, clip_id: str) -> Path | None:
         """Find the file of a clip's mask; None where it has none."""
         places = (*puppet_mask_places(self.folder, clip_id), self.folder / f"{clip_id}.npz")
-        return next((place for place in places if place.exists()), None)
+        frames = self.folder / clip_id
+        found = next((place for place in places if place.exists()), None)
+        return found or (frames if frames.is_dir() and frames_in(frames) else None)
+
+    def digest(self, clip_id: str) -> str | None:
+        """Compute the SHA-1 of a clip's mask; None where it has none."""
+        path = self.find(clip_id)
+        return None if path is None else digest(path)
 
     def kinds(self, clip_id: str) -> tuple[str, ...]:
         """List the kinds of mask that a clip has, the default first; empty where it has none."""
         path = self.find(clip_id)
-        if path is None:
-            return ()
-        return MASK_KINDS if path.suffix == ".npz" else (JHMDB_KIND,)
+        return () if path is None else kinds_in(path)
 
     def read(
         self,
@@ -82,11 +86,18 @@ class MaskFolder:
         path = self.find(clip_id)
         if path is None:
             raise DataError(f"{clip_id}: has no mask in {self.folder}; remove the clip, or set --data.masks false")
-        if kind is not None and kind not in self.kinds(clip_id):
-            raise DataError(f"{path}: holds no mask {kind!r}; there are {', '.join(self.kinds(clip_id))}")
-        mask = load_mask(path, kind or MASK_KINDS[0]) if path.suffix == ".npz" else read_puppet_mask(path)
+        kinds = kinds_in(path)
+        if kind is not None and kind not in kinds:
+            raise DataError(f"{path}: holds no mask {kind!r}; there are {', '.join(kinds)}")
+        mask = _read(path, kind or next(iter(kinds), ACTOR))
         _check(mask, frame_numbers, clip_frames=clip_frames, path=path)
         return _resize(torch.from_numpy(mask[np.asarray(frame_numbers, dtype=np.int64)]), size)
+
+
+def _read(path: Path, kind: str) -> Bool[np.ndarray, "..."]:
+    if path.is_dir():
+        return read_frames(path)
+    return read_arrays(path, kind) if path.suffix == ".npz" else read_puppet_mask(path)
 
 
 def _check(mask: Bool[np.ndarray, "..."], frame_numbers: Sequence[int], *, clip_frames: int, path: Path) -> None:
