@@ -114,7 +114,8 @@ def prepare(
     actor = find_actor(chosen, settings.actor)
     if choice.masks_folder is not None and settings.actor == AUTO and not chosen.mask_kinds:
         raise ConfigError(
-            f"--masks_folder {choice.masks_folder}: has no mask of any of the clips (<class>/<name>.npz, .mat, or a folder of PNG frames)"
+            f"--masks_folder {choice.masks_folder}: has no mask of any of the clips (<class>/<name>.npz, .mat, or a "
+            "folder of PNG frames)"
         )
     exchanges = {**EXCHANGES, **(factors or {})}
     asked = [name for name in (*PROBES, *exchanges) if name.partition(".")[0] in (*settings.sections, *(factors or {}))]

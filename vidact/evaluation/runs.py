@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 
 from vidact.core import __version__
 from vidact.core.clips import height_and_width
-from vidact.core.errors import CheckpointError, ConfigError, DataError
+from vidact.core.errors import ConfigError, DataError
 from vidact.core.jobs import installed_versions
 from vidact.data.video.containers import file_sha1
 from vidact.evaluation.context import possible_methods
@@ -24,7 +24,7 @@ from vidact.evaluation.settings import EvaluateSettings, headline
 from vidact.runs.clips.choice import Choice
 from vidact.runs.clips.chosen import ChosenClips, choose_clips
 from vidact.runs.folder import EVALUATION
-from vidact.runs.run import Run, open_run
+from vidact.runs.run import Run, open_run, unique_names
 
 CHECKPOINT = "checkpoint_sha1"
 LIBRARIES = ("torch", "zennit", "captum", "lightning", "numpy", "scipy", "av", "decord")
@@ -152,26 +152,6 @@ def _refuse_another(folder: Path, run: Run, choice: Choice) -> None:
 
 def _clips_of(root: str | None, part: str | None) -> str:
     return f"data set {root}" if root is not None else f"part {part}"
-
-
-def unique_names(runs: Sequence[Run]) -> list[str]:
-    """Give runs unique names: their folder's, with its parent's in front where needed, else with a number.
-
-    Raises:
-        CheckpointError: a run is given twice.
-    """
-    places = [run.checkpoint.resolve() for run in runs]
-    if len(set(places)) < len(places):
-        twice = next(place for place in places if places.count(place) > 1)
-        raise CheckpointError(f"{twice}: is given twice; compare a run with others")
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        parents = [(run.folder or run.checkpoint).resolve().parent.name for run in runs]
-        names = [f"{parent}_{name}" if parent else name for parent, name in zip(parents, names, strict=True)]
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            names[place] = next(new for number in range(2, len(names) + 2) if (new := f"{name}_{number}") not in names)
-    return names
 
 
 def _prepare(run: Run, name: str, folder: Path, *, settings: EvaluateSettings, choice: Choice, again: bool) -> Prepared:

@@ -257,6 +257,26 @@ def _read_config(text: str, checkpoint: Path) -> dict[str, Any]:
     return parts
 
 
+def unique_names(runs: Sequence[Run]) -> list[str]:
+    """Give runs unique names: their folder's, with its parent's in front where needed, else with a number.
+
+    Raises:
+        CheckpointError: a run is given twice.
+    """
+    places = [run.checkpoint.resolve() for run in runs]
+    if len(set(places)) < len(places):
+        twice = next(place for place in places if places.count(place) > 1)
+        raise CheckpointError(f"{twice}: is given twice; give each run once")
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
+        parents = [(run.folder or run.checkpoint).resolve().parent.name for run in runs]
+        names = [f"{parent}_{name}" if parent else name for parent, name in zip(parents, names, strict=True)]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            names[place] = next(new for number in range(2, len(names) + 2) if (new := f"{name}_{number}") not in names)
+    return names
+
+
 def window_of(run: Run, *, overlap: float = 0.5) -> WindowSettings:
     """Give the settings by which a run's network sees a video.
 

@@ -155,10 +155,7 @@ def _propose_regions(
 ) -> dict[str, dict[int, np.ndarray]]:
     """Propose of each clip the region that its class has in the other half of the sources, and random ones."""
     seed = task.settings.seed
-    classes: dict[str, Counter[int]] = defaultdict(Counter)
-    for record in records:
-        classes[record["source"]][record["label"]] += 1
-    half = halves({source: own.most_common(1)[0][0] for source, own in classes.items()}, seed=seed)
+    half = _halves(records, seed)
     found = {number: _regions([record for record in records if half[record["source"]] != number]) for number in (0, 1)}
     exchanges = {
         (number, label): _exchanges(
@@ -175,28 +172,43 @@ def _propose_regions(
     return {str(number): {label: own for label, (own, _) in one.items()} for number, one in found.items()}
 
 
+def _halves(records: Sequence[Mapping[str, Any]], seed: int) -> dict[str, int]:
+    """Divide the sources, those of each class evenly."""
+    classes: dict[str, Counter[int]] = defaultdict(Counter)
+    for record in records:
+        classes[record["source"]][record["label"]] += 1
+    return halves({source: own.most_common(1)[0][0] for source, own in classes.items()}, seed=seed)
+
+
 def _propose_peaks(
     records: Sequence[Mapping[str, Any]],
     task: Task,
     proposed: dict[str, dict[str, Exchange]],
     reasons: dict[str, list[Any]],
 ) -> dict[int, Strategies]:
-    """Group each class's clips by their relevance, and propose of all its clips what each group looks at."""
+    """Group each class's clips by their relevance, and propose what each group looks at.
+
+    What the clips of one half of the sources look at is asked of those of the other half.
+    """
     strategies = {}
     labels = sorted({record["label"] for record in records})
+    half = _halves(records, task.settings.seed)
     for label in labels:
         own = clips_of(records, label)
         if own:
             maps = np.stack([np.asarray(record["map"]) for record in own])
             sources = [record["source"] for record in own]
-            found = find_strategies(maps, sources, num_classes=len(labels), seed=task.settings.seed)
+            found = find_strategies(maps, sources, half, num_classes=len(labels), seed=task.settings.seed)
             strategies[label] = found
-            if found.count > 1:
-                parts = {f"group {number + 1}": Tube(tensor_of(peak)) for number, peak in enumerate(found.peaks)}
-                exchange = Exchange(CLUSTERS, "what a group looks at", parts, share=1 / 2, is_judged=False)
-                for record in own:
+            for record in own if found.count > 1 else ():
+                peaks = found.proposed[half[record["source"]]]
+                parts = {
+                    f"group {number + 1}": Tube(tensor_of(peak)) for number, peak in enumerate(peaks) if peak.any()
+                }
+                if parts:
+                    exchange = Exchange(CLUSTERS, "what a group looks at", parts, share=1 / 2, is_judged=False)
                     proposed[record["clip"]][PEAKS] = exchange
-                    reasons[record["clip"]].append(found.peaks.astype(int).tolist())
+                    reasons[record["clip"]].append(peaks.astype(int).tolist())
     return strategies
 
 

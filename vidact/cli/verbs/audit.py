@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from vidact.audit.gates.gate import Outcome
     from vidact.audit.runs import Answered, Prepared
+    from vidact.runs.run import Run
 
 GATE_FAILED = 4
 
@@ -67,7 +68,7 @@ def audit(
     from vidact.audit.relevance.trusted import choose_method
     from vidact.audit.runs import prepare
     from vidact.core.files import check_writable
-    from vidact.runs.run import open_run
+    from vidact.runs.run import open_run, unique_names
     from vidact.runs.trust import parse_modules
 
     built = build_trainer(trainer)
@@ -77,11 +78,10 @@ def audit(
         named, is_strict = [*named, *own], strict or own_strict
     against = None if baseline is None else read_content(Path(baseline))
     opened = [open_run(path, trust=parse_modules(trust)) for path in runs]
-    if len({run.checkpoint.resolve() for run in opened}) < len(opened):
-        raise ConfigError("a run is given twice; audit each once")
-    folders = [_folder(run.folder, run.name, out=out, choice=choice, is_single=len(opened) == 1) for run in opened]
-    if len({folder.resolve() for folder in folders}) < len(folders):
-        raise ConfigError(f"two runs would write into {folders[0]}; audit them one at a time, with an --out for each")
+    named_runs = zip(opened, unique_names(opened), strict=True)
+    folders = [_folder(run, name, out=out, choice=choice, is_single=len(opened) == 1) for run, name in named_runs]
+    if len({folder.resolve() for folder in folders}) < len(folders):  # checkpoints outside of run folders
+        raise ConfigError(f"two runs would write into {folders[0]}; name a folder for all of them as --out")
     prepared = []
     for run, folder in zip(opened, folders, strict=True):
         check_writable(folder)
@@ -94,11 +94,11 @@ def audit(
     return status
 
 
-def _folder(folder: Path | None, name: str, *, out: str | None, choice: Choice, is_single: bool) -> Path:
+def _folder(run: "Run", name: str, *, out: str | None, choice: Choice, is_single: bool) -> Path:
     own = "audit" if choice.root is None else f"audit_{Path(choice.root).absolute().name}"
     own = own if choice.part == Choice.part or choice.root is not None else f"{own}_{choice.part}"
     if out is None:
-        return (folder or Path()) / own
+        return (run.folder or Path()) / own
     return Path(out) if is_single else Path(out) / name
 
 
