@@ -17,7 +17,7 @@ from vidact.audit.results.findings import Part
 from vidact.audit.results.summary import Audit, summarise
 from vidact.audit.runs import ask, prepare
 from vidact.audit.sections import EXCHANGES, Exchange
-from vidact.audit.settings import AUTO, DEFAULT, SECTIONS, AuditSettings
+from vidact.audit.settings import AUTO, DEFAULT, OBJECTS, SECTIONS, AuditSettings
 from vidact.core.errors import ConfigError
 from vidact.runs.clips.choice import Choice
 from vidact.runs.run import Run, open_run
@@ -101,6 +101,7 @@ def audit(
     factors: Mapping[str, Factor] | None = None,
     actor: str = AUTO,
     masks_folder: str | Path | None = None,
+    objects: Mapping[str, str | Path] | None = None,
     part: str = Choice.part,
     root: str | Path | None = None,
     num_clips: int | None = None,
@@ -119,6 +120,7 @@ def audit(
         factors: What else is exchanged: objects with `exchange(clips, donors)`, by a name of letters.
         actor: Where the actor is: auto, moving, none.
         masks_folder: A folder of masks.
+        objects: Folders with the masks of objects, which are exchanged, too, by name.
         part: validation or test.
         root: Another data set.
         num_clips: How many clips; None for all.
@@ -135,7 +137,13 @@ def audit(
     """
     opened = run if isinstance(run, Run) else open_run(str(run))
     settings = AuditSettings(
-        sections=tuple(sections), actor=actor, donors=donors, margin=margin, seed=seed, method=method
+        sections=tuple(sections),
+        actor=actor,
+        objects={name: str(place) for name, place in (objects or {}).items()},
+        donors=donors,
+        margin=margin,
+        seed=seed,
+        method=method,
     )
     choice = Choice(
         part=part,
@@ -165,7 +173,7 @@ def _named(factors: Mapping[str, Factor]) -> dict[str, Exchange]:
     for name, factor in factors.items():
         if not name.isidentifier():
             raise ConfigError(f"a factor's name is one of letters, digits and _, got {name!r}")
-        if name in (*EXCHANGES, *SECTIONS, "leans", "worst", "accuracy", "baseline"):
+        if name in (*EXCHANGES, *SECTIONS, OBJECTS, "leans", "worst", "accuracy", "baseline"):
             raise ConfigError(f"a factor cannot be named {name}, which means something else in an audit")
         if not isinstance(factor, Factor):
             raise ConfigError(f"{name}: expected an object with exchange(clips, donors), got {type(factor).__name__}")

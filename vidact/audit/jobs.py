@@ -22,6 +22,7 @@ from vidact.audit.settings import MOVING, NONE, AuditSettings
 from vidact.core.errors import DataError, EnvironmentProblem, VidactError
 from vidact.core.files import write_json
 from vidact.core.jobs import JobRunner, Outcome, make_request, read_record, sort_outcomes
+from vidact.data.loading.masks import MaskFolder
 from vidact.data.loading.windows import Window
 from vidact.data.video.containers import file_sha1
 from vidact.runs.clips.chosen import ChosenClips
@@ -72,6 +73,11 @@ class Task:
     again: bool = False
 
     @property
+    def objects(self) -> dict[str, MaskFolder]:
+        """The masks of objects, by name."""
+        return {name: MaskFolder(Path(folder)) for name, folder in (self.settings.objects or {}).items()}
+
+    @property
     def findings(self) -> tuple[str, ...]:
         """The names of all that is asked."""
         return (*self.probes, *self.exchanges)
@@ -95,7 +101,7 @@ class ClipAuditor(JobRunner):
         self.network, self.run, self.chosen, self.task = run.network, run, chosen, task
         self.results: list[Outcome] = []
         self._windows = {window.clip.clip_id: window for window in chosen.windows}
-        self.reader = ClipReader(run, chosen, actor=task.actor)
+        self.reader = ClipReader(run, chosen, actor=task.actor, objects=task.objects)
         self._candidates: list[Candidate] = []
         self._files: dict[str, tuple[str | None, ...]] = {}
         self._random: nn.Module | None = None
@@ -184,7 +190,8 @@ class ClipAuditor(JobRunner):
 
     def _request(self, window: Window, planned: Plan) -> dict[str, Any]:
         settings, data = asdict(self.task.settings), self.run.data_settings
-        for name in ("batch_size", "margin", "sections", "actor", "method"):  # on the first two no answer depends
+        # On the first two no answer depends; the others are listed below.
+        for name in ("batch_size", "margin", "sections", "actor", "method", "objects"):
             settings.pop(name)
         donors = {
             name: {arm: [self._files_of(one) for one in own] for arm, own in arms.items()}
@@ -213,13 +220,14 @@ class ClipAuditor(JobRunner):
         return f"{MOVING} around" if is_around else self.task.actor
 
     def _files_of(self, clip_id: str) -> tuple[str | None, ...]:
-        """Name the content of a clip and of its mask, by their SHA-1, and how it is decoded."""
+        """Name the content of a clip and of its masks, by their SHA-1, and how it is decoded."""
         if clip_id not in self._files:
             window, masks = self._windows[clip_id], self.chosen.masks
             is_masked = self.task.actor not in (MOVING, NONE)
             mask = masks.digest(clip_id) if is_masked and masks is not None else None
             decoder = window.decoder(self.run.data_settings.get("decoder", "decord"))
-            self._files[clip_id] = window.sha1, mask, decoder
+            objects = [folder.digest(clip_id) for folder in self.task.objects.values()]
+            self._files[clip_id] = window.sha1, mask, decoder, *objects
         return self._files[clip_id]
 
 

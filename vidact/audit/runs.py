@@ -12,14 +12,26 @@ from jaxtyping import Float
 from lightning.pytorch import Trainer
 
 from vidact.audit.actors.reading import find_actor
+from vidact.audit.factors.objects import Object
 from vidact.audit.jobs import ClipAuditor, Task, audit_all
 from vidact.audit.relevance.proposals import Proposals, choose_description, merge, propose
 from vidact.audit.sections import ACTOR, EXCHANGES, ORDER, PROBES, Exchange
-from vidact.audit.settings import AUTO, DESCRIBED, MOVING, NONE, OVER_TIME, REGIONS, AuditSettings, with_masks_of_actor
+from vidact.audit.settings import (
+    AUTO,
+    DESCRIBED,
+    MOVING,
+    NONE,
+    OBJECTS,
+    OVER_TIME,
+    REGIONS,
+    AuditSettings,
+    with_masks_of_actor,
+)
 from vidact.core.clips import height_and_width
 from vidact.core.errors import ConfigError, DataError, VidactError
 from vidact.core.folders import claim
 from vidact.core.intervals import LEVEL
+from vidact.data.loading.masks import MaskFolder
 from vidact.data.video.containers import file_sha1
 from vidact.runs.clips.choice import Choice
 from vidact.runs.clips.chosen import ChosenClips, choose_clips, read_pixels
@@ -117,8 +129,10 @@ def prepare(
             f"--masks_folder {choice.masks_folder}: has no mask of any of the clips (<class>/<name>.npz, .mat, or a "
             "folder of PNG frames)"
         )
-    exchanges = {**EXCHANGES, **(factors or {})}
-    asked = [name for name in (*PROBES, *exchanges) if name.partition(".")[0] in (*settings.sections, *(factors or {}))]
+    objects = _objects(settings, chosen)
+    exchanges = {**EXCHANGES, **objects, **(factors or {})}
+    sections = (*settings.sections, *(factors or {}), *([OBJECTS] if objects else []))
+    asked = [name for name in (*PROBES, *exchanges) if name.partition(".")[0] in sections]
     is_single = run.data_settings["num_frames"] == 1
     kept = [name for name in asked if _can_be_asked(name, exchanges, actor=actor, is_single=is_single)]
     if not kept and not set(settings.sections) & {*DESCRIBED, REGIONS}:
@@ -140,6 +154,24 @@ def prepare(
         again=again,
     )
     return Prepared(run, chosen, task, choice, (*chosen.notes, *notes))
+
+
+def _objects(settings: AuditSettings, chosen: ChosenClips) -> dict[str, Exchange]:
+    """List what is exchanged for each object.
+
+    Raises:
+        ConfigError: none of the clips has a mask of it.
+    """
+    found = {}
+    for name, place in (settings.objects or {}).items():
+        folder = MaskFolder(Path(place))
+        if not any(folder.kinds(window.clip.clip_id) for window in chosen.windows):
+            raise ConfigError(
+                f"--objects {name}: {place} has no mask of any of the clips (<class>/<name>.npz, .mat, or a folder of "
+                "PNG frames)"
+            )
+        found[f"{OBJECTS}.{name}"] = Exchange(OBJECTS, f"the {name.replace('_', ' ')}", {name: Object(name)})
+    return found
 
 
 def _can_be_asked(name: str, exchanges: Mapping[str, Exchange], *, actor: str, is_single: bool) -> bool:

@@ -1,5 +1,6 @@
 """Settings of `audit`: what is exchanged, and how often; imports no torch, so that its help answers at once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from vidact.runs.clips.choice import Choice
 TIME, BACKGROUND, DARKNESS, CUTS, BORDER, CELLS = "time", "background", "darkness", "cuts", "border", "cells"
 CAMERA, SCALE, SPEED = "camera", "scale", "speed"
 REGIONS, TAGS, CONFUSED, CLUSTERS = "regions", "tags", "confused", "clusters"
+OBJECTS = "objects"  # asked where --objects names some
 DESCRIBED = (TAGS, CONFUSED, CLUSTERS)  # these describe, and end in no verdict
 DEFAULT = (TIME, BACKGROUND, DARKNESS, CUTS, BORDER, CELLS, REGIONS, TAGS, CONFUSED, CLUSTERS)
-SECTIONS = (*DEFAULT, CAMERA, SCALE, SPEED)
+SECTIONS = (*DEFAULT, CAMERA, SCALE, SPEED, OBJECTS)
 OVER_TIME = (TIME, CUTS, CAMERA, SPEED)  # these need more than a frame
 AUTO, MOVING, NONE = "auto", "moving", "none"
 TORCHVISION, POSE = "torchvision", "pose:"
@@ -23,10 +25,12 @@ class AuditSettings:
 
     Attributes:
         sections: What is asked: time, background, darkness, cuts, border, cells, regions, tags, confused, clusters; on
-            request also camera, scale, speed.
+            request also camera, scale, speed; objects, where --objects names some.
         actor: Where the actor is: auto (masks of the data set, else what moves), moving, none, torchvision (Mask R-CNN,
             whose weights are downloaded), pose:PLACE (MediaPipe's networks; the wheel mediapipe-0.10.21-*.whl or a
             folder with them), or a folder of masks, as --masks_folder.
+        objects: Folders with the masks of objects, as {punching_bag: bags/}; each object is exchanged, too. A clip
+            without a mask has no such object.
         donors: How many other clips lend each part, of the same class and of another one.
         margin: The share of right answers that may hang on a part before the network is said to lean on it.
         batch_size: Clips that go through the network at once.
@@ -37,6 +41,7 @@ class AuditSettings:
 
     sections: tuple[str, ...] = DEFAULT
     actor: str = AUTO
+    objects: dict[str, str] | None = None
     donors: int = 8
     margin: float = 0.1
     batch_size: int = 32
@@ -54,6 +59,9 @@ class AuditSettings:
                 f"--sections expects one or more of {', '.join(SECTIONS)}, each once; got {list(self.sections)}"
             )
         _check_actor(self.actor)
+        _check_objects(self.objects or {})
+        if OBJECTS in self.sections and not self.objects:
+            raise ConfigError("--sections: objects need masks; name them as --objects '{ball: FOLDER}'")
         for name, least in (("donors", 2), ("batch_size", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"--{name} must be at least {least}, got {getattr(self, name)}")
@@ -75,6 +83,14 @@ def _check_actor(actor: str) -> None:
             f"--actor is auto, moving, none, torchvision, pose:WHEEL or a folder of masks, got {actor!r}, which is no "
             "folder"
         )
+
+
+def _check_objects(objects: Mapping[str, str]) -> None:
+    for name, folder in objects.items():
+        if not name.isidentifier():
+            raise ConfigError(f"--objects: a name is one of letters, digits and _, got {name!r}")
+        if not Path(folder).is_dir():
+            raise ConfigError(f"--objects {name}: {folder} is no folder; expected masks as --masks_folder has them")
 
 
 def with_masks_of_actor(settings: AuditSettings, choice: Choice) -> tuple[AuditSettings, Choice]:

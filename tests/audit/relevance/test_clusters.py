@@ -11,7 +11,6 @@ from sklearn.neighbors import kneighbors_graph
 from vidact.audit.relevance import clusters
 from vidact.audit.relevance.clusters import LEAST_CLIPS, coarse_map, find_strategies
 
-
 HALF = {f"s{number}": number % 2 for number in range(40)}
 
 

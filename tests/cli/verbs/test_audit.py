@@ -4,12 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import wandb
 import yaml
 from wandb_offline import find_offline_runs, read_offline_run
 
 from vidact.cli.main import main
+from vidact.data.synthetic.files import load_mask
 
 QUICK = ("--donors", "2", "--accelerator", "cpu")
 
@@ -58,6 +60,31 @@ def test_a_run_is_audited_resumed_and_gated(run: Path, capsys: pytest.CaptureFix
     assert "background.lean.high" in (folder / "gate.txt").read_text()
 
 
+def test_objects_are_exchanged_and_asked_again_when_their_masks_change(
+    run: Path, small_set: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    masks = tmp_path / "balls"
+    for path in (small_set / "masks").rglob("*.npz"):
+        target = masks / path.relative_to(small_set / "masks")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(target, strict=load_mask(path, "confounder"), ball=load_mask(path, "all_objects"))
+    args = ["audit", str(run), *QUICK, "--sections", "[objects]", "--objects", f"{{ball: {masks}}}"]
+    assert main(args) == 0
+    content = json.loads((run / "audit" / "audit.json").read_text())
+    assert list(content["sections"]) == ["objects.ball"]
+    first = content["sections"]["objects.ball"]
+    assert first["says"] == "the ball"
+    assert first["donors"] == 2
+    asked = [json.loads(path.read_text())["answers"] for path in (run / "audit" / "clips").rglob("*.json")]
+    assert any(len(answers.get("objects.ball|ball|alone", ())) == 1 for answers in asked)
+    capsys.readouterr()
+    assert main([*args, "--fail_if", "objects.ball.lean.high > 0.2"]) in (0, 4)
+    assert f"{content['clips']} of them before" in capsys.readouterr().out
+    shutil.rmtree(next(masks.iterdir()))
+    assert main(args) == 0
+    assert "of them before" not in capsys.readouterr().out, "the masks of clips and donors are others"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -68,6 +95,10 @@ def test_a_run_is_audited_resumed_and_gated(run: Path, capsys: pytest.CaptureFix
         (["--donors", "1"], "--donors must be at least 2"),
         (["--baseline", "none.json"], "none.json: not what `python -m vidact audit` wrote"),
         (["--num_clips", "1"], "equally many of each class are drawn"),
+        (["--objects", "{ball: nowhere}"], "--objects ball: nowhere is no folder"),
+        (["--objects", "{a ball: .}"], "--objects: a name is one of letters, digits and _, got 'a ball'"),
+        (["--objects", "{ball: .}"], "--objects ball: . has no mask of any of the clips"),
+        (["--sections", "[objects]"], "objects need masks"),
     ],
 )
 def test_bad_input_is_answered_in_one_line(

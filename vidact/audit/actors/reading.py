@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import torch
@@ -19,6 +19,7 @@ from vidact.audit.settings import MOVING, NONE, TORCHVISION
 from vidact.core.cache import locked
 from vidact.core.errors import DataError
 from vidact.core.progress import progress_bar
+from vidact.data.loading.masks import MaskFolder
 from vidact.data.loading.windows import Window
 from vidact.runs.clips.chosen import ChosenClips, read_pixels
 from vidact.runs.run import Run
@@ -36,11 +37,14 @@ class ClipReader:
         chosen: The clips.
         actor: Where the actor comes from: a kind of mask, `moving`, `none`, or a network as `--actor` names it, which
             searches all clips at once: whose clips have an actor must be known before donors are drawn.
+        objects: Masks of objects, by name.
     """
 
-    def __init__(self, run: Run, chosen: ChosenClips, *, actor: str) -> None:
+    def __init__(
+        self, run: Run, chosen: ChosenClips, *, actor: str, objects: Mapping[str, MaskFolder] | None = None
+    ) -> None:
         self.device = torch.device("cpu")
-        self._run, self._chosen, self._actor = run, chosen, actor
+        self._run, self._chosen, self._actor, self._objects = run, chosen, actor, objects or {}
         self._windows = {window.clip.clip_id: window for window in chosen.windows}
         self._read_before: OrderedDict[str, Clips] = OrderedDict()
         self._found = _search(actor, chosen) if is_network(actor) else set()
@@ -56,6 +60,9 @@ class ClipReader:
             return self._read_before[clip_id]
         window = self._windows[clip_id]
         clip = self._with_actor(window, read_pixels(self._run, window)[None].to(self.device))
+        if self._objects:
+            objects = {name: self._with_object(name, window, clip.video) for name in self._objects}
+            clip = replace(clip, objects=objects)
         self._read_before[clip_id] = clip
         most = max(2, _KEPT_BYTES // max(1, clip.video.nbytes))
         while len(self._read_before) > most:
@@ -88,6 +95,21 @@ class ClipReader:
         mask = self._read_mask(window, size=(video.shape[3], video.shape[4]))
         if mask is None:
             return Clips(video)
+        return with_plate(video, mask[None].to(self.device))
+
+    def _with_object(self, name: str, window: Window, video: Tensor) -> Clips:
+        """Find an object in a clip; it is nowhere in one without a mask."""
+        folder, clip_id = self._objects[name], window.clip.clip_id
+        kinds = folder.kinds(clip_id)
+        if not kinds:
+            return Clips(video, torch.zeros_like(video[:, 0], dtype=torch.bool), video.mean(dim=2))
+        mask = folder.read(
+            clip_id,
+            window.frame_numbers,
+            clip_frames=window.clip_frames,
+            size=(video.shape[3], video.shape[4]),
+            kind=name if name in kinds else None,
+        )
         return with_plate(video, mask[None].to(self.device))
 
     def _moving(self, window: Window, video: Tensor) -> Bool[Tensor, "1 T H W"]:

@@ -1,7 +1,7 @@
 """Clips whose parts can be exchanged, with the masks of their actors and their still backgrounds."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,11 +17,13 @@ class Clips:
         video: In [0, 1].
         mask: True on the actor; None where nobody knows where it is.
         plate: The still background, without the actor; None where there is no mask.
+        objects: The same clips with the masks of objects instead, and what lies behind these; by name.
     """
 
     video: Float[Tensor, "B C T H W"]
     mask: Bool[Tensor, "B T H W"] | None = None
     plate: Float[Tensor, "B C H W"] | None = None
+    objects: "Mapping[str, Clips]" = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.video)
@@ -29,14 +31,19 @@ class Clips:
     def __getitem__(self, rows: Sequence[int] | slice | Tensor) -> "Clips":
         """Choose clips."""
         rows = torch.as_tensor(rows) if isinstance(rows, Sequence) else rows
-        return Clips(*(None if own is None else own[rows] for own in (self.video, self.mask, self.plate)))  # type: ignore[arg-type]
+        video, mask, plate = (None if own is None else own[rows] for own in (self.video, self.mask, self.plate))
+        assert video is not None
+        return Clips(video, mask, plate, {name: own[rows] for name, own in self.objects.items()})
 
     @staticmethod
     def join(parts: "Sequence[Clips]") -> "Clips":
         """Put clips together; a mask that one of them lacks is left out."""
         columns = zip(*((one.video, one.mask, one.plate) for one in parts), strict=True)
         joined = [None if any(own is None for own in column) else torch.cat(list(column)) for column in columns]
-        return Clips(*joined)  # type: ignore[arg-type]
+        objects = {name: Clips.join([one.objects[name] for one in parts]) for name in parts[0].objects}
+        video, mask, plate = joined
+        assert video is not None
+        return Clips(video, mask, plate, objects)
 
     def actor(self, dilation: int) -> Bool[Tensor, "B 1 T H W"]:
         """Give the actor's mask, grown by some pixels, to be held against the video.

@@ -88,7 +88,8 @@ def write_examples(prepared: Prepared, answered: Answered, audit: Audit) -> list
         DataError: a clip can no longer be read.
         EnvironmentProblem: a file cannot be written.
     """
-    reader = ClipReader(prepared.run, prepared.chosen, actor=prepared.task.actor)
+    task = prepared.task
+    reader = ClipReader(prepared.run, prepared.chosen, actor=task.actor, objects=task.objects)
     folder, written = prepared.task.folder / "examples", []
     folder.mkdir(exist_ok=True)
     for name in (*EXCHANGES, REGIONS):  # of what was asked before, which the report would show

@@ -232,7 +232,8 @@ class AskedClips:
 
     def _read(self, number: int, device: torch.device) -> Clips:
         video = as_float(self._batch.video[[number]].to(device))
-        return Clips(video, *(own.to(device) for own in self._actors[number]))
+        mask, plate = (own.to(device) for own in self._actors[number])
+        return Clips(video, mask, plate)
 
     @cached_property
     def candidates(self) -> list[Candidate]:
