@@ -1,14 +1,17 @@
 """Audit a run from Python."""
 
+import contextlib
+import logging
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 
+from vidact.audit.factors.own import wrap
 from vidact.audit.factors.places import Factor
 from vidact.audit.gates.gate import check_gate, parse_gate
 from vidact.audit.output.files import content_of, markdown
@@ -116,7 +119,7 @@ def audit(
 
     Args:
         run: A run folder, a checkpoint, or an opened run.
-        sections: What is asked.
+        sections: What is asked; none where your own factors are all.
         factors: What else is exchanged: objects with `exchange(clips, donors)`, by a name of letters.
         actor: Where the actor is: auto, moving, none.
         masks_folder: A folder of masks.
@@ -128,7 +131,8 @@ def audit(
         margin: δ.
         method: What explains clips, for the sections that look at relevance.
         seed: Of all that is drawn at random.
-        out: Keeps the answers for each clip, so that the same call goes on where it was stopped; None keeps none.
+        out: Keeps the answers for each clip, so that the same call goes on where it was stopped; None keeps none. A
+            factor of your own is the same as long as the code of its class and its attributes are.
         accelerator: cpu, gpu, auto.
 
     Raises:
@@ -136,8 +140,9 @@ def audit(
         DataError: no usable clip.
     """
     opened = run if isinstance(run, Run) else open_run(str(run))
+    sections = (sections,) if isinstance(sections, str) else tuple(sections)
     settings = AuditSettings(
-        sections=tuple(sections),
+        sections=sections,
         actor=actor,
         objects={name: str(place) for name, place in (objects or {}).items()},
         donors=donors,
@@ -151,8 +156,7 @@ def audit(
         masks_folder=None if masks_folder is None else str(masks_folder),
         num_clips=num_clips,
     )
-    with tempfile.TemporaryDirectory() as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers")
+    with tempfile.TemporaryDirectory() as temporary, _quiet():
         own = _named(factors or {})
         folder = Path(out or temporary)
         prepared = prepare(
@@ -169,12 +173,27 @@ def audit(
     return Found(found, content_of(found))
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning from telling what of a trainer is switched off here."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in ("`isinstance\\(treespec, LeafSpec", ".*does not have many workers"):
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def _named(factors: Mapping[str, Factor]) -> dict[str, Exchange]:
-    for name, factor in factors.items():
+    for name in factors:
         if not name.isidentifier():
             raise ConfigError(f"a factor's name is one of letters, digits and _, got {name!r}")
         if name in (*EXCHANGES, *SECTIONS, OBJECTS, "leans", "worst", "accuracy", "baseline"):
             raise ConfigError(f"a factor cannot be named {name}, which means something else in an audit")
-        if not isinstance(factor, Factor):
-            raise ConfigError(f"{name}: expected an object with exchange(clips, donors), got {type(factor).__name__}")
-    return {name: Exchange(name, name.replace("_", " "), {name: factor}) for name, factor in factors.items()}
+    return {
+        name: Exchange(name, name.replace("_", " "), {name: wrap(factor, name)}) for name, factor in factors.items()
+    }

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vidact.audit.factors.clips import Clips
 from vidact.audit.factors.places import Alone
 from vidact.audit.sections import ACTOR, Exchange, Probe
+from vidact.audit.settings import SECTIONS
 from vidact.core.errors import ExplanationError
 from vidact.runs.clips.chosen import draw_key, seeded_generator
 
@@ -91,10 +92,10 @@ def answers(
         scores = network(videos).double().log_softmax(dim=1)
         for name, is_finite in zip(names, scores.isfinite().all(dim=1).tolist(), strict=True):
             if not is_finite:
-                section = name.partition("|")[0].partition(".")[0]
-                raise ExplanationError(
-                    f"the network's scores are not finite ({name}); leave {section} out of --sections"
-                )
+                finding = name.partition("|")[0]
+                of = "of the clip as it is" if name == CLEAN else f"with {finding} exchanged ({name})"
+                hint = f"; leave {section} out" if (section := finding.partition(".")[0]) in SECTIONS else ""
+                raise ExplanationError(f"the network's scores {of} are not finite{hint}")
         pairs = zip(names, scores.argmax(dim=1).tolist(), scores[:, label].tolist(), strict=True)
         for name, predicted, log_probability in pairs:
             found.setdefault(name, []).append((predicted, log_probability))

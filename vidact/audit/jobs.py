@@ -17,7 +17,7 @@ from vidact.attribution.registry import build_explainer
 from vidact.audit.actors.reading import ClipReader
 from vidact.audit.asking import Candidate, Plan, ask_clip, plan
 from vidact.audit.factors.clips import Clips
-from vidact.audit.sections import EXCHANGES, Exchange, Probe
+from vidact.audit.sections import ACTOR, EXCHANGES, Exchange, Probe
 from vidact.audit.settings import MOVING, NONE, AuditSettings
 from vidact.core.errors import DataError, EnvironmentProblem, VidactError
 from vidact.core.files import write_json
@@ -28,7 +28,7 @@ from vidact.data.video.containers import file_sha1
 from vidact.runs.clips.chosen import ChosenClips
 from vidact.runs.run import Run
 
-AUDIT_VERSION = 2  # raise it whenever an answer would be another, so that no older ones are kept
+AUDIT_VERSION = 3  # raise it whenever an answer would be another, so that no older ones are kept
 
 
 @runtime_checkable
@@ -163,6 +163,7 @@ class ClipAuditor(JobRunner):
             "label": candidate.label,
             "source": candidate.source,
             "coverage": None if clip.mask is None else float(clip.mask.flatten(2).any(dim=2).float().mean()),
+            "fills_frame": clip.mask is not None and bool(clip.mask.any()) and not candidate.has((ACTOR,)),
             "donors": planned.donors,
             **found,
         }

@@ -1,7 +1,9 @@
 """Audit runs: choose clips and findings, ask, and summarise each run as estimates and verdicts."""
 
 import contextlib
+import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from vidact.audit.actors.reading import find_actor
 from vidact.audit.factors.objects import Object
 from vidact.audit.jobs import ClipAuditor, Task, audit_all
 from vidact.audit.relevance.proposals import Proposals, choose_description, merge, propose
-from vidact.audit.sections import ACTOR, EXCHANGES, ORDER, PROBES, Exchange
+from vidact.audit.sections import ACTOR, EXCHANGES, ORDER, PROBE_NEEDS, PROBES, Exchange
 from vidact.audit.settings import (
     AUTO,
     DESCRIBED,
@@ -24,6 +26,7 @@ from vidact.audit.settings import (
     OBJECTS,
     OVER_TIME,
     REGIONS,
+    SECTIONS,
     AuditSettings,
     with_masks_of_actor,
 )
@@ -134,15 +137,16 @@ def prepare(
     sections = (*settings.sections, *(factors or {}), *([OBJECTS] if objects else []))
     asked = [name for name in (*PROBES, *exchanges) if name.partition(".")[0] in sections]
     is_single = run.data_settings["num_frames"] == 1
-    kept = [name for name in asked if _can_be_asked(name, exchanges, actor=actor, is_single=is_single)]
+    lacks = {name: why for name in asked if (why := _lacks(name, exchanges, actor=actor, is_single=is_single))}
+    kept = [name for name in asked if name not in lacks]
     if not kept and not set(settings.sections) & {*DESCRIBED, REGIONS}:
-        raise ConfigError(
-            f"--sections {list(settings.sections)}: nothing can be asked without an actor or with single frames"
-        )
+        told = "; ".join(f"{name} needs {why}" for name, why in lacks.items()) or "nothing is asked"
+        raise ConfigError(f"--sections {list(settings.sections)}: {told}; there are {', '.join(SECTIONS)}")
     notes = (
         ["there are no masks, so what moves stands for the actor"] if (actor, settings.actor) == (MOVING, AUTO) else []
     )
-    notes += [f"{name} is left out: it needs an actor, or more than a frame" for name in asked if name not in kept]
+    notes += [f"{name} is left out: it needs {why}" for name, why in lacks.items()]
+    notes += _masks_that_lack(actor, chosen)
     task = Task(
         settings,
         actor,
@@ -174,16 +178,30 @@ def _objects(settings: AuditSettings, chosen: ChosenClips) -> dict[str, Exchange
     return found
 
 
-def _can_be_asked(name: str, exchanges: Mapping[str, Exchange], *, actor: str, is_single: bool) -> bool:
-    needs = exchanges[name].needs if name in exchanges else ()
-    return not (actor == NONE and ACTOR in needs) and not (is_single and name.partition(".")[0] in OVER_TIME)
+def _lacks(name: str, exchanges: Mapping[str, Exchange], *, actor: str, is_single: bool) -> str | None:
+    """Say what a finding needs that these clips do not have."""
+    needs = exchanges[name].needs if name in exchanges else PROBE_NEEDS.get(name, ())
+    if actor == NONE and ACTOR in needs:
+        return "an actor (--actor)"
+    return "more than one frame" if is_single and name.partition(".")[0] in OVER_TIME else None
+
+
+def _masks_that_lack(actor: str, chosen: ChosenClips) -> list[str]:
+    """Tell of masks that are there, but not of the kind that is used."""
+    kinds = [chosen.kinds_of(window.clip.clip_id) for window in chosen.windows]
+    others = [own for own in kinds if own and actor not in own]
+    if actor in (MOVING, NONE) or not any(actor in own for own in kinds) or not others:
+        return []
+    return [
+        f"the masks of {len(others)} clips hold no {actor!r} but {', '.join(others[0])}: they count as without actor"
+    ]
 
 
 def _refuse_another(folder: Path, run: Run, choice: Choice) -> None:
     """Refuse a folder with the audit of another checkpoint or of other clips, which would be overwritten."""
     try:
         other = json.loads((folder / f"{NAME}.json").read_text(encoding="utf-8"))["settings"]
-        there = other["checkpoint_sha1"], other["part"], other["root"]
+        there = other["checkpoint_sha1"], other["part"], other.get("root_sha1")
     except FileNotFoundError:
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -191,11 +209,16 @@ def _refuse_another(folder: Path, run: Run, choice: Choice) -> None:
             f"{folder / NAME}.json: not what `python -m vidact audit` wrote; replace it with --again, or choose "
             "another --out"
         ) from error
-    if there != (file_sha1(run.checkpoint), choice.part, _root_name(choice)):
+    if there != (file_sha1(run.checkpoint), choice.part, _root_sha1(choice)):
         raise ConfigError(
             f"{folder}: holds the audit of another checkpoint or of other clips; choose another --out, or replace it "
             "with --again"
         )
+
+
+def _root_sha1(choice: Choice) -> str | None:
+    """Tell apart other data sets whose folders bear one name, without writing down where they are."""
+    return None if choice.root is None else hashlib.sha1(os.fsencode(Path(choice.root).resolve())).hexdigest()
 
 
 def _root_name(choice: Choice) -> str | None:
@@ -226,7 +249,7 @@ def settings_of(prepared: Prepared) -> dict[str, Any]:
     settings |= {"level": LEVEL, "findings": list(prepared.task.findings)}
     settings["method"] = prepared.task.method  # the one that was chosen
     settings["checkpoint_sha1"] = file_sha1(prepared.run.checkpoint)
-    settings["root"] = _root_name(prepared.choice)
+    settings |= {"root": _root_name(prepared.choice), "root_sha1": _root_sha1(prepared.choice)}
     settings["masks_folder"] = prepared.chosen.masks.folder.name if prepared.chosen.masks is not None else None
     settings.pop("batch_size")
     return settings

@@ -99,6 +99,7 @@ EXCHANGES: Mapping[str, Exchange] = {
     SPEED: Exchange(SPEED, "the speed of what moves", {SPEED: Speed()}),
 }
 PROBES: Mapping[str, Probe] = {ORDER: reorderings, LIFTED: lift_darkest}
+PROBE_NEEDS: Mapping[str, tuple[str, ...]] = {LIFTED: (ACTOR,)}
 TRAITS: Mapping[str, Callable[[Clips], bool]] = {  # what can only be seen in a clip's pixels
     CUT: lambda clip: find_cut(clip.video[0]) is not None,
     PATH: lambda clip: bool(is_trackable(clip)),

@@ -54,10 +54,8 @@ class AuditSettings:
                 near = nearest(name, SECTIONS, at_most=1)
                 hint = f"nearest: {near[0]}; " if near else ""
                 raise ConfigError(f"--sections: {name!r} is unknown; {hint}there are {', '.join(SECTIONS)}")
-        if not self.sections or len(set(self.sections)) < len(self.sections):
-            raise ConfigError(
-                f"--sections expects one or more of {', '.join(SECTIONS)}, each once; got {list(self.sections)}"
-            )
+        if len(set(self.sections)) < len(self.sections):
+            raise ConfigError(f"--sections expects each section once, got {list(self.sections)}")
         _check_actor(self.actor)
         _check_objects(self.objects or {})
         if OBJECTS in self.sections and not self.objects:

@@ -1,5 +1,7 @@
 """`swap_gap` on networks whose answer is known."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -100,3 +102,82 @@ def test_bad_arrays_are_answered() -> None:
         swap_gap(OnePixel(), _clips(), LABELS[1:], FROM, factor=Swap())
     with pytest.raises(ConfigError, match="no clip has donors"):
         swap_gap(OnePixel(), _clips(), LABELS, ["one"] * len(LABELS), factor=Swap())
+    with pytest.raises(ConfigError, match="the network knows 3 classes, from 0; got the label 7"):
+        swap_gap(OnePixel(), _clips(), torch.where(LABELS == 2, 7, LABELS), FROM, factor=Swap())
+    with pytest.raises(ConfigError, match="donors must be at least 2, got 0"):
+        swap_gap(OnePixel(), _clips(), LABELS, FROM, factor=Swap(), donors=0)
+
+
+class Wrong:
+    """Gives back whatever it was made with."""
+
+    def __init__(self, given: object) -> None:
+        self.given = given
+
+    def exchange(self, clips: Clips, donors: Clips) -> Any:
+        return self.given(clips.video) if callable(self.given) else self.given
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (None, r"factor: exchange must give a tensor of the clips' shape \(4, 1, 8, 8, 8\), got NoneType"),
+        (lambda video: video[:, :, :4], r"got \(4, 1, 4, 8, 8\)"),
+        (lambda video: video[:1], r"got \(1, 1, 8, 8, 8\)"),
+        (lambda video: video / 0, "factor: exchange gives values that are not finite"),
+    ],
+)
+def test_a_factor_that_gives_back_no_clips_is_refused(given: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        swap_gap(OnePixel(), _clips(), LABELS, FROM, factor=Wrong(given), donors=4)
+
+
+class InPlace:
+    """Writes into what it is given."""
+
+    def exchange(self, clips: Clips, donors: Clips) -> Tensor:
+        clips.video[..., :2, :2] = donors.video[..., :2, :2]
+        donors.video.zero_()
+        return clips.video
+
+
+def test_a_factor_may_write_into_what_it_is_given() -> None:
+    clips = _clips()
+    found = swap_gap(OnePixel(), clips, LABELS, FROM, factor=InPlace(), donors=4)
+    assert torch.equal(clips, _clips())
+    assert (found.numbers.lean.mean, found.numbers.same.mean) == (1.0, 1.0)
+
+
+def test_an_actor_that_fills_the_frame_acquits_nobody() -> None:
+    """Where nothing is left to be exchanged, nothing changes, whatever the network leans on."""
+    masks = torch.ones(len(LABELS), 8, 8, 8, dtype=torch.bool)
+    with pytest.raises(ConfigError, match="no clip has donors"):
+        swap_gap(OnePixel(), _clips(), LABELS, FROM, factor=Background(), masks=masks)
+    masks[:, :, 2:, 2:] = False  # 44 % of the frame
+    found = swap_gap(OnePixel(), _clips(), LABELS, FROM, factor=Background(dilation=0), masks=masks, donors=4)
+    assert found.numbers.lean.mean == 0.0
+
+
+def test_labels_and_sources_may_be_lists_and_numbers() -> None:
+    expected = swap_gap(OnePixel(), _clips(), LABELS, FROM, factor=Border(), donors=4)
+    numbers = [number // CLASSES for number in range(CLASSES * SOURCES)]
+    for sources in (numbers, torch.tensor(numbers)):
+        found = swap_gap(OnePixel(), _clips(), LABELS.tolist(), sources, factor=Border(), donors=4)
+        assert (found.clips, found.sources) == (expected.clips, expected.sources)
+        assert found.numbers.lean.mean == expected.numbers.lean.mean
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"margin": 2.0}, "margin"),
+        ({"margin": float("nan")}, "margin"),
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"factor": Background()}, "these clips have no masks"),
+        ({"factor": Swap}, "expected an object with exchange"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        swap_gap(OnePixel(), _clips(), LABELS, FROM, **{"factor": Swap(), **changes})

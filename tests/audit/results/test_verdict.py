@@ -198,3 +198,24 @@ def test_damage_by_pasting_is_no_lean() -> None:
     assert steer.high is not None
     assert steer.low <= 0 <= steer.high
     assert verdict.verdict == DOES_NOT_LEAN, verdict.reason
+
+
+def test_what_few_sources_cannot_exclude_is_in_the_interval() -> None:
+    """A gate on the upper end must fail where the verdict says nothing: 1 − 0.05^(1/19) is 0.146."""
+    for num_sources, expected in ((19, 0.14587), (45, 0.06440)):
+        found, verdict = _decide(_records(0.0, num_sources=num_sources))
+        lean = found.parts["background"].lean
+        assert (lean.mean, lean.low) == (0.0, 0.0)
+        assert lean.high == pytest.approx(expected, abs=1e-4)
+        assert verdict.verdict == (CANNOT_SAY if num_sources < 29 else DOES_NOT_LEAN)
+
+
+def test_shares_stay_between_0_and_1() -> None:
+    found, _ = _decide(_records(0.5, num_sources=6))
+    part = found.parts["background"]
+    for one in (part.same, part.other):
+        assert one.low is not None
+        assert one.high is not None
+        assert 0 <= one.low <= one.high <= 1
+    assert part.lean.high is not None
+    assert part.lean.high <= 1

@@ -42,7 +42,8 @@ def test_a_run_is_audited_resumed_and_gated(run: Path, capsys: pytest.CaptureFix
     assert "nothing can be said of" in told, "so few clips say nothing"
     folder = run / "audit"
     names = {path.name for path in folder.iterdir()}
-    assert names >= {"audit.json", "audit.csv", "audit.md", "lean.png", "cells.png", "junit.xml", "clips"}
+    assert names >= {"audit.json", "audit.csv", "audit.md", "lean.png", "junit.xml", "clips"}
+    assert "cells.png" not in names, "the instrument failed, and its cells would be read all the same"
     first = json.loads((folder / "audit.json").read_text())
     assert set(first["sections"]) == {
         *("time.order", "time.when", "background", "darkness", "cuts", "cells", "border", "regions"),
@@ -89,7 +90,7 @@ def test_objects_are_exchanged_and_asked_again_when_their_masks_change(
     ("args", "message"),
     [
         (["--sections", "[backgroud]"], "'backgroud' is unknown; nearest: background"),
-        (["--sections", "[background]", "--actor", "none"], "nothing can be asked without an actor"),
+        (["--sections", "[background]", "--actor", "none"], "background needs an actor (--actor)"),
         (["--fail_if", "['bakground.lean.low > 0']"], "background"),
         (["--margin", "2"], "--margin is a share of the right answers between 0 and 1, got 2"),
         (["--donors", "1"], "--donors must be at least 2"),
@@ -99,6 +100,9 @@ def test_objects_are_exchanged_and_asked_again_when_their_masks_change(
         (["--objects", "{a ball: .}"], "--objects: a name is one of letters, digits and _, got 'a ball'"),
         (["--objects", "{ball: .}"], "--objects ball: . has no mask of any of the clips"),
         (["--sections", "[objects]"], "objects need masks"),
+        (["--sections", "[darkness]", "--actor", "none"], "darkness.lifted needs an actor (--actor)"),
+        (["--sections", "[]"], "nothing is asked; there are time, background"),
+        (["--fail_if", "[]"], "--fail_if names no condition"),
     ],
 )
 def test_bad_input_is_answered_in_one_line(
@@ -120,3 +124,38 @@ def test_the_audit_of_another_checkpoint_is_not_overwritten(run: Path, capsys: p
     assert "holds the audit of another checkpoint" in capsys.readouterr().err
     assert (run / "audit" / "audit.json").read_bytes() == kept
     assert main([*args, "--again", "true"]) == 0
+
+
+@pytest.mark.parametrize("section", ["tags", "confused", "clusters", "regions", "cuts"])
+def test_a_section_alone_that_finds_nothing_to_exchange_says_so(run: Path, section: str) -> None:
+    assert main(["audit", str(run), *QUICK, "--sections", f"[{section}]", "--actor", "none"]) == 0
+    content = json.loads((run / "audit" / "audit.json").read_text())
+    told = {name: one["reason"] for name, one in content["sections"].items()} | {
+        name: one["sentence"] for name, one in content["beside"].items()
+    }
+    assert told[section]
+    assert (run / "audit" / "junit.xml").exists()
+
+
+def test_runs_of_one_name_get_a_folder_each(run: Path, tmp_path: Path) -> None:
+    for parent in ("first", "second"):
+        shutil.copytree(run, tmp_path / parent / "version_0")
+    runs = [str(tmp_path / parent / "version_0") for parent in ("first", "second")]
+    out = tmp_path / "audits"
+    assert main(["audit", *runs, *QUICK, "--sections", "[border]", "--out", str(out)]) == 0
+    assert sorted(path.parent.name for path in out.glob("*/audit.json")) == ["first_version_0", "second_version_0"]
+
+
+def test_the_audit_of_another_data_set_of_the_same_name_is_not_overwritten(
+    run: Path, small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for parent in ("first", "second"):
+        shutil.copytree(small_set / "videos", tmp_path / parent / "other", symlinks=True)
+    args = ["audit", str(run), *QUICK, "--sections", "[border]", "--root"]
+    status = main([*args, str(tmp_path / "first" / "other")])
+    kept = (run / "audit_other" / "audit.json").read_bytes()
+    capsys.readouterr()
+    assert main([*args, str(tmp_path / "first" / "other")]) == status
+    assert main([*args, str(tmp_path / "second" / "other")]) == 2
+    assert "holds the audit of another checkpoint or of other clips" in capsys.readouterr().err
+    assert json.loads((run / "audit_other" / "audit.json").read_bytes())["sections"] == json.loads(kept)["sections"]

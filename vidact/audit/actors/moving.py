@@ -1,4 +1,6 @@
-"""Find where the actor of a clip is: by the data set's masks, or, without any, by what moves."""
+"""Choose where the actor of a clip is: by the data set's masks, or, without any, by what moves."""
+
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Bool, Float
@@ -7,6 +9,7 @@ from torch.nn import functional as F
 
 MOVING_SHARE = 0.13  # of a clip's voxels; about that of a person in J-HMDB
 BLUR = 9  # pixels of a 100-pixel frame over which movement is averaged
+MOST_FILLED = 0.6  # of the frame, over a clip's frames; beyond it no background is left to be exchanged
 KINDS = ("actor", "always")  # of masks that hold the actor in all frames, the first that there is
 
 
@@ -24,6 +27,16 @@ def moving_region(video: Float[Tensor, "B C T H W"]) -> Bool[Tensor, "B T H W"]:
     return smooth > threshold[:, None, None, None]
 
 
-def choose_kind(kinds: tuple[str, ...]) -> str | None:
-    """Choose the kind of mask that holds the actor; None where there is none."""
-    return next((kind for kind in (*KINDS, *kinds) if kind in kinds), None)
+def fills_frame(mask: Bool[Tensor, "T H W"]) -> bool:
+    """Say whether an actor takes more than 60 % of the frames' area."""
+    return float(mask.float().mean()) > MOST_FILLED
+
+
+def choose_kind(kinds: Mapping[str, int]) -> str | None:
+    """Choose the kind of mask that holds the actor, among those that most clips have; None where there is none.
+
+    Args:
+        kinds: How many clips have each.
+    """
+    usual = [kind for kind, count in kinds.items() if 2 * count >= max(kinds.values())]
+    return next((kind for kind in (*KINDS, *usual) if kind in usual), None)

@@ -1,7 +1,7 @@
 """Read a run's clips with their actors and still backgrounds; those that were read last are kept."""
 
 import contextlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -11,12 +11,13 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from vidact.audit.actors.gaps import fill_gaps
-from vidact.audit.actors.moving import choose_kind, moving_region
+from vidact.audit.actors.moving import choose_kind, fills_frame, moving_region
 from vidact.audit.actors.people import find_people, is_network, masks_folder, open_network
 from vidact.audit.factors.clips import Clips, with_plate
 from vidact.audit.sections import ACTOR, TRAITS
 from vidact.audit.settings import MOVING, NONE, TORCHVISION
 from vidact.core.cache import locked
+from vidact.core.clips import height_and_width
 from vidact.core.errors import DataError
 from vidact.core.progress import progress_bar
 from vidact.data.loading.masks import MaskFolder
@@ -78,14 +79,25 @@ class ClipReader:
         return self._actor in self._chosen.kinds_of(window.clip.clip_id)
 
     def traits(self, window: Window, wanted: Collection[str]) -> frozenset[str]:
-        """Say what a clip has of what factors may need; it is read only if that must be seen in its pixels."""
-        found = {ACTOR} if self.has_actor(window) else set()
+        """Say what a clip has of what factors may need; it is read only if that must be seen in its pixels.
+
+        A clip whose actor fills the frame counts as one without an actor.
+        """
+        found = {ACTOR} if self.has_actor(window) and not (ACTOR in wanted and self._is_filled(window)) else set()
         unseen = [name for name in TRAITS if name in wanted]
         if unseen:
             with contextlib.suppress(DataError):  # it is told as a clip that cannot be asked about
                 clip = self.read(window.clip.clip_id)
                 found |= {name for name in unseen if TRAITS[name](clip)}
         return frozenset(found)
+
+    def _is_filled(self, window: Window) -> bool:
+        if self._actor in (MOVING, NONE):
+            return False
+        with contextlib.suppress(DataError):  # it is told as a clip that cannot be asked about
+            mask = self._read_mask(window, size=height_and_width(self._run.data_settings["size"]))
+            return mask is not None and fills_frame(mask)
+        return False
 
     def _with_actor(self, window: Window, video: Tensor) -> Clips:
         if self._actor == NONE:
@@ -162,7 +174,8 @@ def find_actor(chosen: ChosenClips, asked: str) -> str:
     if is_network(asked):
         open_network(asked)
         return asked
-    return choose_kind(chosen.mask_kinds) or MOVING
+    kinds = Counter(kind for window in chosen.windows for kind in chosen.kinds_of(window.clip.clip_id))
+    return choose_kind(kinds) or MOVING
 
 
 def name_actor(actor: str) -> str:

@@ -8,6 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidact.core.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Clips:
@@ -49,10 +51,10 @@ class Clips:
         """Give the actor's mask, grown by some pixels, to be held against the video.
 
         Raises:
-            ValueError: there is no mask.
+            ConfigError: there is no mask.
         """
         if self.mask is None:
-            raise ValueError("these clips have no masks")
+            raise ConfigError("these clips have no masks, which say where the actor is; give masks=…")
         return dilate(self.mask, dilation)[:, None]
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vidact.audit.factors.clips import Clips
+from vidact.core.errors import ConfigError
 
 GRID = 4  # cells in each direction
 NUM_PARTS = 8  # of a clip's time
@@ -51,7 +52,8 @@ class Background:
 
     def alone(self, clips: Clips) -> Float[Tensor, "B C T H W"]:
         """Show the plate in every frame."""
-        assert clips.plate is not None
+        if clips.plate is None:
+            raise ConfigError("these clips have no masks, without which there is no still background; give masks=…")
         return clips.plate[:, :, None].expand_as(clips.video)
 
 

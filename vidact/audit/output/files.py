@@ -18,7 +18,7 @@ from vidact.core.files import atomic_writer, write_json
 from vidact.core.terminal import escape_row, printable
 
 MEASURES = ("lean", "steer", "gap", "gap_logp", "same", "other", "aa", "artefact", "random")
-_COLUMNS = ("run", "finding", "part", "measure", "mean", "low", "high", "clips", "sources")
+_COLUMNS = ("run", "finding", "verdict", "part", "measure", "mean", "low", "high", "clips", "sources")
 READING = """
 - Of a finding with several parts (cells, stretches of time) the one on which most hangs is shown, and those that are
   clearly above the margin; `audit.csv` has all.
@@ -27,7 +27,9 @@ READING = """
   the network says what it says of the donor's part alone, less how often it says so anyway.
 - *A/A*: two draws of donors of the same class, which must not differ; *artefact*: what pasting a clip's own part back
   costs; *random*: the gap (same − other) of the network with random weights. All three are 0 but for chance.
-- Intervals are 95 %, by the bootstrap over the sources of clips, widened by what those of donors add.
+- Intervals are 95 %, by the bootstrap over the sources of clips, widened by what those of donors add. Where few sources
+  show nothing, the upper end is what they cannot exclude.
+- A dash: the instrument failed, as said below, and its lean would mean nothing.
 - *leans*: the lower end of lean or steer, at a level raised for the number of claims, is above the margin; *does not
   lean*: the upper ends of both are below it; else nothing is said.
 """.strip()
@@ -87,7 +89,8 @@ def _rows(audit: Audit) -> Iterator[dict[str, Any]]:
 
 
 def _row(audit: Audit, name: str, part: str, measure: str, one: Estimate, counted: Any) -> dict[str, Any]:
-    values = (audit.run, name, part, measure, one.mean, one.low, one.high, counted.clips, counted.sources)
+    verdict = audit.verdicts[name].verdict if name else ""
+    values = (audit.run, name, verdict, part, measure, one.mean, one.low, one.high, counted.clips, counted.sources)
     return dict(zip(_COLUMNS, values, strict=True))
 
 
@@ -99,14 +102,14 @@ def markdown(audit: Audit) -> str:
         f"{len(audit.class_names)} classes; {percent(audit.accuracy)} right as they are. "
         f"Actor: {name_actor(audit.actor)}.",
         "",
-        "| | verdict | lean | steer | same | other | A/A | artefact | random |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| | verdict | lean | steer | same | other | A/A | artefact | random | clips (sources) |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for name, found in audit.findings.items():
         verdict = audit.verdicts[name].verdict
         title = printable(audit.says[name]).removeprefix("the ").removeprefix("a ")
         if found is None:
-            lines.append(f"| {title} | {verdict} | | | | | | | |")
+            lines.append(f"| {title} | {verdict} | | | | | | | | 0 |")
             continue
         margin = audit.settings["margin"]
         shown = [part for part in found.parts if part == found.main or is_above(found.parts[part], margin)]
@@ -114,7 +117,12 @@ def markdown(audit: Audit) -> str:
             label = title if len(found.parts) == 1 else f"{title}: {part}"
             told = verdict if part == found.main else ""
             measures = ("lean", "steer", "same", "other", "aa", "artefact", "random")
-            cells = [_number(getattr(found.parts[part], measure)) for measure in measures]
+            works = audit.verdicts[name].works  # else a lean would be read, whatever the verdict says
+            cells = [
+                _number(getattr(found.parts[part], measure)) if works or measure not in ("lean", "steer") else "–"
+                for measure in measures
+            ]
+            cells.append(f"{found.clips} ({found.sources})")
             lines.append(f"| {label} | {f'**{told}**' if told == LEANS else told} | {' | '.join(cells)} |")
     lines += ["", READING, ""]
     for extra in audit.extras.values():

@@ -19,7 +19,8 @@ def audit_figures(audit: Audit, *, mean_frame: Float[np.ndarray, "H W"] | None) 
     """
     rows = []
     for name, found in audit.findings.items():
-        lean = None if found is None else found.parts[found.main].lean
+        works = audit.verdicts[name].works  # else a lean would be read, whatever the verdict says
+        lean = None if found is None or not works else found.parts[found.main].lean
         label = audit.says[name]
         if found is not None and len(found.parts) > 1:
             label = f"{label} ({found.main})"
@@ -31,7 +32,7 @@ def audit_figures(audit: Audit, *, mean_frame: Float[np.ndarray, "H W"] | None) 
         title = f"What {audit.run} leans on, {audit.clips} clips"
         figures["lean"] = lean_plot(rows, margin=margin, title=title)
     cells = audit.findings.get(CELLS)
-    if cells is not None and mean_frame is not None:
+    if cells is not None and mean_frame is not None and audit.verdicts[CELLS].works:
         lean_of, clear = np.full((GRID, GRID), np.nan), [[False] * GRID for _ in range(GRID)]
         for part, value in cells.parts.items():
             row, column = map(int, part.split(","))

@@ -8,7 +8,7 @@ how often it says so with the parts of other donors, as a share of what it would
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from vidact.audit.asking import AGAIN, ALONE, CLEAN, OTHER, OWN, SAME
 from vidact.audit.results.resampling import Drawn, Estimate, Resamples
 from vidact.audit.sections import ORDER, Exchange
 from vidact.audit.settings import REGIONS
+from vidact.core.intervals import LEVEL
 
 CONTROL_LEVEL = 0.99  # at which two draws of the same kind must not differ
 FAMILY = 0.05  # the chance of any false claim
@@ -29,7 +30,8 @@ class Part:
     """What exchanging one part showed.
 
     Attributes:
-        lean: Share of right answers that hang on what the part says of the class.
+        lean: Share of right answers that hang on what the part says of the class; its upper end, and that of steer, is
+            at least what as many sources cannot exclude.
         steer: How often the network follows the donor's part; None where the part cannot be shown alone.
         gap: Accuracy with donors of the same class, less that with donors of others.
         gap_logp: The same of log p(label).
@@ -78,7 +80,8 @@ class Measured:
     @property
     def main(self) -> str:
         """The part on which most hangs."""
-        return max(self.parts, key=lambda part: _or(self.parts[part].lean.low, _or(self.parts[part].lean.mean, -1.0)))
+        leans = {name: part.lean for name, part in self.parts.items()}
+        return max(leans, key=lambda name: (_or(leans[name].low, -9.0), _or(leans[name].mean, -9.0)))
 
 
 def _or(value: float | None, other: float) -> float:
@@ -164,8 +167,32 @@ def _order(records: Sequence[Record], way: str, resamples: Resamples, level: flo
     def estimate(drawn: Drawn) -> Estimate:
         return resamples.estimate(drawn, level=level)
 
-    lean = estimate(other.combine(clean, _lean))
-    return Part(lean, None, estimate(clean - other), estimate(own - changed), estimate(clean), estimate(other))
+    lean = _excludable(estimate(other.combine(clean, _lean)), len(set(sources)))
+    gaps = estimate(clean - other), estimate(own - changed)
+    return Part(lean, None, *gaps, _share(estimate(clean)), _share(estimate(other)))
+
+
+def unseen_share(num_sources: int) -> float:
+    """Compute what share of all sources may show something where none of so many does, at a level of 95 %.
+
+    1 − 0.05^(1/n) (Hanley & Lippman-Hand 1983, "If nothing goes wrong, is everything all right?"), which the bootstrap
+    of n equal sources does not see.
+    """
+    share: float = 1 - (1 - LEVEL) ** (1 / num_sources)
+    return share
+
+
+def _excludable(one: Estimate, num_sources: int) -> Estimate:
+    """Raise the upper end to what the sources cannot exclude, and lower it to 1."""
+    if one.high is None:
+        return one
+    return replace(one, high=min(1.0, max(one.high, unseen_share(num_sources))))
+
+
+def _share(one: Estimate) -> Estimate:
+    """Keep the ends of an interval between 0 and 1."""
+    ends = {name: getattr(one, name) for name in ("low", "high", "wide_low", "wide_high")}
+    return replace(one, **{name: end if end is None else min(1.0, max(0.0, end)) for name, end in ends.items()})
 
 
 def _lean(other: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
@@ -250,18 +277,18 @@ class _Exchanged:
         pasted = self._resamples.mean(torch.tensor(own), sources)
         has_random = any(record.get("random") for record in self._records)
         random = self._mean(SAME, of="random") - self._mean(OTHER, of="random") if has_random else None
-        control = 1 - (1 - CONTROL_LEVEL) / num_parts
+        control, num_sources = 1 - (1 - CONTROL_LEVEL) / num_parts, len(set(sources))
         found = [estimate(one) for one in (other.combine(same, _lean), same - other, same, other)]
-        assert all(one is not None for one in found)
-        lean, gap, of_same, of_other = found
+        lean, gap, of_same, of_other = (one for one in found if one is not None)
+        steer = estimate(self._steer())
         gap_logp = self._mean(SAME, log_probability=True) - self._mean(OTHER, log_probability=True)
         return Part(
-            lean=lean,  # type: ignore[arg-type]
-            steer=estimate(self._steer()),
-            gap=gap,  # type: ignore[arg-type]
+            lean=_excludable(lean, num_sources),
+            steer=None if steer is None else _excludable(steer, num_sources),
+            gap=gap,
             gap_logp=estimate(gap_logp),
-            same=of_same,  # type: ignore[arg-type]
-            other=of_other,  # type: ignore[arg-type]
+            same=_share(of_same),
+            other=_share(of_other),
             aa=estimate(same - self._mean(AGAIN), control) if self._pairs(AGAIN) else None,
             artefact=estimate(_clean(self._records, self._resamples) - pasted),
             random=estimate(random, control),

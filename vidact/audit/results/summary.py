@@ -1,5 +1,6 @@
 """Summarise what a network answered as estimates and verdicts."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -113,8 +114,23 @@ def summarise(prepared: Prepared, answered: Answered) -> Audit:
         settings=settings_of(prepared),
         versions={"vidact": __version__} | installed_versions(LIBRARIES),
         left_out=(*prepared.chosen.left_out, *answered.failed),
-        notes=prepared.notes,
+        notes=(*prepared.notes, *_remarks(records, prepared.run.class_names)),
     )
+
+
+def _remarks(records: Sequence[Record], class_names: Sequence[str]) -> list[str]:
+    """Tell of clips that neither get nor lend anything."""
+    sources: dict[int, set[str]] = defaultdict(set)
+    for record in records:
+        sources[record["label"]].add(record["source"])
+    alone = [class_names[label] for label, own in sorted(sources.items()) if len(own) == 1]
+    filled = sum(bool(record.get("fills_frame")) for record in records)
+    told = (
+        [f"clips of {', '.join(alone)} are of a single source each, and have no donors of their class"] if alone else []
+    )
+    if filled:
+        told.append(f"the actor takes more than 60 % of the frames in {filled} clips; there no background is exchanged")
+    return told
 
 
 def _judge(

@@ -1,7 +1,7 @@
 """Say whether a network leans on something, does not, or cannot be said to do either."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vidact.audit.results.findings import Measured, Part, claim_level
@@ -67,10 +67,12 @@ def decide(
     if leaning:
         where = "" if len(found.parts) == 1 else f" at {', '.join(leaning)}"
         return Verdict(LEANS, f"{_figures(found.name, main)}{where}")
+    if found.sources < (least := sources_for_absence(margin)) and all(
+        map(_shows_nothing(margin), found.parts.values())
+    ):
+        seen = f"{_figures(found.name, main)}, but {found.sources} sources cannot exclude"
+        return Verdict(CANNOT_SAY, f"{seen} a lean of {margin:g}; {least} can")
     if all(_is_below(part, margin) for part in found.parts.values()):
-        if found.sources < (least := sources_for_absence(margin)):
-            seen = f"{_figures(found.name, main)}, but {found.sources} sources cannot exclude"
-            return Verdict(CANNOT_SAY, f"{seen} a lean of {margin:g}; {least} can")
         return Verdict(DOES_NOT_LEAN, _figures(found.name, main))
     return Verdict(
         CANNOT_SAY, f"{_figures(found.name, main)}: the interval holds the margin{_needed(found, main, margin)}"
@@ -80,8 +82,7 @@ def decide(
 def sources_for_absence(margin: float) -> int:
     """Compute how many sources must show nothing before a share of them as large as the margin can be excluded.
 
-    Where none of n sources shows something, up to 1 − 0.05^(1/n) of all sources may (Hanley & Lippman-Hand 1983, "If
-    nothing goes wrong, is everything all right?"), which the bootstrap of n equal sources does not see.
+    See `unseen_share`.
     """
     return math.ceil(math.log(1 - LEVEL) / math.log(1 - margin))
 
@@ -90,6 +91,13 @@ def is_above(part: Part, margin: float) -> bool:
     """Say whether a part's lean or steer is above the margin, at the level of claims."""
     return any(
         one is not None and one.wide_low is not None and one.wide_low > margin for one in (part.lean, part.steer)
+    )
+
+
+def _shows_nothing(margin: float) -> Callable[[Part], bool]:
+    """Say of a part whether lean and steer themselves are below the margin, whatever their intervals hold."""
+    return lambda part: all(
+        one.mean is not None and one.mean < margin for one in (part.lean, part.steer) if one is not None
     )
 
 

@@ -71,6 +71,8 @@ def audit(
     from vidact.runs.run import open_run, unique_names
     from vidact.runs.trust import parse_modules
 
+    if fail_if == []:
+        raise ConfigError("--fail_if names no condition; try 'background.lean.low > 0.2'")
     built = build_trainer(trainer)
     named, is_strict = [fail_if] if isinstance(fail_if, str) else list(fail_if or ()), strict
     if gate is not None:

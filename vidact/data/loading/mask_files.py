@@ -36,6 +36,8 @@ def read_arrays(path: Path, kind: str) -> Bool[np.ndarray, "..."]:
     Raises:
         DataError: damaged, no such array, or one of other numbers than whole ones.
     """
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not an .npz of masks (no ZIP archive)")
     try:
         with np.load(path) as arrays:
             names = arrays.files
