@@ -132,16 +132,23 @@ def _write(prepared: "Prepared", answered: "Answered") -> "tuple[dict[str, Any],
     """Write numbers, pictures and examples, and print a summary; gives what `audit.json` has, and the pictures."""
     from vidact.audit.output.examples import write_examples
     from vidact.audit.output.files import write_audit
-    from vidact.audit.output.pictures import audit_figures
+    from vidact.audit.output.pictures import PICTURES, audit_figures
     from vidact.audit.results.summary import summarise
     from vidact.audit.runs import mean_frame
     from vidact.drawing.figure import save_figures
     from vidact.runs.folder import relative
 
     folder = prepared.task.folder
+    was_audited = (folder / "audit.json").exists()
     found = summarise(prepared, answered)
     content = write_audit(folder, found)
-    pictures = save_figures(folder, audit_figures(found, mean_frame=mean_frame(prepared)))
+    names = prepared.run.class_names
+    frame = mean_frame(prepared)
+    figures = audit_figures(found, answered.records, class_names=names, mean_frame=frame)
+    pictures = save_figures(folder, figures)
+    for name in PICTURES if was_audited else ():
+        if name not in pictures:  # of sections that were asked before
+            (folder / f"{name}.png").unlink(missing_ok=True)
     try:
         write_examples(prepared, answered, found)
     except DataError as error:  # the numbers are there, and what follows needs no clip
