@@ -81,7 +81,7 @@ def tags_plot(
         colour = COLOURS["leans"] if is_marked else PLAIN
         for place, row in enumerate(own):
             if row.low is not None and row.high is not None:
-                axes.plot([100 * row.low, 100 * row.high], [place, place], color=colour, linewidth=2)
+                axes.plot([100 * max(0, row.low), 100 * min(1, row.high)], [place, place], color=colour, linewidth=2)
             if row.right is not None:
                 axes.plot(100 * row.right, place, "o", color=colour, markersize=5)
         if accuracy is not None:

@@ -74,7 +74,8 @@ def _orders(axes: Axes, orders: Sequence[Ends], margin: float) -> None:
     for place, one in enumerate(orders):
         if one.value is not None:
             axes.bar(place, 100 * one.value, width=0.6, color="#92c5de" if place else "#d0d0d0")
-        _interval(axes, place, one, colour="black", scale=100)
+        low, high = (None if end is None else min(1.0, max(0.0, end)) for end in (one.low, one.high))
+        _interval(axes, place, Ends(one.name, one.value, low, high), colour="black", scale=100)
     axes.set_ylim(0, 104)
     axes.set_xlim(-0.6, len(orders) - 0.4)
     axes.set_xticks(range(len(orders)), [one.name for one in orders])
