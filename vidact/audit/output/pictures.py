@@ -54,7 +54,7 @@ def audit_figures(
         figures["time"] = time_plot(stretches, orders, margin=margin, title=title)
     said, pairs = conflict_counts(records, num_classes=len(class_names))
     if pairs.any():
-        kept = np.flatnonzero(pairs.any(axis=0) | pairs.any(axis=1))
+        kept = np.flatnonzero(pairs.any(axis=0) | pairs.any(axis=1)).tolist()
         own = np.ix_(kept, kept)
         title = f"{audit.run}: predictions that name the background's class, in %"
         figures["conflict"] = conflict_plot(said[own], pairs[own], [class_names[one] for one in kept], title=title)

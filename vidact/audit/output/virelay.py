@@ -7,6 +7,7 @@ The structure is what ViRelAy's own reader (`virelay/model.py`) opens: `<class>/
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +93,9 @@ def export_virelay(
 
 def _h5py() -> Any:
     try:
-        import h5py
+        return import_module("h5py")
     except ImportError as error:
         raise EnvironmentProblem("an export for ViRelAy needs h5py; install it: pip install h5py") from error
-    return h5py
 
 
 def _strip(video: Float[Tensor, "C T H W"]) -> Float[np.ndarray, "3 H T*W"]:

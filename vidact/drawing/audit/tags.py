@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vidact.core.errors import VidactError
@@ -79,11 +80,7 @@ def tags_plot(
         axes = add_axes(figure, left, bottom, width=PLOT_INCHES, height=ROW_INCHES * len(own))
         is_marked = q[tag] <= level
         colour = COLOURS["leans"] if is_marked else PLAIN
-        for place, row in enumerate(own):
-            if row.low is not None and row.high is not None:
-                axes.plot([100 * max(0, row.low), 100 * min(1, row.high)], [place, place], color=colour, linewidth=2)
-            if row.right is not None:
-                axes.plot(100 * row.right, place, "o", color=colour, markersize=5)
+        _draw_values(axes, own, colour)
         if accuracy is not None:
             axes.axvline(100 * accuracy, color="#767676", linewidth=1, linestyle="--", zorder=0)
         axes.set_xlim(-3, 103)
@@ -102,3 +99,11 @@ def tags_plot(
         0.5, 0.08 / figure.get_figheight(), f"right, in % (clips / sources{dashed})", ha="center", fontsize=LABEL_POINTS
     )
     return figure
+
+
+def _draw_values(axes: Axes, own: Sequence[ValueRow], colour: str) -> None:
+    for place, row in enumerate(own):
+        if row.low is not None and row.high is not None:
+            axes.plot([100 * max(0, row.low), 100 * min(1, row.high)], [place, place], color=colour, linewidth=2)
+        if row.right is not None:
+            axes.plot(100 * row.right, place, "o", color=colour, markersize=5)
