@@ -1,8 +1,9 @@
 """Write an audit as JSON, CSV and Markdown, with its pictures."""
 
+import contextlib
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,23 @@ def content_of(audit: Audit) -> dict[str, Any]:
     return {"format": 1, **rest, "accuracy": asdict(audit.accuracy), "sections": sections, "beside": extras}
 
 
-def write_audit(folder: Path, audit: Audit) -> dict[str, Any]:
+def write_audit(folder: Path, audit: Audit, *, pictures: Collection[str] = ()) -> dict[str, Any]:
     """Write `audit.json`, `audit.csv` and `audit.md`; gives what the first holds.
+
+    Pictures that the audit before lists and this one does not are taken away: they would be taken for its own.
+
+    Args:
+        folder: Where to.
+        audit: What was found.
+        pictures: Names of the pictures that are drawn, without their ending.
 
     Raises:
         EnvironmentProblem: they cannot be written.
     """
-    content = content_of(audit)
+    content = content_of(audit) | {"pictures": sorted(pictures)}
+    with contextlib.suppress(DataError):
+        for name in {*read_content(folder).get("pictures", ())} - {*pictures}:
+            (folder / f"{Path(name).name}.png").unlink(missing_ok=True)
     write_json(folder / f"{NAME}.json", content)
     with atomic_writer(folder / f"{NAME}.csv") as file:
         table = csv.DictWriter(file, _COLUMNS, lineterminator="\n")

@@ -63,6 +63,7 @@ def groups(
         several.append(f"{name} ({found.count}, p = {found.p:.3f}, stability {found.stability:.2f})")
         content[name]["rows"] = [dict(zip(_PER_CLASS, row, strict=True)) for row in own_rows]
         content[name]["means"] = found.means.round(5).tolist()
+        content[name]["peaks"] = found.peaks.astype(int).tolist()
         rows += own_rows
     if not several:
         few = [f"{name} ({one['reason']})" for name, one in content.items() if one["reason"].endswith("are needed")]

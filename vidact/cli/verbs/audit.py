@@ -5,7 +5,7 @@ Heavy imports happen when the verb runs, so that its help answers at once.
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vidact.audit.settings import AuditSettings
 from vidact.cli.verbs.shared import TrainerSettings, build_trainer
@@ -38,6 +38,7 @@ def audit(
     strict: bool = False,
     again: bool = False,
     wandb: bool = False,
+    export: Literal["virelay"] | None = None,
     trust: str | None = None,
     trainer: TrainerSettings,
 ) -> int:
@@ -59,6 +60,8 @@ def audit(
         strict: Let conditions fail on what could not be measured.
         again: Ask again about clips that are asked about already.
         wandb: Log table, pictures and files to wandb too: offline without a key, as WANDB_MODE has it.
+        export: virelay also writes clips, their relevance and their groups (section clusters) as ViRelAy's files; needs
+            h5py.
         trust: Modules whose code a run's config may name, as my_net or my_net,other.nets; vidact, torch, torchvision
             and lightning need no naming.
         trainer: On which devices.
@@ -89,10 +92,16 @@ def audit(
         check_writable(folder)
         method = choose_method(run.folder, settings.method)
         prepared.append(prepare(run, folder=folder, settings=settings, choice=choice, again=again, method=method))
+    if export is not None:
+        from vidact.audit.output.virelay import check_export
+
+        for one in prepared:
+            check_export(one.task.method)
     gates = [parse_gate(named, findings=one.judged, has_baseline=against is not None) for one in prepared]
     status = 0
     for one, conditions in zip(prepared, gates, strict=True):
-        status = max(status, _audit(one, conditions, against, strict=is_strict, wandb=wandb, trainer=built))
+        told = _audit(one, conditions, against, strict=is_strict, wandb=wandb, export=export, trainer=built)
+        status = max(status, told)
     return status
 
 
@@ -104,7 +113,16 @@ def _folder(run: "Run", name: str, *, out: str | None, choice: Choice, is_single
     return Path(out) if is_single else Path(out) / name
 
 
-def _audit(prepared: "Prepared", gate: Any, baseline: Any, *, strict: bool, wandb: bool, trainer: "Trainer") -> int:
+def _audit(
+    prepared: "Prepared",
+    gate: Any,
+    baseline: Any,
+    *,
+    strict: bool,
+    wandb: bool,
+    export: str | None,
+    trainer: "Trainer",
+) -> int:
     """Audit one run, write everything, and print a summary; gives the exit status."""
     from vidact.audit.output.junit import write_junit
     from vidact.audit.runs import ask
@@ -119,6 +137,12 @@ def _audit(prepared: "Prepared", gate: Any, baseline: Any, *, strict: bool, wand
         if not trainer.is_global_zero:
             return 0
         content, pictures = _write(prepared, answered)
+        if export is not None:
+            from vidact.audit.output.virelay import explained_clips, export_virelay
+
+            clips, strategies = explained_clips(prepared, answered), answered.proposals.strategies
+            names, seed = prepared.run.class_names, prepared.task.settings.seed
+            export_virelay(folder / "virelay", clips, strategies, class_names=names, seed=seed)
     except SystemExit as error:  # Lightning ends so after Ctrl-C, without a message
         raise KeyboardInterrupt from error
     except Exception as error:
@@ -142,8 +166,10 @@ def _write(prepared: "Prepared", answered: "Answered") -> "tuple[dict[str, Any],
 
     folder = prepared.task.folder
     found = summarise(prepared, answered)
-    content = write_audit(folder, found)
-    pictures = save_figures(folder, audit_figures(found, mean_frame=mean_frame(prepared)))
+    names, frame = prepared.run.class_names, mean_frame(prepared)
+    figures = audit_figures(found, answered.records, class_names=names, mean_frame=frame)
+    content = write_audit(folder, found, pictures=figures)
+    pictures = save_figures(folder, figures)
     try:
         write_examples(prepared, answered, found)
     except DataError as error:  # the numbers are there, and what follows needs no clip
