@@ -80,7 +80,12 @@ def _gradient(network: nn.Module, video: Tensor, target: Tensor, against: Tensor
     return gradient
 
 
-NEEDS = {"grad_cam": {"layer": "second"}, "occlusion": {"tube": (2, 3, 3)}, "integrated_gradients": {"num_steps": 8}}
+NEEDS: dict[str, dict[str, Any]] = {
+    "grad_cam": {"layer": "second"},
+    "occlusion": {"tube": (2, 3, 3)},
+    "integrated_gradients": {"num_steps": 8},
+    "extremal": {"num_steps": 20},
+}
 AGAINST = {"logit": None, "class": torch.tensor([1, 0, 2, 1, 2]), "rest": torch.full((5,), -1)}
 
 
