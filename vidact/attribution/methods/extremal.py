@@ -23,6 +23,7 @@ START, SPREAD = 0.5, 0.01  # of the mask before the first step
 BLUR = 0.1  # of the picture's height and width
 
 Mask = Float[Tensor, "B T H W"]
+Kernel = Float[Tensor, "_ _"]  # voxels and nodes of one axis
 
 
 class Extremal(Explainer):
@@ -147,7 +148,7 @@ def _blur(size: int) -> Float[Tensor, "size size"]:
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def _kernels(video: Float[Tensor, "B C T H W"]) -> list[Float[Tensor, "voxels nodes"]]:
+def _kernels(video: Float[Tensor, "B C T H W"]) -> list[Kernel]:
     """Build the Gaussians along time, height and width that a node of the grid spreads to; the highest voxel has 1."""
     built = []
     for size, distance, least in zip(
@@ -166,7 +167,7 @@ def _bells(size: int, nodes: int, width: float) -> Float[Tensor, "size nodes"]:
     return torch.exp(-((places - centres) / width).square() / 2)
 
 
-def _spread(grid: Float[Tensor, "B t h w"], kernels: Sequence[Float[Tensor, "voxels nodes"]]) -> Mask:
+def _spread(grid: Float[Tensor, "B t h w"], kernels: Sequence[Kernel]) -> Mask:
     """Take the smooth maximum of the nodes' Gaussians along width, height and time in turn.
 
     A maximum of products of positive numbers may be taken axis by axis; all nodes at once would need much memory.

@@ -3,6 +3,7 @@
 They show what one network takes for a class, and prove nothing: no verdict hangs on them.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -118,17 +119,21 @@ def make_prototypes(
             videos.append(begin.maximise(explain, number, steps=steps, num_colours=shape[0]))
         scores = [explain.scores(video) for video in videos]
     carried = None if other is None else _probabilities(other, videos)
-    found = []
-    for place, number in enumerate(class_numbers):
-        for row, speed in enumerate(SPEEDS):
-            logits = scores[place][row]
-            probability, transfer = float(logits.softmax(dim=0)[number]), None
-            if carried is not None:
-                transfer = float(carried[place][row, number])
-            best = None if best_real is None else best_real.get(number)
-            video = videos[place][row]
-            found.append(Prototype(number, speed, video, float(logits[number]), probability, best, transfer))
-    return Prototypes(tuple(found))
+    rows = list(itertools.product(enumerate(class_numbers), enumerate(SPEEDS)))
+    return Prototypes(
+        tuple(
+            Prototype(
+                number,
+                speed,
+                videos[place][row],
+                score=float(scores[place][row, number]),
+                probability=float(scores[place][row].softmax(dim=0)[number]),
+                best_real=None if best_real is None else best_real.get(number),
+                transfer=None if carried is None else float(carried[place][row, number]),
+            )
+            for (place, number), (row, speed) in rows
+        )
+    )
 
 
 class _Spectrum:
@@ -164,7 +169,8 @@ class _Spectrum:
 
     def _clips(self) -> Clips:
         spectrum = self._scale * torch.view_as_complex(self._parts)
-        return torch.fft.irfftn(spectrum, s=self._size, dim=(2, 3, 4), norm="ortho").sigmoid()
+        video: Tensor = torch.fft.irfftn(spectrum, s=self._size, dim=(2, 3, 4), norm="ortho")
+        return video.sigmoid()
 
 
 def _decay(size: tuple[int, ...]) -> Float[Tensor, "T H half"]:
@@ -173,7 +179,7 @@ def _decay(size: tuple[int, ...]) -> Float[Tensor, "T H half"]:
     time, down = torch.fft.fftfreq(frames)[:, None, None], torch.fft.fftfreq(height)[:, None]
     across = torch.fft.rfftfreq(width)
     frequency = torch.hypot(down, across) + time.abs() * PIXELS_A_FRAME
-    return 1 / frequency.clamp(min=1 / max(size))
+    return frequency.clamp(min=1 / max(size)).reciprocal()
 
 
 def _moved(video: Clips, generator: torch.Generator) -> Clips:
@@ -188,7 +194,7 @@ def _moved(video: Clips, generator: torch.Generator) -> Clips:
     pictures = video.flatten(1, 2)  # [B, C·T, H, W]
     grid = F.affine_grid(matrix, list(pictures.shape), align_corners=False)
     seen = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
-    return seen.clamp(0, 1).unflatten(1, video.shape[1:3]).roll(frames, dims=2)
+    return seen.clamp(0, 1).reshape(video.shape).roll(frames, dims=2)
 
 
 def _change(video: Clips, dim: int) -> Float[Tensor, " B"]:
