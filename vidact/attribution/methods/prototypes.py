@@ -178,7 +178,7 @@ def _decay(size: tuple[int, ...]) -> Float[Tensor, "T H half"]:
     frames, height, width = size
     time, down = torch.fft.fftfreq(frames)[:, None, None], torch.fft.fftfreq(height)[:, None]
     across = torch.fft.rfftfreq(width)
-    frequency = torch.hypot(down, across) + time.abs() * PIXELS_A_FRAME
+    frequency: Tensor = torch.hypot(down, across) + time.abs() * PIXELS_A_FRAME
     return frequency.clamp(min=1 / max(size)).reciprocal()
 
 
