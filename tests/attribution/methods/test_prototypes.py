@@ -58,6 +58,16 @@ def test_slow_changes_less_between_frames_than_free_and_free_than_fast() -> None
     assert change[1] < change[2]
 
 
+class _SeesTheLeftHalf(_SeesMotion):
+    def forward(self, video: Tensor) -> Tensor:
+        return super().forward(video[..., : video.shape[4] // 2])
+
+
+def test_what_the_network_does_not_see_stays_gray() -> None:
+    video = _made(_SeesTheLeftHalf(), class_numbers=[RIGHT]).of(RIGHT).video
+    assert video[..., 15:].sub(0.5).square().mean() < 0.1 * video[..., :12].sub(0.5).square().mean()
+
+
 def test_numbers_are_the_networks_own() -> None:
     network, other = _SeesMotion().eval(), nn.Sequential(nn.Flatten(), nn.Linear(8 * 20 * 24, 2))
     found = _made(network, best_real={LEFT: 0.25}, other=other, steps=3)

@@ -20,6 +20,7 @@ from vidact.core.errors import ConfigError
 SPEEDS = {"slow": 10.0, "free": 1.0, "fast": 0.1}  # weight of the change in time, times TIME_WEIGHT
 SPACE_WEIGHT, TIME_WEIGHT = 0.1, 0.1  # of total variation, where the score's gradient is 1 on average
 PIXELS_A_FRAME = 1.0  # τ: a motion of so many pixels a frame is damped in time as much as in space
+GRAY_WEIGHT = 0.1  # of the squared distance from gray, which takes away what the network does not see
 LEARNING_RATE, SPREAD = 0.05, 0.01
 JITTER_PIXELS, LARGEST_JITTER, ROLL_FRAMES, ZOOM = 4, 0.125, 1, 0.1
 
@@ -91,7 +92,8 @@ def make_prototypes(
     fast. Adam works on the clip's Fourier coefficients, divided by |k| + |ω| τ (Olah, Mordvintsev and Schubert, Feature
     visualization, 2017), and sees it moved by up to 4 pixels (an eighth of small pictures), rolled by up to one frame
     and zoomed by up to 10 %. The score's gradient is scaled to a mean size of 1 per voxel, so that the weights mean the
-    same for every network.
+    same for every network. A weak pull to gray takes away what the network does not see: without it, networks of
+    differences get large still blobs, which damping alone draws.
 
     Args:
         network: From [B, C, T, H, W] in [0, 1] to logits [B, K]; stays as it is.
@@ -162,6 +164,7 @@ class _Spectrum:
             gradient = explain(seen, target).relevance
             gradient = gradient / gradient.abs().sum(dim=(1, 2, 3, 4), keepdim=True).clamp(min=1e-30)
             damping = SPACE_WEIGHT * (_change(video, 3) + _change(video, 4)) + self._weights * _change(video, 2)
+            damping = damping + GRAY_WEIGHT * (video - 0.5).square().mean(dim=(1, 2, 3, 4))
             loss = damping.sum() - (gradient * seen).sum()
             (self._parts.grad,) = torch.autograd.grad(loss, self._parts)
             adam.step()
