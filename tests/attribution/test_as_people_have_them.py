@@ -21,7 +21,11 @@ from vidact.core.errors import ExplanationError, NetworkError
 from vidact.models.layers import InputLayers, Sum
 
 TARGET = torch.tensor([0, 2])
-SETTINGS: dict[str, dict[str, Any]] = {"grad_cam": {"layer": "inner.0"}, "occlusion": {"tube": (2, 4, 4)}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "grad_cam": {"layer": "inner.0"},
+    "occlusion": {"tube": (2, 4, 4)},
+    "extremal": {"num_steps": 10},
+}
 HOW = ("plain", "reentrant", "not reentrant", "nested", "sequential")
 
 

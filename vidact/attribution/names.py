@@ -10,6 +10,7 @@ HOTSPOT_THRESHOLD = 0.3  # a voxel is a hotspot from this share of the largest |
 LOGIT = "units of the logit"
 _UNITS = {
     **dict.fromkeys((LRP, "gradient_x_input", "integrated_gradients", "occlusion"), LOGIT),
+    "extremal": "kept share",
     **dict.fromkeys(("gradient", "smoothgrad", "guided_backpropagation"), "logit per unit of brightness"),
 }
 

@@ -15,6 +15,7 @@ from vidact.attribution.lrp.explainer import LayerwiseRelevance
 from vidact.attribution.methods.attention import AttentionRollout, GradientTimesAttention
 from vidact.attribution.methods.automatic import AutomaticRelevance
 from vidact.attribution.methods.controls import Attention, Centre, Intensity, MotionEnergy, Random
+from vidact.attribution.methods.extremal import Extremal
 from vidact.attribution.methods.gradcam import GradCam
 from vidact.attribution.methods.gradients import (
     Gradient,
@@ -35,6 +36,7 @@ METHODS: dict[str, type[Explainer]] = {
     "integrated_gradients": IntegratedGradients,
     "guided_backpropagation": GuidedBackpropagation,
     "occlusion": Occlusion,
+    "extremal": Extremal,
     "grad_cam": GradCam,
     "gradient_x_attention": GradientTimesAttention,
     "attention_rollout": AttentionRollout,

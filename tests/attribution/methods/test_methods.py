@@ -80,7 +80,12 @@ def _gradient(network: nn.Module, video: Tensor, target: Tensor, against: Tensor
     return gradient
 
 
-NEEDS = {"grad_cam": {"layer": "second"}, "occlusion": {"tube": (2, 3, 3)}, "integrated_gradients": {"num_steps": 8}}
+NEEDS: dict[str, dict[str, Any]] = {
+    "grad_cam": {"layer": "second"},
+    "occlusion": {"tube": (2, 3, 3)},
+    "integrated_gradients": {"num_steps": 8},
+    "extremal": {"num_steps": 10},
+}
 AGAINST = {"logit": None, "class": torch.tensor([1, 0, 2, 1, 2]), "rest": torch.full((5,), -1)}
 
 
@@ -105,7 +110,7 @@ def test_a_clips_explanation_is_the_same_in_any_batch(method: str, against: str)
 @pytest.mark.parametrize("method", ANY_NETWORK)
 def test_every_method_gives_what_an_explanation_holds(method: str) -> None:
     network, video = _made(_Net), _video()
-    found = _explain(method, network, video, TARGET)
+    found = _explain(method, network, video, TARGET, **NEEDS.get(method, {}))
     assert found.relevance.shape == video.shape
     assert found.relevance.dtype == torch.float32
     assert not found.relevance.requires_grad

@@ -101,7 +101,7 @@ class IntegratedGradients(_FromBaseline):
 
     def __init__(self, network: nn.Module, *, num_steps: int = 32, **settings: Any) -> None:
         super().__init__(network, **settings)
-        _at_least_one("num_steps", num_steps)
+        at_least_one("num_steps", num_steps)
         self._num_steps = num_steps
 
     def _explain(
@@ -145,7 +145,7 @@ class SmoothGrad(Explainer):
         self, network: nn.Module, *, num_samples: int = 25, noise_level: float = 0.15, seed: int = 0, **settings: Any
     ) -> None:
         super().__init__(network, **settings)
-        _at_least_one("num_samples", num_samples)
+        at_least_one("num_samples", num_samples)
         if noise_level < 0:
             raise ConfigError(f"noise_level is a share of the clip's range, 0 or more, got {noise_level}")
         self._num_samples, self._noise_level, self._seed = num_samples, noise_level, seed
@@ -213,6 +213,11 @@ def noise(video: Float[Tensor, "B C T H W"], *, seed: int) -> Callable[[], Float
     return draw
 
 
-def _at_least_one(name: str, value: int) -> None:
+def at_least_one(name: str, value: int) -> None:
+    """Make sure that a setting is 1 or more.
+
+    Raises:
+        ConfigError: it is not.
+    """
     if value < 1:
         raise ConfigError(f"{name} must be at least 1, got {value}")
