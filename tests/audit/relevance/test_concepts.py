@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vidact.attribution.registry import build_explainer
 from vidact.audit.asking import CLEAN, Candidate
 from vidact.audit.factors.clips import with_plate
-from vidact.audit.relevance.channels import ablated, find_layer, follow, why_not
+from vidact.audit.relevance.channels import ablated, find_layer, follow, logits_without, why_not
 from vidact.audit.relevance.concepts import (
     ABLATED,
     CONCEPTS,
@@ -18,7 +18,7 @@ from vidact.audit.relevance.concepts import (
     Concepts,
     ConceptTable,
     ablation_changes,
-    logits_without,
+    choose_ablations,
     mean_inside,
     most_relevant,
     table_of,
@@ -171,29 +171,38 @@ def test_without_a_channel_only_what_it_gave_is_missing() -> None:
     layer, before = find_layer(network, video), _state(network)
     clean = network.eval()(video)
     network.train()
-    unused = logits_without(network, video, layer, channel=2, value=7.0)
+    unused = logits_without(network, video, layer, {2: 7.0})
     assert torch.equal(unused, clean)
-    used = logits_without(network, video, layer, channel=1, value=0.25)
+    used = logits_without(network, video, layer, {1: 0.25})
     mean = video.mean(dim=(1, 2, 3, 4))
     expected = clean + WEIGHTS[:, 1] * (0.25 - GAINS[1] * mean[:, None])
     assert torch.allclose(used, expected, atol=1e-5)
-    with pytest.raises(ValueError, match="stop"), ablated(network, layer, channel=1, value=0.0):
+    with pytest.raises(ValueError, match="stop"), ablated(network, layer, {1: 0.0}):
         raise ValueError("stop")
     assert _is_same(before, _state(network))
 
 
 def test_ablations_are_asked_clip_by_clip_and_gathered() -> None:
     network, clip = _network(), with_plate(_video(), torch.zeros(1, 4, 8, 8, dtype=torch.bool))
-    ask = Ablate(None, {0: (0, 2)}, [-9.0, 0.0, 0.0])
+    ask = Ablate(None, {0: [(0,), (2,), (0, 2)]}, [-9.0, 0.0, 0.0])
     told = ask(clip, Candidate("x", 0, "s"), network=network, explain=None)
     assert ask(clip, Candidate("y", 1, "s"), network=network, explain=None) == {}
     scores = network(clip.video).double()[0].log_softmax(dim=0)
     record = {"clip": "x", "label": 0, "source": "s", "answers": {CLEAN: [[0, float(scores[0])]]}, **told}
     assert told[ABLATED]["0"][0] == 1, "without what speaks for it, the class is not seen"
     changes = ablation_changes([record])
-    assert changes[0, 0][0] == [-1.0]
-    assert changes[0, 0][2] == ["s"]
-    assert changes[0, 2] == ([0.0], [pytest.approx(0.0)], ["s"])
+    assert list(changes) == [(0, "0"), (0, "2"), (0, "0+2")]
+    assert changes[0, "0"].right == changes[0, "0+2"].right == [-1.0]
+    assert (changes[0, "2"].right, changes[0, "2"].sources) == ([0.0], ["s"])
+    assert changes[0, "2"].log_p == pytest.approx([0.0])
+
+
+def test_a_class_is_asked_without_its_top_channels_and_without_others() -> None:
+    *top, others = choose_ablations(_table(np.array([[0.1, 0.4, -0.2, 0.0, 0.3, 0.0]]), ["s"]), seed=0, most=2)[0]
+    assert top == [(1,), (4,), (1, 4)]
+    assert len(set(others)) == 2
+    assert not set(others) & {1, 4}
+    assert choose_ablations(_table(np.array([[-0.1, -0.4]]), ["s"]), seed=0) == {0: []}
 
 
 def _table(rho: np.ndarray, sources: list[str], wrong: tuple[int, ...] = ()) -> ConceptTable:

@@ -5,7 +5,7 @@ relevance propagation".
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,18 +224,20 @@ def _run(
 
 
 @contextlib.contextmanager
-def ablated(network: nn.Module, layer: Layer, *, channel: int, value: float) -> Iterator[nn.Module]:
-    """Let a network run with one channel of a layer at a fixed value, and restore it afterwards.
+def ablated(network: nn.Module, layer: Layer, values: Mapping[int, float]) -> Iterator[nn.Module]:
+    """Let a network run with some channels of a layer at fixed values, and restore it afterwards.
 
     Args:
         network: In eval mode meanwhile.
         layer: Of `find_layer`.
-        channel: Which.
-        value: Instead of what the layer gives: its mean over the data.
+        values: By channel, what stands for all that it gives: its mean over the data.
     """
 
     def replace(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        return output.index_fill(layer.axis, torch.tensor([channel], device=output.device), value)
+        output = output.clone()
+        for channel, value in values.items():
+            output.select(layer.axis, channel).fill_(value)
+        return output
 
     handle = network.get_submodule(layer.name).register_forward_hook(replace)
     try:
@@ -243,3 +245,13 @@ def ablated(network: nn.Module, layer: Layer, *, channel: int, value: float) -> 
             yield network
     finally:
         handle.remove()
+
+
+@torch.no_grad()
+def logits_without(
+    network: nn.Module, video: Float[Tensor, "B C T H W"], layer: Layer, values: Mapping[int, float]
+) -> Float[Tensor, "B K"]:
+    """Score clips with some channels of a layer at fixed values; see `ablated`."""
+    with ablated(network, layer, values):
+        scores: Tensor = network(video)
+    return scores

@@ -4,21 +4,22 @@ Concept relevance and RelMax: Achtibat et al. 2023, "From attribution maps to hu
 concept relevance propagation". A channel is called a concept whether or not there is a word for what it sees.
 """
 
+import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vidact.attribution.base import Explainer
 from vidact.audit.asking import CLEAN, Answer, Candidate
 from vidact.audit.factors.clips import Clips
-from vidact.audit.relevance.channels import Layer, ablated, find_layer, follow, why_not
+from vidact.audit.relevance.channels import Layer, find_layer, follow, logits_without, why_not
 from vidact.audit.relevance.clusters import coarse_map
+from vidact.runs.clips.chosen import draw_key
 
 CONCEPTS, ABLATED = "concepts", "ablated"
 MOST_CHANNELS = 3  # of a clip are followed down to its pixels, and of a class are ablated
@@ -99,42 +100,33 @@ def _peak_frames(relevance: Tensor, layer: Layer, num_frames: int) -> list[int |
 
 @dataclass(frozen=True)
 class Ablate:
-    """Asks about a clip once more without a channel, for the channels that its class hangs on.
+    """Asks about a clip once more without some channels; see `choose_ablations`.
 
     Attributes:
         name: As in `Concepts`.
-        channels: Of each class.
+        sets: Of each class, the channels that are left out at a time.
         values: Of each channel, what stands for it: its mean over the data.
     """
 
     name: str | None
-    channels: Mapping[int, Sequence[int]]
+    sets: Mapping[int, Sequence[tuple[int, ...]]]
     values: Sequence[float]
 
     def __call__(
         self, clip: Clips, candidate: Candidate, *, network: nn.Module, explain: Explainer | None
     ) -> dict[str, Any]:
-        """Ask; gives `ablated`: the predicted class and log p of the clip's own, by channel."""
+        """Ask; gives `ablated`: the predicted class and log p of the clip's own, by channels as `4+17`."""
         del explain
-        channels = self.channels.get(candidate.label, ())
-        if not channels:
+        sets = self.sets.get(candidate.label, ())
+        if not sets:
             return {}
         layer = find_layer(network, clip.video, self.name)
         told: dict[str, Answer] = {}
-        for channel in channels:
-            scores = logits_without(network, clip.video, layer, channel=channel, value=self.values[channel])[0].double()
-            told[str(channel)] = int(scores.argmax()), float(scores.log_softmax(dim=0)[candidate.label])
+        for channels in sets:
+            values = {channel: self.values[channel] for channel in channels}
+            scores = logits_without(network, clip.video, layer, values)[0].double()
+            told["+".join(map(str, channels))] = int(scores.argmax()), float(scores.log_softmax(dim=0)[candidate.label])
         return {ABLATED: told}
-
-
-@torch.no_grad()
-def logits_without(
-    network: nn.Module, video: Float[Tensor, "B C T H W"], layer: Layer, *, channel: int, value: float
-) -> Float[Tensor, "B K"]:
-    """Score clips with one channel of a layer at a fixed value; the network is restored."""
-    with ablated(network, layer, channel=channel, value=value):
-        scores: Tensor = network(video)
-    return scores
 
 
 @dataclass(frozen=True)
@@ -198,6 +190,26 @@ def top_channels(table: ConceptTable, *, most: int = MOST_CHANNELS) -> dict[int,
     return found
 
 
+def choose_ablations(table: ConceptTable, *, seed: int, most: int = MOST_CHANNELS) -> dict[int, list[tuple[int, ...]]]:
+    """Choose what each class is asked without: its top channels, one at a time and together, and as many others.
+
+    A class's evidence is often spread over channels, so that it misses none of them alone. The last set is drawn from
+    all other channels, to compare with.
+
+    Args:
+        table: The relevance of concepts in all clips.
+        seed: Of the others.
+        most: How many channels at most.
+    """
+    found = {}
+    for label, top in top_channels(table, most=most).items():
+        rest = sorted(set(range(table.rho.shape[1])) - set(top))
+        sets = [(channel,) for channel in top] + ([top] if len(top) > 1 else [])
+        draw = random.Random(draw_key(seed, CONCEPTS, str(label)))
+        found[label] = [*sets, tuple(draw.sample(rest, len(top)))] if 0 < len(top) <= len(rest) else sets
+    return found
+
+
 @dataclass(frozen=True)
 class Example:
     """A clip that shows a concept.
@@ -233,22 +245,36 @@ def mean_inside(records: Sequence[Record], channel: int) -> float | None:
     return float(np.mean(shares)) if shares else None
 
 
-def ablation_changes(records: Sequence[Record]) -> dict[tuple[int, int], tuple[list[float], list[float], list[str]]]:
-    """Gather what happens without a channel.
+@dataclass(frozen=True)
+class Changes:
+    """What changes for clips.
+
+    Attributes:
+        right: Whether each is right, less whether it was: −1, 0 or 1.
+        log_p: The change of log p of its class.
+        sources: The videos that the clips were cut from.
+    """
+
+    right: list[float] = field(default_factory=list)
+    log_p: list[float] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+
+
+def ablation_changes(records: Sequence[Record]) -> dict[tuple[int, str], Changes]:
+    """Gather what happens without some channels.
 
     Args:
         records: With the clean answers and what `Ablate` noted.
 
     Returns:
-        By class and channel, for each clip: whether it is right less whether it was (−1, 0, 1), the change of log p of
-        its class, and its source.
+        By class and channels, as `4+17`.
     """
-    found: dict[tuple[int, int], tuple[list[float], list[float], list[str]]] = defaultdict(lambda: ([], [], []))
+    found: dict[tuple[int, str], Changes] = defaultdict(Changes)
     for record in sorted(records, key=lambda record: str(record["clip"])):
         before, label = record["answers"][CLEAN][0], record["label"]
-        for channel, after in record.get(ABLATED, {}).items():
-            right, log_p, sources = found[label, int(channel)]
-            right.append(float(after[0] == label) - float(before[0] == label))
-            log_p.append(after[1] - before[1])
-            sources.append(record["source"])
+        for channels, after in record.get(ABLATED, {}).items():
+            own = found[label, channels]
+            own.right.append(float(after[0] == label) - float(before[0] == label))
+            own.log_p.append(after[1] - before[1])
+            own.sources.append(record["source"])
     return dict(found)
