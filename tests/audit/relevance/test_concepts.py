@@ -117,7 +117,7 @@ def test_tokens_of_a_transformer_are_followed() -> None:
         assert torch.allclose(total, whole, atol=1e-9)  # type: ignore[arg-type]
 
 
-def test_channels_come_last_where_a_norm_says_so() -> None:
+def test_channels_are_found_where_a_norm_or_the_classes_say_so() -> None:
     class ChannelsLast(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -128,6 +128,8 @@ def test_channels_come_last_where_a_norm_says_so() -> None:
             return scores
 
     network = ChannelsLast()
+    everywhere = nn.Sequential(nn.Conv3d(1, 3, 1), nn.Conv3d(3, 2, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    assert find_layer(everywhere, _video()).name == "0", "logits at each place are no concepts"
     assert find_layer(network, _video()).axis == 4
     assert find_layer(network, _video(), "embed").axis == 1
     assert network.training
@@ -151,7 +153,7 @@ def test_a_clip_is_described_by_its_channels() -> None:
     mask = torch.zeros(1, 4, 8, 8, dtype=torch.bool)
     mask[..., :2] = True
     clip = with_plate(video, mask)
-    with build_explainer("lrp", network, composite=EPSILON) as explain:
+    with build_explainer("lrp", network, composite=EPSILON) as explain, torch.inference_mode():
         noted = Concepts()(clip, Candidate("x", 0, "s"), network=network, explain=explain)[CONCEPTS]
         assert Concepts()(clip, Candidate("x", 0, "s"), network=network, explain=None) == {}
     with build_explainer("gradient", network) as explain:

@@ -22,7 +22,7 @@ from vidact.attribution.gradient_form.walk import Walk
 from vidact.attribution.gradient_form.weights import Rules
 from vidact.attribution.lrp.composites import GRADIENT_FORM, read_recipe
 from vidact.attribution.names import LRP
-from vidact.core.errors import ConfigError, nearest
+from vidact.core.errors import ConfigError, ExplanationError, nearest
 from vidact.core.networks import module_names
 
 _NORMS = (nn.LayerNorm, nn.RMSNorm)
@@ -68,14 +68,16 @@ def find_layer(network: nn.Module, video: Float[Tensor, "B C T H W"], name: str 
     if name is not None and name not in names:
         near = nearest(name, names) or names[:8]
         raise ConfigError(f"the network has no layer {name!r}; nearest: {', '.join(near)}")
-    shapes = _output_shapes(network, video[:1])
+    shapes, num_classes = _output_shapes(network, video[:1])
     has_tokens = any(isinstance(module, _NORMS) for module in network.modules())
     suited = [own for own, calls in shapes.items() if len(calls) == 1 and _has_places(network, own, calls[0])]
     if name is None:
         usual = [own for own in suited if len(shapes[own][0]) > 3 or has_tokens]
         if not usual:
             raise ConfigError("no layer of the network gives maps or tokens in one call; there are no concepts")
-        name = usual[-1]
+        # A last convolution may give logits at each place.
+        concepts = [own for own in usual if _channels(network, own, shapes[own][0]) != num_classes]
+        name = (concepts or usual)[-1]
     elif name not in suited:
         calls = shapes.get(name, [])
         raise ConfigError(
@@ -87,8 +89,8 @@ def find_layer(network: nn.Module, video: Float[Tensor, "B C T H W"], name: str 
     return Layer(name, axis, shapes[name][0][axis])
 
 
-def _output_shapes(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> dict[str, list[torch.Size]]:
-    """List the shapes of each module's outputs, in the order in which modules first finish."""
+def _output_shapes(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> tuple[dict[str, list[torch.Size]], int]:
+    """List the shapes of each module's outputs, in the order in which modules first finish; and count the classes."""
     shapes: dict[str, list[torch.Size]] = {}
 
     def note(name: str) -> Callable[..., None]:
@@ -102,14 +104,18 @@ def _output_shapes(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> dic
         for name, module in network.named_modules():
             if name:
                 stack.callback(module.register_forward_hook(note(name)).remove)
-        network(video)
-    return shapes
+        scores: Tensor = network(video)
+    return shapes, scores.shape[1]
 
 
 def _has_places(network: nn.Module, name: str, shape: torch.Size) -> bool:
     if len(shape) not in (3, 4, 5):
         return False
-    return shape.numel() > shape[_channel_axis(network.get_submodule(name), shape)]
+    return shape.numel() > _channels(network, name, shape)
+
+
+def _channels(network: nn.Module, name: str, shape: torch.Size) -> int:
+    return shape[_channel_axis(network.get_submodule(name), shape)]
 
 
 def _channel_axis(module: nn.Module, shape: torch.Size) -> int:
@@ -152,7 +158,8 @@ class Followed:
 
     def conditional(self, channel: int) -> Float[Tensor, "1 C T H W"]:
         """Compute the relevance of voxels by way of one channel; over all channels it adds up to what the layer has."""
-        return self.down(self.layer.of(self.handed, channel)).detach()
+        with differentiable(self.output.device):
+            return self.down(self.layer.of(self.handed, channel)).detach()
 
 
 def why_not(method: str | None) -> str | None:
@@ -174,7 +181,7 @@ def follow(explain: Explainer, video: Float[Tensor, "1 C T H W"], target: int, l
         layer: Of `find_layer`.
 
     Raises:
-        ConfigError: the method is no `lrp`, or the scores do not depend on the layer.
+        ConfigError: the method is no `lrp`, or relevance does not go through the layer.
         ExplanationError: the network cannot be explained so.
     """
     explain.prepare(video)
@@ -186,16 +193,15 @@ def follow(explain: Explainer, video: Float[Tensor, "1 C T H W"], target: int, l
         start = torch.zeros_like(scores)
         start[:, target] = 1 if in_gradient_form else scores[:, target].detach()
         (handed,) = torch.autograd.grad(scores, output, start, retain_graph=True, allow_unused=True)
-    if handed is None:
-        raise ConfigError(f"the network's scores do not depend on what {layer.name!r} gives; name another layer")
-    output, score = output.detach(), float(scores[0, target].detach())
+        if handed is None:
+            raise ConfigError(f"the network's scores do not depend on what {layer.name!r} gives; name another layer")
+        output, score = output.detach(), float(scores[0, target].detach())
+        relevance = handed * output if in_gradient_form else handed
 
-    def lower(values: Tensor) -> Tensor:
-        with differentiable(video.device):
-            # In gradient form a pass down takes the graph with it.
-            return (_run(explain, video, layer)[2] if in_gradient_form else down)(values)
+    def again(values: Tensor) -> Tensor:  # in gradient form, a pass down to the voxels uses the graph up
+        return _run(explain, video, layer)[2](values)
 
-    return Followed(layer, output, handed * output if in_gradient_form else handed, handed, lower, score)
+    return Followed(layer, output, relevance, handed, again if in_gradient_form else down, score)
 
 
 def _run(
@@ -209,18 +215,31 @@ def _run(
         return output.clone()  # what follows may work in place
 
     network, name = explain.network, explain.method.removeprefix(f"{LRP}:")
+    if layer.name not in module_names(network):
+        raise ConfigError(_not_followed(layer))
     own = next((parameter.dtype for parameter in network.parameters()), video.dtype)
     leaf = video.detach().to(own).clone().requires_grad_()
     handle = network.get_submodule(layer.name).register_forward_hook(keep)
     try:
         if name in GRADIENT_FORM:
             with without_checkpoints():
-                scores, pixels = Walk(network, Rules(read_recipe(name)), HANDLERS, Ledger(1)).run(leaf)
-            return scores, kept[0], lambda values: pixels.relevance(kept[0], values)
-        scores = network(leaf.clone())
+                walk = Walk(network, Rules(read_recipe(name)), HANDLERS, Ledger(1))
+                scores, pixels = walk.run(leaf)
+            if walk.refused:  # a step that the clips before did not take
+                raise ExplanationError(str(next(iter(walk.refused))))
+        else:
+            scores = network(leaf.clone())
     finally:
         handle.remove()
+    if len(kept) != 1:
+        raise ConfigError(_not_followed(layer))
+    if name in GRADIENT_FORM:
+        return scores, kept[0], lambda values: pixels.relevance(kept[0], values)
     return scores, kept[0], lambda values: torch.autograd.grad(kept[0], leaf, values, retain_graph=True)[0]
+
+
+def _not_followed(layer: Layer) -> str:
+    return f"relevance does not go through {layer.name!r} as a module of its own; name another layer"
 
 
 @contextlib.contextmanager
