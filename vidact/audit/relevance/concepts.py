@@ -68,8 +68,7 @@ class Concepts:
             seen = found.conditional(channel).sum(dim=1).clamp_min(0)
             if bool(seen.isfinite().all()) and bool(seen.sum() > 0):
                 frames[channel] = int(seen[0].sum(dim=(1, 2)).argmax())
-                inside = None if clip.mask is None else float((seen * clip.actor(dilation=2)[:, 0]).sum() / seen.sum())
-                top[str(channel)] = {"inside": inside, "map": coarse_map(seen[0]).tolist()}
+                top[str(channel)] = {"inside": _inside(seen, clip), "map": coarse_map(seen[0]).tolist()}
         noted = {
             "layer": layer.name,
             "rho": _short(by_channel / total),
@@ -79,6 +78,13 @@ class Concepts:
             "top": top,
         }
         return {CONCEPTS: noted}
+
+
+def _inside(seen: Float[Tensor, "1 T H W"], clip: Clips) -> float | None:
+    """Compute the share of positive relevance inside the actor; None where nobody knows where it is."""
+    if clip.mask is None or not bool(clip.mask.any()):
+        return None
+    return float((seen * clip.actor(dilation=2)[:, 0]).sum() / seen.sum())
 
 
 def _short(values: Float[Tensor, " K"]) -> list[float]:
@@ -228,7 +234,7 @@ class Example:
 
 
 def most_relevant(table: ConceptTable, channel: int, *, count: int = NUM_EXAMPLES) -> list[Example]:
-    """List the clips of distinct sources in which a channel has most relevance (RelMax), at least some."""
+    """List the clips of distinct sources in which a channel has most relevance, above 0 (RelMax)."""
     found: dict[str, Example] = {}
     for row in np.argsort(-table.rho[:, channel], kind="stable"):
         rho, frame = float(table.rho[row, channel]), int(table.frames[row, channel])
