@@ -122,5 +122,5 @@ def test_frozen_and_shuffled_frames_are_the_clips_own() -> None:
 def test_scores_that_are_not_finite_are_told() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(8, 2))
     videos = torch.full((3, 1, 2, 2, 2), torch.nan)
-    with pytest.raises(ExplanationError, match="not finite .*leave time out of --sections"):
+    with pytest.raises(ExplanationError, match="with time.when exchanged .* are not finite; leave time out"):
         answers(network, [("time.when|1/8|same", videos)], label=0, batch_size=2)

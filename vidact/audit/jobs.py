@@ -18,7 +18,7 @@ from vidact.audit.actors.reading import ClipReader
 from vidact.audit.asking import Candidate, Plan, ask_clip, plan
 from vidact.audit.factors.clips import Clips
 from vidact.audit.sections import ACTOR, EXCHANGES, Exchange, Probe
-from vidact.audit.settings import MOVING, NONE, AuditSettings
+from vidact.audit.settings import CONCEPTS, MOVING, NONE, AuditSettings
 from vidact.core.errors import DataError, EnvironmentProblem, VidactError
 from vidact.core.files import write_json
 from vidact.core.jobs import JobRunner, Outcome, make_request, read_record, sort_outcomes
@@ -192,7 +192,8 @@ class ClipAuditor(JobRunner):
     def _request(self, window: Window, planned: Plan) -> dict[str, Any]:
         settings, data = asdict(self.task.settings), self.run.data_settings
         # On the first two no answer depends; the others are listed below.
-        for name in ("batch_size", "margin", "sections", "actor", "method", "objects"):
+        has_concepts = CONCEPTS in settings["sections"]
+        for name in ("batch_size", "margin", "sections", "actor", "method", "objects", "layer"):
             settings.pop(name)
         donors = {
             name: {arm: [self._files_of(one) for one in own] for arm, own in arms.items()}
@@ -211,6 +212,7 @@ class ClipAuditor(JobRunner):
             actor=self._actor_of(window),
             method=self.task.method if self.task.describe is not None else "not described",
             factors={name: repr(own.parts) for name, own in self.task.exchanges.items() if name not in EXCHANGES},
+            concepts=[self.task.settings.layer] if has_concepts else None,
             proposed=self.task.reasons.get(window.clip.clip_id),
             donors=donors,
         )

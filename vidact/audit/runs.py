@@ -42,8 +42,9 @@ from vidact.runs.run import Run
 
 NAME, KIND = "audit", "an audit"
 WRITTEN = (
-    *(f"{NAME}.json", f"{NAME}.csv", f"{NAME}.md", "lean.png", "cells.png", "junit.xml", "gate.txt"),
-    *("clips/*", "proposed/*", "examples/*", "wandb/*"),
+    *(f"{NAME}.json", f"{NAME}.csv", f"{NAME}.md", "junit.xml", "gate.txt"),
+    *(f"{name}.png" for name in ("lean", "cells", "time", "conflict", "tags", "clusters")),
+    *("clips/*", "proposed/*", "examples/*", "virelay/*", "wandb/*"),
 )
 
 
@@ -142,17 +143,14 @@ def prepare(
     if not kept and not set(settings.sections) & {*DESCRIBED, REGIONS}:
         told = "; ".join(f"{name} needs {why}" for name, why in lacks.items()) or "nothing is asked"
         raise ConfigError(f"--sections {list(settings.sections)}: {told}; there are {', '.join(SECTIONS)}")
-    notes = (
-        ["there are no masks, so what moves stands for the actor"] if (actor, settings.actor) == (MOVING, AUTO) else []
-    )
-    notes += [f"{name} is left out: it needs {why}" for name, why in lacks.items()]
-    notes += _masks_that_lack(actor, chosen)
+    notes = [f"{name} is left out: it needs {why}" for name, why in lacks.items()]
+    notes += _told_of_masks(actor, settings, chosen)
     task = Task(
         settings,
         actor,
         folder,
         method=method,
-        describe=choose_description(settings.sections),
+        describe=choose_description(settings),
         exchanges={name: own for name, own in exchanges.items() if name in kept},
         probes={name: own for name, own in PROBES.items() if name in kept},
         again=again,
@@ -186,8 +184,10 @@ def _lacks(name: str, exchanges: Mapping[str, Exchange], *, actor: str, is_singl
     return "more than one frame" if is_single and name.partition(".")[0] in OVER_TIME else None
 
 
-def _masks_that_lack(actor: str, chosen: ChosenClips) -> list[str]:
-    """Tell of masks that are there, but not of the kind that is used."""
+def _told_of_masks(actor: str, settings: AuditSettings, chosen: ChosenClips) -> list[str]:
+    """Tell where there are no masks, or some that are not of the kind that is used."""
+    if (actor, settings.actor) == (MOVING, AUTO):
+        return ["there are no masks, so what moves stands for the actor"]
     kinds = [chosen.kinds_of(window.clip.clip_id) for window in chosen.windows]
     others = [own for own in kinds if own and actor not in own]
     if actor in (MOVING, NONE) or not any(actor in own for own in kinds) or not others:

@@ -11,9 +11,10 @@ TIME, BACKGROUND, DARKNESS, CUTS, BORDER, CELLS = "time", "background", "darknes
 CAMERA, SCALE, SPEED = "camera", "scale", "speed"
 REGIONS, TAGS, CONFUSED, CLUSTERS = "regions", "tags", "confused", "clusters"
 OBJECTS = "objects"  # asked where --objects names some
-DESCRIBED = (TAGS, CONFUSED, CLUSTERS)  # these describe, and end in no verdict
+CONCEPTS = "concepts"
+DESCRIBED = (TAGS, CONFUSED, CLUSTERS, CONCEPTS)  # these describe, and end in no verdict
 DEFAULT = (TIME, BACKGROUND, DARKNESS, CUTS, BORDER, CELLS, REGIONS, TAGS, CONFUSED, CLUSTERS)
-SECTIONS = (*DEFAULT, CAMERA, SCALE, SPEED, OBJECTS)
+SECTIONS = (*DEFAULT, CAMERA, SCALE, SPEED, OBJECTS, CONCEPTS)
 OVER_TIME = (TIME, CUTS, CAMERA, SPEED)  # these need more than a frame
 AUTO, MOVING, NONE = "auto", "moving", "none"
 TORCHVISION, POSE = "torchvision", "pose:"
@@ -25,7 +26,7 @@ class AuditSettings:
 
     Attributes:
         sections: What is asked: time, background, darkness, cuts, border, cells, regions, tags, confused, clusters; on
-            request also camera, scale, speed; objects, where --objects names some.
+            request also camera, scale, speed, concepts; objects, where --objects names some.
         actor: Where the actor is: auto (masks of the data set, else what moves), moving, none, torchvision (Mask R-CNN,
             whose weights are downloaded), pose:PLACE (MediaPipe's networks; the wheel mediapipe-0.10.21-*.whl or a
             folder with them), or a folder of masks, as --masks_folder.
@@ -35,8 +36,9 @@ class AuditSettings:
         margin: The share of right answers that may hang on a part before the network is said to lean on it.
         batch_size: Clips that go through the network at once.
         seed: Of all that is drawn at random, together with a clip's id.
-        method: What explains clips for regions, confused and clusters: auto (what `evaluate` says can be trusted), or a
-            method by name, as lrp:epsilon_plus.
+        layer: Whose channels are the concepts, as network.stages.3; null for the last one with maps or tokens.
+        method: What explains clips for regions, confused, clusters and concepts: auto (what `evaluate` says can be
+            trusted), or a method by name, as lrp:epsilon_plus.
     """
 
     sections: tuple[str, ...] = DEFAULT
@@ -46,6 +48,7 @@ class AuditSettings:
     margin: float = 0.1
     batch_size: int = 32
     seed: int = 0
+    layer: str | None = None
     method: str = AUTO
 
     def __post_init__(self) -> None:

@@ -127,7 +127,9 @@ def _h5py() -> Any:
     try:
         return import_module("h5py")
     except ImportError as error:
-        raise EnvironmentProblem("an export for ViRelAy needs h5py; install it: pip install h5py") from error
+        raise EnvironmentProblem(
+            "an export for ViRelAy needs h5py; install it: pip install 'vidact[virelay]'"
+        ) from error
 
 
 def _strip(video: Float[Tensor, "C T H W"]) -> Float[np.ndarray, "3 H T*W"]:

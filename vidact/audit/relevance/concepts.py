@@ -19,9 +19,10 @@ from vidact.audit.asking import CLEAN, Answer, Candidate
 from vidact.audit.factors.clips import Clips
 from vidact.audit.relevance.channels import Layer, find_layer, follow, logits_without, why_not
 from vidact.audit.relevance.clusters import coarse_map
+from vidact.audit.settings import CONCEPTS
 from vidact.runs.clips.chosen import draw_key
 
-CONCEPTS, ABLATED = "concepts", "ablated"
+ABLATED = "ablated"
 MOST_CHANNELS = 3  # of a clip are followed down to its pixels, and of a class are ablated
 NUM_EXAMPLES = 9
 

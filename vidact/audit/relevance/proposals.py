@@ -20,12 +20,15 @@ from vidact.audit.factors.clips import Clips
 from vidact.audit.factors.places import GRID
 from vidact.audit.factors.tube import Tube
 from vidact.audit.jobs import Describe, Task
+from vidact.audit.relevance.channels import why_not
 from vidact.audit.relevance.clusters import Strategies, coarse_map, find_strategies
+from vidact.audit.relevance.concepts import Ablate, Concepts, choose_ablations, table_of
 from vidact.audit.relevance.confused import TakeAway, confused_pairs
+from vidact.audit.relevance.describing import together
 from vidact.audit.relevance.regions import halves, mean_maps, random_regions, tensor_of, top_region
 from vidact.audit.relevance.trusted import UNTRUSTED
 from vidact.audit.sections import Exchange
-from vidact.audit.settings import CELLS, CLUSTERS, CONFUSED, REGIONS
+from vidact.audit.settings import CELLS, CLUSTERS, CONCEPTS, CONFUSED, REGIONS, AuditSettings
 
 REGION_SAYS = "the region that other clips of the class point to"
 PLACES = 10  # cells in each direction of a coarse map
@@ -44,6 +47,7 @@ class Proposals:
         regions: What is proposed for each half of the sources and each class.
         strategies: Groups of the clips of each class.
         pairs: Classes that are confused: the right one, and what it is taken for.
+        ablations: Channels that each class is asked without.
     """
 
     task: Task | None = None
@@ -52,6 +56,7 @@ class Proposals:
     regions: Mapping[str, Mapping[int, np.ndarray]] = field(default_factory=dict)
     strategies: Mapping[int, Strategies] = field(default_factory=dict)
     pairs: tuple[tuple[int, int], ...] = ()
+    ablations: Mapping[int, Sequence[tuple[int, ...]]] = field(default_factory=dict)
 
 
 def describe_clip(
@@ -87,9 +92,10 @@ def _places(plane: Tensor) -> list[list[float]]:
     return found
 
 
-def choose_description(sections: Sequence[str]) -> Describe | None:
+def choose_description(settings: AuditSettings) -> Describe | None:
     """Choose what is noted of each clip besides answers."""
-    return describe_clip if set(sections) & set(BY_RELEVANCE) else None
+    parts: list[Describe] = [describe_clip] if set(settings.sections) & set(BY_RELEVANCE) else []
+    return together([*parts, Concepts(settings.layer)] if CONCEPTS in settings.sections else parts)
 
 
 def merge(records: Sequence[dict[str, Any]], more: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -127,19 +133,40 @@ def propose(records: Sequence[Mapping[str, Any]], task: Task) -> Proposals:
     predicted = {record["clip"]: _said(record) for record in records if (record["label"], _said(record)) in pairs}
     for clip_id, other in predicted.items():
         reasons[clip_id].append(other)
+    describe: list[Describe] = [TakeAway(predicted, task.settings.seed)] if predicted else []
+    ablate = _ablate(records, task, reasons) if CONCEPTS in asked else None
+    if ablate is not None:
+        describe.append(ablate)
+    elif CONCEPTS in asked:
+        why[CONCEPTS] = why_not(task.method) or "no clip's relevance could be followed to a layer"
+    ablations = {} if ablate is None else ablate.sets
     if not any(reasons.values()):
         return Proposals(reasons=why, strategies=strategies, pairs=tuple(pairs))
     next_task = replace(
         task,
         exchanges={},
         probes={},
-        describe=TakeAway(predicted, task.settings.seed) if predicted else None,
+        describe=together(describe),
         proposed=proposed,
         reasons=reasons,
         place="proposed",
     )
     exchanges = {name: exchange for own in proposed.values() for name, exchange in own.items()}
-    return Proposals(next_task, exchanges, why, regions, strategies, tuple(pairs))
+    return Proposals(next_task, exchanges, why, regions, strategies, tuple(pairs), ablations)
+
+
+def _ablate(records: Sequence[Mapping[str, Any]], task: Task, reasons: dict[str, list[Any]]) -> Ablate | None:
+    """Propose to ask each class without its strongest channels; None where no clip could be followed to a layer."""
+    table = table_of(records)
+    if table is None:
+        return None
+    sets = choose_ablations(table, seed=task.settings.seed)
+    values = [float(f"{value:.6g}") for value in table.mean_activation]
+    for record in records:
+        if sets.get(record["label"]):
+            asked = [list(channels) for channels in sets[record["label"]]]
+            reasons[record["clip"]].append([task.settings.layer, asked, values])
+    return Ablate(task.settings.layer, sets, values)
 
 
 def _said(record: Mapping[str, Any]) -> int:

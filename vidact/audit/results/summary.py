@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from vidact.audit.relevance.proposals import REGION_SAYS
+from vidact.audit.results.by_channel import concepts
 from vidact.audit.results.extras import Extra, conflict, darkness, region, tags
 from vidact.audit.results.findings import Measured, Record, accuracy, claim_level, measure
 from vidact.audit.results.looked_at import confusions, groups
@@ -15,7 +16,7 @@ from vidact.audit.results.resampling import Estimate, Resamples
 from vidact.audit.results.verdict import CANNOT_SAY, Verdict, decide, sentence
 from vidact.audit.runs import Answered, Prepared, settings_of
 from vidact.audit.sections import ACTOR, ORDER
-from vidact.audit.settings import CLUSTERS, CONFUSED, DARKNESS, NONE, REGIONS, TAGS
+from vidact.audit.settings import CLUSTERS, CONCEPTS, CONFUSED, DARKNESS, NONE, REGIONS, TAGS
 from vidact.core import __version__
 from vidact.core.jobs import installed_versions
 
@@ -182,6 +183,7 @@ def _extras(
         CLUSTERS: groups(records, proposals, resamples, class_names=names, tags_of=tagged, seed=seed)
         if CLUSTERS in asked
         else None,
+        CONCEPTS: concepts(records, proposals, resamples, class_names=names, seed=seed) if CONCEPTS in asked else None,
     }
     return {name: extra for name, extra in found.items() if extra is not None}
 

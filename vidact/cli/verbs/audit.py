@@ -92,17 +92,22 @@ def audit(
         check_writable(folder)
         method = choose_method(run.folder, settings.method)
         prepared.append(prepare(run, folder=folder, settings=settings, choice=choice, again=again, method=method))
-    if export is not None:
-        from vidact.audit.output.virelay import check_export
-
-        for one in prepared:
-            check_export(one.task.method)
+    _check_export(export, prepared)
     gates = [parse_gate(named, findings=one.judged, has_baseline=against is not None) for one in prepared]
     status = 0
     for one, conditions in zip(prepared, gates, strict=True):
         told = _audit(one, conditions, against, strict=is_strict, wandb=wandb, export=export, trainer=built)
         status = max(status, told)
     return status
+
+
+def _check_export(export: str | None, prepared: "list[Prepared]") -> None:
+    """Refuse an export that will not be possible before anything is asked."""
+    if export is not None:
+        from vidact.audit.output.virelay import check_export
+
+        for one in prepared:
+            check_export(one.task.method)
 
 
 def _folder(run: "Run", name: str, *, out: str | None, choice: Choice, is_single: bool) -> Path:
