@@ -40,7 +40,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> list[tuple]:  # type: ign
         options = ("--num_clips", "80", "--donors", "4", "--sections", "[background, cells]", "--accelerator", "cpu")
         acceptance._vidact("audit", str(run), "--out", str(folder / f"audit_{one.name}"), *options)
         truth = acceptance.reliance(acceptance.open_run(str(run)), one.data)
-        found.append((one, one.audit, truth))
+        found.append((one, one.audit(), truth))
     return found
 
 
