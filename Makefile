@@ -46,7 +46,7 @@ test-all: $(READY)  ## Run all tests
 .PHONY: bench
 bench: $(READY)  ## Run the benchmarks, on real clips where VIDACT_HMDB51 names them
 	$(BIN)/python -m pytest benchmarks/bench_loading.py benchmarks/bench_attribution.py benchmarks/bench_gradient_form.py \
-	  benchmarks/bench_networks.py benchmarks/bench_evaluation.py benchmarks/bench_synthetic.py benchmarks/bench_training.py $(ARGS)
+	  benchmarks/bench_networks.py benchmarks/bench_evaluation.py benchmarks/bench_audit.py benchmarks/bench_synthetic.py benchmarks/bench_training.py $(ARGS)
 
 .PHONY: check
 check: $(READY)  ## Run ruff (format and lint), mypy --strict and import-linter

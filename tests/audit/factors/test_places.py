@@ -1,11 +1,13 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import binary_dilation
 from torch import Tensor
 
 from vidact.audit.actors.moving import MOVING_SHARE, moving_region
-from vidact.audit.factors.clips import Clips, with_plate
+from vidact.audit.factors.clips import Clips, dilate, with_plate
 from vidact.audit.factors.places import GRID, NUM_PARTS, Background, Border, Cell, Factor, Time
 
 FACTORS: list[Factor] = [Background(), Background(dilation=0), Cell(0, 3), Cell(2, 1), Time(0), Time(7), Border()]
@@ -83,3 +85,12 @@ def test_the_moving_region_is_where_something_moves() -> None:
     assert 0 < share <= MOVING_SHARE + 0.01
     assert found[0, :, 5:25].sum() == found[0].sum()
     assert not found[1].any(), "nothing moves there"
+
+
+@given(st.integers(0, 9), st.integers(1, 12), st.integers(1, 12), st.integers(0, 99))
+def test_a_mask_grows_as_by_scipys_dilation(pixels: int, height: int, width: int, seed: int) -> None:
+    mask = torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(seed)) < 0.1
+    square = np.ones((1, 1, 2 * pixels + 1, 2 * pixels + 1), bool)
+    before = mask.clone()
+    assert (dilate(mask, pixels).numpy() == binary_dilation(mask.numpy(), square)).all()
+    assert torch.equal(mask, before)
