@@ -10,8 +10,16 @@ from vidact.attribution.registry import build_explainer
 from vidact.core.errors import ConfigError, ExplanationError
 from vidact.models.stacked import StackedFramesCNN
 
+
+def _stacked() -> nn.Module:
+    """A network of always the same weights: with unlucky ones, clips alone and in a batch differ by more rounding."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return StackedFramesCNN(3, num_frames=4, channels=3, size=16, head="pooled").eval()
+
+
 NETWORKS = {
-    "epsilon_plus": lambda: StackedFramesCNN(3, num_frames=4, channels=3, size=16, head="pooled").eval(),
+    "epsilon_plus": _stacked,
     "cp_lrp": lambda: functional_networks.build("timm", dtype=torch.float32),
 }
 
