@@ -105,6 +105,11 @@ class Network:
         path = self.place("audit", iou) / "audit.json"
         return json.loads(path.read_text()) if path.exists() else None
 
+    @property
+    def truth(self) -> Path:
+        """Where its reliance is, as it was measured without the audit."""
+        return self.folder / f"reliance_{self.name}.json"
+
     def place(self, what: str, iou: float = 1.0) -> Path:
         """Name the folder of the audit or of the masks."""
         return self.folder / (f"{what}_{self.name}" + ("" if iou == 1 else f"_iou_{iou}"))
@@ -155,9 +160,8 @@ def audit(networks: Sequence[Network], *, clips: int, iou: float = 1.0, sections
             asked = ("--sections", f"[{', '.join((*sections, *extra))}]", "--actor", str(masks))
             options = ("--num_clips", str(clips), *asked, "--out", str(one.place("audit", iou)))
             _vidact("audit", str(run), *options, cwd=one.folder)
-        path = one.folder / f"reliance_{one.name}.json"
-        if not path.exists():
-            path.write_text(json.dumps(reliance(open_run(str(run)), one.data)))
+        if not one.truth.exists():
+            one.truth.write_text(json.dumps(reliance(open_run(str(run)), one.data)))
 
 
 def write_masks(data: Path, folder: Path, *, iou: float) -> None:
@@ -232,9 +236,9 @@ Known = tuple[Network, dict[str, Any], dict[str, float]]
 def known_of(networks: Sequence[Network], *, iou: float = 1.0) -> list[Known]:
     """Collect what the audits say, and what is known; networks that are not audited yet are left out."""
     return [
-        (one, found, json.loads((one.folder / f"reliance_{one.name}.json").read_text()))
+        (one, found, json.loads(one.truth.read_text()))
         for one in networks
-        if (found := one.audit(iou))
+        if (found := one.audit(iou)) and one.truth.exists()
     ]
 
 
