@@ -206,3 +206,15 @@ def _deepcopy(network: nn.Module) -> nn.Module:
             "tensors of a forward pass in lists or objects on a module, or detach them; and no generators, locks or "
             "open files"
         ) from error
+
+
+@contextlib.contextmanager
+def in_eval(network: nn.Module) -> Iterator[None]:
+    """Put a network in eval mode for a while; each module gets its own mode back."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -20,7 +20,7 @@ from vidact.audit.results.findings import Part
 from vidact.audit.results.summary import Audit, summarise
 from vidact.audit.runs import ask, prepare
 from vidact.audit.sections import EXCHANGES, Exchange
-from vidact.audit.settings import AUTO, DEFAULT, OBJECTS, SECTIONS, AuditSettings
+from vidact.audit.settings import AUTO, DEFAULT, SECTIONS, AuditSettings
 from vidact.core.errors import ConfigError
 from vidact.runs.clips.choice import Choice
 from vidact.runs.run import Run, open_run
@@ -192,7 +192,7 @@ def _named(factors: Mapping[str, Factor]) -> dict[str, Exchange]:
     for name in factors:
         if not name.isidentifier():
             raise ConfigError(f"a factor's name is one of letters, digits and _, got {name!r}")
-        if name in (*EXCHANGES, *SECTIONS, OBJECTS, "leans", "worst", "accuracy", "baseline"):
+        if name in (*EXCHANGES, *SECTIONS, "leans", "worst", "accuracy", "baseline"):
             raise ConfigError(f"a factor cannot be named {name}, which means something else in an audit")
     return {
         name: Exchange(name, name.replace("_", " "), {name: wrap(factor, name)}) for name, factor in factors.items()

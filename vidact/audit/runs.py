@@ -41,9 +41,11 @@ from vidact.runs.clips.chosen import ChosenClips, choose_clips, read_pixels
 from vidact.runs.run import Run
 
 NAME, KIND = "audit", "an audit"
+PICTURES = ("lean", "cells", "time", "conflict", "tags", "clusters")  # all that an audit may have
+MASK_FILES = "<class>/<name>.npz, .mat, or a folder of PNG frames"
 WRITTEN = (
     *(f"{NAME}.json", f"{NAME}.csv", f"{NAME}.md", "junit.xml", "gate.txt"),
-    *(f"{name}.png" for name in ("lean", "cells", "time", "conflict", "tags", "clusters")),
+    *(f"{name}.png" for name in PICTURES),
     *("clips/*", "proposed/*", "examples/*", "virelay/*", "wandb/*"),
 )
 
@@ -129,11 +131,8 @@ def prepare(
         )
     actor = find_actor(chosen, settings.actor)
     if choice.masks_folder is not None and settings.actor == AUTO and not chosen.mask_kinds:
-        raise ConfigError(
-            f"--masks_folder {choice.masks_folder}: has no mask of any of the clips (<class>/<name>.npz, .mat, or a "
-            "folder of PNG frames)"
-        )
-    objects = _objects(settings, chosen)
+        raise ConfigError(f"--masks_folder {choice.masks_folder}: has no mask of any of the clips ({MASK_FILES})")
+    objects, told_of_objects = _objects(settings, chosen)
     exchanges = {**EXCHANGES, **objects, **(factors or {})}
     sections = (*settings.sections, *(factors or {}), *([OBJECTS] if objects else []))
     asked = [name for name in (*PROBES, *exchanges) if name.partition(".")[0] in sections]
@@ -144,7 +143,7 @@ def prepare(
         told = "; ".join(f"{name} needs {why}" for name, why in lacks.items()) or "nothing is asked"
         raise ConfigError(f"--sections {list(settings.sections)}: {told}; there are {', '.join(SECTIONS)}")
     notes = [f"{name} is left out: it needs {why}" for name, why in lacks.items()]
-    notes += _told_of_masks(actor, settings, chosen)
+    notes += [*told_of_objects, *_told_of_masks(actor, settings, chosen)]
     task = Task(
         settings,
         actor,
@@ -158,22 +157,22 @@ def prepare(
     return Prepared(run, chosen, task, choice, (*chosen.notes, *notes))
 
 
-def _objects(settings: AuditSettings, chosen: ChosenClips) -> dict[str, Exchange]:
-    """List what is exchanged for each object.
+def _objects(settings: AuditSettings, chosen: ChosenClips) -> tuple[dict[str, Exchange], list[str]]:
+    """List what is exchanged for each object, and tell in how many clips each is: in the others it counts as absent.
 
     Raises:
         ConfigError: none of the clips has a mask of it.
     """
-    found = {}
+    found, told = {}, []
     for name, place in (settings.objects or {}).items():
         folder = MaskFolder(Path(place))
-        if not any(folder.kinds(window.clip.clip_id) for window in chosen.windows):
-            raise ConfigError(
-                f"--objects {name}: {place} has no mask of any of the clips (<class>/<name>.npz, .mat, or a folder of "
-                "PNG frames)"
-            )
-        found[f"{OBJECTS}.{name}"] = Exchange(OBJECTS, f"the {name.replace('_', ' ')}", {name: Object(name)})
-    return found
+        count = sum(bool(folder.kinds(window.clip.clip_id)) for window in chosen.windows)
+        if not count:
+            raise ConfigError(f"--objects {name}: {place} has no mask of any of the clips ({MASK_FILES})")
+        says = f"the {name.replace('_', ' ')}"
+        found[f"{OBJECTS}.{name}"] = Exchange(OBJECTS, says, {name: Object(name)})
+        told.append(f"{says} has masks in {count} of {len(chosen.windows)} clips; in the others it counts as absent")
+    return found, told
 
 
 def _lacks(name: str, exchanges: Mapping[str, Exchange], *, actor: str, is_single: bool) -> str | None:
@@ -251,6 +250,7 @@ def settings_of(prepared: Prepared) -> dict[str, Any]:
     settings["checkpoint_sha1"] = file_sha1(prepared.run.checkpoint)
     settings |= {"root": _root_name(prepared.choice), "root_sha1": _root_sha1(prepared.choice)}
     settings["masks_folder"] = prepared.chosen.masks.folder.name if prepared.chosen.masks is not None else None
+    settings["objects"] = {name: Path(place).name for name, place in (prepared.task.settings.objects or {}).items()}
     settings.pop("batch_size")
     return settings
 

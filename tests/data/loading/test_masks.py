@@ -116,6 +116,19 @@ def test_png_frames_are_read_in_their_order(tmp_path: Path, mode: str) -> None:
     assert masks.digest("run/a") != before
 
 
+@pytest.mark.parametrize("first", [(0, 0, 0), (255, 255, 255)])
+def test_of_a_palette_the_number_of_the_colour_counts(tmp_path: Path, first: tuple[int, int, int]) -> None:
+    """As in DAVIS and VOC, where labels are numbers and colours are for people alone."""
+    mask = _random()
+    (tmp_path / "run" / "a").mkdir(parents=True)
+    for number, frame in enumerate(mask):
+        picture = Image.fromarray(frame.astype(np.uint8))
+        picture.putpalette([*first, 0, 0, 0])
+        assert picture.mode == "P"
+        picture.save(tmp_path / "run" / "a" / f"{number}.png")
+    assert (MaskFolder(tmp_path).read("run/a", range(5), clip_frames=5, size=(8, 12)).numpy() == mask).all()
+
+
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
 def test_plain_arrays_are_read_by_their_names(tmp_path: Path, dtype: type) -> None:
     person, ball = _random(), ~_random()

@@ -4,7 +4,7 @@ import hashlib
 import inspect
 import pickle
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -91,4 +91,5 @@ def _name(factor: Any) -> str:
 
 def _copy(clips: Clips) -> Clips:
     mask, plate = (None if own is None else own.clone() for own in (clips.mask, clips.plate))
-    return replace(clips, video=clips.video.clone(), mask=mask, plate=plate)
+    objects = {name: _copy(own) for name, own in clips.objects.items()}
+    return Clips(clips.video.clone(), mask, plate, objects)

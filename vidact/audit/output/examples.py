@@ -92,7 +92,7 @@ def write_examples(prepared: Prepared, answered: Answered, audit: Audit) -> list
     reader = ClipReader(prepared.run, prepared.chosen, actor=task.actor, objects=task.objects)
     folder, written = prepared.task.folder / "examples", []
     folder.mkdir(exist_ok=True)
-    for name in (*EXCHANGES, REGIONS):  # of what was asked before, which the report would show
+    for name in {*EXCHANGES, REGIONS, *audit.findings}:  # of what was asked before, which the report would show
         for ending in ENDINGS:
             (folder / f"{name}.{ending}").unlink(missing_ok=True)
     for name, found in audit.findings.items():

@@ -13,7 +13,7 @@ from vidact.audit.results.extras import percent
 from vidact.audit.results.resampling import Estimate
 from vidact.audit.results.summary import Audit
 from vidact.audit.results.verdict import CANNOT_SAY, LEANS, is_above
-from vidact.audit.runs import NAME
+from vidact.audit.runs import NAME, PICTURES
 from vidact.core.errors import DataError
 from vidact.core.files import atomic_writer, write_json
 from vidact.core.terminal import escape_row, printable
@@ -78,8 +78,9 @@ def write_audit(folder: Path, audit: Audit, *, pictures: Collection[str] = ()) -
     """
     content = content_of(audit) | {"pictures": sorted(pictures)}
     with contextlib.suppress(DataError):
-        for name in {*read_content(folder).get("pictures", ())} - {*pictures}:
-            (folder / f"{Path(name).name}.png").unlink(missing_ok=True)
+        before = read_content(folder).get("pictures") or ()
+        for name in [name for name in PICTURES if name in before and name not in pictures]:
+            (folder / f"{name}.png").unlink(missing_ok=True)
     write_json(folder / f"{NAME}.json", content)
     with atomic_writer(folder / f"{NAME}.csv") as file:
         table = csv.DictWriter(file, _COLUMNS, lineterminator="\n")

@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse.csgraph import laplacian
 from sklearn.manifold import TSNE
-from sklearn.neighbors import kneighbors_graph
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from vidact.attribution.registry import build_explainer
 from vidact.audit.actors.reading import ClipReader
-from vidact.audit.relevance.clusters import MOST_CLUSTERS, Strategies, coarse_map
+from vidact.audit.relevance.clusters import MOST_CLUSTERS, Strategies, coarse_map, spectrum
 from vidact.audit.runs import Answered, Prepared
 from vidact.audit.settings import NONE
 from vidact.core.errors import ConfigError, EnvironmentProblem, VidactError
@@ -165,9 +163,8 @@ def _analyse(
     if len(members) < LEAST_CLIPS:
         return
     points = np.stack([found[index][2] for index in members])
-    near = kneighbors_graph(points, min(max(3, int(np.ceil(np.log(len(points))))), len(points) - 1)).toarray()
     with threadpool_limits(1):
-        values, vectors = np.linalg.eigh(laplacian(np.maximum(near, near.T), normed=True))
+        values, vectors = spectrum(points)
         count = min(MOST_CLUSTERS, len(points))
         perplexity = min(30.0, (len(points) - 1) / 3)
         places = TSNE(perplexity=perplexity, random_state=seed).fit_transform(vectors[:, :count])

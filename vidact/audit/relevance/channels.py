@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vidact.attribution.base import Explainer
-from vidact.attribution.copies import differentiable
+from vidact.attribution.copies import differentiable, in_eval
 from vidact.attribution.gradient_form.explainer import without_checkpoints
 from vidact.attribution.gradient_form.handlers import HANDLERS
 from vidact.attribution.gradient_form.ledger import Ledger
@@ -100,7 +100,7 @@ def _output_shapes(network: nn.Module, video: Float[Tensor, "1 C T H W"]) -> tup
 
         return hook
 
-    with _in_eval(network), contextlib.ExitStack() as stack, torch.no_grad():
+    with in_eval(network), contextlib.ExitStack() as stack, torch.no_grad():
         for name, module in network.named_modules():
             if name:
                 stack.callback(module.register_forward_hook(note(name)).remove)
@@ -122,18 +122,6 @@ def _channel_axis(module: nn.Module, shape: torch.Size) -> int:
     """Find the channels: last in tokens, and in maps as Swin has them, which a norm over the last dimension tells."""
     over = [own.normalized_shape for own in module.modules() if isinstance(own, _NORMS)]
     return len(shape) - 1 if len(shape) == 3 or (shape[-1],) in map(tuple, over) else 1
-
-
-@contextlib.contextmanager
-def _in_eval(network: nn.Module) -> Iterator[None]:
-    """Put a network in eval mode for a while."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 @dataclass(frozen=True)
@@ -260,7 +248,7 @@ def ablated(network: nn.Module, layer: Layer, values: Mapping[int, float]) -> It
 
     handle = network.get_submodule(layer.name).register_forward_hook(replace)
     try:
-        with _in_eval(network):
+        with in_eval(network):
             yield network
     finally:
         handle.remove()

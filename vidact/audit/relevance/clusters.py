@@ -91,10 +91,10 @@ def find_strategies(
     draw = np.random.default_rng(seed)
     points = np.sqrt(maps.reshape(len(maps), -1))  # distances between shares, as Hellinger's
     with threadpool_limits(1):
-        count, gap = _largest_gap(_spectrum(points)[0])
+        count, gap = _largest_gap(spectrum(points)[0])
         num_nulls = max(NUM_NULLS, round(2 * num_classes / LEVEL))
         nulls = [
-            [_largest_gap(_spectrum(null)[0])[1] for null in (_moved(points, maps.shape, draw), _normal(points, draw))]
+            [_largest_gap(spectrum(null)[0])[1] for null in (_moved(points, maps.shape, draw), _normal(points, draw))]
             for _ in range(num_nulls)
         ]
         p = float(max((1 + (np.array(nulls) >= gap).sum(axis=0)) / (1 + num_nulls)))
@@ -116,7 +116,7 @@ def _one(maps: Maps, p: float, stability: float, reason: str) -> Strategies:
     return Strategies(np.zeros(len(maps), int), p, stability, mean, nowhere, np.stack([nowhere] * 2), reason)
 
 
-def _spectrum(points: Points) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, "N N"]]:
+def spectrum(points: Points) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, "N N"]]:
     """Decompose the symmetric normalised Laplacian of the graph of nearest neighbours."""
     neighbours = max(3, int(np.ceil(np.log(len(points)))))
     near = kneighbors_graph(points, min(neighbours, len(points) - 1)).toarray()
@@ -149,7 +149,7 @@ def _normal(points: Points, draw: np.random.Generator) -> Points:
 
 def _cluster(points: Points, count: int, seed: int) -> Int[np.ndarray, " N"]:
     """Cluster rows of the first eigenvectors (Ng, Jordan & Weiss 2002); the largest group is 0."""
-    rows = _spectrum(points)[1][:, :count]
+    rows = spectrum(points)[1][:, :count]
     rows = rows / np.linalg.norm(rows, axis=1, keepdims=True).clip(1e-12)
     found = KMeans(count, n_init=10, random_state=seed).fit_predict(rows)
     order = np.argsort(-np.bincount(found, minlength=count), kind="stable")

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from vidact.audit.relevance.concepts import ablation_changes, mean_inside, most_relevant, table_of
+from vidact.audit.relevance.concepts import ConceptTable, ablation_changes, mean_inside, most_relevant, table_of
 from vidact.audit.relevance.proposals import Proposals
 from vidact.audit.relevance.prototypes import find_prototypes
 from vidact.audit.results.extras import Extra, number
@@ -37,8 +37,7 @@ def concepts(
     if reason := proposals.reasons.get(CONCEPTS):
         return Extra(TITLE, reason)
     table = table_of(records)
-    if table is None:
-        return Extra(TITLE, "no clip's relevance could be followed to a layer")
+    assert table is not None, "else there is a reason"
     changes, rows = ablation_changes(records), []
     for label, sets in proposals.ablations.items():
         own = table.of(label)
@@ -53,27 +52,25 @@ def concepts(
                 )
                 for values in (found.right, found.log_p)
             )
-            shown = most_relevant(own, channels[0])[:NUM_SHOWN] if len(channels) == 1 else []
-            inside = mean_inside(members, channels[0]) if len(channels) == 1 else None
-            named = f"{channels[0]}" if len(channels) == 1 else " + ".join(map(str, channels))
+            is_single = len(channels) == 1
+            inside = mean_inside(members, channels[0]) if is_single else None
+            where = ", ".join(one.clip for one in most_relevant(own, channels[0], count=NUM_SHOWN) if is_single)
+            named = " + ".join(map(str, channels))
             share = float(own.rho[:, list(channels)].sum(axis=1).mean())
-            where = ", ".join(one.clip for one in shown)
             rows.append((class_names[label], named, share, inside, number(right), number(log_p), where))
     usual = _usual(table, class_names, seed)
-    told = [
-        f"{name}: {', '.join(one['suspects'])}" for name, one in usual.items() if one["suspects"]
-    ]  # wrong, though they look like the others
+    told = [f"{name}: {', '.join(one['suspects'])}" for name, one in usual.items() if one["suspects"]]
+    layer = next(record[CONCEPTS]["layer"] for record in records if CONCEPTS in record)
     sentence = (
-        f"channels of {records[0][CONCEPTS]['layer'] if CONCEPTS in records[0] else 'a late layer'}, by their share of "
-        "relevance; a class's evidence is often spread over many, so that it misses none of them alone, and the last "
-        "row of each class takes as many others away"
+        f"channels of {layer}, by their share of relevance; a class's evidence is often spread over many, so that it "
+        "misses none of them alone, and the last row of each class takes as many others away"
     )
     sentence += f"; wrong although they are recognised as usual: {'; '.join(told)}" if told else ""
     content = {"rows": [dict(zip(COLUMNS, row, strict=True)) for row in rows], "usual": usual}
     return Extra(TITLE, sentence, COLUMNS, tuple(rows), content)
 
 
-def _usual(table: Any, class_names: Sequence[str], seed: int) -> Mapping[str, dict[str, Any]]:
+def _usual(table: ConceptTable, class_names: Sequence[str], seed: int) -> Mapping[str, dict[str, Any]]:
     """Name each class's prototypes, and the wrong clips that are most like its others."""
     found = {}
     for label in sorted({int(own) for own in table.labels}):

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vidact.attribution.copies import keep_rng
+from vidact.attribution.copies import in_eval, keep_rng
 from vidact.audit.actors.moving import fills_frame
 from vidact.audit.asking import Candidate, ask_clip, plan
 from vidact.audit.factors.clips import Clips, with_plate
@@ -127,30 +127,24 @@ def _ask(
     seed: int,
 ) -> tuple[list[dict[str, Any]], int]:
     """Ask about each clip; gives a record of each, and how many classes the network knows."""
-    was_training = {module: module.training for module in network.modules()}
     records = []
-    with torch.inference_mode(), keep_rng(given.video.device):
-        network.eval()
-        try:
-            num_classes = network(given.video[:1].clone()).shape[1]
-            if wrong := sorted({one.label for one in candidates if not 0 <= one.label < num_classes}):
-                raise ConfigError(f"the network knows {num_classes} classes, from 0; got the label {wrong[0]}")
-            for number, candidate in enumerate(candidates):
-                planned = plan(candidate, candidates, exchanges={_PART: exchange}, donors=donors, seed=seed)
-                answers = ask_clip(
-                    network,
-                    None,
-                    given[[number]],
-                    planned,
-                    read=lambda name: given[[int(name)]],
-                    exchanges={_PART: exchange},
-                    probes={},
-                    batch_size=batch_size,
-                    seed=seed,
-                )
-                about = {"clip": candidate.clip_id, "label": candidate.label, "source": candidate.source}
-                records.append({**about, "donors": planned.donors, **answers})
-        finally:
-            for module, mode in was_training.items():
-                module.training = mode
+    with torch.inference_mode(), keep_rng(given.video.device), in_eval(network):
+        num_classes = network(given.video[:1].clone()).shape[1]
+        if wrong := sorted({one.label for one in candidates if not 0 <= one.label < num_classes}):
+            raise ConfigError(f"the network knows {num_classes} classes, from 0; got the label {wrong[0]}")
+        for number, candidate in enumerate(candidates):
+            planned = plan(candidate, candidates, exchanges={_PART: exchange}, donors=donors, seed=seed)
+            answers = ask_clip(
+                network,
+                None,
+                given[[number]],
+                planned,
+                read=lambda name: given[[int(name)]],
+                exchanges={_PART: exchange},
+                probes={},
+                batch_size=batch_size,
+                seed=seed,
+            )
+            about = {"clip": candidate.clip_id, "label": candidate.label, "source": candidate.source}
+            records.append({**about, "donors": planned.donors, **answers})
     return records, num_classes

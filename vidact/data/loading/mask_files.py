@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
-from matplotlib.image import imread
+from PIL import Image
 
 from vidact.core.errors import DataError
 from vidact.data.synthetic.clips import MASK_KINDS
@@ -57,7 +57,7 @@ def frames_in(folder: Path) -> list[Path]:
 
 
 def read_frames(folder: Path) -> Bool[np.ndarray, "T H W"]:
-    """Read a mask from PNG frames: all but black is the actor.
+    """Read a mask from PNG frames: all but black is the actor; with a palette, all but its first colour.
 
     Raises:
         DataError: a damaged frame, or frames of several sizes.
@@ -65,7 +65,8 @@ def read_frames(folder: Path) -> Bool[np.ndarray, "T H W"]:
     frames = []
     for path in frames_in(folder):
         try:
-            pixels = imread(path)
+            with Image.open(path) as picture:
+                pixels = np.asarray(picture)  # with a palette, the number of the colour
         except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for a broken PNG
             raise DataError(f"{path}: not a PNG ({error})") from error
         # The last of two or four channels is opacity.
